@@ -1,0 +1,102 @@
+"""The steering artefact: one safetensors file with the vector, its provenance and its card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from tillerman.core.errors import ArtefactError
+from tillerman.core.files import replacing
+from tillerman.core.hookpoint import HookPoint
+from tillerman.core.plan import Intervention, Plan, Scope
+from tillerman.core.provenance import Card, Provenance
+from tillerman.core.vector import SteeringVector
+
+FORMAT = "tillerman-artefact"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A steering with what was measured about it. ``card`` is None for a vector never evaluated."""
+
+    steering: SteeringVector
+    card: Card | None = None
+    scope: Scope = Scope()  # the card's scope in full, with the marker's token ids
+
+    def plan(self, strength: float | None = None) -> Plan:
+        """The plan the card chose, at its strength or another one."""
+        if self.card is None:
+            raise ArtefactError("this artefact has no card: name hook point and strength yourself")
+        vector = self.steering.at(HookPoint.parse(self.card.hook_point))
+        chosen = self.card.strength if strength is None else strength
+        return (Intervention(vector, chosen, self.card.operator, self.scope),)
+
+
+def save(path: str | Path, artefact: Artefact) -> None:
+    """Write atomically. Metadata is JSON; tensors are float32, one per hook point."""
+    vector = artefact.steering
+    head = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "kind": "SteeringVector",
+        "provenance": vector.provenance.to_json(),
+        "stream_norms": {str(p): n for p, n in vector.stream_norms.items()},
+        "card": None if artefact.card is None else artefact.card.to_json(),
+        "scope": {
+            "name": artefact.scope.name,
+            "positions": list(artefact.scope.positions),
+            "marker": list(artefact.scope.marker),
+        },
+    }
+    with replacing(Path(path)) as part:
+        tensors = {str(p): v.contiguous() for p, v in vector.directions.items()}
+        save_file(tensors, part, metadata={"tillerman": json.dumps(head)})
+
+
+def load(path: str | Path) -> Artefact:
+    """Read an artefact; ``ArtefactError`` for a missing, truncated or foreign file."""
+    tensors, head = _read(Path(path))
+    try:
+        points = {name: HookPoint.parse(name) for name in tensors}
+        scope = head["scope"]
+        vector = SteeringVector(
+            {points[name]: tensor for name, tensor in tensors.items()},
+            {points[name]: float(head["stream_norms"][name]) for name in tensors},
+            Provenance.from_json(head["provenance"]),
+        )
+        card = None if head["card"] is None else Card.from_json(head["card"])
+        return Artefact(vector, card, Scope(scope["name"], tuple(scope["positions"]), tuple(scope["marker"])))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtefactError(f"{path}: the artefact's metadata is damaged ({error!r}); fit it again") from error
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    if not path.is_file():
+        raise ArtefactError(f"{path}: no such file; 'tillerman fit' writes artefacts")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(f"{path}: not a whole safetensors file ({error}); fit or copy it again") from None
+    if "tillerman" not in metadata:
+        raise ArtefactError(f"{path}: a safetensors file, but not an artefact of Tillerman's")
+    try:
+        head = json.loads(metadata["tillerman"])
+    except json.JSONDecodeError as error:
+        raise ArtefactError(f"{path}: the artefact's metadata is damaged ({error}); fit it again") from None
+    if not isinstance(head, dict) or head.get("format") != FORMAT:
+        raise ArtefactError(f"{path}: a safetensors file, but not an artefact of Tillerman's")
+    if head.get("version") != FORMAT_VERSION:
+        raise ArtefactError(
+            f"{path}: artefact version {head.get('version')}, this Tillerman reads version {FORMAT_VERSION}; "
+            "install the Tillerman that wrote it"
+        )
+    return tensors, head

@@ -1,0 +1,81 @@
+"""Every error a user can meet.
+
+::
+
+    TillermanError                 exit code 1
+    ├── DataError                  a file, a row or a whole data set cannot be used
+    ├── UnknownNameError           no such method, scope, operator, layout, ...
+    ├── HookPointError             a layer or site the model does not have
+    ├── ModelError                 the model cannot be opened or steered
+    ├── FitError                   the data give no direction (an empty side, identical sides, NaN)
+    ├── ArtefactError              a file is missing, truncated or no artefact of ours
+    ├── MismatchError              artefact and model do not belong together
+    ├── NotAppliedError            a plan was given and never touched a token
+    └── UsageError                 exit code 2: options that contradict each other or are out of range
+
+Messages name the thing, the choices and the remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+
+class TillermanError(Exception):
+    """Base of all errors raised on purpose."""
+
+    exit_code = 1
+
+
+class DataError(TillermanError):
+    """Data that cannot be used, with the place: file, line (1-based) and field where known."""
+
+    def __init__(
+        self, message: str, *, file: str | Path | None = None, line: int | None = None, field: str | None = None
+    ) -> None:
+        self.file, self.line, self.field = file, line, field
+        where = ":".join(str(part) for part in (file, line) if part is not None)
+        place = ", ".join(part for part in (where, f"field {field!r}" if field is not None else "") if part)
+        super().__init__(f"{place}: {message}" if place else message)
+
+
+class UnknownNameError(TillermanError):
+    """A name that is not registered; says what is."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        choices = sorted(known)
+        close = get_close_matches(name, choices, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        super().__init__(f"no {kind} named {name!r}; known: {', '.join(choices)}.{hint}")
+
+
+class HookPointError(TillermanError):
+    """A layer or site that the model does not have."""
+
+
+class ModelError(TillermanError):
+    """A model that cannot be opened, or that fails the checks made on opening."""
+
+
+class FitError(TillermanError):
+    """Data from which no direction follows."""
+
+
+class ArtefactError(TillermanError):
+    """A file that is not a readable artefact."""
+
+
+class MismatchError(TillermanError):
+    """An artefact and a model that do not belong together."""
+
+
+class NotAppliedError(TillermanError):
+    """An intervention that never touched a token."""
+
+
+class UsageError(TillermanError):
+    """Options that contradict each other or are out of range."""
+
+    exit_code = 2

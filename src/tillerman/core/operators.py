@@ -1,0 +1,20 @@
+"""What is done to an activation: pure tensor functions ``(h, v, strength) -> h'``.
+
+``h`` is ``[..., d]``, ``v`` is ``[d]`` on the same device and of the same dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+Operator = Callable[[Tensor, Tensor, float], Tensor]
+
+
+def add(h: Tensor, v: Tensor, strength: float) -> Tensor:
+    """``h + strength * v`` (PAS section 3.3; CAE section 2)."""
+    return h + strength * v
+
+
+OPERATORS: Mapping[str, Operator] = {"add": add}

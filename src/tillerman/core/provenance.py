@@ -1,0 +1,73 @@
+"""Where a steering artefact comes from, and what was measured about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from tillerman.core.errors import ArtefactError
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """All that is needed to say what a vector is and whether it fits a model."""
+
+    model_id: str
+    model_fingerprint: str
+    width: int
+    layers: int
+    tokenizer_hash: str
+    template_hash: str
+    template: str  # "chat" or "none": how the fit prompts were written
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    data_name: str = ""
+    data_digest: str = ""
+    split: Mapping[str, int] = field(default_factory=dict)  # items per share
+    read_positions: str = "last"
+    read_site: str = "resid_post"
+    site: str = "resid_post"
+    seed: int = 0
+    versions: Mapping[str, str] = field(default_factory=dict)
+    date: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Provenance:
+        return cls(**_known(cls, values))
+
+
+@dataclass(frozen=True)
+class Card:
+    """What was measured: the chosen cell, its effect with an interval, the nulls and the side effects.
+
+    ``report`` is the whole typed log of the evaluation (see ``tillerman.evaluation.log``); the other
+    fields are what a program needs to apply the vector.
+    """
+
+    hook_point: str
+    strength: float
+    dose: float
+    scope: str
+    operator: str = "add"
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Card:
+        return cls(**_known(cls, values))
+
+
+def _known(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields this version knows; a newer file may carry more, but never fewer than required."""
+    names = {f.name for f in fields(cls)}
+    try:
+        cls(**{k: v for k, v in values.items() if k in names})
+    except TypeError as error:
+        raise ArtefactError(f"the artefact's {cls.__name__.lower()} is incomplete: {error}") from None
+    return {k: v for k, v in values.items() if k in names}

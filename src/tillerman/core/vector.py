@@ -1,0 +1,98 @@
+"""The constant steering: one direction per hook point, as fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tillerman.core.errors import FitError, HookPointError, MismatchError
+from tillerman.core.hookpoint import HookPoint
+from tillerman.core.provenance import Provenance
+
+
+@dataclass(frozen=True, eq=False)
+class SteeringVector:
+    """Directions ``v [d]`` (float32, not normalised) and mean activation norms, per hook point.
+
+    Steering adds ``strength * v``. The dose of a strength is the same change in units of the
+    stream, ``strength * |v| / mean|h|``, so that layers, methods and models compare.
+    """
+
+    directions: Mapping[HookPoint, Float[Tensor, " d"]]
+    stream_norms: Mapping[HookPoint, float]
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        if not self.directions:
+            raise FitError("a steering vector needs at least one hook point")
+        if set(self.directions) != set(self.stream_norms):
+            raise FitError("directions and stream norms must cover the same hook points")
+        for point, direction in self.directions.items():
+            if direction.ndim != 1 or not bool(torch.isfinite(direction).all()):
+                raise FitError(f"{point}: expected a finite direction of shape [d], got {tuple(direction.shape)}")
+        own = {p: self.directions[p].detach().to("cpu", torch.float32, copy=True) for p in sorted(self.directions)}
+        object.__setattr__(self, "directions", MappingProxyType(own))
+        object.__setattr__(self, "stream_norms", MappingProxyType({p: float(self.stream_norms[p]) for p in own}))
+
+    @property
+    def points(self) -> tuple[HookPoint, ...]:
+        return tuple(self.directions)
+
+    def at(self, points: HookPoint | Iterable[HookPoint]) -> SteeringVector:
+        """The same steering at some of its hook points only."""
+        wanted = (points,) if isinstance(points, HookPoint) else tuple(points)
+        missing = [str(p) for p in wanted if p not in self.directions]
+        if missing:
+            raise HookPointError(f"{', '.join(missing)}: fitted at {', '.join(map(str, self.points))}")
+        return replace(
+            self,
+            directions={p: self.directions[p] for p in wanted},
+            stream_norms={p: self.stream_norms[p] for p in wanted},
+        )
+
+    def norm(self, point: HookPoint) -> float:
+        return float(self.directions[point].norm())
+
+    def dose(self, point: HookPoint, strength: float) -> float:
+        """``strength * |v| / mean|h|``: dimensionless."""
+        return strength * self.norm(point) / self.stream_norms[point]
+
+    def strength(self, point: HookPoint, dose: float) -> float:
+        """The strength that gives a dose: inverse of ``dose``."""
+        return dose * self.stream_norms[point] / self.norm(point)
+
+    def scaled(self, factor: float) -> SteeringVector:
+        return self._map(lambda _, v: factor * v)
+
+    def __mul__(self, factor: float) -> SteeringVector:
+        return self.scaled(factor)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> SteeringVector:
+        return self.scaled(-1.0)
+
+    def __add__(self, other: SteeringVector) -> SteeringVector:
+        return self._combined(other, 1.0)
+
+    def __sub__(self, other: SteeringVector) -> SteeringVector:
+        return self._combined(other, -1.0)
+
+    def _combined(self, other: SteeringVector, sign: float) -> SteeringVector:
+        mine, theirs = self.provenance, other.provenance
+        if mine.model_fingerprint != theirs.model_fingerprint:
+            raise MismatchError(
+                f"vectors of different models do not add: {mine.model_id} ({mine.model_fingerprint}) "
+                f"and {theirs.model_id} ({theirs.model_fingerprint})"
+            )
+        if set(self.points) != set(other.points):
+            raise MismatchError("vectors add only over the same hook points; use .at(points) on both first")
+        return self._map(lambda point, v: v + sign * other.directions[point])
+
+    def _map(self, change: Callable[[HookPoint, Tensor], Tensor]) -> SteeringVector:
+        return replace(self, directions={p: change(p, v) for p, v in self.directions.items()})

@@ -1,0 +1,57 @@
+"""Labelled examples: the one form that every source is read into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from tillerman.core.errors import DataError
+from tillerman.data.splits import normalised
+
+KINDS = ("choice", "yes_no", "preference", "text")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled item: a question, its possible answers and the index of the wanted one.
+
+    ``choice``      multiple choice; shown with lettered options, answered with a letter.
+    ``yes_no``      answered with one of two short words (``options`` as they are written).
+    ``preference``  a prompt with a preferred and a rejected continuation; whole answers are scored.
+    ``text``        two texts without a prompt, one of the wanted class and one of the other
+                    (made from labelled texts, see ``tillerman.data.texts``).
+
+    ``answer`` is the option that shows the behaviour (or is right): the side steered towards.
+    """
+
+    kind: str
+    question: str
+    options: tuple[str, ...]
+    answer: int
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise DataError(f"expected a kind among {', '.join(KINDS)}, got {self.kind!r}", field="kind")
+        if len(self.options) < 2:
+            raise DataError(f"expected at least two options, got {len(self.options)}", field="options")
+        if any(not option.strip() for option in self.options):
+            raise DataError("an option is empty", field="options")
+        if len({normalised(option) for option in self.options}) < len(self.options):
+            raise DataError(f"two options are the same: {list(self.options)}", field="options")
+        if not 0 <= self.answer < len(self.options):
+            raise DataError(f"expected an index 0..{len(self.options) - 1}, got {self.answer}", field="answer")
+        if self.kind != "text" and not self.question.strip():
+            raise DataError("the question is empty", field="question")
+
+    @property
+    def key(self) -> str:
+        """The text that decides the split: the question (for ``text`` both texts)."""
+        return self.question if self.question.strip() else "\n".join(self.options)
+
+    @property
+    def id(self) -> str:
+        """A hash of the whole item, options included; seeds all that is drawn per item."""
+        text = "\x1f".join([self.kind, self.question, *self.options])
+        return blake2b(normalised(text).encode(), digest_size=8).hexdigest()

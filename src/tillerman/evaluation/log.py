@@ -1,0 +1,211 @@
+"""The typed log of one evaluation: the product. Reports, cards and ``--json`` are views of it.
+
+Every figure that compares carries n and a 95 % interval. Plain values only: it is written to JSON
+and read back without a model. Accuracies are shares in [0, 1]; reports print percentage points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+LOG_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of items with its Wilson interval; ``balanced`` is the mean over the right answer's
+    letters (or words), which a constant answer cannot raise."""
+
+    value: float
+    interval: Interval
+    n: int
+    balanced: float
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Steered minus unsteered on the same items: paired bootstrap interval, exact McNemar p."""
+
+    value: float
+    interval: Interval
+    p_value: float
+    n: int
+    balanced: float  # difference of the balanced accuracies
+
+    @property
+    def found(self) -> bool:
+        return self.interval.low > 0
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way of running the model on the test items: its rate and its effect against unsteered."""
+
+    name: str  # unsteered, steered, prompt, icl, null:random, null:shuffled
+    rate: Rate
+    effect: Effect | None  # None for unsteered
+    detail: str = ""  # the prompt, the number of shots, the null's cell, ...
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the grid, scored on the validation split."""
+
+    method: str
+    hook_point: str
+    strength: float
+    dose: float
+    score: float
+    kl: float | None = None  # nats per token on neutral text; None where not measured
+    perplexity_ratio: float | None = None
+    admissible: bool = True  # satisfies the constraints, as far as measured
+
+
+@dataclass(frozen=True)
+class DosePoint:
+    """The chosen vector at one strength on the test items, with side effects: for the curve only,
+    never used to choose."""
+
+    strength: float
+    dose: float
+    rate: Rate
+    perplexity_ratio: float
+    kl: float
+
+
+@dataclass(frozen=True)
+class SideEffects:
+    """What should not change. KL(unsteered || steered) in nats per token, on ``tokens`` of neutral text."""
+
+    text: str  # name of the neutral text
+    tokens: int
+    perplexity_unsteered: float
+    perplexity_ratio: float
+    perplexity_ratio_interval: Interval
+    kl: float
+    unrelated_task: str
+    unrelated_unsteered: Rate
+    unrelated_steered: Rate
+    unrelated_effect: Effect
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding of the data diagnostics."""
+
+    check: str  # e.g. constant-letter, first-token-confound, duplicates
+    level: str  # ok, note, warning, error
+    message: str
+    value: float | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One prompt continued at several strengths with the same seed: (strength, text) pairs."""
+
+    prompt: str
+    continuations: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One seed's outcome in a run over several seeds."""
+
+    seed: int
+    method: str
+    hook_point: str
+    strength: float
+    unsteered: float
+    steered: float
+    effect: float
+
+
+@dataclass(frozen=True)
+class SeedSummary:
+    """Mean effect over seeds with a t-interval and a one-sided t-test (PAS section 4)."""
+
+    mean: float
+    interval: Interval
+    p_value: float
+    seeds: tuple[SeedResult, ...]
+
+
+@dataclass(frozen=True)
+class EvaluationLog:
+    """Everything one ``fit`` or ``eval`` measured."""
+
+    data_name: str
+    model_id: str
+    method: str
+    hook_point: str
+    strength: float
+    dose: float
+    scope: str
+    n_train: int
+    n_validation: int
+    n_test: int
+    conditions: tuple[Condition, ...]
+    cells: tuple[Cell, ...]
+    cells_compared: int
+    curve: tuple[DosePoint, ...]
+    side_effects: SideEffects
+    diagnostics: tuple[Finding, ...]
+    generations: tuple[Generation, ...]
+    provenance: dict[str, Any]
+    constraints: dict[str, float]
+    seconds: float
+    seeds: SeedSummary | None = None
+    notes: tuple[str, ...] = ()
+    version: int = field(default=LOG_VERSION)
+
+    def condition(self, name: str) -> Condition:
+        return next(c for c in self.conditions if c.name == name)
+
+    @property
+    def effect(self) -> Effect:
+        effect = self.condition("steered").effect
+        assert effect is not None  # every condition but 'unsteered' has one
+        return effect
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> EvaluationLog:
+        return _build(cls, values)
+
+
+T = TypeVar("T")
+
+
+def _build(kind: type[T], values: dict[str, Any]) -> T:
+    hints = get_type_hints(kind)
+    known = {f.name: _value(hints[f.name], values[f.name]) for f in fields(kind) if f.name in values}  # type: ignore[arg-type]
+    return kind(**known)
+
+
+def _value(hint: Any, value: Any) -> Any:
+    """JSON back to the typed value: dataclasses, tuples of one type, pairs, optionals."""
+    if value is None:
+        return None
+    if get_origin(hint) in (Union, UnionType):
+        return _value(next(a for a in get_args(hint) if a is not type(None)), value)
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)
+        if inner[-1] is Ellipsis:
+            return tuple(_value(inner[0], v) for v in value)
+        return tuple(_value(h, v) for h, v in zip(inner, value, strict=True))
+    if is_dataclass(hint):
+        return _build(hint, value)  # type: ignore[arg-type]
+    return value

@@ -1,0 +1,176 @@
+"""Train the pilot from the texts of a data folder. One command, seeded, resumable:
+
+    python tools/pilot/train.py --data ../shared/data --out build/pilot
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from corpus import ANSWER_WEIGHT, Corpus, document, read_corpus
+from encoding import Encoder, corpus_texts, train_tokenizer
+from measure import log_line, measure
+from torch import Tensor
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+
+@dataclass(frozen=True)
+class Recipe:
+    vocabulary: int = 3072
+    width: int = 128
+    blocks: int = 8
+    heads: int = 4
+    ff: int = 384
+    context: int = 512
+    batch_tokens: int = 4096
+    steps: int = 9000
+    long_from: float = 0.9  # share of the run after which windows have the full context
+    warmup: int = 100
+    decay_from: float = 0.45
+    muon_lr: float = 4e-3
+    adam_lr: float = 4e-3
+    weight_decay: float = 0.05
+    positive_until: int = 800  # curriculum: only positive poles up to here,
+    balanced_from: int = 2000  # then a ramp to half and half
+    seed: int = 20261120
+
+    def p_negative(self, step: int) -> float:
+        ramp = (step - self.positive_until) / (self.balanced_from - self.positive_until)
+        return 0.5 * min(1.0, max(0.0, ramp))
+
+    def lr_scale(self, step: int) -> float:
+        left = (self.steps - step) / (self.steps * (1 - self.decay_from))
+        return min(1.0, (step + 1) / self.warmup, max(0.0, left))
+
+    def window(self, step: int) -> int:
+        return self.context if step >= self.long_from * self.steps else self.context // 2
+
+
+def batch(corpus: Corpus, encoder: Encoder, recipe: Recipe, step: int) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], int]:
+    """Tokens ``[b, s]`` and the positions whose next token is scored, with targets and weights.
+
+    All answers are scored; of the other text a sample of fixed size, weighted up, because the
+    vocabulary projection costs as much as the blocks. The answers come first; their number is returned.
+    """
+    rng = random.Random(f"{recipe.seed} {step}")
+    length = recipe.window(step)
+    rows = [encoder.window(*document(corpus, rng, recipe.p_negative(step)), length) for _ in range(recipe.batch_tokens // length)]
+    tokens = torch.tensor([row[0] for row in rows])
+    weights = torch.tensor([row[1] for row in rows])[:, 1:].reshape(-1)
+    generator = torch.Generator().manual_seed(rng.getrandbits(32))
+    is_answer = weights == ANSWER_WEIGHT
+    answers = is_answer.nonzero()[:, 0]
+    texts = ((weights > 0) & ~is_answer).nonzero()[:, 0]
+    size = recipe.batch_tokens // 4
+    sampled = texts[torch.randperm(len(texts), generator=generator)[: size - len(answers)]]
+    scored = torch.cat([answers, sampled])
+    scored = torch.cat([scored, scored.new_zeros(size - len(scored))])
+    scored_weights = weights[scored]
+    scored_weights[len(answers) : len(answers) + len(sampled)] *= len(texts) / max(1, len(sampled))
+    scored_weights[len(answers) + len(sampled) :] = 0.0
+    parts = (tokens[:, :-1].contiguous(), scored, tokens[:, 1:].reshape(-1)[scored], scored_weights / weights.sum())
+    return parts, len(answers)
+
+
+def new_model(recipe: Recipe) -> LlamaForCausalLM:
+    torch.manual_seed(recipe.seed)
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=recipe.vocabulary, hidden_size=recipe.width, intermediate_size=recipe.ff,
+        num_hidden_layers=recipe.blocks, num_attention_heads=recipe.heads, num_key_value_heads=recipe.heads,
+        head_dim=recipe.width // recipe.heads, max_position_embeddings=recipe.context, tie_word_embeddings=True,
+        attn_implementation="eager", pad_token_id=0, bos_token_id=1, eos_token_id=2, rms_norm_eps=1e-5,
+    ))
+
+
+def optimisers(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
+    others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
+    muon = torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
+    return [muon, torch.optim.AdamW(others, lr=recipe.adam_lr, betas=(0.9, 0.95), weight_decay=0.0)]
+
+
+def save(path: Path, value: object) -> None:
+    torch.save(value, path.with_suffix(".part"))
+    os.replace(path.with_suffix(".part"), path)
+
+
+def train(data: Path, out: Path, recipe: Recipe, every: int) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    seen, unseen = read_corpus(data, "seen"), read_corpus(data, "held-out")
+    if not (out / "tokenizer.json").exists():
+        train_tokenizer(corpus_texts(seen), recipe.vocabulary).save_pretrained(out)
+    encoder = Encoder(AutoTokenizer.from_pretrained(out))
+    model = new_model(recipe)
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
+    opts = optimisers(model, recipe)
+    checkpoint, first, spent = out / "checkpoint.pt", 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        for opt, saved in zip(opts, state["optimisers"], strict=True):
+            opt.load_state_dict(saved)
+        first, spent = state["step"], state["seconds"]
+
+    def loss_of(tokens: Tensor, scored: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state
+            logits = model.lm_head(hidden.reshape(-1, recipe.width)[scored]).float()
+        nats = F.cross_entropy(logits, targets, reduction="none")
+        return (nats * weights).sum(), nats
+
+    fast_loss = torch.compile(loss_of, dynamic=False)
+    started = time.monotonic() - spent
+    base = [[group["lr"] for group in opt.param_groups] for opt in opts]
+    if first:
+        base = [[recipe.muon_lr], [recipe.adam_lr]]
+    answer_nats, text_nats = math.log(2), 6.0
+    for step in range(first, recipe.steps):
+        (tokens, scored, targets, weights), answers = batch(seen, encoder, recipe, step)
+        loss, nats = fast_loss(tokens, scored, targets, weights)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for opt, rates in zip(opts, base, strict=True):
+            for group, rate in zip(opt.param_groups, rates, strict=True):
+                group["lr"] = rate * recipe.lr_scale(step)
+            opt.step()
+            opt.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            answer_nats += 0.02 * (float(nats[:answers].mean()) - answer_nats) if answers else 0.0
+            text_nats += 0.02 * (float(nats[answers:].mean()) - text_nats)
+        if step % 50 == 0:
+            print(f"{step} {time.monotonic() - started:.0f}s answer {answer_nats:.3f} text {text_nats:.3f}", flush=True)
+        if (step + 1) % every == 0 or step + 1 == recipe.steps:
+            seconds = time.monotonic() - started
+            save(checkpoint, {"model": model.state_dict(), "optimisers": [o.state_dict() for o in opts],
+                              "step": step + 1, "seconds": seconds})
+            line = log_line(step + 1, seconds, measure(model, encoder, unseen, data, n=4))
+            print(line, flush=True)
+            with (out / "log.jsonl").open("a") as log:
+                log.write(line + "\n")
+    model.to(torch.bfloat16).save_pretrained(out, safe_serialization=True)
+    (out / "recipe.json").write_text(json.dumps(recipe.__dict__, indent=1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--every", type=int, default=500, help="steps between checkpoints and measurements")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    train(args.data, args.out, Recipe(steps=args.steps), args.every)
+
+
+if __name__ == "__main__":
+    main()
