@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from tillerman.core.finding import Finding
+
 LOG_VERSION = 1
 
 
@@ -97,17 +99,6 @@ class SideEffects:
     unrelated_unsteered: Rate
     unrelated_steered: Rate
     unrelated_effect: Effect
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One finding of the data diagnostics."""
-
-    check: str  # e.g. constant-letter, first-token-confound, duplicates
-    level: str  # ok, note, warning, error
-    message: str
-    value: float | None = None
-    threshold: float | None = None
 
 
 @dataclass(frozen=True)
