@@ -1,0 +1,123 @@
+"""A log as one HTML page that needs nothing but itself: no script, no font, no request. Pure: a log in, text out.
+
+Everything that comes from a log is escaped; only the SVG that our own charts return is trusted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from tillerman.core.finding import Finding
+from tillerman.evaluation import figures, report_words
+from tillerman.evaluation.charts import effect_chart, overview_chart
+from tillerman.evaluation.charts_dose import dose_response
+from tillerman.evaluation.charts_grid import Chosen, heat_map
+from tillerman.evaluation.log import EvaluationLog
+
+WIDE, NARROW = 860, 360  # pixels; the page shows the one that fits, so that type is never scaled down
+
+_LEVELS = {"error": "✕", "warning": "▲", "note": "●", "ok": "✓"}
+_UNIT = re.compile(r"(?<=\d) (?=%|pp\b|×|nats\b)|(?<=\b95 %) (?=interval)|(?<=\b[np]) (?=[=<] )|(?<=[=<]) (?=\d)")
+
+
+@dataclass(frozen=True)
+class Section:
+    """One behaviour as the templates see it."""
+
+    log: EvaluationLog
+    anchor: str
+    headline: str
+    comparison: str
+    cautions: tuple[str, ...]
+    verdict: str
+    effect_chart: Markup
+    grid_chart: Markup
+    dose_chart: Markup
+    grid_baseline: str
+    strengths: tuple[float, ...]
+    findings: tuple[Finding, ...]
+    provenance: tuple[tuple[str, str], ...]
+
+
+def render_report(log: EvaluationLog) -> str:
+    """One behaviour on one page."""
+    return _render("report.html.j2", section=_section(log, 1))
+
+
+def render_demo_page(logs: Sequence[EvaluationLog]) -> str:
+    """Several behaviours on one page: an overview on one axis, then each behaviour in full."""
+    sections = tuple(_section(log, k) for k, log in enumerate(logs, start=1))
+    overview = _both(lambda width: overview_chart(logs, width))
+    models = tuple(dict.fromkeys(log.model_id for log in logs))
+    return _render("demo.html.j2", sections=sections, overview=overview, models=models)
+
+
+def _section(log: EvaluationLog, number: int) -> Section:
+    baseline, where = report_words.baseline_of_grid(log)
+    chosen = Chosen(log.method, log.hook_point, log.strength)
+    levels = list(_LEVELS)
+    return Section(
+        log=log,
+        anchor=f"b{number}",
+        headline=report_words.headline(log),
+        comparison=report_words.comparison(log),
+        cautions=report_words.cautions(log),
+        verdict=report_words.verdict(log.effect),
+        effect_chart=_both(lambda width: effect_chart(log.conditions, width)),
+        grid_chart=_both(lambda width: heat_map(log.cells, baseline, chosen, width)),
+        dose_chart=_both(lambda width: dose_response(log.curve, log.dose, width)),
+        grid_baseline=where,
+        strengths=report_words.columns(log),
+        findings=tuple(sorted(log.diagnostics, key=lambda f: levels.index(f.level) if f.level in levels else 0)),
+        provenance=report_words.flat(log.provenance),
+    )
+
+
+def _both(draw: Callable[[int], str]) -> Markup:
+    """The chart for wide and for narrow screens; the style sheet hides one of them."""
+    return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(
+        Markup(draw(WIDE)),
+        Markup(draw(NARROW)),
+    )
+
+
+def _unbroken(words: str) -> str:
+    """Numbers stay on one line with their units."""
+    return _UNIT.sub("\u00a0", words)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("tillerman.evaluation", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": figures.percent,
+        "points": figures.points,
+        "ratio": figures.ratio,
+        "nats": figures.nats,
+        "span": figures.span,
+        "p_value": figures.p_value,
+        "compact": figures.compact,
+        "decimal": figures.decimal,
+        "condition": figures.condition_label,
+        "duration": report_words.duration,
+        "unbroken": _unbroken,
+    }
+    environment.globals["marks"] = _LEVELS
+    return environment
+
+
+def _render(template: str, **values: object) -> str:
+    page = _environment().get_template(template).render(**values)
+    return page.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair cannot be written to a file
