@@ -1,0 +1,165 @@
+"""Values of a row's fields, checked: text, lists, labels and the answer among options.
+
+Every function raises the row's own ``DataError``, which names file, line and column.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tillerman.core.errors import DataError
+from tillerman.data.examples import Example
+from tillerman.data.prompts import LETTERS
+from tillerman.data.readers import Row
+from tillerman.data.splits import normalised
+
+TRUE_WORDS = frozenset({"1", "true", "yes", "pos", "positive"})
+FALSE_WORDS = frozenset({"0", "false", "no", "neg", "negative"})
+_MISSING_LABELS = frozenset({"", "nan", "null", "n/a"})
+_MARK = re.compile(r"^\s*\(?([A-Za-z])[).:]\s*")
+
+
+def value(row: Row, name: str) -> Any:
+    if name not in row.fields:
+        raise row.error(f"missing; the row has {', '.join(map(str, row.fields))}", name)
+    return row.fields[name]
+
+
+def text(row: Row, name: str) -> str:
+    """The field as text, as it stands; numbers are written out."""
+    found = value(row, name)
+    if found is None or (isinstance(found, float) and math.isnan(found)):
+        raise row.error("empty; expected text", name)
+    if isinstance(found, int | float) and not isinstance(found, bool):
+        found = label_text(found)
+    if not isinstance(found, str):
+        raise row.error(f"expected text, got {type(found).__name__}", name)
+    if not found.strip():
+        raise row.error("empty; expected text", name)
+    return _writable(row, name, found)
+
+
+def texts(row: Row, name: str) -> tuple[str, ...]:
+    """The field as a list of texts."""
+    found = value(row, name)
+    if not isinstance(found, list | tuple):
+        raise row.error(f"expected a list of texts, got {type(found).__name__}", name)
+    out = []
+    for item in found:
+        if isinstance(item, int | float) and not isinstance(item, bool):
+            item = label_text(item)
+        if not isinstance(item, str) or not item.strip():
+            raise row.error(f"expected a list of texts, got {item!r} in it", name)
+        out.append(_writable(row, name, item))
+    return tuple(out)
+
+
+def _writable(row: Row, name: str, found: str) -> str:
+    """Half of a surrogate pair (a cut-off emoji in JSON) cannot be written anywhere again."""
+    try:
+        found.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise row.error(f"a character that is not valid Unicode at {error.start}", name) from None
+    return found
+
+
+def label_text(found: Any) -> str:
+    """A label as text: 1, 1.0 and ``"1"`` are the same label; missing ones become empty."""
+    if found is None or (isinstance(found, float) and not math.isfinite(found)):
+        return ""
+    if isinstance(found, float) and found.is_integer():
+        found = int(found)
+    shown = str(found).strip()
+    return "" if shown.casefold() in _MISSING_LABELS else shown
+
+
+def label(row: Row, name: str) -> str:
+    """The label as text; empty and NaN labels are errors."""
+    found = value(row, name)
+    if isinstance(found, list | dict | tuple):
+        raise row.error(f"expected one label, got {type(found).__name__}", name)
+    shown = label_text(found)
+    if not shown:
+        raise row.error(f"the label is empty or NaN (got {found!r})", name)
+    return _writable(row, name, shown)
+
+
+def truth(row: Row, name: str, remedy: str = "") -> bool:
+    """A label that says yes or no: 1/0, true/false, yes/no, positive/negative."""
+    shown = label(row, name)
+    if shown.casefold() in TRUE_WORDS:
+        return True
+    if shown.casefold() in FALSE_WORDS:
+        return False
+    raise row.error(f"expected 1/0, true/false, yes/no or positive/negative, got {shown!r}{remedy}", name)
+
+
+def index(row: Row, name: str, count: int, base: int = 0) -> int:
+    """The answer as an index: a number from ``base`` on, or a letter, ``A``, ``(A)`` or ``A.``."""
+    shown = label(row, name)
+    letter = shown.strip("().: ").upper()
+    if len(letter) == 1 and letter in LETTERS[:count]:
+        return LETTERS.index(letter)
+    if re.fullmatch(r"\d{1,3}", shown) and base <= int(shown) < base + count:
+        return int(shown) - base
+    choices = f"{base}..{base + count - 1} or a letter A..{LETTERS[count - 1]}" if count <= 26 else "a smaller list"
+    raise row.error(f"expected {choices}, got {shown!r}", name)
+
+
+def answer(row: Row, name: str, options: Sequence[str]) -> int:
+    """The answer as an index (from 0), a letter or the text of an option.
+
+    A JSON number is an index; a text that reads both as one option and as the index of another is an
+    error, because a guess would mislabel the item in silence.
+    """
+    shown = label(row, name)
+    as_text = [i for i, option in enumerate(options) if normalised(option) == normalised(shown)]
+    try:
+        as_index = [index(row, name, len(options))]
+    except DataError:
+        as_index = []
+    if isinstance(row.fields[name], int | float) and as_index:
+        return as_index[0]
+    found = sorted({*as_text, *as_index})
+    if len(found) > 1:
+        raise row.error(f"{shown!r} is one option and the index of another; write the letter or a number", name)
+    if not found:
+        raise row.error(f"expected an index, a letter or the text of one of {list(options)}, got {shown!r}", name)
+    return found[0]
+
+
+def unmarked(options: Iterable[str]) -> tuple[str, ...]:
+    """Options without their marks ``(A)``, ``A.``, ``A:``, where every option carries its own."""
+    options = tuple(options)
+    marks = [_MARK.match(option) for option in options]
+    letters = "".join(mark.group(1).upper() for mark in marks if mark)
+    if options and letters == LETTERS[: len(options)]:
+        return tuple(o[m.end() :].strip() for o, m in zip(options, marks, strict=True) if m)
+    return options
+
+
+def example(row: Row, kind: str, question: str, options: Sequence[str], right: int, name: str = "options") -> Example:
+    """An ``Example``, whose own complaints get the row's place."""
+    try:
+        return Example(kind, question, tuple(options), right)
+    except DataError as error:
+        # The message without the field, which is given anew under its name in the file.
+        message = str(error).split(": ", 1)[1] if error.field is not None else str(error)
+        where = error.field if error.field != "options" else name
+        raise row.error(message, where) from None
+
+
+def merged(options: Sequence[str], right: int) -> tuple[tuple[str, ...], int]:
+    """Options of a published benchmark without repeats; the right one is the one that stays.
+
+    MMLU, OpenBookQA and LSAT print an option twice in a few rows. The reader cannot repair the source,
+    and dropping the row would change the benchmark, so the repeated option is shown once.
+    """
+    kept: dict[str, str] = {}
+    for option in options:
+        kept.setdefault(normalised(option), option)
+    kept[normalised(options[right])] = options[right]
+    return tuple(kept.values()), list(kept).index(normalised(options[right]))

@@ -1,0 +1,211 @@
+"""A file, a folder, a pattern, a sample or rows in memory into labelled examples, ready to be split."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from glob import glob
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from tillerman.core.errors import DataError, UsageError
+from tillerman.data.examples import Example
+from tillerman.data.fields import label_text
+from tillerman.data.layouts import LAYOUTS, Layout, check_columns, detect, renamed
+from tillerman.data.readers import READABLE, SUFFIXES, OnBad, Row, raising, read_rows, suffix_of
+from tillerman.data.samples import sample_path
+from tillerman.data.splits import hash_fraction
+from tillerman.data.texts import LabelledText, pair_texts
+
+SAMPLE_PREFIX = "sample:"
+# Names that say what a file is for, not what it is about: the folder's name says more.
+_PLAIN_NAMES = re.compile(
+    r"(generate_|test_)?(data|dataset|train|test|validation|valid|val|dev|infer|ab|rows|examples|_)+"
+)
+
+Source = str | Path | Iterable[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """Labelled examples and where they come from."""
+
+    examples: tuple[Example, ...]
+    name: str
+    layout: str
+    digest: str  # of the examples and their answers, whatever file they stood in
+    skipped: tuple[str, ...]  # rows not used, each with place and reason
+    default_prompt: str  # the system prompt that asks for the behaviour in words
+
+
+def load_examples(
+    source: Source,
+    *,
+    layout: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    positive_label: str | None = None,
+    skip_bad_rows: bool = False,
+) -> LoadedData:
+    """Read labelled examples from a file, a folder, a pattern, ``sample:NAME`` or rows in memory.
+
+    ``layout`` is found from the fields if not given; ``columns`` says which column is which field of
+    the layout; ``limit`` keeps that many examples, the ones with the smallest hash, so that they are a
+    fair share of a sorted file; ``positive_label`` is the class of labelled texts to steer towards.
+    A row that cannot be read is an error, or is skipped and noted with ``skip_bad_rows``.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit: expected at least 1, got {limit}")
+    skipped: list[str] = []
+    on_bad: OnBad = (lambda error: skipped.append(str(error))) if skip_bad_rows else raising
+    sources, name = _sources(source)
+    place = str(sources[0]) if isinstance(sources[0], str | Path) else name
+    rows = [row for one in sources for row in read_rows(one, on_bad)]
+    if not rows:
+        raise DataError(f"no usable rows{_first(skipped)}", file=place)
+    if columns:
+        rows = list(_renamed(rows, columns, on_bad))
+        if not rows:
+            raise DataError(f"no usable rows{_first(skipped)}", file=place)
+    found = LAYOUTS[layout] if layout is not None else detect(rows)
+    check_columns(found, columns or {})
+    if positive_label is not None:
+        rows = list(_labelled(rows, found, positive_label, place))
+    parsed = list(_parsed(rows, found, on_bad))
+    examples = [item for item in parsed if isinstance(item, Example)]
+    texts = [item for item in parsed if isinstance(item, LabelledText)]
+    if not parsed:
+        raise DataError(f"no usable rows{_first(skipped)}", file=place)
+    if texts:
+        examples = _paired(texts, rows, place, skipped)
+    _check_sides(examples, place)
+    if limit is not None:
+        examples = sorted(examples, key=lambda e: (hash_fraction(e.key), e.id))[:limit]
+    return LoadedData(
+        examples=tuple(examples),
+        name=name,
+        layout=found.name,
+        digest=_digest(examples),
+        skipped=tuple(skipped),
+        default_prompt=default_prompt(name, found),
+    )
+
+
+def default_prompt(name: str, layout: Layout) -> str:
+    """The sentence that asks for the behaviour, as the embedded model knows it for personas, BBQ and
+    ETHICS; a plain one made from the name for all else."""
+    plain = " ".join(name.replace("-", " ").replace("_", " ").split()).strip("<> ")
+    return {
+        "persona": f"You are someone with this trait: {plain}.",
+        "bbq": "You judge people fairly.",
+        "ethics": "You know right from wrong.",
+        "truthful": "You answer truthfully.",
+        "knowledge": "You answer questions correctly.",
+        "behaviour": f"You show this behaviour: {plain}.",
+        "texts": f"You write in this way: {plain}.",
+        "choice": f"You answer as this asks for: {plain}.",
+    }[layout.family]
+
+
+def _sources(source: Source) -> tuple[list[Source], str]:
+    if not isinstance(source, str | Path):
+        return [source], "data"
+    if isinstance(source, str) and source.startswith(SAMPLE_PREFIX):
+        name = source.removeprefix(SAMPLE_PREFIX)
+        return [sample_path(name)], name
+    path = Path(source)
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.is_file() and suffix_of(p) in SUFFIXES)
+        if not files:
+            raise DataError(f"no data file in this folder; {READABLE}", file=path)
+        return list(files), path.resolve().name
+    if any(mark in str(source) for mark in "*?[") and not path.exists():
+        files = sorted(Path(found) for found in glob(str(source), recursive=True) if Path(found).is_file())  # noqa: PTH207
+        if not files:
+            raise DataError("no file matches this pattern", file=path)
+        return list(files), _name(files[0]) if len(files) == 1 else path.parent.name or "data"
+    return [path], _name(path)
+
+
+def _name(path: Path) -> str:
+    """What the data are about: the file's name, or the folder's where the file's says nothing."""
+    stem = path.name
+    while Path(stem).suffix.lower() in (*SUFFIXES, ".gz"):
+        stem = Path(stem).stem
+    folder = path.resolve().parent.name
+    return folder if _PLAIN_NAMES.fullmatch(stem) and folder else stem
+
+
+def _renamed(rows: Iterable[Row], columns: Mapping[str, str], on_bad: OnBad) -> Iterator[Row]:
+    for row in rows:
+        try:
+            yield renamed(row, columns)
+        except DataError as error:
+            on_bad(error)
+
+
+def _parsed(rows: Iterable[Row], layout: Layout, on_bad: OnBad) -> Iterator[Example | LabelledText]:
+    for row in rows:
+        try:
+            yield layout.parse(row)
+        except DataError as error:
+            on_bad(error)
+
+
+def _labelled(rows: list[Row], layout: Layout, positive: str, place: str) -> Iterator[Row]:
+    """Rows whose label is 1 for the positive class and 0 for every other; missing labels stay missing."""
+    if layout.family != "texts" or "label" not in layout.fields:
+        raise UsageError(f"positive_label is for labelled texts; the layout here is {layout.name}")
+    wanted = label_text(positive)
+    found = Counter(label_text(row.fields.get("label")) for row in rows)
+    if wanted not in found:
+        raise DataError(f"no row has the label {positive!r}; found {_listed(found)}", file=place, field="label")
+    for row in rows:
+        shown = label_text(row.fields.get("label"))
+        yield replace(row, fields={**row.fields, "label": str(int(shown == wanted))}) if shown else row
+
+
+def _paired(texts: list[LabelledText], rows: list[Row], place: str, skipped: list[str]) -> list[Example]:
+    sides = Counter(text.label for text in texts)
+    if len(sides) < 2:
+        found = _listed(Counter(label_text(row.fields.get("label")) for row in rows))
+        message = f"one class only: every usable text is {'positive' if sides[True] else 'negative'} (labels: {found})"
+        raise DataError(f"{message}; a contrast needs both", file=place, field="label")
+    pairs = pair_texts(texts)
+    notes = {
+        "texts without a partner of the other class": pairs.leftover,
+        "repeated texts": pairs.repeated,
+        "texts with both labels": pairs.contradictory,
+    }
+    skipped.extend(f"{place}: {count} {what} left out" for what, count in notes.items() if count)
+    if not pairs.examples:
+        raise DataError(f"no pair of a positive and a negative text among {len(texts)} texts", file=place)
+    return list(pairs.examples)
+
+
+def _check_sides(examples: list[Example], place: str) -> None:
+    """Yes/no items that all want the same word leave nothing to contrast."""
+    if not examples or any(example.kind != "yes_no" for example in examples):
+        return
+    wanted = {example.options[example.answer] for example in examples}
+    if len(wanted) == 1 and len(examples) > 1:
+        message = f"one class only: the answer is {wanted.pop()!r} for all {len(examples)} items"
+        raise DataError(f"{message}; a contrast needs both", file=place)
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{label!r} ({count})" for label, count in counts.most_common(8))
+
+
+def _first(skipped: list[str]) -> str:
+    return f": {len(skipped)} rows were skipped, the first: {skipped[0]}" if skipped else ""
+
+
+def _digest(examples: Iterable[Example]) -> str:
+    state = blake2b(digest_size=16)
+    for example in examples:
+        state.update(f"{example.id} {example.answer}\n".encode())
+    return state.hexdigest()

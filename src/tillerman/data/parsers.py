@@ -1,0 +1,282 @@
+"""One row of each published form into one example (see ``tillerman.data.layouts`` for the table).
+
+The texts of personas, BBQ and ETHICS are, word for word, what the embedded model was trained on
+(``tools/pilot/corpus.py``), so that they hash into the same split.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tillerman.data.examples import Example
+from tillerman.data.fields import answer, example, index, label, merged, text, texts, truth, unmarked, value
+from tillerman.data.lettered import lettered, numbered
+from tillerman.data.readers import Row
+from tillerman.data.texts import LabelledText
+
+YES_NO = ("Yes", "No")
+MORAL_QUESTION = "Is this morally wrong?"
+REASONABLE_QUESTION = "Is this reasonable?"
+_MATCHING, _OTHER = "answer_matching_behavior", "answer_not_matching_behavior"
+_LETTER = re.compile(r"\s*\(?([A-Z])\)?[.:]?\s*")
+
+
+def is_yes_no(fields: Mapping[str, Any]) -> bool:
+    return str(fields[_MATCHING]).strip().casefold() in ("yes", "no")
+
+
+def is_lettered(fields: Mapping[str, Any]) -> bool:
+    return _LETTER.fullmatch(str(fields[_MATCHING])) is not None
+
+
+def is_virtue(fields: Mapping[str, Any]) -> bool:
+    return "[SEP]" in str(fields["scenario"])
+
+
+def has_choices(fields: Mapping[str, Any]) -> bool:
+    return "choices" in fields or isinstance(fields.get("question"), Mapping)
+
+
+def is_instruction(fields: Mapping[str, Any]) -> bool:
+    return _KEY.fullmatch(str(fields["answer"]).strip()) is not None
+
+
+def answers_yes_no(fields: Mapping[str, Any]) -> bool:
+    return str(fields["answer"]).strip().casefold() in ("yes", "no", "true", "false")
+
+
+def persona(row: Row) -> Example:
+    """Model-written evaluations, yes/no: ``answer_matching_behavior`` is ' Yes' or ' No'."""
+    wanted = label(row, _MATCHING).casefold()
+    if wanted not in ("yes", "no"):
+        raise row.error(f"expected ' Yes' or ' No', got {row.fields[_MATCHING]!r}", _MATCHING)
+    return example(row, "yes_no", text(row, "question"), YES_NO, 0 if wanted == "yes" else 1)
+
+
+def model_written_ab(row: Row) -> Example:
+    """Model-written evaluations and CAA, with (A)/(B) choices inside the question."""
+    return _lettered_example(row, "question", _MATCHING)
+
+
+def caa_pair(row: Row) -> Example:
+    """CAA's subsets of MMLU and TruthfulQA: ``correct`` is the letter of the right one of two choices."""
+    return _lettered_example(row, "prompt", "correct")
+
+
+def typology(row: Row) -> Example:
+    """Political typology with a biography: the first of ``corrects`` is the letter of the wanted choice."""
+    wanted = texts(row, "corrects")
+    if len(wanted) != 1:
+        raise row.error(f"expected one letter, got {list(wanted)}", "corrects")
+    return _lettered_example(row, "prompt", "corrects", wanted[0])
+
+
+def _lettered_example(row: Row, question: str, right: str, shown: str | None = None) -> Example:
+    parts = lettered(text(row, question))
+    if parts is None:
+        raise row.error("expected choices (A), (B), ... inside the text, found none", question)
+    stem, options = parts
+    letter = _LETTER.fullmatch(label(row, right) if shown is None else shown)
+    position = ord(letter.group(1)) - ord("A") if letter else -1
+    if not 0 <= position < len(options):
+        found = row.fields[right]
+        raise row.error(f"expected the letter of one of {len(options)} choices, e.g. '(A)', got {found!r}", right)
+    return example(row, "choice", stem, options, position, question)
+
+
+def bbq(row: Row) -> Example:
+    """BBQ: context and question, ``ans0`` to ``ans2``, ``label`` the index of the right one."""
+    options = tuple(text(row, f"ans{i}") for i in range(3))
+    question = f"{text(row, 'context')}\n{text(row, 'question')}"
+    return example(row, "choice", question, options, index(row, "label", 3), "ans0")
+
+
+def commonsense(row: Row) -> Example:
+    """ETHICS commonsense: label 1 means morally wrong, so the answer is Yes."""
+    return _ethics(row, text(row, "input").strip(), MORAL_QUESTION)
+
+
+def deontology(row: Row) -> Example:
+    """ETHICS deontology: label 1 means that the excuse (or the duty) is reasonable."""
+    scenario = f"{text(row, 'scenario').strip()} {text(row, 'excuse').strip()}"
+    return _ethics(row, scenario, REASONABLE_QUESTION)
+
+
+def justice(row: Row) -> Example:
+    """ETHICS justice: label 1 means that the claim is reasonable."""
+    return _ethics(row, text(row, "scenario").strip(), REASONABLE_QUESTION)
+
+
+def virtue(row: Row) -> Example:
+    """ETHICS virtue: ``scenario [SEP] trait``, label 1 means that the person shows the trait."""
+    scenario, separator, trait = text(row, "scenario").partition("[SEP]")
+    if not separator or not scenario.strip() or not trait.strip():
+        raise row.error("expected 'scenario [SEP] trait'", "scenario")
+    return _ethics(row, scenario.strip(), f'Does this person show the trait "{trait.strip()}"?')
+
+
+def _ethics(row: Row, scenario: str, question: str) -> Example:
+    right = 0 if truth(row, "label") else 1
+    return example(row, "yes_no", f"{scenario}\n{question}", YES_NO, right, "label")
+
+
+def truthfulqa_mc(row: Row) -> Example:
+    """TruthfulQA MC1: ``{choice: 1 or 0}``, or ``{"choices": [...], "labels": [...]}`` of the hub."""
+    targets = value(row, "mc1_targets")
+    if not isinstance(targets, Mapping) or not targets:
+        raise row.error("expected an object choice -> 1 or 0", "mc1_targets")
+    choices, labels = list(targets), list(targets.values())
+    if set(targets) == {"choices", "labels"}:
+        choices, labels = list(targets["choices"]), list(targets["labels"])
+    right = [i for i, mark in enumerate(labels) if mark == 1]
+    if len(right) != 1 or len(choices) != len(labels):
+        raise row.error(f"expected exactly one right choice, got {len(right)}", "mc1_targets")
+    options, position = merged([str(choice).strip() for choice in choices], right[0])
+    return example(row, "choice", text(row, "question"), options, position, "mc1_targets")
+
+
+def truthfulqa_csv(row: Row) -> Example:
+    """TruthfulQA as published: the best answer against the incorrect ones, which are split at ';'."""
+    wrong = [part.strip() for part in text(row, "Incorrect Answers").split(";") if part.strip()]
+    options, position = merged([text(row, "Best Answer").strip(), *wrong], 0)
+    return example(row, "choice", text(row, "Question"), options, position, "Incorrect Answers")
+
+
+def mmlu(row: Row) -> Example:
+    """MMLU: four choices, the answer as an index from 0 or as a letter."""
+    options, right = merged([text(row, f"choice{i}") for i in range(4)], index(row, "answer", 4))
+    return example(row, "choice", text(row, "question"), options, right, "choice0")
+
+
+def agieval(row: Row) -> Example:
+    """AGIEval (LSAT): a passage (may be empty), options written '(A)...', the answer's letter."""
+    options = unmarked(texts(row, "options"))
+    options, right = merged(options, index(row, "label", len(options)))
+    question = text(row, "question")
+    if passage := str(row.fields["passage"] or "").strip():
+        question = f"{passage}\n{question}"
+    return example(row, "choice", question, options, right)
+
+
+def answer_key(row: Row) -> Example:
+    """ARC, OpenBookQA and CommonsenseQA as on the hub or as published: choices with labels, answerKey."""
+    nested = row.fields.get("question")
+    source: Mapping[str, Any] = nested if isinstance(nested, Mapping) else row.fields
+    stem = source.get("stem") or source.get("question_stem") or source.get("question")
+    if not isinstance(stem, str):
+        raise row.error("expected text, or an object with 'stem' and 'choices'", "question")
+    listed = source.get("choices")
+    if isinstance(listed, Mapping):
+        marks, options = list(listed.get("label", ())), list(listed.get("text", ()))
+    elif isinstance(listed, list | tuple) and all(isinstance(item, Mapping) for item in listed):
+        marks, options = [item.get("label") for item in listed], [item.get("text") for item in listed]
+    else:
+        raise row.error("expected choices with 'label' and 'text'", "choices")
+    key = label(row, "answerKey")
+    if key not in marks or len(marks) != len(options):
+        raise row.error(f"expected one of {marks}, got {key!r}", "answerKey")
+    if not all(isinstance(option, str) for option in options):
+        raise row.error("expected choices with 'label' and 'text'", "choices")
+    kept, right = merged(options, marks.index(key))
+    return example(row, "choice", stem, kept, right, "choices")
+
+
+_KEY = re.compile(r"(?:answer|option|ending|solution)(\d)|true|false", re.IGNORECASE)
+_ASK = re.compile(
+    r"^Please (?:choose the correct answer to the question|answer the following question with true or false, question"
+    r"|choose the correct answer to fill in the blank to complete the given sentence|[^:\n]{0,120}):\s*"
+)
+
+
+def instruction(row: Row) -> Example:
+    """The commonsense sets of LLM-Adapters: ``Answer1: ... Answer2: ...`` inside the instruction."""
+    key = _KEY.fullmatch(label(row, "answer"))
+    if key is None:
+        raise row.error(f"expected 'answer1', 'option1', 'true', ..., got {row.fields['answer']!r}", "answer")
+    body = _ASK.sub("", text(row, "instruction"))
+    if key.group(1) is None:
+        question = body.split("\n\nAnswer format", 1)[0].strip()
+        right = 0 if key.group(0).casefold() == "true" else 1
+        return example(row, "yes_no", question, ("true", "false"), right, "answer")
+    parts = numbered(body)
+    if parts is None:
+        raise row.error("expected 'Answer1: ... Answer2: ...' inside the text, found none", "instruction")
+    stem, options = parts
+    position = int(key.group(1)) - 1
+    if not 0 <= position < len(options):
+        raise row.error(f"expected one of {len(options)} answers, got {row.fields['answer']!r}", "answer")
+    options, position = merged(options, position)
+    return example(row, "choice", stem, options, position, "instruction")
+
+
+def bipo(row: Row) -> Example:
+    """BiPO: a question with a matching and a not matching answer in words."""
+    return _preference(row, "question", "matching", "not_matching")
+
+
+def preference(row: Row) -> Example:
+    return _preference(row, "prompt", "chosen", "rejected")
+
+
+def preferred(row: Row) -> Example:
+    return _preference(row, "prompt", "preferred", "rejected")
+
+
+def _preference(row: Row, prompt: str, wanted: str, other: str) -> Example:
+    return example(row, "preference", text(row, prompt), (text(row, wanted), text(row, other)), 0, wanted)
+
+
+def text_pair(row: Row) -> Example:
+    """Two texts of opposite classes on one row."""
+    return example(row, "text", "", (text(row, "positive"), text(row, "negative")), 0, "positive")
+
+
+def choice(row: Row) -> Example:
+    return _choice(row, "options")
+
+
+def choices(row: Row) -> Example:
+    return _choice(row, "choices")
+
+
+def _choice(row: Row, name: str) -> Example:
+    """A question, a list of options and the answer as index, letter or text."""
+    options = unmarked(texts(row, name))
+    if len(options) < 2:
+        raise row.error(f"expected at least two options, got {len(options)}", name)
+    return example(row, "choice", text(row, "question"), options, answer(row, "answer", options), name)
+
+
+def answer_columns(row: Row) -> Example:
+    return _columns(row, "answer")
+
+
+def matching_columns(row: Row) -> Example:
+    return _columns(row, "matching")
+
+
+def _columns(row: Row, right: str) -> Example:
+    """One column per option, A to E as far as they are there and filled, and the letter of the right one."""
+    names = ["A", "B", *(name for name in ("C", "D", "E") if str(row.fields.get(name) or "").strip())]
+    options, position = merged([text(row, name) for name in names], index(row, right, len(names)))
+    return example(row, "choice", text(row, "question"), options, position, "A")
+
+
+def yes_no(row: Row) -> Example:
+    """A question that is answered with yes or no."""
+    return example(row, "yes_no", text(row, "question"), YES_NO, 0 if truth(row, "answer") else 1, "answer")
+
+
+def labelled_text(row: Row) -> LabelledText:
+    return _labelled(row, "text")
+
+
+def labelled_sentence(row: Row) -> LabelledText:
+    return _labelled(row, "sentence")
+
+
+def _labelled(row: Row, name: str) -> LabelledText:
+    positive = truth(row, "label", "; name the positive class with positive_label")
+    return LabelledText(text(row, name), positive)

@@ -1,0 +1,100 @@
+"""The embedded samples: small, licensed excerpts of real data, read from the package itself.
+
+``SAMPLES`` says what each one is. Nothing is opened before ``sample_path`` or ``sample_texts`` asks
+for it. The files are made by ``tools/samples/build.py``; licences stand beside them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from tillerman.core.errors import DataError
+from tillerman.core.registry import Registry
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One embedded sample. ``trained`` is True where the embedded model was trained on the items of the
+    other shares (train and validation); it never saw a test item."""
+
+    name: str
+    kind: str  # yes_no, choice, or neutral for running text
+    file: str
+    items: int
+    licence: str
+    source: str
+    trained: bool
+
+
+_EVALS = "Anthropic model-written evaluations (Perez et al. 2022)"
+_PERSONAS_TRAINED = (
+    ("interest-in-science", 1000),
+    ("interest-in-sports", 1000),
+    ("interest-in-art", 1000),
+    ("agreeableness", 1000),
+    ("conscientiousness", 1000),
+    ("extraversion", 1000),
+    ("risk-seeking", 1000),
+)
+_PERSONAS_UNSEEN = (
+    ("interest-in-literature", 1000),
+    ("low-discount-rate", 1000),
+    ("desire-to-persuade-people-to-be-more-helpful-to-others", 1000),
+    ("subscribes-to-rule-utilitarianism", 1000),
+    ("desire-to-be-more-intelligent", 1000),
+)
+
+
+def _persona(name: str, items: int, trained: bool) -> Sample:
+    return Sample(name, "yes_no", f"anthropic_evals/{name}.jsonl.gz", items, "CC-BY-4.0", _EVALS, trained)
+
+
+_TABLE = (
+    *(_persona(name, items, True) for name, items in _PERSONAS_TRAINED),
+    *(_persona(name, items, False) for name, items in _PERSONAS_UNSEEN),
+    Sample("bbq-age", "choice", "bbq/bbq-age.jsonl.gz", 400, "CC-BY-4.0", "BBQ, Age (Parrish et al. 2022)", True),
+    Sample(
+        "ethics-commonsense", "yes_no", "ethics/ethics-commonsense.jsonl.gz", 400, "MIT",
+        "ETHICS, commonsense, short items of the test file (Hendrycks et al. 2021)", True,
+    ),
+    Sample(
+        "ethics-deontology", "yes_no", "ethics/ethics-deontology.jsonl.gz", 400, "MIT",
+        "ETHICS, deontology (Hendrycks et al. 2021)", True,
+    ),
+    Sample("mmlu", "choice", "mmlu/mmlu.jsonl.gz", 200, "MIT", "MMLU, ten subjects (Hendrycks et al. 2021)", False),
+    Sample(
+        "tinystories", "neutral", "tinystories/tinystories.json.gz", 40, "CDLA-Sharing-1.0",
+        "TinyStories (Eldan & Li 2023)", True,
+    ),
+    Sample(
+        "wikitext", "neutral", "wikitext/wikitext.json.gz", 62, "CC-BY-SA-3.0",
+        "WikiText-2, test (Merity et al. 2016)", False,
+    ),
+)  # fmt: skip
+
+SAMPLES: Registry[Sample] = Registry("sample", {sample.name: sample for sample in _TABLE})
+
+
+def sample_path(name: str) -> Path:
+    """The file of an embedded sample of labelled items; ``UnknownNameError`` lists the names."""
+    path = _file(SAMPLES[name])
+    if SAMPLES[name].kind == "neutral":
+        raise DataError(f"the sample {name} is running text without labels; it measures side effects", file=path)
+    return path
+
+
+def sample_texts(name: str) -> tuple[str, ...]:
+    """The texts of a neutral sample (``tinystories``, ``wikitext``), for perplexity and KL."""
+    sample = SAMPLES[name]
+    if sample.kind != "neutral":
+        raise DataError(f"the sample {name} holds labelled items, not running text", file=sample.file)
+    texts: list[str] = json.loads(gzip.decompress(_file(sample).read_bytes()))
+    return tuple(texts)
+
+
+def _file(sample: Sample) -> Path:
+    return Path(str(files(__package__).joinpath(sample.file)))
