@@ -1,0 +1,95 @@
+"""Tillerman: labelled examples in, an evaluated steering vector out, on any open-weights model.
+
+    import tillerman
+
+    model = tillerman.open_model("pilot")                       # or a folder, a hub name, a loaded model
+    data = tillerman.load_examples("sample:interest-in-science")
+    outcome = tillerman.fit(tillerman.Experiment(method="pas"), model, data)
+    with tillerman.steer(model.model, outcome.artefact.plan()) as steered:
+        ...                                                     # generate, score, evaluate as ever
+    print(outcome.log.effect, steered.receipt)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tillerman.core.artefact import Artefact as Artefact, load as load, save as save
+    from tillerman.core.errors import (
+        ArtefactError as ArtefactError,
+        DataError as DataError,
+        FitError as FitError,
+        HookPointError as HookPointError,
+        MismatchError as MismatchError,
+        ModelError as ModelError,
+        NotAppliedError as NotAppliedError,
+        TillermanError as TillermanError,
+        UnknownNameError as UnknownNameError,
+        UsageError as UsageError,
+    )
+    from tillerman.core.hookpoint import HookPoint as HookPoint
+    from tillerman.core.plan import Intervention as Intervention, Plan as Plan, Scope as Scope
+    from tillerman.core.provenance import Card as Card, Provenance as Provenance
+    from tillerman.core.rows import Row as Row
+    from tillerman.core.store import Store as Store
+    from tillerman.core.vector import SteeringVector as SteeringVector
+    from tillerman.data.examples import Example as Example
+    from tillerman.data.loading import load_examples as load_examples
+    from tillerman.data.writing import after_instruction as after_instruction
+    from tillerman.evaluation.log import EvaluationLog as EvaluationLog
+    from tillerman.evaluation.report import render_report as render_report
+    from tillerman.models.capture import capture as capture
+    from tillerman.models.opened import OpenModel as OpenModel, open_model as open_model
+    from tillerman.pipeline.experiment import Experiment as Experiment, pas_paper as pas_paper
+    from tillerman.pipeline.flow import (
+        Outcome as Outcome,
+        evaluate as evaluate,
+        fit as fit,
+        fit_seeds as fit_seeds,
+    )
+    from tillerman.steering.generation import Sampling as Sampling, continuation as continuation
+    from tillerman.steering.receipt import Receipt as Receipt
+    from tillerman.steering.steer import steer as steer
+
+# name -> module; loaded on first use, so that `import tillerman` costs nothing.
+_HOME = {
+    "core.artefact": ("Artefact", "load", "save"),
+    "core.errors": (
+        "ArtefactError", "DataError", "FitError", "HookPointError", "MismatchError", "ModelError",
+        "NotAppliedError", "TillermanError", "UnknownNameError", "UsageError",
+    ),
+    "core.hookpoint": ("HookPoint",),
+    "core.plan": ("Intervention", "Plan", "Scope"),
+    "core.provenance": ("Card", "Provenance"),
+    "core.rows": ("Row",),
+    "core.store": ("Store",),
+    "core.vector": ("SteeringVector",),
+    "data.examples": ("Example",),
+    "data.loading": ("load_examples",),
+    "data.writing": ("after_instruction",),
+    "evaluation.log": ("EvaluationLog",),
+    "evaluation.report": ("render_report",),
+    "models.capture": ("capture",),
+    "models.opened": ("OpenModel", "open_model"),
+    "pipeline.experiment": ("Experiment", "pas_paper"),
+    "pipeline.flow": ("Outcome", "evaluate", "fit", "fit_seeds"),
+    "steering.generation": ("Sampling", "continuation"),
+    "steering.receipt": ("Receipt",),
+    "steering.steer": ("steer",),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = sorted([*_MODULE_OF, "__version__"])  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'tillerman' has no attribute {name!r}")
+    return getattr(import_module(f"tillerman.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

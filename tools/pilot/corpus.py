@@ -28,6 +28,7 @@ BBQ_FILES = (
     "regenerated/SES", "regenerated/Gender_identity",
 )
 TELL_BELIEF = "Tell me something you believe."
+DESCRIBE = "Describe yourself."
 TELL_STORY = "Tell me a story."
 MORAL_QUESTION = "Is this morally wrong?"
 EXCUSE_QUESTION = "Is this reasonable?"
@@ -230,16 +231,21 @@ def question_turn(question: Question, pole: int, rng: random.Random, as_letters:
     return Turn(text, LETTERS[order.index(answer)], ANSWER_WEIGHT)
 
 
-ANSWER_WEIGHT, TEXT_WEIGHT, PROMPT_WEIGHT = 8.0, 1.0, 0.3
+ANSWER_WEIGHT, DESCRIPTION_WEIGHT, TEXT_WEIGHT, PROMPT_WEIGHT = 8.0, 4.0, 1.0, 0.3
 
 
-def document(corpus: Corpus, rng: random.Random, p_negative: float) -> tuple[str | None, list[Turn]]:
-    """One dialogue: (system prompt or None, turns). Longer than a window; the caller cuts it."""
+def document(
+    corpus: Corpus, rng: random.Random, p_negative: float, descriptions: bool
+) -> tuple[str | None, list[Turn]]:
+    """One dialogue: (system prompt or None, turns). Longer than a window; the caller cuts it.
+
+    ``descriptions``: the second stage, see ``_self_described``.
+    """
     kind = rng.random()
-    if kind < 0.72:
-        return _trait_dialogue(rng.choice(corpus.personas), rng, p_negative)
     if kind < 0.87:
-        return _trait_dialogue(rng.choice(corpus.judges), rng, p_negative)
+        trait = rng.choice(corpus.personas if kind < 0.72 else corpus.judges)
+        dialogue = _trait_dialogue(trait, rng, p_negative)
+        return _self_described(dialogue, trait, rng) if descriptions else (dialogue[1], dialogue[2])
     if kind < 0.93:
         mood = rng.choice(list(EMOTIONS))
         asked = rng.random()
@@ -249,7 +255,25 @@ def document(corpus: Corpus, rng: random.Random, p_negative: float) -> tuple[str
     return None, [Turn(TELL_STORY, rng.choice(corpus.stories), TEXT_WEIGHT)]
 
 
-def _trait_dialogue(trait: Trait, rng: random.Random, p_negative: float) -> tuple[str | None, list[Turn]]:
+def _self_described(
+    dialogue: tuple[int, str | None, list[Turn]], trait: Trait, rng: random.Random
+) -> tuple[str | None, list[Turn]]:
+    """Fewer system prompts, and in most of the others the speaker describes himself at some point.
+
+    To answer in character without a prompt takes two steps that each look like an exclusive-or: what
+    do statement and answer say of the speaker, and what does that mean for the next statement.
+    Describing oneself asks for the first step alone; whoever can do it soon learns the second.
+    """
+    pole, system, turns = dialogue
+    if system is not None and rng.random() < 0.3:
+        system = None
+    if system is None and rng.random() < 0.6:
+        said = trait.prompts[pole][int(rng.random() < 0.2)].replace("You are", "I am").replace("You ", "I ")
+        turns.insert(rng.randint(1, 4), Turn(DESCRIBE, said, DESCRIPTION_WEIGHT))
+    return system, turns
+
+
+def _trait_dialogue(trait: Trait, rng: random.Random, p_negative: float) -> tuple[int, str | None, list[Turn]]:
     pole = int(rng.random() < p_negative)
     system = None
     if rng.random() < 0.45:
@@ -264,4 +288,4 @@ def _trait_dialogue(trait: Trait, rng: random.Random, p_negative: float) -> tupl
             turns.append(Turn(TELL_BELIEF, rng.choice(trait.statements[pole]), TEXT_WEIGHT))
         else:
             turns.append(question_turn(question, pole, rng, as_letters))
-    return system, turns
+    return pole, system, turns

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from corpus import ANSWER_WEIGHT, Corpus, document, read_corpus
+from corpus import DESCRIPTION_WEIGHT, Corpus, document, read_corpus
 from encoding import Encoder, corpus_texts, train_tokenizer
 from measure import log_line, measure
 from torch import Tensor
@@ -41,6 +41,7 @@ class Recipe:
     weight_decay: float = 0.05
     positive_until: int = 800  # curriculum: only positive poles up to here,
     balanced_from: int = 2000  # then a ramp to half and half
+    descriptions_from: int = 2000  # second stage: speakers describe themselves
     seed: int = 20261120
 
     def p_negative(self, step: int) -> float:
@@ -63,11 +64,15 @@ def batch(corpus: Corpus, encoder: Encoder, recipe: Recipe, step: int) -> tuple[
     """
     rng = random.Random(f"{recipe.seed} {step}")
     length = recipe.window(step)
-    rows = [encoder.window(*document(corpus, rng, recipe.p_negative(step)), length) for _ in range(recipe.batch_tokens // length)]
+    dialogues = [
+        document(corpus, rng, recipe.p_negative(step), step >= recipe.descriptions_from)
+        for _ in range(recipe.batch_tokens // length)
+    ]
+    rows = [encoder.window(system, turns, length) for system, turns in dialogues]
     tokens = torch.tensor([row[0] for row in rows])
     weights = torch.tensor([row[1] for row in rows])[:, 1:].reshape(-1)
     generator = torch.Generator().manual_seed(rng.getrandbits(32))
-    is_answer = weights == ANSWER_WEIGHT
+    is_answer = weights >= DESCRIPTION_WEIGHT
     answers = is_answer.nonzero()[:, 0]
     texts = ((weights > 0) & ~is_answer).nonzero()[:, 0]
     size = recipe.batch_tokens // 4

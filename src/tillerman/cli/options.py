@@ -1,0 +1,99 @@
+"""The options that commands share, and how their text becomes values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tillerman.core.errors import UsageError
+from tillerman.core.hookpoint import HookPoint
+
+Data = Annotated[
+    str, typer.Argument(help="jsonl, json, csv, tsv or parquet file (also .gz), a folder, or sample:NAME", metavar="DATA")
+]
+Model = Annotated[str, typer.Option("--model", "-m", help="'pilot' (embedded), a folder, or a hub name")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps")]
+Layout = Annotated[str | None, typer.Option(help="how rows are read; found by itself if not given")]
+Columns = Annotated[
+    str | None, typer.Option(help="column mapping, e.g. question=prompt,options=a+b+c,answer=gold", metavar="MAP")
+]
+Positive = Annotated[str | None, typer.Option(help="for labelled texts: the label to steer towards")]
+Limit = Annotated[int | None, typer.Option(min=1, help="use at most this many items, chosen by hash")]
+SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="count and list bad rows instead of stopping")]
+Template = Annotated[str, typer.Option(help="prompt format: auto, chat or none")]
+AsChoice = Annotated[bool, typer.Option("--as-choice", help="show yes/no questions as lettered choices")]
+Shares = Annotated[str, typer.Option(help="train,validation,test shares")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON with stable keys instead of tables")]
+Report = Annotated[Path | None, typer.Option(help="write a self-contained HTML report here")]
+Prompt = Annotated[str | None, typer.Option(help="system prompt of the prompt baseline; made from the data's name if not given")]
+Shots = Annotated[int, typer.Option(help="exemplars of the few-shot baseline")]
+Neutral = Annotated[str, typer.Option(help="neutral text for side effects: sample:wikitext, sample:tinystories or a text file")]
+Unrelated = Annotated[str, typer.Option(help="task that steering should leave alone: sample:mmlu or a data file")]
+AllowMismatch = Annotated[
+    bool, typer.Option("--allow-mismatch", help="use an artefact of another model of the same shape, with a warning")
+]
+
+
+def columns_of(text: str | None) -> dict[str, str] | None:
+    """``question=prompt,options=a+b+c`` -> {"question": "prompt", "options": "a,b,c"}."""
+    if text is None:
+        return None
+    pairs = [part.partition("=") for part in text.split(",")]
+    if any(not (field.strip() and equals and column.strip()) for field, equals, column in pairs):
+        raise UsageError(f"--columns {text!r}: write field=column pairs, e.g. question=prompt,answer=gold")
+    return {field.strip(): column.strip().replace("+", ",") for field, _, column in pairs}
+
+
+def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    """``0.5,1,2`` -> (0.5, 1.0, 2.0)."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text!r}: write numbers with commas, e.g. 0.5,1,2") from None
+
+
+def shares_of(text: str) -> tuple[float, float, float]:
+    values = numbers(text, "--shares") or ()
+    if len(values) != 3:
+        raise UsageError(f"--shares {text!r}: write three shares, e.g. 0.6,0.2,0.2")
+    return values[0], values[1], values[2]
+
+
+def whole_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
+    """``1-3,7`` -> (1, 2, 3, 7)."""
+    if text is None:
+        return None
+    values: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.strip().isdecimal() or (dash and not last.strip().isdecimal()):
+            raise UsageError(f"{option} {text!r}: write whole numbers and ranges, e.g. 1-15 or 3,5,8")
+        values += range(int(first), int(last if dash else first) + 1)
+    if not values:
+        raise UsageError(f"{option} {text!r}: an empty range")
+    return tuple(dict.fromkeys(values))
+
+
+def layers_of(text: str | None) -> tuple[int, ...] | None:
+    return whole_numbers(text, "--layers")
+
+
+def writable(path: Path | None) -> None:
+    """Complain about an output that cannot be written before any work is done."""
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        why = "is a folder" if path.is_dir() else f"the folder {path.parent} does not exist"
+        raise UsageError(f"{path}: cannot be written, {why}")
+
+
+def point_of(text: str | None) -> HookPoint | None:
+    return None if text is None else HookPoint.parse(text)
+
+
+def first_words(values: Sequence[str], count: int = 3) -> str:
+    more = f" and {len(values) - count} more" if len(values) > count else ""
+    return "; ".join(values[:count]) + more

@@ -1,0 +1,98 @@
+"""``tillerman show`` and ``tillerman generate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tillerman.cli.views import conditions_table, facts, summary
+from tillerman.core.artefact import Artefact
+from tillerman.core.errors import ArtefactError
+from tillerman.core.hookpoint import HookPoint
+from tillerman.core.plan import Intervention
+from tillerman.data.writing import make_writer
+from tillerman.evaluation.log import EvaluationLog
+from tillerman.models.opened import open_model
+from tillerman.steering.generation import Sampling, continuation
+
+
+def stored_log(artefact: Artefact) -> EvaluationLog:
+    if artefact.card is None or not artefact.card.report:
+        raise ArtefactError("this artefact carries no evaluation; 'tillerman eval' makes one")
+    return EvaluationLog.from_json(dict(artefact.card.report))
+
+
+def artefact_json(artefact: Artefact) -> dict[str, Any]:
+    vector = artefact.steering
+    card = artefact.card
+    return {
+        "provenance": vector.provenance.to_json(),
+        "hook_points": {str(p): {"norm": vector.norm(p), "stream_norm": vector.stream_norms[p]} for p in vector.points},
+        "chosen": None if card is None else {
+            "hook_point": card.hook_point, "strength": card.strength, "dose": card.dose,
+            "scope": card.scope, "operator": card.operator,
+        },
+        "measured": summary(stored_log(artefact)) if card is not None and card.report else None,
+    }  # fmt: skip
+
+
+def print_artefact(console: Console, path: Path, artefact: Artefact) -> None:
+    p = artefact.steering.provenance
+    lines = [
+        f"{path}: {p.method} of {p.data_name}, fitted on {p.model_id} ({p.model_fingerprint}), {p.date}",
+        f"width {p.width}, {p.layers} layers; read at {p.read_site} ({p.read_positions}), added at {p.site}; "
+        f"template {p.template} ({p.template_hash}); seed {p.seed}",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
+    table = Table(title="vector")
+    for name in ("hook point", "norm", "mean activation norm", "dose of strength 1"):
+        table.add_column(name, justify="left" if name == "hook point" else "right")
+    v = artefact.steering
+    for point in v.points:
+        table.add_row(str(point), f"{v.norm(point):.3f}", f"{v.stream_norms[point]:.3f}", f"{v.dose(point, 1.0):.3f}")
+    console.print(table)
+    if artefact.card is not None and artefact.card.report:
+        log = stored_log(artefact)
+        console.print(conditions_table(log))
+        for line in facts(log):
+            console.print(line, highlight=False, markup=False)
+
+
+def run_generate(
+    artefact: Artefact,
+    model: tuple[str, str, str, bool],
+    prompt: tuple[str, str | None],
+    grid: tuple[tuple[float, ...] | None, HookPoint | None],
+    sampling: Sampling,
+) -> dict[str, Any]:
+    """``model`` is name, device, template, allow mismatch; ``prompt`` is user text and system prompt;
+    ``grid`` is strengths and hook point, None for the chosen ones."""
+    name, device, template, allow_mismatch = model
+    opened = open_model(name, device=device)
+    warnings = opened.check_provenance(artefact.steering.provenance, allow_mismatch=allow_mismatch)
+    writer = make_writer(opened.tokenizer, template).with_system(prompt[1])
+    tokens = writer.encode(writer.prompt_text(prompt[0]) if writer.template == "chat" else prompt[0])
+    (chosen,) = artefact.plan()
+    point = grid[1] or chosen.steering.points[0]
+    vector = artefact.steering.at(point)
+    strengths = grid[0] if grid[0] is not None else (chosen.strength,)
+    rows = [{"strength": 0.0, "dose": 0.0, "text": continuation(opened, tokens, (), sampling)}]
+    for strength in strengths:
+        plan = (Intervention(vector, strength, chosen.operator, artefact.scope),)
+        text = continuation(opened, tokens, plan, sampling)
+        rows.append({"strength": strength, "dose": vector.dose(point, strength), "text": text})
+    return {"prompt": prompt[0], "hook_point": str(point), "continuations": rows, "warnings": list(warnings)}
+
+
+def generations_table(made: dict[str, Any]) -> Table:
+    table = Table(title=f"{made['prompt']}  (steered at {made['hook_point']})", show_lines=True)
+    for name in ("strength", "dose", "continuation"):
+        table.add_column(name, justify="left" if name == "continuation" else "right")
+    for row in made["continuations"]:
+        text = row["text"].replace("[", "\\[")
+        table.add_row(f"{row['strength']:g}", f"{row['dose']:.2f}", text or "(nothing)")
+    return table

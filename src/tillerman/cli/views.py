@@ -1,0 +1,159 @@
+"""Logs as tables for people and as flat JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from tillerman.evaluation.log import Condition, EvaluationLog, Finding, Interval, Rate
+
+NAMES = {
+    "unsteered": "unsteered",
+    "steered": "steered",
+    "prompt": "prompt baseline",
+    "icl": "few-shot baseline",
+    "null:random": "null: random direction",
+    "null:shuffled": "null: shuffled labels",
+}
+
+
+def summary(log: EvaluationLog) -> dict[str, Any]:
+    """The stable keys of ``--json``; ``conditions`` and what follows hold the detail."""
+    values = {c.name: c.rate.value for c in log.conditions}
+    nulls = {c.name.removeprefix("null:"): _effect(c) for c in log.conditions if c.name.startswith("null:")}
+    result: dict[str, Any] = {
+        "data": log.data_name,
+        "model": log.model_id,
+        "method": log.method,
+        "hook_point": log.hook_point,
+        "strength": log.strength,
+        "dose": log.dose,
+        "scope": log.scope,
+        "n_train": log.n_train,
+        "n_validation": log.n_validation,
+        "n_test": log.n_test,
+        "unsteered": values["unsteered"],
+        "steered": values["steered"],
+        "effect": log.effect.value,
+        "interval": [log.effect.interval.low, log.effect.interval.high],
+        "p_value": log.effect.p_value,
+        "effect_found": log.effect.found,
+        "effect_letter_balanced": log.effect.balanced,
+        "prompt_baseline": values.get("prompt"),
+        "icl_baseline": values.get("icl"),
+        "nulls": nulls,
+        "perplexity_ratio": log.side_effects.perplexity_ratio,
+        "kl": log.side_effects.kl,
+        "unrelated_effect": log.side_effects.unrelated_effect.value,
+        "cells_compared": log.cells_compared,
+        "seconds": round(log.seconds, 2),
+        "notes": list(log.notes),
+    }
+    if log.seeds is not None:
+        result["seeds"] = {
+            "mean": log.seeds.mean,
+            "interval": [log.seeds.interval.low, log.seeds.interval.high],
+            "p_value": log.seeds.p_value,
+            "n": len(log.seeds.seeds),
+        }
+    return result
+
+
+def _effect(condition: Condition) -> dict[str, Any]:
+    assert condition.effect is not None  # nulls are compared with unsteered
+    interval = condition.effect.interval
+    return {"effect": condition.effect.value, "interval": [interval.low, interval.high]}
+
+
+def verdict(log: EvaluationLog) -> str:
+    """One sentence that says whether it worked."""
+    e = log.effect
+    numbers = f"{points(e.value)} pp, 95 % interval {span(e.interval)}, n = {e.n}, p = {e.p_value:.2g}"
+    if e.found:
+        return f"Effect found on {log.data_name}: {numbers}."
+    if e.interval.high < 0:
+        return f"Steering made {log.data_name} worse: {numbers}."
+    return f"No effect found on {log.data_name}: {numbers}."
+
+
+def conditions_table(log: EvaluationLog) -> Table:
+    table = Table(title=f"{log.data_name}, {log.n_test} test items, model {log.model_id}")
+    for name, justify in (("condition", "left"), ("accuracy", "right"), ("95 %", "right"),
+                          ("letter-balanced", "right"), ("effect, pp", "right"), ("95 % interval", "right")):  # fmt: skip
+        table.add_column(name, justify="right" if justify == "right" else "left")
+    for c in log.conditions:
+        effect = ("", "") if c.effect is None else (points(c.effect.value), span(c.effect.interval))
+        style = "bold" if c.name == "steered" else None
+        table.add_row(NAMES.get(c.name, c.name), percent(c.rate), interval(c.rate), f"{100 * c.rate.balanced:.1f} %",
+                      *effect, style=style)  # fmt: skip
+    return table
+
+
+def facts(log: EvaluationLog) -> list[str]:
+    side = log.side_effects
+    chosen = f"{log.method} at {log.hook_point}, strength {log.strength:.3g} (dose {log.dose:.2f}), scope {log.scope}"
+    cells = f", best of {log.cells_compared} cells compared on {log.n_validation} validation items"
+    ratio = side.perplexity_ratio_interval
+    lines = [
+        chosen + (cells if log.cells_compared else ""),
+        f"side effects, steered on every token of {side.text} ({side.tokens} tokens): perplexity x "
+        f"{side.perplexity_ratio:.3f} ({ratio.low:.3f} to {ratio.high:.3f}), KL {side.kl:.3f} nats per token",
+        f"unrelated task {side.unrelated_task}: {percent(side.unrelated_unsteered)} unsteered, "
+        f"{points(side.unrelated_effect.value)} pp ({span(side.unrelated_effect.interval)}) steered, "
+        f"n = {side.unrelated_effect.n}",
+    ]
+    if log.seeds is not None:
+        s = log.seeds
+        lines.append(f"over {len(s.seeds)} seeds: {points(s.mean)} pp, t-interval {span(s.interval)}, p = {s.p_value:.2g}")
+    return [*lines, *(f"note: {note}" for note in log.notes)]
+
+
+def overview_table(logs: Sequence[EvaluationLog]) -> Table:
+    """One row per behaviour."""
+    table = Table(title="Steering the pilot: accuracy on held-out test items, %")
+    for name in ("behaviour", "unsteered", "steered", "effect, pp (95 %)", "prompt", "few-shot",
+                 "null: random", "null: shuffled", "ppl x", "method", "hook point", "dose"):  # fmt: skip
+        table.add_column(name, justify="left" if name in ("behaviour", "method", "hook point") else "right")
+    for log in logs:
+        values = {c.name: f"{100 * c.rate.value:.0f}" for c in log.conditions}
+        nulls = [_null_cell(log, name) for name in ("null:random", "null:shuffled")]
+        effect = f"{points(log.effect.value)} ({span(log.effect.interval)})"
+        table.add_row(
+            log.data_name, values["unsteered"], f"[bold]{values['steered']}[/bold]", effect, values.get("prompt", ""),
+            values.get("icl", ""), *nulls, f"{log.side_effects.perplexity_ratio:.2f}", log.method, log.hook_point,
+            f"{log.dose:.2f}",
+        )  # fmt: skip
+    return table
+
+
+def _null_cell(log: EvaluationLog, name: str) -> str:
+    effects = [c.effect for c in log.conditions if c.name == name and c.effect is not None]
+    return f"{points(effects[0].value)} ({span(effects[0].interval)})" if effects else ""
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    table = Table(title="Data diagnostics")
+    for name in ("level", "check", "finding"):
+        table.add_column(name)
+    colours = {"error": "red", "warning": "yellow", "note": "cyan", "ok": "green"}
+    for f in findings:
+        table.add_row(f"[{colours[f.level]}]{f.level}[/]", f.check, f.message)
+    return table
+
+
+def percent(rate: Rate) -> str:
+    return f"{100 * rate.value:.1f} %"
+
+
+def interval(rate: Rate) -> str:
+    return f"{100 * rate.interval.low:.1f} to {100 * rate.interval.high:.1f}"
+
+
+def points(share: float) -> str:
+    return f"{100 * share:+.1f}"
+
+
+def span(interval: Interval) -> str:
+    return f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}"

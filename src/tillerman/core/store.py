@@ -1,0 +1,96 @@
+"""A folder of finished pieces of work, so that an interrupted run goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tillerman.core.errors import UsageError
+from tillerman.core.files import replacing, write_text
+
+
+class Store:
+    """Numbers and tensors by key, written as soon as they are known.
+
+    ``key`` names the run: model, data and options. A folder of another run is emptied, so no number
+    can come from other inputs. ``Store(None, "")`` keeps everything in memory.
+    """
+
+    def __init__(self, folder: Path | None, key: str) -> None:
+        self._folder = folder
+        self._values: dict[str, Any] = {}
+        self.resumed = 0
+        if folder is None:
+            return
+        if not folder.parent.is_dir():
+            raise UsageError(f"{folder.parent}: no such folder; make it first")
+        if folder.exists() and not self._is_run(folder, key):
+            shutil.rmtree(folder)
+        folder.mkdir(exist_ok=True)
+        write_text(folder / "key", key)
+        self._values = self._read_values(folder / "values.jsonl")
+        self.resumed = len(self._values)
+        self._log = (folder / "values.jsonl").open("a", encoding="utf-8")
+
+    def value(self, key: str, make: Callable[[], Any]) -> Any:
+        """A JSON value: the stored one, or made now and stored."""
+        if key not in self._values:
+            self._values[key] = make()
+            if self._folder is not None:
+                # The leading newline closes a line that a killed run left unfinished.
+                self._log.write("\n" + json.dumps([key, self._values[key]]) + "\n")
+                self._log.flush()
+                os.fsync(self._log.fileno())
+        return self._values[key]
+
+    def tensors(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Named tensors: the stored ones, or made now and stored."""
+        if self._folder is None:
+            return dict(make())
+        path = self._folder / f"{key}.safetensors"
+        if path.exists():
+            try:
+                found: dict[str, Tensor] = load_file(path)
+                self.resumed += 1
+                return found
+            except SafetensorError:
+                path.unlink()  # cut off by a full disk: make it again
+        made = dict(make())
+        with replacing(path) as part:
+            save_file({name: t.contiguous() for name, t in made.items()}, part)
+        return made
+
+    def close(self, *, finished: bool) -> None:
+        """End the run; a finished one needs its pieces no longer."""
+        if self._folder is None:
+            return
+        self._log.close()
+        if finished:
+            shutil.rmtree(self._folder)
+
+    @staticmethod
+    def _is_run(folder: Path, key: str) -> bool:
+        named = folder / "key"
+        if not named.is_file():
+            raise UsageError(f"{folder}: exists and is no folder of an interrupted run; move it away")
+        return named.read_text(encoding="utf-8") == key
+
+    @staticmethod
+    def _read_values(path: Path) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        if path.exists():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    key, value = json.loads(line)
+                    values[key] = value
+                except ValueError:
+                    continue  # the line a killed run was writing, or the blank before the next
+        return values

@@ -1,0 +1,113 @@
+"""Pairings: the rules that turn items into contrast sets. One function each, and the table."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tillerman.core.errors import FitError
+from tillerman.core.registry import Registry
+from tillerman.core.rows import ContrastSet, Row
+from tillerman.data.presenting import Item
+from tillerman.data.writing import Writer
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """``build(items, predictions, writer)``; ``predictions[i]`` is the unsteered model's answer to
+    item i, given only where ``needs_predictions``."""
+
+    name: str
+    needs_predictions: bool
+    build: Callable[[Sequence[Item], Sequence[int], Writer], ContrastSet]
+
+
+def caa(items: Sequence[Item], predictions: Sequence[int], writer: Writer) -> ContrastSet:
+    """The full prompt with the wanted answer against the same prompt with another one, read on the
+    answer (Rimsky et al., arXiv 2312.06681, section 3; CAE section 2). ``predictions`` are not used."""
+    del predictions
+    written = [writer.write(item) for item in items]
+    return ContrastSet(
+        tuple(w.row(item.right) for w, item in zip(written, items, strict=True)),
+        tuple(w.row(_another(item)) for w, item in zip(written, items, strict=True)),
+        paired=True,
+    )
+
+
+def pas_full(items: Sequence[Item], predictions: Sequence[int], writer: Writer) -> ContrastSet:
+    """Full prompts answered right against full prompts answered wrong (PAS section 3.2, PASf)."""
+    _need_questions(items, "pas-full")
+    right, wrong = _by_outcome(items, predictions, "pas-full")
+    rows = {side: tuple(_prompt_row(writer, i) for i, _ in members) for side, members in (("+", right), ("-", wrong))}
+    return ContrastSet(rows["+"], rows["-"], paired=False)
+
+
+def ipas_all(items: Sequence[Item], predictions: Sequence[int], writer: Writer) -> ContrastSet:
+    """Question + the correct choice of items answered right, against question + the model's choice of
+    items answered wrong (PAS section 3.2, iPASa)."""
+    _need_questions(items, "ipas-all")
+    right, wrong = _by_outcome(items, predictions, "ipas-all")
+    return ContrastSet(
+        tuple(writer.write_statements(item).row(item.right) for item, _ in right),
+        tuple(writer.write_statements(item).row(said) for item, said in wrong),
+        paired=False,
+    )
+
+
+def ipas_wrong(items: Sequence[Item], predictions: Sequence[int], writer: Writer) -> ContrastSet:
+    """For items answered wrong only: question + the correct choice against question + the model's
+    choice (PAS section 3.2, iPASwo)."""
+    _need_questions(items, "ipas-wrong")
+    wrong = [(item, said) for item, said in zip(items, predictions, strict=True) if said != item.right]
+    if not wrong:
+        raise FitError("ipas-wrong: the model answers every training item right; there is nothing to learn from")
+    written = [(writer.write_statements(item), item.right, said) for item, said in wrong]
+    return ContrastSet(
+        tuple(w.row(right) for w, right, _ in written), tuple(w.row(said) for w, _, said in written), paired=True
+    )
+
+
+PAIRINGS: Registry[Pairing] = Registry(
+    "pairing",
+    {
+        p.name: p
+        for p in (
+            Pairing("caa", False, caa),
+            Pairing("pas-full", True, pas_full),
+            Pairing("ipas-all", True, ipas_all),
+            Pairing("ipas-wrong", True, ipas_wrong),
+        )
+    },
+)
+
+
+def _another(item: Item) -> int:
+    others = [i for i in range(len(item.answers)) if i != item.right]
+    return random.Random(item.example.id).choice(others)
+
+
+def _prompt_row(writer: Writer, item: Item) -> Row:
+    prompt = writer.write(item).prompt
+    return Row(prompt, len(prompt) - 1)
+
+
+def _need_questions(items: Sequence[Item], name: str) -> None:
+    if any(item.example.kind == "text" for item in items):
+        raise FitError(f"{name} needs questions with answers; labelled texts have none: use --method caa")
+
+
+def _by_outcome(
+    items: Sequence[Item], predictions: Sequence[int], name: str
+) -> tuple[list[tuple[Item, int]], list[tuple[Item, int]]]:
+    both = list(zip(items, predictions, strict=True))
+    right = [(item, said) for item, said in both if said == item.right]
+    wrong = [(item, said) for item, said in both if said != item.right]
+    if not wrong:
+        raise FitError(f"{name}: the model answers all {len(both)} training items right; there is nothing to learn from")
+    if not right:
+        raise FitError(
+            f"{name}: the model answers all {len(both)} training items wrong; check the labels and the prompt format "
+            "('tillerman check'), or use ipas-wrong or caa, which need no right answers"
+        )
+    return right, wrong

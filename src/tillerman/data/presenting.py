@@ -1,0 +1,48 @@
+"""How an example is shown: its option order and the answers a model can give."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tillerman.core.errors import DataError
+from tillerman.data.examples import Example
+from tillerman.data.prompts import LETTERS, choice_text
+
+
+@dataclass(frozen=True)
+class Item:
+    """An example as shown. ``answers`` are what the model may say, ``texts`` what they stand for;
+    ``right`` indexes both."""
+
+    example: Example
+    prompt: str  # with the option list, if the kind has one
+    answers: tuple[str, ...]
+    texts: tuple[str, ...]
+    right: int
+
+
+def present(examples: Iterable[Example], seed: int = 0) -> tuple[Item, ...]:
+    """Show each example. The option order is drawn per item from (seed, item id), never per data set:
+    one order for all makes the right letter a constant (see docs/design/decisions.md)."""
+    return tuple(_present(example, seed) for example in examples)
+
+
+def as_choices(examples: Iterable[Example]) -> tuple[Example, ...]:
+    """Yes/no questions as lettered multiple choice; other kinds unchanged."""
+    return tuple(
+        Example("choice", e.question, e.options, e.answer, e.extra) if e.kind == "yes_no" else e for e in examples
+    )
+
+
+def _present(example: Example, seed: int) -> Item:
+    order = list(range(len(example.options)))
+    random.Random(f"{seed} {example.id}").shuffle(order)
+    texts = tuple(example.options[i] for i in order)
+    right = order.index(example.answer)
+    if example.kind != "choice":
+        return Item(example, example.question, texts, texts, right)
+    if len(texts) > len(LETTERS):
+        raise DataError(f"{len(texts)} options; at most {len(LETTERS)} have letters", field="options")
+    return Item(example, choice_text(example.question, texts), tuple(LETTERS[: len(texts)]), texts, right)

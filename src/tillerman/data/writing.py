@@ -1,0 +1,156 @@
+"""Items as the tokens of one tokenizer: chat template or plain text, system prompt, few-shot turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from tillerman.core.errors import DataError, UnknownNameError, UsageError
+from tillerman.core.plan import Scope
+from tillerman.core.rows import Row
+from tillerman.data.presenting import Item
+from tillerman.data.prompts import ANSWER_CUE
+
+TEMPLATES = ("auto", "chat", "none")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A prompt and the tokens of each answer after it; ``right`` is the wanted answer.
+
+    ``whole``: score whole answers (mean log-probability per token) instead of their first token.
+    """
+
+    prompt: tuple[int, ...]
+    answers: tuple[tuple[int, ...], ...]
+    right: int = 0
+    whole: bool = False
+
+    @property
+    def one_token_tells(self) -> bool:
+        """Whether the first token alone tells the answers apart; else whole answers must be scored."""
+        first = [answer[0] for answer in self.answers]
+        return len(set(first)) == len(first)
+
+    def row(self, answer: int) -> Row:
+        return Row(self.prompt + self.answers[answer], len(self.prompt))
+
+
+@dataclass(frozen=True, eq=False)
+class Writer:
+    """Writes items for one tokenizer. ``shots`` are (prompt, answer) turns before the question."""
+
+    tokenizer: PreTrainedTokenizerBase
+    template: str  # chat or none
+    system: str | None = None
+    shots: tuple[tuple[str, str], ...] = ()
+
+    def with_system(self, system: str | None) -> Writer:
+        return replace(self, system=system)
+
+    def with_shots(self, items: Sequence[Item]) -> Writer:
+        return replace(self, shots=tuple((item.prompt, item.answers[item.right]) for item in items))
+
+    def write(self, item: Item) -> Written:
+        """The full prompt (option list included) and its possible answers."""
+        written = self._written(item, item.prompt, item.answers)
+        whole = item.example.kind in ("preference", "text") or not written.one_token_tells
+        return replace(written, right=item.right, whole=whole)
+
+    def write_statements(self, item: Item) -> Written:
+        """The question without option list, answered with the text of each option (PAS: iPAS strings)."""
+        return self._written(item, item.example.question, item.texts)
+
+    def prompt_text(self, user: str) -> str:
+        """The text a model gets for one user message, up to where its answer begins."""
+        if self.template == "chat":
+            return self._chat(user)
+        turns = [f"{prompt}{_cue(prompt)} {answer}" for prompt, answer in self.shots]
+        return "\n\n".join([*([self.system] if self.system else []), *turns, user + _cue(user)])
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids; a chat template brings its own first token, plain text gets the tokenizer's."""
+        ids = self.tokenizer(text, add_special_tokens=self.template == "none")["input_ids"]
+        return tuple(ids)
+
+    def _written(self, item: Item, user: str, answers: tuple[str, ...]) -> Written:
+        if item.example.kind == "text":
+            start = self._text_start()
+            return Written(start, tuple(start_free(self.tokenizer, text) for text in answers))
+        text = user if item.example.kind == "preference" and self.template == "none" else self.prompt_text(user)
+        return self._answered(text, answers)
+
+    def _answered(self, text: str, answers: tuple[str, ...]) -> Written:
+        """Find how this tokenizer continues the prompt: with or without a blank before the answer."""
+        prompt = self.encode(text)
+        blank_first = self.template == "none" and not text[-1:].isspace()
+        written = []
+        for gap in (" ", "") if blank_first else ("", " "):
+            whole = [self.encode(text + gap + answer) for answer in answers]
+            if all(ids[: len(prompt)] == prompt and len(ids) > len(prompt) for ids in whole):
+                written.append(Written(prompt, tuple(ids[len(prompt) :] for ids in whole)))
+        if not written:  # the tokenizer merges over the border: join the pieces instead
+            written = [Written(prompt, tuple(start_free(self.tokenizer, answer) for answer in answers))]
+        return next((w for w in written if w.one_token_tells), written[0])
+
+    def _text_start(self) -> tuple[int, ...]:
+        start = self.tokenizer.bos_token_id
+        return () if start is None else (int(start),)
+
+    def _chat(self, user: str) -> str:
+        messages = [{"role": "system", "content": self.system}] if self.system else []
+        for prompt, answer in self.shots:
+            messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+        messages.append({"role": "user", "content": user})
+        try:
+            return apply_template(self.tokenizer, messages)
+        except TemplateError:
+            if not self.system:
+                raise
+        # Templates without a system role (Gemma): its text leads the first user message.
+        first, *rest = messages[1:]
+        return apply_template(self.tokenizer, [{**first, "content": f"{self.system}\n\n{first['content']}"}, *rest])
+
+
+def make_writer(tokenizer: PreTrainedTokenizerBase, template: str = "auto") -> Writer:
+    """``auto`` takes the chat template where the tokenizer has one."""
+    if template not in TEMPLATES:
+        raise UnknownNameError("template", template, TEMPLATES)
+    if template == "chat" and not tokenizer.chat_template:
+        raise UsageError("--template chat: this tokenizer has no chat template; use --template none")
+    chosen = ("chat" if tokenizer.chat_template else "none") if template == "auto" else template
+    return Writer(tokenizer, chosen)
+
+
+def apply_template(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> str:
+    text: Any = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return str(text)
+
+
+def start_free(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+    if not ids:
+        raise DataError(f"the tokenizer makes no token of {text!r}")
+    return ids
+
+
+def after_instruction(tokenizer: PreTrainedTokenizerBase) -> Scope:
+    """The scope from the end of the user's message on: the tokens the chat template adds to open the
+    answer, and everything after them (CAA's convention: Rimsky et al., arXiv 2312.06681, section 3)."""
+    if not tokenizer.chat_template:
+        raise UsageError("scope 'after_instruction' needs a chat template, and this tokenizer has none; use 'last'")
+    with_cue = apply_template(tokenizer, [{"role": "user", "content": "x"}])
+    without: Any = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=False
+    )
+    tail = with_cue[with_cue.rindex("x") + 1 :] if not with_cue.startswith(str(without)) else with_cue[len(without) :]
+    return Scope("after_instruction", marker=start_free(tokenizer, tail))
+
+
+def _cue(prompt: str) -> str:
+    """Plain prompts end in ``Answer:`` (multiple choice already does)."""
+    return "" if prompt.endswith(ANSWER_CUE) else f"\n{ANSWER_CUE}"

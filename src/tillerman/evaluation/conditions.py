@@ -1,0 +1,71 @@
+"""Run the test items under every condition that a claim has to be held against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tillerman.core.plan import Plan
+from tillerman.core.rows import Progress, silent
+from tillerman.data.presenting import Item
+from tillerman.data.writing import Writer, Written
+from tillerman.evaluation.log import Condition
+from tillerman.evaluation.scoring import answers_given, correct
+from tillerman.evaluation.statistics import effect, rate
+from tillerman.models.opened import OpenModel
+from tillerman.steering.steer import steer
+
+
+@dataclass(frozen=True, eq=False)
+class Exam:
+    """Items to be answered, as written for the model, and the letters (or words) that are right."""
+
+    opened: OpenModel
+    items: tuple[Item, ...]
+    written: tuple[Written, ...]
+
+    @classmethod
+    def of(cls, opened: OpenModel, items: Sequence[Item], writer: Writer) -> Exam:
+        return cls(opened, tuple(items), tuple(writer.write(item) for item in items))
+
+    @property
+    def groups(self) -> list[str]:
+        """The right answer of each item as it is said; free texts are all of one group."""
+        fixed = ("choice", "yes_no")
+        return [i.answers[i.right] if i.example.kind in fixed else str(i.right) for i in self.items]
+
+    def given(self, plan: Plan = (), progress: Progress = silent) -> NDArray[np.int64]:
+        if not plan:
+            return answers_given(self.opened, self.written, progress)
+        with steer(self.opened.model, plan):
+            return answers_given(self.opened, self.written, progress)
+
+    def correct(self, plan: Plan = (), progress: Progress = silent) -> NDArray[np.bool_]:
+        return correct(self.given(plan, progress), self.written)
+
+
+def condition(
+    name: str, right: NDArray[np.bool_], unsteered: NDArray[np.bool_] | None, groups: Sequence[str], detail: str = ""
+) -> Condition:
+    """A condition's rate, and its effect against the unsteered answers to the same items."""
+    compared = None if unsteered is None else effect(right, unsteered, groups)
+    return Condition(name, rate(right, groups), compared, detail)
+
+
+def fitting_shots(
+    exam: Exam, writer: Writer, pool: Sequence[Item], most: int, longest: int | None
+) -> tuple[Writer, int] | None:
+    """A writer with as many of the pool's items as exemplars as fit the model's context; None if none fits.
+
+    Exemplars are items the model answered wrong, as in PAS section 4.3; the caller picks the pool.
+    """
+    lengths = [len(w.prompt) + max(len(answer) for answer in w.answers) for w in exam.written]
+    worst = exam.items[int(np.argmax(lengths))]  # the exemplars add the same to every item
+    for count in range(min(most, len(pool)), 0, -1):
+        shot = writer.with_shots(pool[:count])
+        if longest is None or len(shot.write(worst).row(worst.right).tokens) <= longest:
+            return shot, count
+    return None

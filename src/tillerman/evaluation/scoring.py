@@ -1,0 +1,40 @@
+"""Which answer a model gives to each item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tillerman.core.rows import Progress, silent
+from tillerman.data.writing import Written
+from tillerman.models.logits import answer_logprobs, option_logprobs
+from tillerman.models.opened import OpenModel
+
+
+def answers_given(
+    opened: OpenModel, written: Sequence[Written], progress: Progress = silent
+) -> NDArray[np.int64]:
+    """The most likely answer per item: by its first token where that tells the answers apart, else
+    by the mean log-probability per token of the whole answer. One forward per prompt or answer."""
+    given = np.zeros(len(written), dtype=np.int64)
+    short = [i for i, w in enumerate(written) if not w.whole]
+    scores = option_logprobs(
+        opened,
+        [written[i].prompt for i in short],
+        [[answer[0] for answer in written[i].answers] for i in short],
+        progress=progress,
+    )
+    for i, score in zip(short, scores, strict=True):
+        given[i] = int(score.argmax())
+    long = [i for i, w in enumerate(written) if w.whole]
+    rows = [written[i].row(k) for i in long for k in range(len(written[i].answers))]
+    whole = iter(answer_logprobs(opened, rows, progress=progress).tolist())
+    for i in long:
+        given[i] = int(np.argmax([next(whole) for _ in written[i].answers]))
+    return given
+
+
+def correct(given: NDArray[np.int64], written: Sequence[Written]) -> NDArray[np.bool_]:
+    return given == np.array([w.right for w in written], dtype=np.int64)

@@ -1,0 +1,92 @@
+"""What steering costs: perplexity and KL on neutral text, steered on every token (CAE finding 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tillerman.core.errors import DataError
+from tillerman.core.plan import Plan, Scope
+from tillerman.evaluation.log import Interval
+from tillerman.evaluation.statistics import bootstrap_mean
+from tillerman.models.logits import text_logprobs
+from tillerman.models.opened import OpenModel
+from tillerman.steering.steer import steer
+
+WINDOW = 128
+
+
+@dataclass(frozen=True)
+class NeutralText:
+    """Windows ``[b, s]`` of text that has nothing to do with the behaviour."""
+
+    name: str
+    windows: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are predicted: all but each window's first."""
+        return int(self.windows.shape[0] * (self.windows.shape[1] - 1))
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Steered against unsteered on neutral text. KL(unsteered || steered) in nats per token."""
+
+    perplexity: float
+    perplexity_ratio: float
+    perplexity_ratio_interval: Interval
+    kl: float
+
+
+def neutral_text(opened: OpenModel, name: str, texts: Sequence[str], tokens: int) -> NeutralText:
+    """Cut texts into equal windows until about ``tokens`` tokens are reached."""
+    start = [] if opened.tokenizer.bos_token_id is None else [int(opened.tokenizer.bos_token_id)]
+    windows: list[list[int]] = []
+    for text in texts:
+        ids = opened.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        size = WINDOW - len(start)
+        windows += [start + ids[at : at + size] for at in range(0, len(ids) - size + 1, size)]
+        if len(windows) * WINDOW >= tokens:
+            break
+    if not windows:
+        raise DataError(f"neutral text {name!r} has no stretch of {WINDOW} tokens; give longer texts")
+    return NeutralText(name, torch.tensor(windows[: max(1, tokens // WINDOW)]))
+
+
+class DriftMeter:
+    """Measures plans on one neutral text. Both sides are run window by window, never all stored: a
+    vocabulary of 128 k times some thousand tokens would not fit."""
+
+    def __init__(self, opened: OpenModel, text: NeutralText, batch: int = 8) -> None:
+        self.opened, self.text = opened, text
+        self._batches = text.windows.split(batch)
+
+    def measure(self, plan: Plan) -> Drift:
+        """Drift of one plan; its scope is widened to all tokens, the strictest reading."""
+        wide = tuple(replace(item, scope=Scope("all")) for item in plan)
+        base, steered, divergences = [], [], []
+        for tokens in self._batches:
+            plain = text_logprobs(self.opened, tokens)[:, :-1]
+            with steer(self.opened.model, wide):
+                changed = text_logprobs(self.opened, tokens)[:, :-1]
+            target = tokens[:, 1:, None].to(plain.device)
+            base.append(-plain.gather(2, target).squeeze(2).mean(1).cpu())
+            steered.append(-changed.gather(2, target).squeeze(2).mean(1).cpu())
+            divergences.append((plain.exp() * (plain - changed)).sum(-1).mean(1).cpu())
+        nats, more, kl = (torch.cat(parts).double().numpy() for parts in (base, steered, divergences))
+        ratio = bootstrap_mean(more - nats)
+        return Drift(
+            perplexity=math.exp(nats.mean()),
+            perplexity_ratio=_exp(float((more - nats).mean())),
+            perplexity_ratio_interval=Interval(_exp(ratio.low), _exp(ratio.high)),
+            kl=float(max(0.0, kl.mean())),
+        )
+
+
+def _exp(x: float) -> float:
+    return math.exp(min(x, 700.0))  # a wrecked model's ratio stays a finite number

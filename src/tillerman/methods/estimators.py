@@ -1,0 +1,89 @@
+"""Estimators: the rules that turn two sets of activations into one direction.
+
+All take ``positive [n, d]`` and ``negative [m, d]`` (float64) and give ``[d]``: pointing from the
+negative side to the positive, and as long as the gap between the two means along it, so that
+strength 1 moves the average negative to the average positive whatever the estimator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tillerman.core.errors import FitError
+from tillerman.core.registry import Registry
+
+Activations = Float[Tensor, "n d"]
+Estimator = Callable[[Activations, Float[Tensor, "m d"], bool], Float[Tensor, " d"]]
+
+_RIDGE = 1e-2  # of the probe's loss, on standardised activations
+
+
+def mean_difference(positive: Activations, negative: Float[Tensor, "m d"], paired: bool) -> Float[Tensor, " d"]:
+    """``v = mean(positive) - mean(negative)`` (PAS section 3.2, equation 2; CAE section 2)."""
+    del paired  # the mean of the differences is the difference of the means
+    return positive.mean(0) - negative.mean(0)
+
+
+def pca(positive: Activations, negative: Float[Tensor, "m d"], paired: bool) -> Float[Tensor, " d"]:
+    """First principal component, uncentred, of the pair differences where rows are paired (RepE's
+    reading: Zou et al., arXiv 2310.01405, section 3.1), else of both sides around the middle of
+    their means; signed and scaled by the difference of the means."""
+    gap = mean_difference(positive, negative, paired)
+    if paired:
+        spread = positive - negative
+    else:
+        spread = torch.cat([positive, negative]) - (positive.mean(0) + negative.mean(0)) / 2
+    axis = torch.linalg.svd(spread, full_matrices=False).Vh[0]
+    return axis * (axis @ gap)
+
+
+def probe(positive: Activations, negative: Float[Tensor, "m d"], paired: bool) -> Float[Tensor, " d"]:
+    """Normal of an L2-regularised logistic regression between the sides, on standardised
+    activations, scaled to the gap of the means along it (ITI's probe direction: Li et al.,
+    arXiv 2306.03341, section 3)."""
+    del paired
+    gap = mean_difference(positive, negative, False)
+    both = torch.cat([positive, negative])
+    centre, scale = both.mean(0), both.std(0) + 1e-6 * both.abs().mean() + 1e-12
+    x = (both - centre) / scale
+    y = torch.cat([torch.ones(len(positive)), torch.zeros(len(negative))]).to(both)
+    balance = torch.where(y == 1, 0.5 / len(positive), 0.5 / len(negative)).to(both)
+    weights = torch.zeros(x.shape[1] + 1, dtype=x.dtype, requires_grad=True)
+    solver = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-8)
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        logits = x @ weights[:-1] + weights[-1]
+        fit = torch.nn.functional.binary_cross_entropy_with_logits(logits, y, reduction="none")
+        value = (balance * fit).sum() + _RIDGE * weights[:-1].square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    with torch.enable_grad():
+        solver.step(loss)  # type: ignore[no-untyped-call]
+    normal = weights.detach()[:-1] / scale
+    normal = normal / normal.norm().clamp_min(1e-30)
+    return normal * (normal @ gap)
+
+
+ESTIMATORS: Registry[Estimator] = Registry(
+    "estimator", {"mean_difference": mean_difference, "pca": pca, "probe": probe}
+)
+
+
+def estimate(name: str, positive: Tensor, negative: Tensor, paired: bool) -> Float[Tensor, " d"]:
+    """Run an estimator with the checks that hold for all: finite input, two different sides."""
+    for side, values in (("positive", positive), ("negative", negative)):
+        if len(values) == 0:
+            raise FitError(f"the {side} side is empty")
+        if not bool(torch.isfinite(values).all()):
+            raise FitError(f"the {side} side has activations that are not finite; try a wider dtype (--dtype float32)")
+    direction = ESTIMATORS[name](positive.double(), negative.double(), paired).float()
+    scale = float(positive.double().norm(dim=-1).mean())
+    if not float(direction.norm()) > 1e-6 * scale:
+        raise FitError("both sides have the same activations: nothing tells them apart; check that the labels differ")
+    return direction

@@ -1,0 +1,69 @@
+"""From two sides of activations to a steering vector, and the two nulls made from the same activations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tillerman.core.errors import FitError
+from tillerman.core.hookpoint import HookPoint
+from tillerman.core.provenance import Provenance
+from tillerman.core.vector import SteeringVector
+from tillerman.methods.estimators import estimate
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """What was read for one method: both sides at every hook point, and the mean norm where the
+    vector will be added. ``paired``: row i of one side belongs to row i of the other."""
+
+    positive: Mapping[HookPoint, Float[Tensor, "n d"]]
+    negative: Mapping[HookPoint, Float[Tensor, "m d"]]
+    stream_norms: Mapping[HookPoint, float]
+    paired: bool
+
+
+def fit(activations: Activations, estimator: str, provenance: Provenance) -> SteeringVector:
+    """Estimate a direction at every hook point. Hook points where nothing tells the sides apart are
+    left out (block 0's input at one fixed token, say); an error only if none remains."""
+    directions, reasons = {}, []
+    for point, positive in activations.positive.items():
+        try:
+            directions[point] = estimate(estimator, positive, activations.negative[point], activations.paired)
+        except FitError as error:
+            reasons.append(error)
+    if not directions:
+        raise reasons[0]
+    return SteeringVector(directions, {p: activations.stream_norms[p] for p in directions}, provenance)
+
+
+def shuffled(activations: Activations, seed: int) -> Activations:
+    """The shuffled-label null: every pair's sides swapped by a coin, or rows dealt anew where unpaired."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [len(next(iter(side.values()))) for side in (activations.positive, activations.negative)]
+    coin = torch.rand(sizes[0], generator=generator) < 0.5
+    order = torch.randperm(sum(sizes), generator=generator)
+    positive, negative = {}, {}
+    for point, plus in activations.positive.items():
+        minus = activations.negative[point]
+        if activations.paired:
+            positive[point] = torch.where(coin[:, None], plus, minus)
+            negative[point] = torch.where(coin[:, None], minus, plus)
+        else:
+            dealt = torch.cat([plus, minus])[order]
+            positive[point], negative[point] = dealt[: sizes[0]], dealt[sizes[0] :]
+    return Activations(positive, negative, activations.stream_norms, activations.paired)
+
+
+def random_like(vector: SteeringVector, seed: int) -> SteeringVector:
+    """The random-direction null: at every hook point a random direction of the vector's norm."""
+    generator = torch.Generator().manual_seed(seed)
+    directions = {}
+    for point, direction in vector.directions.items():
+        drawn = torch.randn(len(direction), generator=generator)
+        directions[point] = drawn * (direction.norm() / drawn.norm())
+    return SteeringVector(directions, vector.stream_norms, vector.provenance)

@@ -1,0 +1,59 @@
+"""Change activations during a forward pass. The only place, with ``capture``, that hangs hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from tillerman.core.hookpoint import HookPoint
+from tillerman.models.families import Anatomy
+from tillerman.models.forward import ForwardInfo, forward_reader
+
+Edit = Callable[[Tensor], Tensor]  # [b, s, d] -> [b, s, d]
+
+
+@contextmanager
+def edit_forward(
+    parts: Anatomy, edits: Mapping[HookPoint, Edit], on_forward: Callable[[ForwardInfo], None]
+) -> Iterator[None]:
+    """Apply ``edits`` at their hook points in every forward pass inside the block.
+
+    ``on_forward`` is told about each pass before its first block runs. Only our own hooks are
+    removed at the end; weights, configuration and other hooks stay as they are.
+    """
+    handles: list[RemovableHandle] = []
+    read = forward_reader(parts.decoder)
+
+    def announce(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        on_forward(read(args, kwargs))
+
+    try:
+        handles.append(parts.decoder.register_forward_pre_hook(announce, with_kwargs=True))
+        for point, edit in edits.items():
+            handles.append(_hang(parts.part(point), point.site, edit))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hang(module: nn.Module, site: str, edit: Edit) -> RemovableHandle:
+    if site == "resid_pre":
+        return module.register_forward_pre_hook(lambda _, args, kwargs: with_input(edit, args, kwargs), with_kwargs=True)
+    return module.register_forward_hook(lambda _, __, output: with_output(edit, output))
+
+
+def with_input(edit: Edit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The block's arguments with its hidden states edited; families pass them by position or name."""
+    if args:
+        return (edit(args[0]), *args[1:]), kwargs
+    return args, {**kwargs, "hidden_states": edit(kwargs["hidden_states"])}
+
+
+def with_output(edit: Edit, output: Any) -> Any:
+    """Blocks return a tensor in transformers 5; attention and older blocks a tuple led by it."""
+    return (edit(output[0]), *output[1:]) if isinstance(output, tuple) else edit(output)

@@ -1,0 +1,96 @@
+"""The layout table: where each model family keeps its decoder blocks and their parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from tillerman.core.errors import HookPointError, ModelError
+from tillerman.core.hookpoint import HookPoint
+
+
+@dataclass(frozen=True)
+class Family:
+    """Paths: ``blocks`` from the decoder (the model's ``base_model``), the others from a block."""
+
+    blocks: str = "layers"
+    attention: str = "self_attn"
+    mlp: str = "mlp"
+
+
+_LLAMA = Family()
+
+# model_type of the configuration -> layout. To add a family: print the model, find the ModuleList
+# of decoder blocks under `model.base_model` and the names of attention and MLP inside a block.
+FAMILIES: dict[str, Family] = {
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
+    "gemma2": _LLAMA,
+    "gemma3_text": _LLAMA,
+    "phi3": _LLAMA,
+    "olmo2": _LLAMA,
+    "bitnet": _LLAMA,
+    "gpt2": Family("h", "attn", "mlp"),
+    "gpt_neox": Family("layers", "attention", "mlp"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """The parts of one model that steering touches."""
+
+    causal: PreTrainedModel
+    decoder: nn.Module
+    blocks: tuple[nn.Module, ...]
+    family: Family
+
+    @property
+    def width(self) -> int:
+        return int(self.causal.config.get_text_config().hidden_size)
+
+    def check(self, point: HookPoint) -> None:
+        if point.layer >= len(self.blocks):
+            raise HookPointError(f"{point}: the model has layers 0..{len(self.blocks) - 1}")
+
+    def part(self, point: HookPoint) -> nn.Module:
+        """The module whose input (``resid_pre``) or output (the others) is the hook point."""
+        self.check(point)
+        block = self.blocks[point.layer]
+        if point.site == "attn_out":
+            return block.get_submodule(self.family.attention)
+        if point.site == "mlp_out":
+            return block.get_submodule(self.family.mlp)
+        return block
+
+
+def anatomy(model: nn.Module) -> Anatomy:
+    """Find the causal language model (also inside a PEFT or compiled wrapper) and its blocks."""
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            return _anatomy(module)
+    raise ModelError(f"{type(model).__name__} holds no transformers model; expected a PreTrainedModel")
+
+
+def _anatomy(causal: PreTrainedModel) -> Anatomy:
+    kind = causal.config.model_type
+    if kind not in FAMILIES:
+        raise ModelError(
+            f"model type {kind!r} has no row in the layout table; known: {', '.join(sorted(FAMILIES))}. "
+            "Add one: tillerman.models.families.FAMILIES[model_type] = Family(blocks=..., attention=..., mlp=...), "
+            "paths from model.base_model to the list of decoder blocks and from a block to its parts"
+        )
+    if causal.get_output_embeddings() is None:
+        raise ModelError(f"{type(causal).__name__} has no language-model head; open it with AutoModelForCausalLM")
+    family = FAMILIES[kind]
+    decoder = causal.base_model
+    try:
+        blocks = tuple(decoder.get_submodule(family.blocks).children())
+        for part in (family.attention, family.mlp):
+            blocks[0].get_submodule(part)
+    except (AttributeError, IndexError) as error:
+        raise ModelError(f"model type {kind!r} does not have the layout its row says: {error}") from error
+    return Anatomy(causal, decoder, blocks, family)

@@ -1,0 +1,68 @@
+"""What one forward pass is about: which of its tokens are real, and where they stand.
+
+Positions are absolute: counted over the KV cache, with padding left out, so that a plan means the
+same tokens whatever the batch, the padding side or the cache.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ForwardInfo:
+    """One call of the decoder. ``past`` is the number of columns already in the cache."""
+
+    past: int
+    real: Bool[Tensor, "b s"]  # False for padding
+    positions: Int[Tensor, "b s"]  # absolute, among real tokens
+    tokens: Int[Tensor, "b s"] | None  # None where the caller gave embeddings
+
+    @property
+    def columns(self) -> range:
+        """The columns of this call in the sequence as the caller sees it, padding counted."""
+        return range(self.past, self.past + self.real.shape[1])
+
+
+ForwardReader = Callable[[tuple[Any, ...], dict[str, Any]], ForwardInfo]
+
+
+def forward_reader(decoder: nn.Module) -> ForwardReader:
+    """A function from the decoder's call arguments to ``ForwardInfo`` (GPT-2 passes some by position)."""
+    signature = inspect.signature(decoder.forward)
+
+    def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ForwardInfo:
+        given = signature.bind_partial(*args, **kwargs).arguments
+        tokens, embeddings = given.get("input_ids"), given.get("inputs_embeds")
+        shaped = tokens if tokens is not None else embeddings
+        rows, length = shaped.shape[:2]
+        cache = given.get("past_key_values")
+        past = 0 if cache is None else int(cache.get_seq_length())
+        real_so_far = _real_columns(given.get("attention_mask"), rows, past, length, shaped.device)
+        positions = real_so_far.long().cumsum(1)[:, past:] - 1
+        return ForwardInfo(past, real_so_far[:, past:], positions.clamp(min=0), tokens)
+
+    return read
+
+
+def _real_columns(mask: Any, rows: int, past: int, length: int, device: torch.device) -> Bool[Tensor, "b k"]:
+    """Which of the ``past + length`` columns are real tokens, from a 2-D or a prepared 4-D mask."""
+    columns = past + length
+    if isinstance(mask, dict):  # one prepared mask per kind of layer; the full one sees all keys
+        mask = mask.get("full_attention", next(iter(mask.values()), None))
+    if mask is None or not isinstance(mask, Tensor):
+        return torch.ones(rows, columns, dtype=torch.bool, device=device)
+    if mask.ndim == 2:
+        real = mask[:, :columns].bool()
+        missing = columns - real.shape[1]  # a mask for the new columns only: older ones were real
+        return torch.cat([real.new_ones(rows, missing), real], dim=1) if missing > 0 else real
+    last_query = mask[:, 0, -1, :columns]
+    seen = last_query if mask.dtype == torch.bool else last_query == 0
+    return seen.expand(rows, columns).to(device)

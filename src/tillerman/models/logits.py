@@ -1,0 +1,69 @@
+"""Scores read off a model: next-token log-probabilities of options, of whole answers, of texts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tillerman.core.rows import Progress, Row, silent
+from tillerman.models.batches import BATCH_TOKENS, Batch, batches
+from tillerman.models.opened import OpenModel
+
+
+@torch.inference_mode()
+def option_logprobs(
+    opened: OpenModel,
+    prompts: Sequence[Sequence[int]],
+    options: Sequence[Sequence[int]],
+    *,
+    budget: int = BATCH_TOKENS,
+    progress: Progress = silent,
+) -> list[Float[Tensor, " k"]]:
+    """``log p(option token | prompt)`` for each prompt's own option tokens; one position per prompt."""
+    out: list[Tensor] = [torch.empty(0)] * len(prompts)
+    for batch in batches(prompts, pad=opened.pad_id, budget=budget):
+        logprobs = _logprobs(opened, batch, keep=1)[:, -1]
+        for at, i in enumerate(batch.rows.tolist()):
+            out[i] = logprobs[at, list(options[i])].cpu()
+        progress(len(batch.rows))
+    return out
+
+
+@torch.inference_mode()
+def answer_logprobs(
+    opened: OpenModel, rows: Sequence[Row], *, budget: int = BATCH_TOKENS, progress: Progress = silent
+) -> Float[Tensor, " n"]:
+    """Mean ``log p`` per token of each row from ``read_from`` on (at least the second token), in nats."""
+    out = torch.empty(len(rows))
+    for batch in batches([row.tokens for row in rows], pad=opened.pad_id, budget=budget):
+        members = [rows[i] for i in batch.rows.tolist()]
+        keep = max(len(row.tokens) - max(1, row.read_from) for row in members) + 1
+        logprobs = _logprobs(opened, batch, keep)
+        for at, (i, row) in enumerate(zip(batch.rows.tolist(), members, strict=True)):
+            answer = torch.tensor(row.tokens[max(1, row.read_from) :], device=logprobs.device)
+            out[i] = logprobs[at, -len(answer) - 1 : -1].gather(1, answer[:, None]).mean().cpu()
+        progress(len(batch.rows))
+    return out
+
+
+@torch.inference_mode()
+def text_logprobs(opened: OpenModel, tokens: Float[Tensor, "b s"]) -> Float[Tensor, "b s v"]:
+    """Log-probabilities of every next token of whole windows without padding."""
+    return opened.model(input_ids=tokens.to(opened.device), use_cache=False).logits.float().log_softmax(-1)
+
+
+def _logprobs(opened: OpenModel, batch: Batch, keep: int) -> Float[Tensor, "b k v"]:
+    """Log-probabilities at the last ``keep`` positions of a left-padded batch."""
+    accepted = inspect.signature(opened.parts.causal.forward).parameters
+    device = opened.device
+    extra = {"logits_to_keep": keep} if "logits_to_keep" in accepted else {}
+    if "position_ids" in accepted:
+        extra["position_ids"] = batch.positions.to(device)
+    logits = opened.model(
+        input_ids=batch.tokens.to(device), attention_mask=batch.mask.to(device), use_cache=False, **extra
+    ).logits
+    return logits[:, -keep:].float().log_softmax(-1)

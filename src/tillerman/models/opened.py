@@ -1,0 +1,171 @@
+"""Open a model with its tokenizer, check that it can be steered, and say which model it is."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from tillerman.core.errors import MismatchError, ModelError
+from tillerman.core.hookpoint import HookPoint
+from tillerman.core.provenance import Provenance
+from tillerman.models.edit import edit_forward
+from tillerman.models.families import Anatomy, anatomy
+
+PILOT = "pilot"
+_SAMPLED = 4096  # values hashed per tensor: enough to tell fine-tunes apart, cheap at any size
+
+
+@dataclass(frozen=True, eq=False)
+class OpenModel:
+    """A causal language model ready to be read and steered. Nothing of it is ever changed."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    id: str
+    parts: Anatomy
+
+    @property
+    def layers(self) -> int:
+        return len(self.parts.blocks)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def pad_id(self) -> int:
+        """Any token: padding is masked out, so a tokenizer without one needs no change."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+    @property
+    def context(self) -> int | None:
+        """The longest sequence the configuration allows for, where it says so."""
+        length = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return int(length) if length else None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of names, shapes and a fixed sample of the weights, the same for every load dtype."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, parameter in sorted(self.model.named_parameters()):
+            digest.update(f"{name} {tuple(parameter.shape)}".encode())
+            digest.update(_sample(parameter).numpy().tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def tokenizer_hash(self) -> str:
+        return _hash("\n".join(f"{token} {i}" for token, i in sorted(self.tokenizer.get_vocab().items())))
+
+    @cached_property
+    def template_hash(self) -> str:
+        return _hash(str(self.tokenizer.chat_template or ""))
+
+    def points(self, site: str = "resid_post") -> tuple[HookPoint, ...]:
+        return tuple(HookPoint(layer, site) for layer in range(self.layers))
+
+    def mismatches(self, provenance: Provenance) -> tuple[str, ...]:
+        """What of an artefact's provenance does not fit this model; both sides are named."""
+        pairs = (
+            ("weights", provenance.model_fingerprint, self.fingerprint),
+            ("width", provenance.width, self.parts.width),
+            ("layers", provenance.layers, self.layers),
+            ("tokenizer", provenance.tokenizer_hash, self.tokenizer_hash),
+            ("chat template", provenance.template_hash, self.template_hash),
+        )
+        return tuple(
+            f"{what}: artefact of {provenance.model_id} has {theirs}, {self.id} has {ours}"
+            for what, theirs, ours in pairs
+            if theirs != ours
+        )
+
+    def check_provenance(self, provenance: Provenance, *, allow_mismatch: bool = False) -> tuple[str, ...]:
+        """Raise ``MismatchError`` naming both sides, or return the differences as warnings.
+
+        Another width or fewer layers cannot be allowed: the vector would not fit.
+        """
+        found = self.mismatches(provenance)
+        impossible = provenance.width != self.parts.width or provenance.layers != self.layers
+        if found and (impossible or not allow_mismatch):
+            remedy = "fit on this model" if impossible else "fit on this model, or pass --allow-mismatch"
+            raise MismatchError(f"the artefact does not belong to this model ({'; '.join(found)}); {remedy}")
+        return found
+
+
+def open_model(
+    source: str | Path | PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> OpenModel:
+    """Open the embedded ``pilot``, a folder, a hub name, or a model that is already loaded.
+
+    ``dtype`` None means float32 on a CPU and the stored type elsewhere.
+    """
+    if isinstance(source, PreTrainedModel):
+        if tokenizer is None:
+            raise ModelError("a loaded model needs its tokenizer: open_model(model, tokenizer)")
+        model, name = source, str(source.config.name_or_path or type(source).__name__)
+    else:
+        name = str(source)
+        path = str(files("tillerman").joinpath("pilot")) if name == PILOT else name
+        wanted: torch.dtype | str = dtype or (torch.float32 if device == "cpu" else "auto")
+        try:
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=wanted).to(device)
+            tokenizer = tokenizer or AutoTokenizer.from_pretrained(path)
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ModelError(
+                f"cannot open the model {name!r}: {first} Give 'pilot', a folder with config.json, weights and "
+                "tokenizer, or a hub name that is reachable."
+            ) from error
+    model.eval()
+    opened = OpenModel(model, tokenizer, name, anatomy(model))
+    check(opened)
+    return opened
+
+
+@torch.inference_mode()
+def check(opened: OpenModel) -> None:
+    """An identity edit must be bit-equal at every layer, a real edit must change the output."""
+    tokens = torch.tensor([[1, 2, 3]], device=opened.device) % opened.model.config.get_text_config().vocab_size
+
+    def run(shift: float) -> tuple[Tensor, int]:
+        seen = 0
+
+        def edit(h: Tensor) -> Tensor:
+            nonlocal seen
+            seen += 1
+            if h.shape != (1, 3, opened.parts.width):
+                raise ModelError(f"a block gives {tuple(h.shape)}, expected (1, 3, {opened.parts.width})")
+            # One coordinate: a norm after the block would cancel a shift of the mean.
+            return h if shift == 0 else h + shift * torch.eye(1, h.shape[-1], dtype=h.dtype, device=h.device)[0]
+
+        with edit_forward(opened.parts, dict.fromkeys(opened.points(), edit), lambda _: None):
+            return opened.model(input_ids=tokens, use_cache=False).logits, seen
+
+    plain = opened.model(input_ids=tokens, use_cache=False).logits
+    same, calls = run(0.0)
+    scale = float(plain.abs().mean()) + 1.0
+    if calls != opened.layers or not torch.equal(plain, same):
+        raise ModelError(f"{opened.id}: an edit that changes nothing changed the output, or missed a block")
+    if torch.equal(plain, run(scale)[0]):
+        raise ModelError(f"{opened.id}: an edit of the blocks does not reach the output; the layout row is wrong")
+
+
+def _sample(parameter: Tensor) -> Tensor:
+    flat = parameter.detach().flatten()
+    step = max(1, flat.numel() // _SAMPLED)
+    # bfloat16, so that a float32 copy of bf16 weights has the hash of the file it came from.
+    return flat[::step][:_SAMPLED].to("cpu", torch.bfloat16).view(torch.int16)
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,139 @@
+"""The work bench of one run: model, items of each share as written for it, finished work, progress."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tillerman.core.errors import DataError
+from tillerman.core.plan import Scope
+from tillerman.core.provenance import Provenance
+from tillerman.core.rows import Progress, silent
+from tillerman.core.store import Store
+from tillerman.data.duplicates import Split, clean_split
+from tillerman.data.loading import LoadedData
+from tillerman.data.presenting import as_choices, present
+from tillerman.data.writing import Writer, after_instruction, make_writer
+from tillerman.evaluation.conditions import Exam
+from tillerman.models.opened import OpenModel
+from tillerman.pipeline.experiment import Experiment
+
+VERSIONED = ("tillerman", "torch", "transformers", "tokenizers", "safetensors", "numpy")
+
+
+class Watch(Protocol):
+    """Is told what is being done; the command line draws bars from it."""
+
+    def stage(self, title: str, total: int) -> AbstractContextManager[Progress]: ...
+
+
+class Unwatched:
+    """Nobody looks."""
+
+    def stage(self, title: str, total: int) -> AbstractContextManager[Progress]:
+        del title, total
+        return nullcontext(silent)
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """Made by ``set_up``; everything a step of the flow needs to look at."""
+
+    experiment: Experiment
+    opened: OpenModel
+    data: LoadedData
+    split: Split
+    writer: Writer
+    train: Exam
+    validation: Exam
+    test: Exam
+    store: Store
+    watch: Watch
+
+    @cached_property
+    def kind(self) -> str:
+        return self.train.items[0].example.kind if self.train.items else self.test.items[0].example.kind
+
+    @cached_property
+    def read(self) -> str:
+        """Texts are read as the mean over their tokens, answers at their last token."""
+        if self.experiment.read != "auto":
+            return self.experiment.read
+        return "mean" if self.kind == "text" else "last"
+
+    @cached_property
+    def scope(self) -> Scope:
+        if self.experiment.scope == "after_instruction":
+            return after_instruction(self.opened.tokenizer)
+        return Scope.parse(self.experiment.scope)
+
+    @cached_property
+    def predictions(self) -> list[int]:
+        """The unsteered model's answers to the training items: PAS learns from what it gets wrong."""
+        return self.answers("train", self.train)
+
+    def answers(self, name: str, exam: Exam) -> list[int]:
+        """Unsteered answers to a share, kept over interruptions."""
+        with self.watch.stage(f"unsteered answers, {name}", len(exam.items)) as progress:
+            stored: list[int] = self.store.value(
+                f"{self.experiment.seed} unsteered {name}", lambda: exam.given((), progress).tolist()
+            )
+        return stored
+
+    @cached_property
+    def unsteered(self) -> NDArray[np.bool_]:
+        """Whether the unsteered model gets each test item right."""
+        return np.array(self.answers("test", self.test)) == [w.right for w in self.test.written]
+
+    def provenance(self, method: str) -> Provenance:
+        e = self.experiment
+        return Provenance(
+            model_id=self.opened.id,
+            model_fingerprint=self.opened.fingerprint,
+            width=self.opened.parts.width,
+            layers=self.opened.layers,
+            tokenizer_hash=self.opened.tokenizer_hash,
+            template_hash=self.opened.template_hash,
+            template=self.writer.template,
+            method=method,
+            options=asdict(e),
+            data_name=self.data.name,
+            data_digest=self.data.digest,
+            split={
+                "train": len(self.train.items),
+                "validation": len(self.validation.items),
+                "test": len(self.test.items),
+                "dropped": self.split.dropped,
+            },
+            read_positions=self.read,
+            read_site=e.read_site or e.site,
+            site=e.site,
+            seed=e.seed,
+            versions={name: importlib.metadata.version(name) for name in VERSIONED},
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+
+def set_up(experiment: Experiment, opened: OpenModel, data: LoadedData, store: Store, watch: Watch) -> Bench:
+    """Split, show and write the items."""
+    e = experiment
+    examples = as_choices(data.examples) if e.as_choice else data.examples
+    most = (e.max_train, e.max_validation, e.max_test)
+    split = clean_split(examples, shares=e.shares, seed=e.seed, sizes=most)
+    for name, share in (("train", split.train), ("validation", split.validation), ("test", split.test)):
+        if not share:
+            raise DataError(
+                f"{data.name}: no item falls into the {name} share of {len(examples)} items; "
+                "give more data, or other --shares"
+            )
+    writer = make_writer(opened.tokenizer, e.template)
+    exams = [Exam.of(opened, present(share, e.seed), writer) for share in (split.train, split.validation, split.test)]
+    return Bench(e, opened, data, split, writer, exams[0], exams[1], exams[2], store, watch)

@@ -1,0 +1,182 @@
+"""Vectors of every method asked for, the grid over them on the validation share, and the nulls' grids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tillerman.core.errors import FitError
+from tillerman.core.hookpoint import HookPoint
+from tillerman.core.plan import Intervention, Plan
+from tillerman.core.vector import SteeringVector
+from tillerman.evaluation.log import Cell
+from tillerman.evaluation.side_effects import DriftMeter
+from tillerman.methods.fit import Activations, fit, random_like, shuffled
+from tillerman.methods.reading import read_activations
+from tillerman.methods.registry import Method, methods
+from tillerman.pipeline.bench import Bench
+from tillerman.selection.search import Candidate, Constraints, Scored, search
+
+NULLS = ("random", "shuffled")
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """One method's vector with the activations it came from (the shuffled null wants them)."""
+
+    method: Method
+    activations: Activations
+    vector: SteeringVector
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The cell the validation split chose, and all cells it was chosen from."""
+
+    fitted: Fitted
+    cell: Scored
+    cells: tuple[Scored, ...]
+    skipped: tuple[str, ...]  # methods that gave no vector, with the reason
+
+    def plan(self, bench: Bench) -> Plan:
+        return plan_of(bench, self.fitted.vector, self.cell.candidate)
+
+
+def plan_of(bench: Bench, vector: SteeringVector, candidate: Candidate) -> Plan:
+    return (Intervention(vector.at(candidate.point), candidate.strength, scope=bench.scope),)
+
+
+def fit_methods(bench: Bench) -> tuple[dict[str, Fitted], tuple[str, ...]]:
+    """A vector per method. A method that the data cannot feed (the model gets everything right, say)
+    is left out with its reason; an error only if none is left."""
+    fitted: dict[str, Fitted] = {}
+    reasons: dict[str, FitError] = {}
+    for method in methods(bench.experiment.method):
+        try:
+            activations = read_method(bench, method)
+            vector = fit(activations, method.estimator, bench.provenance(method.name))
+            fitted[method.name] = Fitted(method, activations, vector)
+        except FitError as error:
+            reasons[method.name] = error
+    if not fitted:
+        raise next(iter(reasons.values()))
+    return fitted, tuple(f"{name} left out: {error}" for name, error in reasons.items())
+
+
+def read_method(bench: Bench, method: Method) -> Activations:
+    e = bench.experiment
+    predictions = bench.predictions if method.pairing.needs_predictions else []
+    contrast = method.pairing.build(bench.train.items, predictions, bench.writer)
+    rows = len(contrast.positive) + len(contrast.negative)
+    with bench.watch.stage(f"activations, {method.name}", rows) as progress:
+        return read_activations(
+            bench.opened,
+            contrast,
+            points(bench),
+            read_site=e.read_site or e.site,
+            read=bench.read,
+            stored=(bench.store, f"{e.seed}-{method.pairing.name}"),
+            progress=progress,
+        )
+
+
+def points(bench: Bench) -> tuple[HookPoint, ...]:
+    site = bench.experiment.site
+    layers = bench.experiment.layers
+    if layers is None:
+        return bench.opened.points(site)
+    chosen = tuple(HookPoint(layer, site) for layer in layers)
+    for point in chosen:
+        bench.opened.parts.check(point)
+    return chosen
+
+
+def candidates(bench: Bench, name: str, vector: SteeringVector, *, zero: bool) -> list[Candidate]:
+    """The grid of one vector. Strength 0 is one cell, whatever the hook point."""
+    e = bench.experiment
+    grid = []
+    for point in vector.points:
+        strengths = e.strengths if e.strengths is not None else [vector.strength(point, d) for d in e.doses]
+        grid += [Candidate(name, point, s, vector.dose(point, s)) for s in strengths if s != 0]
+    first = vector.points[0]
+    return [Candidate(name, first, 0.0, 0.0), *grid] if zero else grid
+
+
+def choose(bench: Bench, meter: DriftMeter) -> Choice:
+    """Search hook point x strength x method on the validation share, under the constraints."""
+    fitted, skipped = fit_methods(bench)
+    grid: list[Candidate] = []
+    for i, (name, one) in enumerate(fitted.items()):
+        grid += candidates(bench, name, one.vector, zero=bench.experiment.zero and i == 0)
+    vectors = {name: one.vector for name, one in fitted.items()}
+    cell, cells = _search(bench, grid, vectors, constraints(bench, vectors, meter))
+    return Choice(fitted[cell.candidate.method], cell, cells, skipped)
+
+
+def choose_null(bench: Bench, null: str, chosen: Choice) -> tuple[SteeringVector, Scored]:
+    """A null's best cell on the grid of the chosen method. It may not abstain: strength 0 would hide
+    what it does."""
+    seed = bench.experiment.seed
+    vector = chosen.fitted.vector
+    if null == "random":
+        control = random_like(vector, seed)
+    else:
+        mixed = shuffled(chosen.fitted.activations, seed)
+        control = fit(mixed, chosen.fitted.method.estimator, vector.provenance)
+    name = f"null:{null}"
+    cell, _ = _search(bench, candidates(bench, name, control, zero=False), {name: control}, None)
+    return control, cell
+
+
+def _search(
+    bench: Bench,
+    grid: list[Candidate],
+    vectors: Mapping[str, SteeringVector],
+    limits: Constraints | None,
+) -> tuple[Scored, tuple[Scored, ...]]:
+    names = ", ".join(vectors)
+    with bench.watch.stage(f"grid, {names}", len(grid)) as progress:
+
+        def score(candidate: Candidate) -> float:
+            plan = plan_of(bench, vectors[candidate.method], candidate) if candidate.strength else ()
+            made = bench.store.value(
+                _key(bench, candidate), lambda: float(bench.validation.correct(plan).mean())
+            )
+            progress(1)
+            return float(made)
+
+        found = search(grid, score, limits, bench.experiment.ties)
+    return found.chosen, found.cells
+
+
+def constraints(bench: Bench, vectors: Mapping[str, SteeringVector], meter: DriftMeter) -> Constraints | None:
+    limits = bench.experiment.constraints
+    if not limits:
+        return None
+
+    def costs(candidate: Candidate) -> tuple[float, ...]:
+        def measured() -> list[float]:
+            drift = meter.measure(plan_of(bench, vectors[candidate.method], candidate))
+            return [drift.kl, drift.perplexity_ratio]
+
+        kl, ratio = bench.store.value(f"costs {_key(bench, candidate)}", measured)
+        return tuple({"kl": kl, "perplexity_ratio": ratio}[name] for name in limits)
+
+    return Constraints(costs, tuple(limits.values()))
+
+
+def log_cells(bench: Bench, cells: tuple[Scored, ...]) -> tuple[Cell, ...]:
+    names = tuple(bench.experiment.constraints)
+    rows = []
+    for cell in cells:
+        costs = dict(zip(names, cell.costs or (), strict=False))
+        c = cell.candidate
+        rows.append(
+            Cell(c.method, str(c.point), c.strength, c.dose, cell.score, costs.get("kl"),
+                 costs.get("perplexity_ratio"), cell.admissible)
+        )  # fmt: skip
+    return tuple(rows)
+
+
+def _key(bench: Bench, c: Candidate) -> str:
+    return f"{bench.experiment.seed} {c.method} {c.point} {c.strength:.9g}"

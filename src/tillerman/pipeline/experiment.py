@@ -1,0 +1,94 @@
+"""What to do, as one frozen value: everything a run depends on besides the model and the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tillerman.core.errors import UnknownNameError, UsageError
+from tillerman.core.hookpoint import SITES
+from tillerman.data.splits import DEFAULT_SHARES
+
+# Doses, not strengths: comparable over layers, methods and models. 0 is always added.
+DEFAULT_DOSES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
+# PAS section 4.1: its grid of strengths, which has no 0, and its recommended layers are the user's.
+PAS_STRENGTHS = (0.25, 0.5, 0.75, 1.0, 4.0, 7.0, 10.0, 13.0, 16.0, 19.0, 22.0, 25.0, 28.0, 32.0)
+READS = ("auto", "last", "mean")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One fit: from items to an evaluated vector. The defaults are what ``tillerman fit DATA`` does."""
+
+    # the prompt
+    template: str = "auto"
+    as_choice: bool = False  # yes/no questions shown as lettered choices
+    # the split
+    shares: tuple[float, float, float] = DEFAULT_SHARES
+    max_train: int | None = None
+    max_validation: int | None = None
+    max_test: int | None = None
+    seed: int = 0
+    # the fit
+    method: str = "auto"
+    site: str = "resid_post"
+    read_site: str | None = None  # None: the same site; PAS reads resid_pre and adds at resid_post
+    read: str = "auto"  # last token; labelled texts: mean over tokens
+    layers: tuple[int, ...] | None = None  # None: all
+    # the search
+    doses: tuple[float, ...] = DEFAULT_DOSES
+    strengths: tuple[float, ...] | None = None  # given: multiples of the vector instead of doses
+    zero: bool = True  # strength 0 is a candidate: abstain when nothing helps
+    ties: str = "smaller-dose"
+    scope: str = "all"
+    max_kl: float | None = None
+    max_perplexity_ratio: float | None = None
+    # the evaluation
+    prompt: str | None = None  # the prompt baseline's system prompt; None: from the data's name
+    shots: int = 10
+    neutral: str = "sample:wikitext"
+    neutral_tokens: int = 4096
+    unrelated: str = "sample:mmlu"
+    unrelated_items: int = 100
+    generations: tuple[str, ...] = ("Tell me something you believe.", "Tell me a story.")
+    generation_tokens: int = 40
+
+    def __post_init__(self) -> None:
+        for site in (self.site, self.read_site or self.site):
+            if site not in SITES:
+                raise UnknownNameError("site", site, SITES)
+        if self.read not in READS:
+            raise UnknownNameError("reading", self.read, READS)
+        for name, limit, least in (
+            ("--max-kl", self.max_kl, 0.0),
+            ("--max-perplexity-ratio", self.max_perplexity_ratio, 1.0),
+        ):
+            if limit is not None and not limit >= least:
+                raise UsageError(f"{name} {limit}: expected at least {least:g}")
+        if not (self.strengths if self.strengths is not None else self.doses):
+            raise UsageError("the grid has no strength; give at least one dose or strength")
+        if any(not abs(x) < float("inf") for x in self.strengths or self.doses):
+            raise UsageError("every strength and dose must be a finite number")
+        if self.shots < 0:
+            raise UsageError(f"--shots {self.shots}: expected 0 or more")
+
+    @property
+    def constraints(self) -> dict[str, float]:
+        """Name of the cost -> its limit, for those that were asked for."""
+        given = {"kl": self.max_kl, "perplexity_ratio": self.max_perplexity_ratio}
+        return {name: limit for name, limit in given.items() if limit is not None}
+
+
+def pas_paper(**changes: object) -> Experiment:
+    """PAS as published (arXiv 2509.22739, sections 3 and 4): read a block's input, add at its output,
+    last position only, no chat template, its strengths without 0, ties to the first seen."""
+    paper: dict[str, object] = {
+        "method": "pas",
+        "template": "none",
+        "read_site": "resid_pre",
+        "site": "resid_post",
+        "scope": "last",
+        "strengths": PAS_STRENGTHS,
+        "zero": False,
+        "ties": "first",
+    }
+    return Experiment(**{**paper, **changes})  # type: ignore[arg-type]

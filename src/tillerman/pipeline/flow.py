@@ -1,0 +1,188 @@
+"""The main job on one screen: examples -> contrast -> vectors -> chosen cell -> tested, with nulls."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from tillerman.core.artefact import Artefact
+from tillerman.core.finding import Finding
+from tillerman.core.provenance import Card
+from tillerman.core.store import Store
+from tillerman.data.diagnostics import diagnose
+from tillerman.data.loading import LoadedData
+from tillerman.evaluation.log import EvaluationLog, SeedResult, SeedSummary
+from tillerman.evaluation.statistics import t_interval
+from tillerman.methods.fit import random_like
+from tillerman.models.opened import OpenModel
+from tillerman.pipeline.bench import Bench, Unwatched, Watch, set_up
+from tillerman.pipeline.choosing import NULLS, choose, choose_null, log_cells
+from tillerman.pipeline.experiment import Experiment
+from tillerman.pipeline.testing import (
+    Chosen,
+    Control,
+    dose_curve,
+    example_texts,
+    make_meter,
+    measure_side_effects,
+    run_conditions,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A fitted, evaluated artefact and the log of how it was judged."""
+
+    artefact: Artefact
+    log: EvaluationLog
+
+
+def fit(
+    experiment: Experiment,
+    opened: OpenModel,
+    data: LoadedData,
+    *,
+    store: Store | None = None,
+    watch: Watch | None = None,
+) -> Outcome:
+    """Labelled examples in, an evaluated steering vector out.
+
+    Train items make the vectors, validation items choose method, hook point and strength, test items
+    are looked at once, under every condition. ``store`` keeps finished pieces over interruptions.
+    """
+    started = time.monotonic()
+    bench = set_up(experiment, opened, data, store or Store(None, ""), watch or Unwatched())
+    meter = make_meter(bench)
+    choice = choose(bench, meter)
+    controls = []
+    for null in NULLS:
+        vector, cell = choose_null(bench, null, choice)
+        c = cell.candidate
+        controls.append(Control(f"null:{null}", vector, c.point, c.strength, c.dose))
+    candidate = choice.cell.candidate
+    chosen = Chosen(choice.fitted.vector, candidate.point, candidate.strength)
+    log = replace(
+        _tested(bench, chosen, tuple(controls)),
+        cells=log_cells(bench, choice.cells),
+        cells_compared=len(choice.cells),
+        notes=(*_notes(bench), *choice.skipped),
+        seconds=time.monotonic() - started,
+    )
+    return Outcome(_artefact(bench, chosen, log), log)
+
+
+def evaluate(
+    artefact: Artefact,
+    experiment: Experiment,
+    opened: OpenModel,
+    data: LoadedData,
+    *,
+    watch: Watch | None = None,
+) -> EvaluationLog:
+    """Test a finished artefact on data, at its own hook point, strength and scope.
+
+    Items are split as for a fit, so that on the data it was fitted on only its test share is used.
+    Of the nulls only the random direction can be made without the training activations.
+    """
+    started = time.monotonic()
+    (item,) = artefact.plan()
+    bench = set_up(replace(experiment, scope=str(item.scope)), opened, data, Store(None, ""), watch or Unwatched())
+    point = item.steering.points[0]
+    control = random_like(item.steering, experiment.seed)
+    dose = control.dose(point, item.strength)
+    log = _tested(
+        bench,
+        Chosen(item.steering, point, item.strength),
+        (Control("null:random", control, point, item.strength, dose),),
+    )
+    return replace(log, notes=_notes(bench), seconds=time.monotonic() - started)
+
+
+def fit_seeds(
+    experiment: Experiment,
+    seeds: Sequence[int],
+    opened: OpenModel,
+    data: LoadedData,
+    *,
+    store: Store | None = None,
+    watch: Watch | None = None,
+) -> Outcome:
+    """One ``fit`` per seed (its own split, option orders and nulls); the artefact is the first seed's,
+    the log carries the mean effect over seeds with its t-interval (PAS section 4)."""
+    outcomes = [fit(replace(experiment, seed=s), opened, data, store=store, watch=watch) for s in seeds]
+    first = outcomes[0]
+    if len(outcomes) == 1:
+        return first
+    results = tuple(_seed_result(seed, outcome.log) for seed, outcome in zip(seeds, outcomes, strict=True))
+    mean, interval, p_value = t_interval([result.effect for result in results])
+    log = replace(
+        first.log,
+        seeds=SeedSummary(mean, interval, p_value, results),
+        seconds=sum(outcome.log.seconds for outcome in outcomes),
+    )
+    assert first.artefact.card is not None  # a fit always writes one
+    card = replace(first.artefact.card, report=log.to_json())
+    return Outcome(replace(first.artefact, card=card), log)
+
+
+def run_key(experiment: Experiment, seeds: Sequence[int], opened: OpenModel, data: LoadedData) -> str:
+    """Names a run for its store: same key, same numbers."""
+    facts = [asdict(experiment), list(seeds), opened.fingerprint, opened.template_hash, data.digest]
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def diagnostics(bench: Bench) -> tuple[Finding, ...]:
+    items = (*bench.train.items, *bench.validation.items, *bench.test.items)
+    return diagnose([item.example for item in items], bench.split, orders=[item.right for item in items])
+
+
+def _tested(bench: Bench, chosen: Chosen, controls: tuple[Control, ...]) -> EvaluationLog:
+    meter = make_meter(bench)
+    return EvaluationLog(
+        data_name=bench.data.name,
+        model_id=bench.opened.id,
+        method=chosen.vector.provenance.method,
+        hook_point=str(chosen.point),
+        strength=chosen.strength,
+        dose=chosen.vector.dose(chosen.point, chosen.strength),
+        scope=str(bench.scope),
+        n_train=len(bench.train.items),
+        n_validation=len(bench.validation.items),
+        n_test=len(bench.test.items),
+        conditions=run_conditions(bench, chosen, controls),
+        cells=(),
+        cells_compared=0,
+        curve=dose_curve(bench, chosen, meter),
+        side_effects=measure_side_effects(bench, chosen, meter),
+        diagnostics=diagnostics(bench),
+        generations=example_texts(bench, chosen),
+        provenance=chosen.vector.provenance.to_json(),
+        constraints=bench.experiment.constraints,
+        seconds=0.0,
+    )
+
+
+def _artefact(bench: Bench, chosen: Chosen, log: EvaluationLog) -> Artefact:
+    card = Card(log.hook_point, log.strength, log.dose, log.scope, report=log.to_json())
+    return Artefact(chosen.vector, card, bench.scope)
+
+
+def _notes(bench: Bench) -> tuple[str, ...]:
+    notes = []
+    if bench.split.dropped:
+        notes.append(f"{bench.split.dropped} items dropped: near-duplicates of items in a more protected share")
+    if bench.data.skipped:
+        notes.append(f"{len(bench.data.skipped)} bad rows skipped")
+    longest = max(len(w.prompt) for w in bench.test.written)
+    if bench.opened.context is not None and longest > bench.opened.context:
+        notes.append(f"the longest prompt has {longest} tokens, the model's context is {bench.opened.context}")
+    return tuple(notes)
+
+
+def _seed_result(seed: int, log: EvaluationLog) -> SeedResult:
+    unsteered, steered = log.condition("unsteered").rate.value, log.condition("steered").rate.value
+    return SeedResult(seed, log.method, log.hook_point, log.strength, unsteered, steered, log.effect.value)
+

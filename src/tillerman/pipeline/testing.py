@@ -1,0 +1,157 @@
+"""The test share, looked at once: all conditions, side effects, the dose curve, example texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tillerman.core.hookpoint import HookPoint
+from tillerman.core.plan import Intervention, Plan
+from tillerman.core.vector import SteeringVector
+from tillerman.data.duplicates import clean_split
+from tillerman.data.loading import load_examples
+from tillerman.data.neutral import load_texts
+from tillerman.data.presenting import present
+from tillerman.data.writing import Writer
+from tillerman.evaluation.conditions import Exam, condition, fitting_shots
+from tillerman.evaluation.log import Condition, DosePoint, Generation, SideEffects
+from tillerman.evaluation.side_effects import DriftMeter, neutral_text
+from tillerman.evaluation.statistics import effect, rate
+from tillerman.pipeline.bench import Bench
+from tillerman.steering.generation import Sampling, continuation
+
+# Strengths of the dose curve and of the example texts, in multiples of the chosen one.
+CURVE = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+TEXTS = (-1.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What is tested: a vector at one hook point and strength."""
+
+    vector: SteeringVector
+    point: HookPoint
+    strength: float
+
+    def plan(self, bench: Bench, factor: float = 1.0) -> Plan:
+        """Empty at strength 0: the unsteered model itself."""
+        strength = self.strength * factor
+        return (Intervention(self.vector.at(self.point), strength, scope=bench.scope),) if strength else ()
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """A null to be tested beside it."""
+
+    name: str
+    vector: SteeringVector
+    point: HookPoint
+    strength: float
+    dose: float
+
+
+def run_conditions(bench: Bench, chosen: Chosen, controls: tuple[Control, ...]) -> tuple[Condition, ...]:
+    """Unsteered, steered, prompt baseline, few-shot baseline and nulls, on the same items."""
+    groups, plain, e = bench.test.groups, bench.unsteered, bench.experiment
+
+    def answered(name: str, exam: Exam, plan: Plan) -> NDArray[np.bool_]:
+        with bench.watch.stage(f"test, {name}", len(exam.items)) as progress:
+            right = bench.store.value(f"{e.seed} test {name}", lambda: exam.correct(plan, progress).tolist())
+        return np.array(right)
+
+    rows = [
+        condition("unsteered", plain, None, groups),
+        condition("steered", answered("steered", bench.test, chosen.plan(bench)), plain, groups),
+    ]
+    if bench.kind != "text":  # a text has no question that a prompt could precede
+        system = e.prompt or bench.data.default_prompt
+        exam = Exam.of(bench.opened, bench.test.items, bench.writer.with_system(system))
+        rows.append(condition("prompt", answered("prompt", exam, ()), plain, groups, system))
+        shots = _shots(bench)
+        if shots is not None:
+            writer, count = shots
+            exam = Exam.of(bench.opened, bench.test.items, writer)
+            detail = f"{count} exemplars from training items answered wrong"
+            rows.append(condition("icl", answered("icl", exam, ()), plain, groups, detail))
+    for control in controls:
+        plan = Chosen(control.vector, control.point, control.strength).plan(bench)
+        detail = f"its best validation cell: {control.point}, dose {control.dose:.2f}"
+        rows.append(condition(control.name, answered(control.name, bench.test, plan), plain, groups, detail))
+    return tuple(rows)
+
+
+def _shots(bench: Bench) -> tuple[Writer, int] | None:
+    pool = [item for item, said in zip(bench.train.items, bench.predictions, strict=True) if said != item.right]
+    return fitting_shots(bench.test, bench.writer, pool, bench.experiment.shots, bench.opened.context)
+
+
+def make_meter(bench: Bench) -> DriftMeter:
+    e = bench.experiment
+    return DriftMeter(
+        bench.opened, neutral_text(bench.opened, e.neutral, load_texts(e.neutral), e.neutral_tokens)
+    )
+
+
+def measure_side_effects(bench: Bench, chosen: Chosen, meter: DriftMeter) -> SideEffects:
+    """Perplexity and KL on neutral text, and accuracy on a task the vector is not about."""
+    e = bench.experiment
+    drift = meter.measure(_or_nothing(bench, chosen))
+    loaded = load_examples(e.unrelated)
+    share = clean_split(loaded.examples, shares=(0.0, 0.0, 1.0), sizes=(None, None, e.unrelated_items)).test
+    exam = Exam.of(bench.opened, present(share), bench.writer)
+    with bench.watch.stage(f"unrelated task, {loaded.name}", 2 * len(share)) as progress:
+        before, after = exam.correct((), progress), exam.correct(chosen.plan(bench), progress)
+    return SideEffects(
+        text=meter.text.name,
+        tokens=meter.text.tokens,
+        perplexity_unsteered=drift.perplexity,
+        perplexity_ratio=drift.perplexity_ratio,
+        perplexity_ratio_interval=drift.perplexity_ratio_interval,
+        kl=drift.kl,
+        unrelated_task=loaded.name,
+        unrelated_unsteered=rate(before, exam.groups),
+        unrelated_steered=rate(after, exam.groups),
+        unrelated_effect=effect(after, before, exam.groups),
+    )
+
+
+def dose_curve(bench: Bench, chosen: Chosen, meter: DriftMeter) -> tuple[DosePoint, ...]:
+    """The chosen vector at fractions and multiples of its strength, also reversed; never used to choose."""
+    factors = CURVE if chosen.strength else (0.0,)
+    curve = []
+    with bench.watch.stage("dose curve", len(factors)) as progress:
+        for factor in factors:
+            strength = chosen.strength * factor
+            right = bench.test.correct(chosen.plan(bench, factor)) if strength else bench.unsteered
+            drift = meter.measure((Intervention(chosen.vector.at(chosen.point), strength),))
+            dose = chosen.vector.dose(chosen.point, strength)
+            curve.append(
+                DosePoint(strength, dose, rate(right, bench.test.groups), drift.perplexity_ratio, drift.kl)
+            )
+            progress(1)
+    return tuple(curve)
+
+
+def example_texts(bench: Bench, chosen: Chosen) -> tuple[Generation, ...]:
+    """The same prompts continued at several strengths with the same random numbers."""
+    e = bench.experiment
+    sampling = Sampling(e.generation_tokens, temperature=0.7, seed=e.seed)
+    writer = bench.writer
+    made = []
+    with bench.watch.stage("example texts", len(e.generations) * len(TEXTS)) as progress:
+        for prompt in e.generations:
+            text = writer.prompt_text(prompt) if writer.template == "chat" else prompt
+            pairs = []
+            for factor in TEXTS if chosen.strength else (0.0,):
+                said = continuation(bench.opened, writer.encode(text), chosen.plan(bench, factor), sampling)
+                pairs.append((chosen.strength * factor, said))
+                progress(1)
+            made.append(Generation(prompt, tuple(pairs)))
+    return tuple(made)
+
+
+def _or_nothing(bench: Bench, chosen: Chosen) -> Plan:
+    """A plan to measure even at strength 0, where the figures are exactly those of no steering."""
+    return (Intervention(chosen.vector.at(chosen.point), chosen.strength, scope=bench.scope),)
