@@ -143,7 +143,7 @@ def test_other_shares_and_seeds_give_other_splits() -> None:
 @pytest.mark.parametrize("shares", [(0.6, 0.2, 0.3), (1.2, -0.1, -0.1), (0.5, 0.5), (float("nan"), 0.5, 0.5)])
 def test_shares_that_are_no_shares_are_refused(shares: tuple[float, ...]) -> None:
     with pytest.raises(UsageError, match="sum 1"):
-        clean_split([item("Is it?")], shares)  # type: ignore[arg-type]
+        clean_split([item("Is it?")], shares)
 
 
 def test_sizes_below_one_are_refused() -> None:

@@ -58,8 +58,9 @@ def test_any_iterable_of_mappings_is_read() -> None:
     assert [row.line for row in read_rows(ROWS)] == [1, 2]
 
 
-def test_a_byte_order_mark_and_windows_line_ends_do_not_matter(tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.csv", "\ufeffquestion,answer\r\na,b\r\n\r\nc,d\r\n")
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_byte_order_mark_and_foreign_line_ends_do_not_matter(tmp_path: Path, end: str) -> None:
+    path = write(tmp_path / "rows.csv", f"\ufeffquestion,answer{end}a,b{end}{end}c,d{end}")
     assert [dict(row.fields) for row in read_rows(path)] == [
         {"question": "a", "answer": "b"},
         {"question": "c", "answer": "d"},
@@ -99,4 +100,4 @@ def test_bad_rows_can_be_noted_instead_of_raised(tmp_path: Path) -> None:
 )
 def test_objects_that_are_no_rows_are_refused(source: object, words: str) -> None:
     with pytest.raises(DataError, match=words):
-        list(read_rows(source))  # type: ignore[arg-type]
+        list(read_rows(source))

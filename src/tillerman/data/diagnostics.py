@@ -68,8 +68,8 @@ def _sizes(split: Split) -> Finding:
     few = [name for name, fewest in FEWEST.items() if sizes[name] < fewest]
     if few:
         wanted = ", ".join(f"{FEWEST[name]} {name}" for name in few)
-        return Finding("size", "warning", f"few items: {shown}; expected at least {wanted}", min(sizes.values()))
-    return Finding("size", "ok", f"{shown} items", min(sizes.values()))
+        return Finding("size", "warning", f"few items: {shown}; expected at least {wanted}", float(min(sizes.values())))
+    return Finding("size", "ok", f"{shown} items", float(min(sizes.values())))
 
 
 def _balance(examples: Sequence[Example]) -> Finding:

@@ -44,7 +44,7 @@ def split_text(example: Example) -> str:
 
 def clean_split(
     examples: Sequence[Example],
-    shares: tuple[float, float, float] = DEFAULT_SHARES,
+    shares: Sequence[float] = DEFAULT_SHARES,
     seed: int = 0,
     *,
     sizes: tuple[int | None, int | None, int | None] = (None, None, None),
@@ -55,10 +55,12 @@ def clean_split(
     of a new, better protected item: test wins over validation, validation over train. ``sizes`` are the
     most items per share (train, validation, test); the ones with the smallest hash stay.
     """
-    _check(shares, sizes)
+    three = _checked(shares)
+    if any(size is not None and size < 1 for size in sizes):
+        raise UsageError(f"sizes: expected numbers of at least 1 (or None) for train, validation, test, got {sizes}")
     unique = {example.id: example for example in reversed(examples)}
     ordered = sorted(unique.values(), key=lambda e: (hash_fraction(split_text(e), seed), e.id))
-    where = [split_of(split_text(example), seed, shares) for example in ordered]
+    where = [split_of(split_text(example), seed, three) for example in ordered]
     stays = _clear(ordered, where)
     kept = {
         name: [e for e, share, good in zip(ordered, where, stays, strict=True) if good and share == name]
@@ -91,11 +93,10 @@ def _clear(examples: Sequence[Example], where: Sequence[str]) -> list[bool]:
     return stays
 
 
-def _check(shares: tuple[float, float, float], sizes: tuple[int | None, int | None, int | None]) -> None:
+def _checked(shares: Sequence[float]) -> tuple[float, float, float]:
     if len(shares) != 3 or any(not 0 <= share <= 1 for share in shares) or not math.isclose(sum(shares), 1.0):
         raise UsageError(f"shares: expected three numbers in 0..1 (train, validation, test) with sum 1, got {shares}")
-    if len(sizes) != 3 or any(size is not None and size < 1 for size in sizes):
-        raise UsageError(f"sizes: expected three numbers of at least 1 (or None), got {sizes}")
+    return shares[0], shares[1], shares[2]
 
 
 def near_items(examples: Sequence[Example]) -> set[tuple[int, int]]:

@@ -47,8 +47,8 @@ def raising(error: DataError) -> None:
     raise error
 
 
-def read_rows(source: str | Path | Iterable[Mapping[str, Any]], on_bad: OnBad = raising) -> Iterator[Row]:
-    """The rows of a file or of any iterable of mappings, in order.
+def read_rows(source: object, on_bad: OnBad = raising) -> Iterator[Row]:
+    """The rows of a file (a path) or of any iterable of mappings, in order.
 
     Raises ``DataError`` for a missing file, a folder, an unknown suffix, a broken archive, a text that
     is not UTF-8 and an empty file; single rows that cannot be read go to ``on_bad``.
@@ -63,7 +63,7 @@ def suffix_of(path: Path) -> str:
     return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
 
 
-def _from_objects(source: Iterable[Mapping[str, Any]], on_bad: OnBad) -> Iterator[Row]:
+def _from_objects(source: object, on_bad: OnBad) -> Iterator[Row]:
     name = f"<{type(source).__name__}>"
     if isinstance(source, Mapping):
         keys = ", ".join(map(repr, list(source)[:6]))
