@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -25,8 +25,9 @@ class Store:
     """
 
     def __init__(self, folder: Path | None, key: str) -> None:
-        self._folder = folder
+        self._folder, self._key = folder, key
         self._values: dict[str, Any] = {}
+        self._log: TextIO | None = None
         self.resumed = 0
         if folder is None:
             return
@@ -34,21 +35,19 @@ class Store:
             raise UsageError(f"{folder.parent}: no such folder; make it first")
         if folder.exists() and not self._is_run(folder, key):
             shutil.rmtree(folder)
-        folder.mkdir(exist_ok=True)
-        write_text(folder / "key", key)
         self._values = self._read_values(folder / "values.jsonl")
         self.resumed = len(self._values)
-        self._log = (folder / "values.jsonl").open("a", encoding="utf-8")
 
     def value(self, key: str, make: Callable[[], Any]) -> Any:
         """A JSON value: the stored one, or made now and stored."""
         if key not in self._values:
             self._values[key] = make()
             if self._folder is not None:
+                log = self._opened(self._folder)
                 # The leading newline closes a line that a killed run left unfinished.
-                self._log.write("\n" + json.dumps([key, self._values[key]]) + "\n")
-                self._log.flush()
-                os.fsync(self._log.fileno())
+                log.write("\n" + json.dumps([key, self._values[key]]) + "\n")
+                log.flush()
+                os.fsync(log.fileno())
         return self._values[key]
 
     def tensors(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -64,6 +63,7 @@ class Store:
             except SafetensorError:
                 path.unlink()  # cut off by a full disk: make it again
         made = dict(make())
+        self._opened(self._folder)
         with replacing(path) as part:
             save_file({name: t.contiguous() for name, t in made.items()}, part)
         return made
@@ -72,9 +72,18 @@ class Store:
         """End the run; a finished one needs its pieces no longer."""
         if self._folder is None:
             return
-        self._log.close()
-        if finished:
+        if self._log is not None:
+            self._log.close()
+        if finished and self._folder.exists():
             shutil.rmtree(self._folder)
+
+    def _opened(self, folder: Path) -> TextIO:
+        """The log of values; the folder is made with the first finished piece, not before."""
+        if self._log is None:
+            folder.mkdir(exist_ok=True)
+            write_text(folder / "key", self._key)
+            self._log = (folder / "values.jsonl").open("a", encoding="utf-8")
+        return self._log
 
     @staticmethod
     def _is_run(folder: Path, key: str) -> bool:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from tillerman.core.errors import UnknownNameError, UsageError
 from tillerman.core.hookpoint import SITES
+from tillerman.core.plan import Scope
 from tillerman.data.splits import DEFAULT_SHARES
+from tillerman.methods.registry import methods
 
 # Doses, not strengths: comparable over layers, methods and models. 0 is always added.
 DEFAULT_DOSES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
@@ -53,6 +55,8 @@ class Experiment:
     generation_tokens: int = 40
 
     def __post_init__(self) -> None:
+        Scope.parse(self.scope)
+        methods(self.method)
         for site in (self.site, self.read_site or self.site):
             if site not in SITES:
                 raise UnknownNameError("site", site, SITES)

@@ -1,0 +1,45 @@
+# Everything happens in .venv; no command needs anything but Python 3.11+ with venv and pip.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test test-slow lint types contracts docs pilot samples clean
+
+demo: .venv/installed  ## the main job on the embedded model and data
+	$(BIN)/tillerman demo --out demo
+
+test: .venv/installed-dev  ## the quick tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+test-slow: .venv/installed-dev  ## the heavy ones
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed-dev
+	$(BIN)/mypy
+
+contracts: .venv/installed-dev
+	$(BIN)/lint-imports
+
+docs: .venv/installed-dev  ## write the generated pages
+	$(BIN)/python tools/docs/build.py
+
+pilot: .venv/installed-dev  ## train the embedded model anew (hours); DATA is a folder laid out as docs/pilot.md says
+	$(BIN)/python tools/pilot/train.py --data $(DATA) --out build/pilot
+
+clean:
+	rm -rf .venv build demo
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e .
+	@touch $@
+
+.venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e '.[dev]'
+	@touch $@ .venv/installed
