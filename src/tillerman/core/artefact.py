@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from tillerman.core.errors import ArtefactError
+from tillerman.core.errors import ArtefactError, TillermanError
 from tillerman.core.files import replacing
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Plan, Scope
@@ -73,8 +73,8 @@ def load(path: str | Path) -> Artefact:
         )
         card = None if head["card"] is None else Card.from_json(head["card"])
         return Artefact(vector, card, Scope(scope["name"], tuple(scope["positions"]), tuple(scope["marker"])))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtefactError(f"{path}: the artefact's metadata is damaged ({error!r}); fit it again") from error
+    except (KeyError, TypeError, ValueError, AttributeError, TillermanError) as error:
+        raise ArtefactError(f"{path}: the artefact is damaged ({error!r}); fit it again") from error
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:

@@ -35,6 +35,9 @@ class SteeringVector:
         for point, direction in self.directions.items():
             if direction.ndim != 1 or not bool(torch.isfinite(direction).all()):
                 raise FitError(f"{point}: expected a finite direction of shape [d], got {tuple(direction.shape)}")
+        for point, norm in self.stream_norms.items():
+            if not 0 < norm < float("inf"):
+                raise FitError(f"{point}: expected a stream norm above 0, got {norm}; the model's activations are broken")
         own = {p: self.directions[p].detach().to("cpu", torch.float32, copy=True) for p in sorted(self.directions)}
         object.__setattr__(self, "directions", MappingProxyType(own))
         object.__setattr__(self, "stream_norms", MappingProxyType({p: float(self.stream_norms[p]) for p in own}))

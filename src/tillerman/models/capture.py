@@ -22,7 +22,7 @@ class _DeepEnoughError(Exception):
     """Ends a forward pass once the deepest hook point was read."""
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: what is given back must be ordinary tensors
 def capture(
     opened: OpenModel,
     rows: Sequence[Row],
@@ -38,6 +38,7 @@ def capture(
     """
     if read not in READS:
         raise UsageError(f"read {read!r}: choose among {', '.join(READS)}")
+    points = sorted(set(points))
     for point in points:
         opened.parts.check(point)
     out = {point: torch.empty(len(rows), opened.parts.width) for point in points}

@@ -21,6 +21,8 @@ class Family:
 
 
 _LLAMA = Family()
+# Norms after attention and MLP: what reaches the residual stream is what these norms give.
+_POST_NORMS = Family(attention="post_attention_layernorm", mlp="post_feedforward_layernorm")
 
 # model_type of the configuration -> layout. To add a family: print the model, find the ModuleList
 # of decoder blocks under `model.base_model` and the names of attention and MLP inside a block.
@@ -29,10 +31,10 @@ FAMILIES: dict[str, Family] = {
     "mistral": _LLAMA,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
-    "gemma2": _LLAMA,
-    "gemma3_text": _LLAMA,
+    "gemma2": _POST_NORMS,
+    "gemma3_text": _POST_NORMS,
     "phi3": _LLAMA,
-    "olmo2": _LLAMA,
+    "olmo2": _POST_NORMS,
     "bitnet": _LLAMA,
     "gpt2": Family("h", "attn", "mlp"),
     "gpt_neox": Family("layers", "attention", "mlp"),

@@ -37,32 +37,40 @@ ForwardReader = Callable[[tuple[Any, ...], dict[str, Any]], ForwardInfo]
 def forward_reader(decoder: nn.Module) -> ForwardReader:
     """A function from the decoder's call arguments to ``ForwardInfo`` (GPT-2 passes some by position)."""
     signature = inspect.signature(decoder.forward)
+    before: Bool[Tensor, "b k"] | None = None  # the columns of earlier passes, for masks that leave them out
 
     def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ForwardInfo:
+        nonlocal before
         given = signature.bind_partial(*args, **kwargs).arguments
         tokens, embeddings = given.get("input_ids"), given.get("inputs_embeds")
         shaped = tokens if tokens is not None else embeddings
         rows, length = shaped.shape[:2]
         cache = given.get("past_key_values")
         past = 0 if cache is None else int(cache.get_seq_length())
-        real_so_far = _real_columns(given.get("attention_mask"), rows, past, length, shaped.device)
-        positions = real_so_far.long().cumsum(1)[:, past:] - 1
-        return ForwardInfo(past, real_so_far[:, past:], positions.clamp(min=0), tokens)
+        if before is None or before.shape[0] != rows or before.shape[1] < past:
+            before = torch.ones(rows, past, dtype=torch.bool, device=shaped.device)
+        before = _real_columns(given.get("attention_mask"), before[:, :past], length)
+        positions = before.long().cumsum(1)[:, past:] - 1
+        return ForwardInfo(past, before[:, past:], positions.clamp(min=0), tokens)
 
     return read
 
 
-def _real_columns(mask: Any, rows: int, past: int, length: int, device: torch.device) -> Bool[Tensor, "b k"]:
-    """Which of the ``past + length`` columns are real tokens, from a 2-D or a prepared 4-D mask."""
-    columns = past + length
+def _real_columns(mask: Any, before: Bool[Tensor, "b p"], length: int) -> Bool[Tensor, "b k"]:
+    """Which of all columns up to this pass's last are real tokens, from a 2-D or a prepared 4-D mask.
+
+    ``before`` stands in for older columns where the mask does not show them (a sliding window)."""
+    columns = before.shape[1] + length
     if isinstance(mask, dict):  # one prepared mask per kind of layer; the full one sees all keys
         mask = mask.get("full_attention", next(iter(mask.values()), None))
     if mask is None or not isinstance(mask, Tensor):
-        return torch.ones(rows, columns, dtype=torch.bool, device=device)
+        return torch.cat([torch.ones_like(before), before.new_ones(len(before), length)], dim=1)
     if mask.ndim == 2:
         real = mask[:, :columns].bool()
         missing = columns - real.shape[1]  # a mask for the new columns only: older ones were real
-        return torch.cat([real.new_ones(rows, missing), real], dim=1) if missing > 0 else real
-    last_query = mask[:, 0, -1, :columns]
-    seen = last_query if mask.dtype == torch.bool else last_query == 0
-    return seen.expand(rows, columns).to(device)
+        return torch.cat([real.new_ones(len(before), missing), real], dim=1) if missing > 0 else real
+    # Real is what any query sees: the last one alone may look back over a window only.
+    seen = (mask if mask.dtype == torch.bool else mask == 0)[:, 0].any(1).expand(len(before), -1).to(before.device)
+    if seen.shape[1] >= columns:
+        return seen[:, :columns]
+    return torch.cat([before, seen[:, -length:]], dim=1)

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tillerman.core.rows import Progress, Row, silent
@@ -51,7 +51,7 @@ def answer_logprobs(
 
 
 @torch.inference_mode()
-def text_logprobs(opened: OpenModel, tokens: Float[Tensor, "b s"]) -> Float[Tensor, "b s v"]:
+def text_logprobs(opened: OpenModel, tokens: Int[Tensor, "b s"]) -> Float[Tensor, "b s v"]:
     """Log-probabilities of every next token of whole windows without padding."""
     return opened.model(input_ids=tokens.to(opened.device), use_cache=False).logits.float().log_softmax(-1)
 

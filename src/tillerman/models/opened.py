@@ -162,7 +162,7 @@ def check(opened: OpenModel) -> None:
 
 def _sample(parameter: Tensor) -> Tensor:
     flat = parameter.detach().flatten()
-    step = max(1, flat.numel() // _SAMPLED)
+    step = max(1, -(-flat.numel() // _SAMPLED))  # rounded up: the sample reaches the tensor's end
     # bfloat16, so that a float32 copy of bf16 weights has the hash of the file it came from.
     return flat[::step][:_SAMPLED].to("cpu", torch.bfloat16).view(torch.int16)
 

@@ -25,7 +25,7 @@ class Sequences:
     def __init__(self) -> None:
         self._declared: int | None = None
         self._prompt_columns = 0
-        self._lengths: Int[Tensor, " b"] = torch.zeros(0, dtype=torch.long)
+        self._lengths: Int[Tensor, " b"] = torch.tensor([_UNKNOWN])
 
     def declare(self, columns: int | None) -> int | None:
         """Set the number of prompt columns (None: not inside ``generate``); gives back the old one."""
@@ -55,16 +55,20 @@ class Sequences:
         if scope.name == "generated":
             return generated.expand_as(info.real)
         if scope.name == "after_instruction":
-            return generated | _from_marker(scope.marker, info)
-        lengths = self._lengths.to(info.real.device).expand(info.real.shape[0])[:, None]
+            return generated | _from_marker(scope.marker, info, ~generated)
+        rows = info.real.shape[0]
+        # A cache with other rows than the prompt's: its tokens come after the prompt, so no length is needed.
+        known = self._lengths if len(self._lengths) in (1, rows) else torch.tensor([_UNKNOWN])
+        lengths = known.to(info.real.device).expand(rows)[:, None]
         if scope.name == "last":
             return (info.positions == lengths - 1) & ~generated
         wanted = [torch.full_like(lengths, p) if p >= 0 else lengths + p for p in scope.positions]
         return torch.stack([info.positions == w for w in wanted]).any(0)
 
 
-def _from_marker(marker: tuple[int, ...], info: ForwardInfo) -> Bool[Tensor, "b s"]:
-    """From the last occurrence of the marker in each row on; nothing where it does not occur."""
+def _from_marker(marker: tuple[int, ...], info: ForwardInfo, prompt: Bool[Tensor, " s"]) -> Bool[Tensor, "b s"]:
+    """From the marker's last occurrence in each row's prompt on; nothing where it does not occur. Padding
+    and what the model itself says are no instruction, whatever tokens they are."""
     if not marker:
         raise UsageError(
             "scope 'after_instruction' needs the tokens that end the instruction: "
@@ -78,6 +82,7 @@ def _from_marker(marker: tuple[int, ...], info: ForwardInfo) -> Bool[Tensor, "b 
         return found
     windows = info.tokens.unfold(1, size, 1)
     match = (windows == torch.tensor(marker, device=windows.device)).all(-1)
+    match &= (info.real & prompt).unfold(1, size, 1).all(-1)
     for row in range(match.shape[0]):
         at = match[row].nonzero()
         if len(at):

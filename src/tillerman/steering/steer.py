@@ -138,8 +138,8 @@ def _prompt_known(model: nn.Module, sequences: Sequences) -> Iterator[None]:
 
     def wrapped(generate: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            given = next((v for v in (*args[:1], kwargs.get("inputs"), kwargs.get("input_ids"),
-                                      kwargs.get("inputs_embeds")) if isinstance(v, Tensor)), None)  # fmt: skip
+            given = next((v for v in (kwargs.get("inputs_embeds"), *args[:1], kwargs.get("inputs"),
+                                      kwargs.get("input_ids")) if isinstance(v, Tensor)), None)  # fmt: skip
             outer = sequences.declare(None if given is None else int(given.shape[1]))
             try:
                 return generate(*args, **kwargs)

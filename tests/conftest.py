@@ -1,0 +1,46 @@
+"""Shared set-up: offline, one thread, shapes and types of the package checked at every call."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+
+import jaxtyping
+
+# Before the first import of tillerman: every annotation, tensor shapes included, becomes a check.
+# Left out: cli and pipeline (typer reads their signatures; their protocols are for mypy only), data and the
+# report (no tensors; an int is a float to mypy and not to beartype).
+_ROOMS = ("core", "models", "methods", "steering", "selection", "evaluation.statistics", "evaluation.scoring",
+          "evaluation.side_effects", "evaluation.conditions")  # fmt: skip
+jaxtyping.install_import_hook([f"tillerman.{room}" for room in _ROOMS], "beartype.beartype")
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from tillerman.models.opened import OpenModel
+
+from . import tiny
+
+torch.set_num_threads(1)
+# derandomize: the same examples in every run, so that a red test is red again.
+settings.register_profile("house", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+settings.load_profile("house")
+
+
+@pytest.fixture(params=sorted(tiny.CONFIGS))
+def family(request: pytest.FixtureRequest) -> str:
+    """Every supported model family in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def opened() -> OpenModel:
+    """A small llama with a tokenizer that has no chat template."""
+    return tiny.opened("llama")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # beartype draws the item it checks at random; hypothesis takes that for ours.
+    config.addinivalue_line("filterwarnings", "ignore:Do not use the `random` module inside strategies")

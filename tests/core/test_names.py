@@ -1,0 +1,118 @@
+"""Names and small values: hook points, scopes, interventions, registries, errors."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tillerman.core.errors import DataError, HookPointError, TillermanError, UnknownNameError, UsageError
+from tillerman.core.hookpoint import SITES, HookPoint
+from tillerman.core.plan import SCOPES, Intervention, Scope
+from tillerman.core.registry import Registry
+
+from .. import tiny
+
+
+@given(st.integers(0, 10_000), st.sampled_from(SITES))
+def test_a_hook_point_is_read_back_from_its_print(layer, site):
+    point = HookPoint(layer, site)
+    assert HookPoint.parse(str(point)) == point
+    assert HookPoint.parse(f" {point} ") == point
+
+
+def test_a_bare_number_is_the_output_of_that_block():
+    assert HookPoint.parse("12") == HookPoint(12, "resid_post")
+
+
+@pytest.mark.parametrize("text", ["", "layer.1.resid_post", "layers.x.resid_post", "-1", "layers.1", "1.5"])
+def test_what_is_no_hook_point_is_refused_with_the_form(text):
+    with pytest.raises(HookPointError, match=r"layers\.12\.resid_post"):
+        HookPoint.parse(text)
+
+
+def test_an_unknown_site_lists_the_sites_and_suggests_one():
+    with pytest.raises(UnknownNameError, match=r"no site named 'resid_pos'; known: .*Did you mean 'resid_post'\?"):
+        HookPoint(0, "resid_pos")
+
+
+def test_a_negative_layer_is_refused():
+    with pytest.raises(HookPointError, match="count from 0"):
+        HookPoint(-1)
+
+
+def test_hook_points_are_ordered_by_layer():
+    assert sorted([HookPoint(10), HookPoint(2), HookPoint(0)]) == [HookPoint(0), HookPoint(2), HookPoint(10)]
+
+
+scopes = st.one_of(
+    st.sampled_from([Scope(s) for s in SCOPES if s != "positions"]),
+    st.builds(lambda p: Scope("positions", tuple(p)), st.lists(st.integers(-500, 500), min_size=1)),
+)
+
+
+@given(scopes)
+def test_a_scope_is_read_back_from_its_print(scope):
+    assert Scope.parse(str(scope)) == scope
+
+
+@pytest.mark.parametrize("text", ["positions", "positions:", "positions:1,x", "all:3", "last:x"])
+def test_a_scope_with_wrong_positions_is_refused(text):
+    with pytest.raises(UsageError):
+        Scope.parse(text)
+
+
+def test_an_unknown_scope_suggests_one():
+    with pytest.raises(UnknownNameError, match="Did you mean 'generated'"):
+        Scope.parse("generatd")
+
+
+def test_only_after_instruction_takes_a_marker():
+    with pytest.raises(UsageError, match="marker"):
+        Scope("last", marker=(1,))
+    assert Scope("after_instruction", marker=(1,)).marker == (1,)
+
+
+@pytest.mark.parametrize("strength", [float("nan"), float("inf"), -float("inf")])
+def test_a_strength_that_is_no_number_is_refused(strength):
+    with pytest.raises(UsageError, match="finite"):
+        Intervention(tiny.vector(0), strength)
+
+
+def test_an_unknown_operator_is_refused_with_the_known_ones():
+    with pytest.raises(UnknownNameError, match="no operator named 'ad'; known: add"):
+        Intervention(tiny.vector(0), 1.0, "ad")
+
+
+def test_a_registry_lists_its_names_and_suggests_the_closest():
+    table = Registry("method", {"pca": 1, "probe": 2})
+    assert table["pca"] == 1
+    assert list(table) == ["pca", "probe"]
+    assert "pca" in table
+    assert "pcaa" not in table
+    with pytest.raises(UnknownNameError, match=r"^no method named 'pcaa'; known: pca, probe. Did you mean 'pca'\?$"):
+        table["pcaa"]
+
+
+def test_a_registry_suggests_nothing_where_nothing_is_close():
+    with pytest.raises(UnknownNameError, match=r"known: pca\.$"):
+        _ = Registry("method", {"pca": 1})["zzzzzz"]
+
+
+def test_a_registry_does_not_follow_later_changes_of_what_it_was_made_from():
+    entries = {"a": 1}
+    table = Registry("thing", entries)
+    entries["b"] = 2
+    assert len(table) == 1
+
+
+def test_a_data_error_says_where():
+    error = DataError("wrong", file="a.csv", line=3, field="label")
+    assert str(error) == "a.csv:3, field 'label': wrong"
+    assert (error.file, error.line, error.field) == ("a.csv", 3, "label")
+    assert str(DataError("wrong")) == "wrong"
+
+
+def test_usage_errors_end_a_program_with_2_and_others_with_1():
+    assert UsageError("x").exit_code == 2
+    assert TillermanError("x").exit_code == 1

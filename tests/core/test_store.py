@@ -1,0 +1,107 @@
+"""A store goes on where an interrupted run stopped, and only there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tillerman.core.errors import UsageError
+from tillerman.core.store import Store
+
+
+class Maker:
+    """Counts how often it was asked."""
+
+    def __init__(self, value):
+        self.value, self.calls = value, 0
+
+    def __call__(self):
+        self.calls += 1
+        return self.value
+
+
+def test_a_second_run_of_the_same_key_finds_what_the_first_made(tmp_path):
+    folder = tmp_path / "run"
+    first = Store(folder, "key")
+    assert first.value("a", Maker({"x": [1, 2.5, None]})) == {"x": [1, 2.5, None]}
+    made = first.tensors("t", Maker({"w": torch.arange(3.0)}))
+    assert torch.equal(made["w"], torch.arange(3.0))
+    first.close(finished=False)
+
+    second, again = Store(folder, "key"), Maker(None)
+    assert second.value("a", again) == {"x": [1, 2.5, None]}
+    assert torch.equal(second.tensors("t", again)["w"], torch.arange(3.0))
+    assert again.calls == 0
+    assert second.resumed == 2
+
+
+def test_a_value_is_made_once_in_a_run_also_in_memory():
+    store, maker = Store(None, ""), Maker(3)
+    assert [store.value("a", maker), store.value("a", maker)] == [3, 3]
+    assert maker.calls == 1
+
+
+@pytest.mark.parametrize("cut", range(1, 16))
+def test_the_line_a_killed_run_was_writing_is_dropped_and_made_again(tmp_path, cut):
+    folder = tmp_path / "run"
+    first = Store(folder, "key")
+    first.value("a", Maker(1))
+    first.value("b", Maker([2, 3]))
+    first.close(finished=False)
+    log = folder / "values.jsonl"
+    log.write_bytes(log.read_bytes().rstrip(b"\n")[:-cut] if cut < 12 else log.read_bytes()[:-cut])
+
+    second = Store(folder, "key")
+    assert second.value("b", Maker([2, 3])) == [2, 3]
+    second.value("c", Maker(4))
+    second.close(finished=False)
+
+    third, unasked = Store(folder, "key"), Maker(None)
+    assert [third.value(k, unasked) for k in "abc"] == [1, [2, 3], 4]
+    assert unasked.calls == 0
+
+
+@pytest.mark.parametrize("length", [0, 4, 8, 40])
+def test_a_tensor_file_that_was_cut_off_is_made_again(tmp_path, length):
+    folder = tmp_path / "run"
+    Store(folder, "key").tensors("t", Maker({"w": torch.ones(100)}))
+    path = folder / "t.safetensors"
+    path.write_bytes(path.read_bytes()[:length])
+    store, maker = Store(folder, "key"), Maker({"w": torch.zeros(2)})
+    assert torch.equal(store.tensors("t", maker)["w"], torch.zeros(2))
+    assert maker.calls == 1
+    assert torch.equal(Store(folder, "key").tensors("t", Maker({}))["w"], torch.zeros(2))
+
+
+def test_the_folder_of_another_run_is_emptied(tmp_path):
+    folder = tmp_path / "run"
+    first = Store(folder, "one")
+    first.value("a", Maker(1))
+    first.tensors("t", Maker({"w": torch.ones(2)}))
+    first.close(finished=False)
+    second, maker = Store(folder, "two"), Maker(2)
+    assert second.resumed == 0
+    assert second.value("a", maker) == 2
+    assert torch.equal(second.tensors("t", Maker({"w": torch.zeros(1)}))["w"], torch.zeros(1))
+
+
+def test_a_folder_that_is_no_runs_is_refused_and_left_alone(tmp_path):
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "chapter.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="no folder of an interrupted run"):
+        Store(folder, "key")
+    assert (folder / "chapter.txt").read_text() == "years of work"
+
+
+def test_a_store_in_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="no such folder"):
+        Store(tmp_path / "no" / "run", "key")
+
+
+def test_a_finished_run_leaves_nothing_and_an_unfinished_one_its_pieces(tmp_path):
+    for finished in (False, True):
+        store = Store(tmp_path / "run", "key")
+        store.value("a", Maker(1))
+        store.close(finished=finished)
+        assert (tmp_path / "run").exists() is not finished

@@ -1,0 +1,171 @@
+"""Tiny models and tokenizers, made on the spot from a seed, and paths to their parts written down
+independently of the layout table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+import transformers as tf
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+
+from tillerman.core.hookpoint import HookPoint
+from tillerman.core.provenance import Provenance
+from tillerman.core.vector import SteeringVector
+from tillerman.models.families import anatomy
+from tillerman.models.opened import OpenModel
+
+VOCAB, WIDTH, LAYERS = 320, 32, 3
+_IDS = {"vocab_size": VOCAB, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 256}
+_SIZE = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 48,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    # wide weights: a random model whose attention and answers depend on its input
+    "initializer_range": 0.25,
+}
+_GROUPED = {**_IDS, **_SIZE, "num_key_value_heads": 2}
+
+CONFIGS: dict[str, Callable[[], tf.PretrainedConfig]] = {
+    "bitnet": lambda: tf.BitNetConfig(**_GROUPED),
+    "gemma2": lambda: tf.Gemma2Config(**_GROUPED, head_dim=8, sliding_window=8),
+    "gemma3_text": lambda: tf.Gemma3TextConfig(**_GROUPED, head_dim=8, sliding_window=8),
+    "gpt2": lambda: tf.GPT2Config(
+        **{k: v for k, v in _IDS.items() if k != "max_position_embeddings"},
+        n_embd=WIDTH, n_layer=LAYERS, n_head=4, n_positions=256, initializer_range=0.25,
+    ),
+    "gpt_neox": lambda: tf.GPTNeoXConfig(**_IDS, **_SIZE),
+    "llama": lambda: tf.LlamaConfig(**_GROUPED),
+    "mistral": lambda: tf.MistralConfig(**_GROUPED, sliding_window=8),
+    "olmo2": lambda: tf.Olmo2Config(**_GROUPED),
+    "phi3": lambda: tf.Phi3Config(**_GROUPED),
+    "qwen2": lambda: tf.Qwen2Config(**_GROUPED),
+    "qwen3": lambda: tf.Qwen3Config(**_GROUPED, head_dim=8),
+}  # fmt: skip
+
+_BLOCKS: dict[str, Callable[[nn.Module], nn.ModuleList]] = {
+    "gpt2": lambda m: m.transformer.h,
+    "gpt_neox": lambda m: m.gpt_neox.layers,
+}
+# What adds to the residual stream: the last module of each branch.
+_PARTS: dict[str, tuple[str, str]] = {
+    "gpt2": ("attn", "mlp"),
+    "gpt_neox": ("attention", "mlp"),
+    "gemma2": ("post_attention_layernorm", "post_feedforward_layernorm"),
+    "gemma3_text": ("post_attention_layernorm", "post_feedforward_layernorm"),
+    "olmo2": ("post_attention_layernorm", "post_feedforward_layernorm"),
+}
+
+CHAT = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+CHAT_WITHOUT_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHAT
+SPECIAL = ["<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"]
+_CORPUS = [
+    "Which of these is a fruit? A: apple B: stone C: river Respond with a single letter. Answer: A",
+    "Question: is the sky blue? Answer: Yes. Is the grass red? Answer: No.",
+    "the cat sat on the mat and the dog lay in the sun",
+] * 3
+
+
+def new_model(family: str = "llama", seed: int = 0) -> tf.PreTrainedModel:
+    """A fresh model in evaluation mode; the caller's random state is not touched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return tf.AutoModelForCausalLM.from_config(CONFIGS[family]()).eval()
+
+
+@cache
+def model(family: str = "llama") -> tf.PreTrainedModel:
+    """One shared model per family: steering leaves no trace, and a test that finds one is a find."""
+    return new_model(family)
+
+
+def new_tokenizer(chat: str | None = None) -> tf.PreTrainedTokenizerFast:
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=VOCAB, special_tokens=SPECIAL, initial_alphabet=alphabet)
+    core.train_from_iterator(_CORPUS, trainer)
+    made = tf.PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    made.chat_template = chat
+    return made
+
+
+@cache
+def tokenizer(chat: str | None = None) -> tf.PreTrainedTokenizerFast:
+    return new_tokenizer(chat)
+
+
+@cache
+def opened(family: str = "llama", chat: str | None = None) -> OpenModel:
+    causal = model(family)
+    return OpenModel(causal, tokenizer(chat), f"tiny-{family}", anatomy(causal))
+
+
+def blocks(causal: nn.Module, family: str) -> nn.ModuleList:
+    return _BLOCKS[family](causal) if family in _BLOCKS else causal.model.layers
+
+
+def part(causal: nn.Module, family: str, point: HookPoint) -> nn.Module:
+    """The module that a plain hook for this point would hang on."""
+    block = blocks(causal, family)[point.layer]
+    attention, mlp = _PARTS.get(family, ("self_attn", "mlp"))
+    return {"attn_out": block.get_submodule(attention), "mlp_out": block.get_submodule(mlp)}.get(point.site, block)
+
+
+def hook(causal: nn.Module, family: str, point: HookPoint, change: Callable[[Tensor], Tensor | None]):
+    """A plain hook, the oracle: ``change`` gets the activation and may return another one."""
+
+    def on_input(_, args, kwargs):
+        h = args[0] if args else kwargs["hidden_states"]
+        new = change(h)
+        new = h if new is None else new
+        return ((new, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": new})
+
+    def on_output(_, __, output):
+        h = output[0] if isinstance(output, tuple) else output
+        new = change(h)
+        new = h if new is None else new
+        return (new, *output[1:]) if isinstance(output, tuple) else new
+
+    module = part(causal, family, point)
+    if point.site == "resid_pre":
+        return module.register_forward_pre_hook(on_input, with_kwargs=True)
+    return module.register_forward_hook(on_output)
+
+
+def random_rows(lengths: list[int], seed: int = 0) -> list[tuple[int, ...]]:
+    generator = torch.Generator().manual_seed(seed)
+    return [tuple(torch.randint(10, VOCAB, (n,), generator=generator).tolist()) for n in lengths]
+
+
+def padded(rows: list[tuple[int, ...]], side: str, pad: int = 0) -> tuple[Tensor, Tensor]:
+    """Token ids and mask."""
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), pad)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        at = longest - len(row) if side == "left" else 0
+        ids[i, at : at + len(row)] = torch.tensor(row)
+        mask[i, at : at + len(row)] = 1
+    return ids, mask
+
+
+def provenance(fingerprint: str = "f" * 16, width: int = WIDTH, **more: object) -> Provenance:
+    return Provenance("tiny", fingerprint, width, LAYERS, "tok", "tpl", "none", "caa", **more)
+
+
+def vector(*points: HookPoint | int, width: int = WIDTH, seed: int = 1, size: float = 3.0) -> SteeringVector:
+    generator = torch.Generator().manual_seed(seed)
+    at = [HookPoint(p) if isinstance(p, int) else p for p in points]
+    directions = {}
+    for point in at:
+        drawn = torch.randn(width, generator=generator)
+        directions[point] = drawn / drawn.norm() * size
+    return SteeringVector(directions, dict.fromkeys(at, 2.0), provenance(width=width))
