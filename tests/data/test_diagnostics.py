@@ -124,6 +124,11 @@ def test_a_planted_fault_raises_no_other_alarm(check: str) -> None:
     assert others - {check, related.get(check)} == set()
 
 
+def test_a_small_effect_in_much_data_is_no_alarm() -> None:
+    examples = [Example("yes_no", e.question, e.options, int(i % 20 < 9)) for i, e in enumerate(yes_no(3000))]
+    assert found(examples)["label-balance"].level == "ok"
+
+
 def test_the_first_word_of_a_question_is_judged_after_what_all_share() -> None:
     examples = [
         Example(

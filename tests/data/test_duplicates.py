@@ -137,7 +137,7 @@ def test_other_shares_and_seeds_give_other_splits() -> None:
     examples = [item(sentence(i)) for i in range(300)]
     half = clean_split(examples, (0.5, 0.0, 0.5))
     assert not half.validation and 100 < len(half.train) < 200
-    assert clean_split(examples, seed=1).train != clean_split(examples).train
+    assert {e.id for e in clean_split(examples, seed=1).train} != {e.id for e in clean_split(examples).train}
 
 
 @pytest.mark.parametrize("shares", [(0.6, 0.2, 0.3), (1.2, -0.1, -0.1), (0.5, 0.5), (float("nan"), 0.5, 0.5)])

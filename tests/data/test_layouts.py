@@ -153,6 +153,17 @@ def test_a_benchmark_row_with_a_repeated_option_keeps_the_right_one() -> None:
     assert example.options == ("7", "8", "9") and example.options[example.answer] == "7"
 
 
+def test_of_options_that_differ_by_case_the_right_one_stays() -> None:
+    row = {"question": "Q", "choice0": "RR", "choice1": "rr", "choice2": "x", "choice3": "y", "answer": 1}
+    assert load_examples([row]).examples[0].options == ("rr", "x", "y")
+
+
+def test_one_odd_row_does_not_decide_the_layout() -> None:
+    odd = {"question": "Say?", "options": ["a", "b"], "answer": 0, "answer_matching_behavior": " Yes"}
+    rows = [{"question": f"Q{i}", "options": ["a", "b"], "answer": 1} for i in range(5)]
+    assert load_examples([odd, *rows]).layout == "choice"
+
+
 def test_the_last_complete_run_of_letters_is_the_option_list() -> None:
     text = "One?\n (A) no\n (B) yes\n\nTwo (A or B)?\nChoices:\n (A) left\n (B) right\n (C) (A) and (B)"
     question, options = lettered(text) or ("", ())

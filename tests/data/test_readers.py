@@ -76,6 +76,11 @@ def test_lines_are_counted_in_the_file_not_in_rows(tmp_path: Path) -> None:
     assert [row.line for row in read_rows(lines)] == [2, 4]
 
 
+def test_a_quote_mark_in_a_tsv_is_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.tsv", 'sentence\tlabel\n"never closed\t1\nfine\t0\n')
+    assert [row.fields["sentence"] for row in read_rows(path)] == ['"never closed', "fine"]
+
+
 def test_a_json_file_may_hold_one_object_per_line(tmp_path: Path) -> None:
     assert len(list(read_rows(write(tmp_path / "rows.json", '{"a": 1}\n{"a": 2}\n')))) == 2
 

@@ -20,12 +20,12 @@ _FORMAT = re.compile(r"\s*Answer format:.*$", re.DOTALL)
 def lettered(text: str) -> tuple[str, tuple[str, ...]] | None:
     """Question and options of a text with ``(A)``, ``(B)``, ... in it; None where there are none.
 
-    The last complete run (A), (B), ... counts; marks at the start of a line are preferred.
+    The run (A), (B), ... that ends the text counts; marks at the start of a line are preferred.
     """
     for pattern in (_LINE_MARK, _ANY_MARK):
         marks = list(pattern.finditer(text))
         starts = [i for i, mark in enumerate(marks) if mark.group(1) == "A"]
-        for start in reversed(starts):
+        for start in starts:
             run = [marks[start]]
             for mark in marks[start + 1 :]:
                 if mark.group(1) != LETTERS[len(run)]:
