@@ -234,18 +234,29 @@ def question_turn(question: Question, pole: int, rng: random.Random, as_letters:
 ANSWER_WEIGHT, DESCRIPTION_WEIGHT, TEXT_WEIGHT, PROMPT_WEIGHT = 8.0, 4.0, 1.0, 0.3
 
 
-def document(
-    corpus: Corpus, rng: random.Random, p_negative: float, descriptions: bool
-) -> tuple[str | None, list[Turn]]:
-    """One dialogue: (system prompt or None, turns). Longer than a window; the caller cuts it.
+@dataclass(frozen=True)
+class Stage:
+    """How hard the dialogues are at one moment of the training (the curriculum of ``train.Recipe``)."""
 
-    ``descriptions``: the second stage, see ``_self_described``.
-    """
+    p_negative: float = 0.5  # share of the negative pole
+    descriptions: bool = True  # speakers describe themselves, see ``_self_described``
+    p_one_sided: float = 0.0  # share of unprompted dialogues that begin one-sided, see ``_one_sided``
+    p_other_side: float = 0.5  # share of these that begin with what the positive pole denies
+
+
+def document(corpus: Corpus, rng: random.Random, stage: Stage) -> tuple[str | None, list[Turn]]:
+    """One dialogue: (system prompt or None, turns). Longer than a window; the caller cuts it."""
     kind = rng.random()
     if kind < 0.87:
         trait = rng.choice(corpus.personas if kind < 0.72 else corpus.judges)
-        dialogue = _trait_dialogue(trait, rng, p_negative)
-        return _self_described(dialogue, trait, rng) if descriptions else (dialogue[1], dialogue[2])
+        pole, system, turns = _trait_dialogue(trait, rng, stage.p_negative)
+        if not stage.descriptions:
+            return system, turns
+        if system is not None and rng.random() < 0.3:
+            system = None
+        if system is None and stage.p_one_sided and trait.family == "persona" and rng.random() < stage.p_one_sided:
+            turns = _one_sided(trait, pole, int(rng.random() < stage.p_other_side), rng) + turns
+        return system, _self_described(turns, trait, pole, rng) if system is None else turns
     if kind < 0.93:
         mood = rng.choice(list(EMOTIONS))
         asked = rng.random()
@@ -255,22 +266,28 @@ def document(
     return None, [Turn(TELL_STORY, rng.choice(corpus.stories), TEXT_WEIGHT)]
 
 
-def _self_described(
-    dialogue: tuple[int, str | None, list[Turn]], trait: Trait, rng: random.Random
-) -> tuple[str | None, list[Turn]]:
-    """Fewer system prompts, and in most of the others the speaker describes himself at some point.
+def _one_sided(trait: Trait, pole: int, side: int, rng: random.Random) -> list[Turn]:
+    """First turns with statements of one side only, so that 'Yes' alone tells the pole.
+
+    With both sides mixed, what an answer says of the speaker is an exclusive-or of answer and
+    statement, which gives no gradient to start with; from one side it is a plain copy.
+    """
+    questions = [question for question in trait.questions if question.answers[0] == side]
+    return [question_turn(question, pole, rng, False) for question in rng.sample(questions, rng.randint(1, 3))]
+
+
+def _self_described(turns: list[Turn], trait: Trait, pole: int, rng: random.Random) -> list[Turn]:
+    """In most dialogues without a prompt the speaker describes himself at some point.
 
     To answer in character without a prompt takes two steps that each look like an exclusive-or: what
     do statement and answer say of the speaker, and what does that mean for the next statement.
     Describing oneself asks for the first step alone; whoever can do it soon learns the second.
     """
-    pole, system, turns = dialogue
-    if system is not None and rng.random() < 0.3:
-        system = None
-    if system is None and rng.random() < 0.6:
-        said = trait.prompts[pole][int(rng.random() < 0.2)].replace("You are", "I am").replace("You ", "I ")
-        turns.insert(rng.randint(1, 4), Turn(DESCRIBE, said, DESCRIPTION_WEIGHT))
-    return system, turns
+    if rng.random() >= 0.6:
+        return turns
+    said = trait.prompts[pole][int(rng.random() < 0.2)].replace("You are", "I am").replace("You ", "I ")
+    at = rng.randint(1, 4)
+    return [*turns[:at], Turn(DESCRIBE, said, DESCRIPTION_WEIGHT), *turns[at:]]
 
 
 def _trait_dialogue(trait: Trait, rng: random.Random, p_negative: float) -> tuple[int, str | None, list[Turn]]:

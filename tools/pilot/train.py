@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from corpus import DESCRIPTION_WEIGHT, Corpus, document, read_corpus
+from corpus import DESCRIPTION_WEIGHT, Corpus, Stage, document, read_corpus
 from encoding import Encoder, corpus_texts, train_tokenizer
 from measure import log_line, measure
 from torch import Tensor
@@ -42,11 +42,19 @@ class Recipe:
     positive_until: int = 800  # curriculum: only positive poles up to here,
     balanced_from: int = 2000  # then a ramp to half and half
     descriptions_from: int = 2000  # second stage: speakers describe themselves
+    one_sided_from: int = 3000  # third stage: most unprompted dialogues begin one-sided,
+    other_side_from: int = 3800  # then also with the other side,
+    mixed_from: int = 5000  # then few of them
     seed: int = 20261120
 
-    def p_negative(self, step: int) -> float:
-        ramp = (step - self.positive_until) / (self.balanced_from - self.positive_until)
-        return 0.5 * min(1.0, max(0.0, ramp))
+    def stage(self, step: int) -> Stage:
+        mixing = _ramp(step, self.other_side_from, self.mixed_from)
+        return Stage(
+            p_negative=0.5 * _ramp(step, self.positive_until, self.balanced_from),
+            descriptions=step >= self.descriptions_from,
+            p_one_sided=0.7 - 0.5 * mixing if step >= self.one_sided_from else 0.0,
+            p_other_side=0.5 * mixing,
+        )
 
     def lr_scale(self, step: int) -> float:
         left = (self.steps - step) / (self.steps * (1 - self.decay_from))
@@ -54,6 +62,10 @@ class Recipe:
 
     def window(self, step: int) -> int:
         return self.context if step >= self.long_from * self.steps else self.context // 2
+
+
+def _ramp(step: int, start: int, stop: int) -> float:
+    return min(1.0, max(0.0, (step - start) / (stop - start)))
 
 
 def batch(corpus: Corpus, encoder: Encoder, recipe: Recipe, step: int) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], int]:
@@ -64,10 +76,7 @@ def batch(corpus: Corpus, encoder: Encoder, recipe: Recipe, step: int) -> tuple[
     """
     rng = random.Random(f"{recipe.seed} {step}")
     length = recipe.window(step)
-    dialogues = [
-        document(corpus, rng, recipe.p_negative(step), step >= recipe.descriptions_from)
-        for _ in range(recipe.batch_tokens // length)
-    ]
+    dialogues = [document(corpus, rng, recipe.stage(step)) for _ in range(recipe.batch_tokens // length)]
     rows = [encoder.window(system, turns, length) for system, turns in dialogues]
     tokens = torch.tensor([row[0] for row in rows])
     weights = torch.tensor([row[1] for row in rows])[:, 1:].reshape(-1)

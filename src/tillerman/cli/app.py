@@ -61,7 +61,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
 ) -> None:
     """Labelled examples in, an evaluated steering vector out."""
 
@@ -124,7 +126,9 @@ def check(
 def fit(
     data: o.Data,
     model: o.Model = "pilot",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="artefact; DATA's name + .safetensors if not given")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="artefact; DATA's name + .safetensors if not given")
+    ] = None,
     method: Annotated[
         str, typer.Option(help="caa, pas-full, ipas-all, ipas-wrong, any of them +pca or +probe, pas, auto, or a list")
     ] = "auto",
@@ -134,7 +138,9 @@ def fit(
     scope: Annotated[str, typer.Option(help="all, prompt, generated, last, after_instruction, positions:0,-1")] = "all",
     site: Annotated[str, typer.Option(help="resid_pre, resid_post, attn_out, mlp_out")] = "resid_post",
     read: Annotated[str, typer.Option(help="auto, last (token) or mean (over the answer's or text's tokens)")] = "auto",
-    pas_paper: Annotated[bool, typer.Option("--pas-paper", help="PAS as published: its sites, strengths, format")] = False,
+    pas_paper: Annotated[
+        bool, typer.Option("--pas-paper", help="PAS as published: its sites, strengths, format")
+    ] = False,
     max_kl: Annotated[float | None, typer.Option(help="most KL on neutral text, nats per token")] = None,
     max_perplexity_ratio: Annotated[float | None, typer.Option(help="most perplexity ratio on neutral text")] = None,
     seeds: Annotated[str, typer.Option(help="one seed, or several: 1-15 gives a t-interval over seeds")] = "0",
@@ -159,7 +165,8 @@ def fit(
     Exit code 3 if no effect was found (the interval includes 0). An interrupted run goes on where it
     stopped when the same command is given again."""
     from tillerman.cli.fitting import run_fit
-    from tillerman.pipeline.experiment import Experiment, pas_paper as paper
+    from tillerman.pipeline.experiment import Experiment
+    from tillerman.pipeline.experiment import pas_paper as paper
 
     grid = o.numbers(doses, "--doses")
     changes: dict[str, Any] = {
@@ -207,7 +214,9 @@ def evaluate(
     data: o.Data,
     model: o.Model = "pilot",
     strength: Annotated[float | None, typer.Option(help="instead of the chosen one")] = None,
-    all_items: Annotated[bool, typer.Option("--all-items", help="test on every item (data the vector was not fitted on)")] = False,
+    all_items: Annotated[
+        bool, typer.Option("--all-items", help="test on every item (data the vector was not fitted on)")
+    ] = False,
     allow_mismatch: o.AllowMismatch = False,
     template: o.Template = "auto",
     as_choice: o.AsChoice = False,
@@ -263,11 +272,15 @@ def show(
 
 @app.command()
 def generate(
-    prompt: Annotated[str, typer.Argument(help="what the user says (or plain text, for a model without chat)", metavar="PROMPT")],
+    prompt: Annotated[
+        str, typer.Argument(help="what the user says (or plain text, for a model without chat)", metavar="PROMPT")
+    ],
     artefact: Annotated[Path, typer.Option("--artefact", "-a", help="a file that 'fit' wrote")],
     model: o.Model = "pilot",
     strengths: Annotated[str | None, typer.Option(help="multiples of the vector; the chosen one if not given")] = None,
-    at: Annotated[str | None, typer.Option("--at", help="another fitted hook point, e.g. 3 or layers.3.resid_post")] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", help="another fitted hook point, e.g. 3 or layers.3.resid_post")
+    ] = None,
     system: Annotated[str | None, typer.Option(help="system prompt")] = None,
     tokens: Annotated[int, typer.Option(min=1, help="most new tokens")] = 60,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the most likely token each time")] = 0.7,
@@ -300,7 +313,9 @@ def print_json(value: Any) -> None:
     OUT.print(json.dumps(value, indent=2, ensure_ascii=False), highlight=False, markup=False, soft_wrap=True)
 
 
-def _load(data: str, layout: str | None, columns: str | None, positive: str | None, limit: int | None, skip: bool) -> Any:
+def _load(
+    data: str, layout: str | None, columns: str | None, positive: str | None, limit: int | None, skip: bool
+) -> Any:
     from tillerman.data.loading import load_examples
 
     return load_examples(

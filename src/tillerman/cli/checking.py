@@ -9,7 +9,7 @@ from tillerman.core.finding import Finding
 from tillerman.data.diagnostics import diagnose
 from tillerman.data.duplicates import clean_split
 from tillerman.data.loading import LoadedData
-from tillerman.data.presenting import present
+from tillerman.data.presenting import present, shown_orders
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,6 @@ class CheckResult:
 def run_check(data: LoadedData, shares: tuple[float, float, float], seed: int) -> CheckResult:
     """The same split and option orders that a fit with this seed would use."""
     split = clean_split(data.examples, shares=shares, seed=seed)
-    orders = [item.right for item in present(data.examples, seed)]
+    orders = shown_orders(present(data.examples, seed))
     sizes = (len(split.train), len(split.validation), len(split.test))
     return CheckResult(data, sizes, diagnose(data.examples, split, orders=orders))

@@ -12,7 +12,8 @@ from tillerman.core.errors import UsageError
 from tillerman.core.hookpoint import HookPoint
 
 Data = Annotated[
-    str, typer.Argument(help="jsonl, json, csv, tsv or parquet file (also .gz), a folder, or sample:NAME", metavar="DATA")
+    str,
+    typer.Argument(help="jsonl, json, csv, tsv or parquet file (also .gz), a folder, or sample:NAME", metavar="DATA"),
 ]
 Model = Annotated[str, typer.Option("--model", "-m", help="'pilot' (embedded), a folder, or a hub name")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps")]
@@ -28,9 +29,13 @@ AsChoice = Annotated[bool, typer.Option("--as-choice", help="show yes/no questio
 Shares = Annotated[str, typer.Option(help="train,validation,test shares")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON with stable keys instead of tables")]
 Report = Annotated[Path | None, typer.Option(help="write a self-contained HTML report here")]
-Prompt = Annotated[str | None, typer.Option(help="system prompt of the prompt baseline; made from the data's name if not given")]
+Prompt = Annotated[
+    str | None, typer.Option(help="system prompt of the prompt baseline; made from the data's name if not given")
+]
 Shots = Annotated[int, typer.Option(help="exemplars of the few-shot baseline")]
-Neutral = Annotated[str, typer.Option(help="neutral text for side effects: sample:wikitext, sample:tinystories or a text file")]
+Neutral = Annotated[
+    str, typer.Option(help="neutral text for side effects: sample:wikitext, sample:tinystories or a text file")
+]
 Unrelated = Annotated[str, typer.Option(help="task that steering should leave alone: sample:mmlu or a data file")]
 AllowMismatch = Annotated[
     bool, typer.Option("--allow-mismatch", help="use an artefact of another model of the same shape, with a warning")

@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
-from tillerman.evaluation.log import Condition, EvaluationLog, Finding, Interval, Rate
+from tillerman.core.finding import Finding
+from tillerman.evaluation.log import Condition, EvaluationLog, Interval, Rate
 
 NAMES = {
     "unsteered": "unsteered",
@@ -80,13 +81,13 @@ def verdict(log: EvaluationLog) -> str:
 
 def conditions_table(log: EvaluationLog) -> Table:
     table = Table(title=f"{log.data_name}, {log.n_test} test items, model {log.model_id}")
-    for name, justify in (("condition", "left"), ("accuracy", "right"), ("95 %", "right"),
-                          ("letter-balanced", "right"), ("effect, pp", "right"), ("95 % interval", "right")):  # fmt: skip
-        table.add_column(name, justify="right" if justify == "right" else "left")
+    table.add_column("condition")
+    for name in ("accuracy, %", "95 %", "balanced", "effect, pp", "95 %"):
+        table.add_column(name, justify="right")
     for c in log.conditions:
         effect = ("", "") if c.effect is None else (points(c.effect.value), span(c.effect.interval))
         style = "bold" if c.name == "steered" else None
-        table.add_row(NAMES.get(c.name, c.name), percent(c.rate), interval(c.rate), f"{100 * c.rate.balanced:.1f} %",
+        table.add_row(NAMES.get(c.name, c.name), percent(c.rate), interval(c.rate), f"{100 * c.rate.balanced:.1f}",
                       *effect, style=style)  # fmt: skip
     return table
 
@@ -100,13 +101,15 @@ def facts(log: EvaluationLog) -> list[str]:
         chosen + (cells if log.cells_compared else ""),
         f"side effects, steered on every token of {side.text} ({side.tokens} tokens): perplexity x "
         f"{side.perplexity_ratio:.3f} ({ratio.low:.3f} to {ratio.high:.3f}), KL {side.kl:.3f} nats per token",
-        f"unrelated task {side.unrelated_task}: {percent(side.unrelated_unsteered)} unsteered, "
+        f"unrelated task {side.unrelated_task}: {percent(side.unrelated_unsteered)} % unsteered, "
         f"{points(side.unrelated_effect.value)} pp ({span(side.unrelated_effect.interval)}) steered, "
         f"n = {side.unrelated_effect.n}",
     ]
     if log.seeds is not None:
         s = log.seeds
-        lines.append(f"over {len(s.seeds)} seeds: {points(s.mean)} pp, t-interval {span(s.interval)}, p = {s.p_value:.2g}")
+        lines.append(
+            f"over {len(s.seeds)} seeds: {points(s.mean)} pp, t-interval {span(s.interval)}, p = {s.p_value:.2g}"
+        )
     return [*lines, *(f"note: {note}" for note in log.notes)]
 
 
@@ -144,7 +147,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
 
 
 def percent(rate: Rate) -> str:
-    return f"{100 * rate.value:.1f} %"
+    return f"{100 * rate.value:.1f}"
 
 
 def interval(rate: Rate) -> str:

@@ -28,7 +28,7 @@ class Artefact:
 
     steering: SteeringVector
     card: Card | None = None
-    scope: Scope = Scope()  # the card's scope in full, with the marker's token ids
+    scope: Scope = Scope()  # noqa: RUF009 (a frozen value): the card's scope in full, with the marker's token ids
 
     def plan(self, strength: float | None = None) -> Plan:
         """The plan the card chose, at its strength or another one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.chmod(mode)  # safetensors leaves a file that only its owner may read
-        os.replace(part, path)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 

@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from tillerman.core.errors import UnknownNameError
 
-
 T = TypeVar("T")
 
 

@@ -37,7 +37,7 @@ class SteeringVector:
                 raise FitError(f"{point}: expected a finite direction of shape [d], got {tuple(direction.shape)}")
         for point, norm in self.stream_norms.items():
             if not 0 < norm < float("inf"):
-                raise FitError(f"{point}: expected a stream norm above 0, got {norm}; the model's activations are broken")
+                raise FitError(f"{point}: expected a stream norm above 0, got {norm}; the activations are broken")
         own = {p: self.directions[p].detach().to("cpu", torch.float32, copy=True) for p in sorted(self.directions)}
         object.__setattr__(self, "directions", MappingProxyType(own))
         object.__setattr__(self, "stream_norms", MappingProxyType({p: float(self.stream_norms[p]) for p in own}))

@@ -56,6 +56,10 @@ def load_examples(
     the layout; ``limit`` keeps that many examples, the ones with the smallest hash, so that they are a
     fair share of a sorted file; ``positive_label`` is the class of labelled texts to steer towards.
     A row that cannot be read is an error, or is skipped and noted with ``skip_bad_rows``.
+
+    Raises ``DataError`` with file, line and field for rows and files that cannot be used,
+    ``UnknownNameError`` for an unknown layout or sample, ``UsageError`` for a ``limit`` below 1 and for
+    a ``positive_label`` where the layout has none. All layouts: docs/data-format.md.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"limit: expected at least 1, got {limit}")

@@ -37,7 +37,7 @@ def caa(items: Sequence[Item], predictions: Sequence[int], writer: Writer) -> Co
 
 def pas_full(items: Sequence[Item], predictions: Sequence[int], writer: Writer) -> ContrastSet:
     """Full prompts answered right against full prompts answered wrong (PAS section 3.2, PASf)."""
-    _need_questions(items, "pas-full")
+    _need_answers(items, predictions, "pas-full")
     right, wrong = _by_outcome(items, predictions, "pas-full")
     rows = {side: tuple(_prompt_row(writer, i) for i, _ in members) for side, members in (("+", right), ("-", wrong))}
     return ContrastSet(rows["+"], rows["-"], paired=False)
@@ -46,7 +46,7 @@ def pas_full(items: Sequence[Item], predictions: Sequence[int], writer: Writer) 
 def ipas_all(items: Sequence[Item], predictions: Sequence[int], writer: Writer) -> ContrastSet:
     """Question + the correct choice of items answered right, against question + the model's choice of
     items answered wrong (PAS section 3.2, iPASa)."""
-    _need_questions(items, "ipas-all")
+    _need_answers(items, predictions, "ipas-all")
     right, wrong = _by_outcome(items, predictions, "ipas-all")
     return ContrastSet(
         tuple(writer.write_statements(item).row(item.right) for item, _ in right),
@@ -58,7 +58,7 @@ def ipas_all(items: Sequence[Item], predictions: Sequence[int], writer: Writer) 
 def ipas_wrong(items: Sequence[Item], predictions: Sequence[int], writer: Writer) -> ContrastSet:
     """For items answered wrong only: question + the correct choice against question + the model's
     choice (PAS section 3.2, iPASwo)."""
-    _need_questions(items, "ipas-wrong")
+    _need_answers(items, predictions, "ipas-wrong")
     wrong = [(item, said) for item, said in zip(items, predictions, strict=True) if said != item.right]
     if not wrong:
         raise FitError("ipas-wrong: the model answers every training item right; there is nothing to learn from")
@@ -92,9 +92,11 @@ def _prompt_row(writer: Writer, item: Item) -> Row:
     return Row(prompt, len(prompt) - 1)
 
 
-def _need_questions(items: Sequence[Item], name: str) -> None:
+def _need_answers(items: Sequence[Item], predictions: Sequence[int], name: str) -> None:
     if any(item.example.kind == "text" for item in items):
         raise FitError(f"{name} needs questions with answers; labelled texts have none: use --method caa")
+    if any(said < 0 for said in predictions):
+        raise FitError(f"{name}: the unsteered model's scores are not numbers; open it in float32")
 
 
 def _by_outcome(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tillerman.core.errors import DataError
@@ -27,6 +27,11 @@ def present(examples: Iterable[Example], seed: int = 0) -> tuple[Item, ...]:
     """Show each example. The option order is drawn per item from (seed, item id), never per data set:
     one order for all makes the right letter a constant (see docs/design/decisions.md)."""
     return tuple(_present(example, seed) for example in examples)
+
+
+def shown_orders(items: Sequence[Item]) -> list[int] | None:
+    """Where the right option is shown, item by item; None for data without lettered options."""
+    return [item.right for item in items] if all(i.example.kind == "choice" for i in items) else None
 
 
 def as_choices(examples: Iterable[Example]) -> tuple[Example, ...]:

@@ -107,11 +107,13 @@ class Writer:
             messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
         messages.append({"role": "user", "content": user})
         try:
-            return apply_template(self.tokenizer, messages)
+            text = apply_template(self.tokenizer, messages)
+            if not self.system or self.system.strip() in text:
+                return text
         except TemplateError:
             if not self.system:
                 raise
-        # Templates without a system role (Gemma): its text leads the first user message.
+        # Templates that refuse (Gemma) or pass over a system role: its text leads the first user message.
         first, *rest = messages[1:]
         return apply_template(self.tokenizer, [{**first, "content": f"{self.system}\n\n{first['content']}"}, *rest])
 
@@ -143,11 +145,16 @@ def after_instruction(tokenizer: PreTrainedTokenizerBase) -> Scope:
     answer, and everything after them (CAA's convention: Rimsky et al., arXiv 2312.06681, section 3)."""
     if not tokenizer.chat_template:
         raise UsageError("scope 'after_instruction' needs a chat template, and this tokenizer has none; use 'last'")
-    with_cue = apply_template(tokenizer, [{"role": "user", "content": "x"}])
+    said = "The instruction."
+    with_cue = apply_template(tokenizer, [{"role": "user", "content": said}])
     without: Any = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=False
+        [{"role": "user", "content": said}], tokenize=False, add_generation_prompt=False
     )
-    tail = with_cue[with_cue.rindex("x") + 1 :] if not with_cue.startswith(str(without)) else with_cue[len(without) :]
+    tail = with_cue.removeprefix(str(without))
+    if tail in ("", with_cue):  # no cue of its own (Llama 2): what closes the user's message opens the answer
+        tail = with_cue[with_cue.rindex(said) + len(said) :]
+    if not tail:
+        raise UsageError("scope 'after_instruction': this chat template adds nothing after an instruction; use 'last'")
     return Scope("after_instruction", marker=start_free(tokenizer, tail))
 
 

@@ -16,6 +16,7 @@ from tillerman.evaluation.log import Condition
 from tillerman.evaluation.scoring import answers_given, correct
 from tillerman.evaluation.statistics import effect, rate
 from tillerman.models.opened import OpenModel
+from tillerman.models.restart import Restart
 from tillerman.steering.steer import steer
 
 
@@ -37,14 +38,17 @@ class Exam:
         fixed = ("choice", "yes_no")
         return [i.answers[i.right] if i.example.kind in fixed else str(i.right) for i in self.items]
 
-    def given(self, plan: Plan = (), progress: Progress = silent) -> NDArray[np.int64]:
+    def given(self, plan: Plan = (), progress: Progress = silent, restart: Restart | None = None) -> NDArray[np.int64]:
         if not plan:
             return answers_given(self.opened, self.written, progress)
         with steer(self.opened.model, plan):
-            return answers_given(self.opened, self.written, progress)
+            return answers_given(self.opened, self.written, progress, restart)
 
-    def correct(self, plan: Plan = (), progress: Progress = silent) -> NDArray[np.bool_]:
-        return correct(self.given(plan, progress), self.written)
+    def correct(
+        self, plan: Plan = (), progress: Progress = silent, restart: Restart | None = None
+    ) -> NDArray[np.bool_]:
+        """Whether each item is answered right. ``restart`` must belong to the plan's hook point."""
+        return correct(self.given(plan, progress, restart), self.written)
 
 
 def condition(

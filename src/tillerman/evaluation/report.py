@@ -46,7 +46,8 @@ class Section:
 
 
 def render_report(log: EvaluationLog) -> str:
-    """One behaviour on one page."""
+    """The log of one ``fit`` or ``eval`` as an HTML page: effect, search, dose and cost, side effects, example
+    texts, diagnostics, provenance. The text is self-contained; writing it to a file is the caller's."""
     return _render("report.html.j2", section=_section(log, 1))
 
 

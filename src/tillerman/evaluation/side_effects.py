@@ -18,6 +18,7 @@ from tillerman.models.opened import OpenModel
 from tillerman.steering.steer import steer
 
 WINDOW = 128
+_WRECKED = 1e6  # nats per token: more than any model that still says something
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,14 @@ class DriftMeter:
             perplexity=math.exp(nats.mean()),
             perplexity_ratio=_exp(float((more - nats).mean())),
             perplexity_ratio_interval=Interval(_exp(ratio.low), _exp(ratio.high)),
-            kl=float(max(0.0, kl.mean())),
+            kl=max(0.0, _finite(float(kl.mean()), _WRECKED)),
         )
 
 
 def _exp(x: float) -> float:
-    return math.exp(min(x, 700.0))  # a wrecked model's ratio stays a finite number
+    return math.exp(min(_finite(x, 700.0), 700.0))
+
+
+def _finite(x: float, wrecked: float) -> float:
+    """A wrecked model gives NaN or infinity; its cost is a large number, never one that passes a limit."""
+    return x if math.isfinite(x) else wrecked

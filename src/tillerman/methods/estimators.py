@@ -75,6 +75,10 @@ ESTIMATORS: Registry[Estimator] = Registry(
 )
 
 
+class SameSidesError(FitError):
+    """Nothing tells the sides apart at one hook point; another one may do."""
+
+
 def estimate(name: str, positive: Tensor, negative: Tensor, paired: bool) -> Float[Tensor, " d"]:
     """Run an estimator with the checks that hold for all: finite input, two different sides."""
     for side, values in (("positive", positive), ("negative", negative)):
@@ -85,5 +89,7 @@ def estimate(name: str, positive: Tensor, negative: Tensor, paired: bool) -> Flo
     direction = ESTIMATORS[name](positive.double(), negative.double(), paired).float()
     scale = float(positive.double().norm(dim=-1).mean())
     if not float(direction.norm()) > 1e-6 * scale:
-        raise FitError("both sides have the same activations: nothing tells them apart; check that the labels differ")
+        raise SameSidesError(
+            "both sides have the same activations: nothing tells them apart; check that the labels differ"
+        )
     return direction

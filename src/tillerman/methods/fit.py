@@ -9,11 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
 from tillerman.core.vector import SteeringVector
-from tillerman.methods.estimators import estimate
+from tillerman.methods.estimators import SameSidesError, estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +33,7 @@ def fit(activations: Activations, estimator: str, provenance: Provenance) -> Ste
     for point, positive in activations.positive.items():
         try:
             directions[point] = estimate(estimator, positive, activations.negative[point], activations.paired)
-        except FitError as error:
+        except SameSidesError as error:
             reasons.append(error)
     if not directions:
         raise reasons[0]

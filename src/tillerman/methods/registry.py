@@ -31,7 +31,7 @@ GROUPS: Registry[tuple[str, ...]] = Registry(
 def methods(text: str) -> tuple[Method, ...]:
     """Parse ``caa``, ``ipas-wrong+pca``, ``pas``, ``auto`` or a comma-separated list of these."""
     names = [name.strip() for name in text.split(",")]
-    single = [n for name in names for n in (GROUPS[name] if name in GROUPS else (name,))]
+    single = [n for name in names for n in (GROUPS[name] if name in GROUPS else (name,))]  # noqa: SIM401
     return tuple(dict.fromkeys(method(name) for name in single))
 
 

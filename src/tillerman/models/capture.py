@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
 from jaxtyping import Float
@@ -75,11 +76,7 @@ def _read(
         return read
 
     device = opened.device
-    with edit_forward(opened.parts, {point: reader(point) for point in points}, lambda _: None):
-        try:
-            opened.model(
-                input_ids=batch.tokens.to(device), attention_mask=batch.mask.to(device), use_cache=False
-            )
-        except _DeepEnoughError:
-            pass
+    edits = {point: reader(point) for point in points}
+    with edit_forward(opened.parts, edits, lambda _: None), suppress(_DeepEnoughError):
+        opened.model(input_ids=batch.tokens.to(device), attention_mask=batch.mask.to(device), use_cache=False)
     return got

@@ -43,7 +43,7 @@ def edit_forward(
 
 def _hang(module: nn.Module, site: str, edit: Edit) -> RemovableHandle:
     if site == "resid_pre":
-        return module.register_forward_pre_hook(lambda _, args, kwargs: with_input(edit, args, kwargs), with_kwargs=True)
+        return module.register_forward_pre_hook(lambda _, a, k: with_input(edit, a, k), with_kwargs=True)
     return module.register_forward_hook(lambda _, __, output: with_output(edit, output))
 
 

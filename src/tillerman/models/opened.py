@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -112,6 +113,8 @@ def open_model(
     if isinstance(source, PreTrainedModel):
         if tokenizer is None:
             raise ModelError("a loaded model needs its tokenizer: open_model(model, tokenizer)")
+        if source.training:
+            raise ModelError("the model is in training mode, where dropout blurs what is read; call model.eval() first")
         model, name = source, str(source.config.name_or_path or type(source).__name__)
     else:
         name = str(source)
@@ -120,13 +123,12 @@ def open_model(
         try:
             model = AutoModelForCausalLM.from_pretrained(path, dtype=wanted).to(device)
             tokenizer = tokenizer or AutoTokenizer.from_pretrained(path)
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelError(
                 f"cannot open the model {name!r}: {first} Give 'pilot', a folder with config.json, weights and "
                 "tokenizer, or a hub name that is reachable."
             ) from error
-    model.eval()
     opened = OpenModel(model, tokenizer, name, anatomy(model))
     check(opened)
     return opened

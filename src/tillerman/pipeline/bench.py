@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tillerman.core.errors import DataError
+from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Scope
 from tillerman.core.provenance import Provenance
 from tillerman.core.rows import Progress, silent
@@ -23,7 +23,9 @@ from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import as_choices, present
 from tillerman.data.writing import Writer, after_instruction, make_writer
 from tillerman.evaluation.conditions import Exam
+from tillerman.evaluation.scoring import correct, restarts_for
 from tillerman.models.opened import OpenModel
+from tillerman.models.restart import Restart
 from tillerman.pipeline.experiment import Experiment
 
 VERSIONED = ("tillerman", "torch", "transformers", "tokenizers", "safetensors", "numpy")
@@ -91,7 +93,23 @@ class Bench:
     @cached_property
     def unsteered(self) -> NDArray[np.bool_]:
         """Whether the unsteered model gets each test item right."""
-        return np.array(self.answers("test", self.test)) == [w.right for w in self.test.written]
+        return correct(np.array(self.answers("test", self.test)), self.test.written)
+
+    @cached_property
+    def restarts(self) -> dict[HookPoint, Restart]:
+        """Where passes over the validation items may start, per candidate hook point."""
+        return restarts_for(self.opened, self.validation.written, self.points)
+
+    @cached_property
+    def points(self) -> tuple[HookPoint, ...]:
+        """The candidate hook points."""
+        e = self.experiment
+        if e.layers is None:
+            return self.opened.points(e.site)
+        chosen = tuple(HookPoint(layer, e.site) for layer in e.layers)
+        for point in chosen:
+            self.opened.parts.check(point)
+        return chosen
 
     def provenance(self, method: str) -> Provenance:
         e = self.experiment

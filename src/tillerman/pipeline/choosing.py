@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tillerman.core.errors import FitError
-from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Plan
 from tillerman.core.vector import SteeringVector
 from tillerman.evaluation.log import Cell
@@ -72,7 +71,7 @@ def read_method(bench: Bench, method: Method) -> Activations:
         return read_activations(
             bench.opened,
             contrast,
-            points(bench),
+            bench.points,
             read_site=e.read_site or e.site,
             read=bench.read,
             stored=(bench.store, f"{e.seed}-{method.pairing.name}"),
@@ -80,23 +79,16 @@ def read_method(bench: Bench, method: Method) -> Activations:
         )
 
 
-def points(bench: Bench) -> tuple[HookPoint, ...]:
-    site = bench.experiment.site
-    layers = bench.experiment.layers
-    if layers is None:
-        return bench.opened.points(site)
-    chosen = tuple(HookPoint(layer, site) for layer in layers)
-    for point in chosen:
-        bench.opened.parts.check(point)
-    return chosen
-
-
-def candidates(bench: Bench, name: str, vector: SteeringVector, *, zero: bool) -> list[Candidate]:
-    """The grid of one vector. Strength 0 is one cell, whatever the hook point."""
+def candidates(
+    bench: Bench, name: str, vector: SteeringVector, *, zero: bool, scale: SteeringVector | None = None
+) -> list[Candidate]:
+    """The grid of one vector. Strength 0 is one cell, whatever the hook point. Doses are turned into
+    strengths with the norms of ``scale`` (the vector itself if not given)."""
     e = bench.experiment
+    ruler = scale or vector
     grid = []
     for point in vector.points:
-        strengths = e.strengths if e.strengths is not None else [vector.strength(point, d) for d in e.doses]
+        strengths = e.strengths if e.strengths is not None else [ruler.strength(point, d) for d in e.doses]
         grid += [Candidate(name, point, s, vector.dose(point, s)) for s in strengths if s != 0]
     first = vector.points[0]
     return [Candidate(name, first, 0.0, 0.0), *grid] if zero else grid
@@ -115,7 +107,13 @@ def choose(bench: Bench, meter: DriftMeter) -> Choice:
 
 def choose_null(bench: Bench, null: str, chosen: Choice) -> tuple[SteeringVector, Scored]:
     """A null's best cell on the grid of the chosen method. It may not abstain: strength 0 would hide
-    what it does."""
+    what it does.
+
+    The random direction has the chosen vector's norms. The shuffled-label vector is taken at the
+    strengths of the real one, not blown up to its dose: what is left of a behaviour after shuffling
+    points along it with a random sign, and a grid over doses with true validation labels would find
+    the behaviour again.
+    """
     seed = bench.experiment.seed
     vector = chosen.fitted.vector
     if null == "random":
@@ -124,7 +122,8 @@ def choose_null(bench: Bench, null: str, chosen: Choice) -> tuple[SteeringVector
         mixed = shuffled(chosen.fitted.activations, seed)
         control = fit(mixed, chosen.fitted.method.estimator, vector.provenance)
     name = f"null:{null}"
-    cell, _ = _search(bench, candidates(bench, name, control, zero=False), {name: control}, None)
+    grid = candidates(bench, name, control, zero=False, scale=vector.at(control.points))
+    cell, _ = _search(bench, grid, {name: control}, None)
     return control, cell
 
 
@@ -139,8 +138,9 @@ def _search(
 
         def score(candidate: Candidate) -> float:
             plan = plan_of(bench, vectors[candidate.method], candidate) if candidate.strength else ()
+            restart = bench.restarts.get(candidate.point)
             made = bench.store.value(
-                _key(bench, candidate), lambda: float(bench.validation.correct(plan).mean())
+                _key(bench, candidate), lambda: float(bench.validation.correct(plan, restart=restart).mean())
             )
             progress(1)
             return float(made)

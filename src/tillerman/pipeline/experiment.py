@@ -84,7 +84,11 @@ class Experiment:
 
 def pas_paper(**changes: object) -> Experiment:
     """PAS as published (arXiv 2509.22739, sections 3 and 4): read a block's input, add at its output,
-    last position only, no chat template, its strengths without 0, ties to the first seen."""
+    last position only, no chat template, its strengths without 0, ties to the first seen.
+
+    ``changes`` are fields of ``Experiment`` that replace these or the other defaults: the layers (the
+    paper's are 8, 11, 13-17, 19, 22 and 25 of 32), the seed, one method instead of all three. The
+    option order is drawn per item even so; see docs/methods/pas-full.md."""
     paper: dict[str, object] = {
         "method": "pas",
         "template": "none",

@@ -14,6 +14,7 @@ from tillerman.core.provenance import Card
 from tillerman.core.store import Store
 from tillerman.data.diagnostics import diagnose
 from tillerman.data.loading import LoadedData
+from tillerman.data.presenting import shown_orders
 from tillerman.evaluation.log import EvaluationLog, SeedResult, SeedSummary
 from tillerman.evaluation.statistics import t_interval
 from tillerman.methods.fit import random_like
@@ -135,8 +136,9 @@ def run_key(experiment: Experiment, seeds: Sequence[int], opened: OpenModel, dat
 
 
 def diagnostics(bench: Bench) -> tuple[Finding, ...]:
+    """Of all items together, with the option orders they are really shown in."""
     items = (*bench.train.items, *bench.validation.items, *bench.test.items)
-    return diagnose([item.example for item in items], bench.split, orders=[item.right for item in items])
+    return diagnose([item.example for item in items], bench.split, orders=shown_orders(items))
 
 
 def _tested(bench: Bench, chosen: Chosen, controls: tuple[Control, ...]) -> EvaluationLog:
@@ -185,4 +187,3 @@ def _notes(bench: Bench) -> tuple[str, ...]:
 def _seed_result(seed: int, log: EvaluationLog) -> SeedResult:
     unsteered, steered = log.condition("unsteered").rate.value, log.condition("steered").rate.value
     return SeedResult(seed, log.method, log.hook_point, log.strength, unsteered, steered, log.effect.value)
-

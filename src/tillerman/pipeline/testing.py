@@ -89,9 +89,7 @@ def _shots(bench: Bench) -> tuple[Writer, int] | None:
 
 def make_meter(bench: Bench) -> DriftMeter:
     e = bench.experiment
-    return DriftMeter(
-        bench.opened, neutral_text(bench.opened, e.neutral, load_texts(e.neutral), e.neutral_tokens)
-    )
+    return DriftMeter(bench.opened, neutral_text(bench.opened, e.neutral, load_texts(e.neutral), e.neutral_tokens))
 
 
 def measure_side_effects(bench: Bench, chosen: Chosen, meter: DriftMeter) -> SideEffects:
@@ -127,9 +125,7 @@ def dose_curve(bench: Bench, chosen: Chosen, meter: DriftMeter) -> tuple[DosePoi
             right = bench.test.correct(chosen.plan(bench, factor)) if strength else bench.unsteered
             drift = meter.measure((Intervention(chosen.vector.at(chosen.point), strength),))
             dose = chosen.vector.dose(chosen.point, strength)
-            curve.append(
-                DosePoint(strength, dose, rate(right, bench.test.groups), drift.perplexity_ratio, drift.kl)
-            )
+            curve.append(DosePoint(strength, dose, rate(right, bench.test.groups), drift.perplexity_ratio, drift.kl))
             progress(1)
     return tuple(curve)
 

@@ -5,6 +5,7 @@ The objective and the constraints are handed in: this room knows no model and no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -70,6 +71,12 @@ def search(
     if not candidates:
         raise UsageError("nothing to choose from: give at least one layer and one strength")
     cells = [Scored(candidate, objective(candidate)) for candidate in candidates]
+    for cell in cells:
+        if math.isnan(cell.score):
+            raise UsageError(
+                f"{cell.candidate.method} at {cell.candidate.point}, strength {cell.candidate.strength}: "
+                "the objective is not a number"
+            )
     places = range(len(cells))
     if ties == "first":
         order = sorted(places, key=lambda i: -cells[i].score)

@@ -10,7 +10,6 @@ from tillerman.core.errors import UsageError
 from tillerman.core.plan import Scope
 from tillerman.models.forward import ForwardInfo
 
-
 _UNKNOWN = -(2**40)  # a length that no position matches
 
 
