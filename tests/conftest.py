@@ -15,13 +15,13 @@ _ROOMS = ("core", "models", "methods", "steering", "selection", "evaluation.stat
           "evaluation.side_effects", "evaluation.conditions")  # fmt: skip
 jaxtyping.install_import_hook([f"tillerman.{room}" for room in _ROOMS], "beartype.beartype")
 
-import pytest
-import torch
-from hypothesis import HealthCheck, settings
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
-from tillerman.models.opened import OpenModel
+from tillerman.models.opened import OpenModel  # noqa: E402
 
-from . import tiny
+from . import tiny  # noqa: E402
 
 torch.set_num_threads(1)
 # derandomize: the same examples in every run, so that a red test is red again.

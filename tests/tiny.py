@@ -4,6 +4,7 @@ independently of the layout table."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -158,7 +159,8 @@ def padded(rows: list[tuple[int, ...]], side: str, pad: int = 0) -> tuple[Tensor
 
 
 def provenance(fingerprint: str = "f" * 16, width: int = WIDTH, **more: object) -> Provenance:
-    return Provenance("tiny", fingerprint, width, LAYERS, "tok", "tpl", "none", "caa", **more)
+    plain = Provenance("tiny", fingerprint, width, LAYERS, "tok", "tpl", "none", "caa")
+    return replace(plain, **more)
 
 
 def vector(*points: HookPoint | int, width: int = WIDTH, seed: int = 1, size: float = 3.0) -> SteeringVector:

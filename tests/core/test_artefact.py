@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 from pathlib import Path
 
@@ -219,4 +218,4 @@ def test_a_replaced_file_is_never_seen_half_written(tmp_path):
         assert path.read_text() == "old"
         part.write_text("new")
     assert path.read_text() == "new"
-    assert os.listdir(tmp_path) == ["t"]
+    assert list(tmp_path.iterdir()) == [path]

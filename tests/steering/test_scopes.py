@@ -103,10 +103,13 @@ def test_several_samples_per_prompt_are_steered_alike(scope):
     st.sampled_from(["left", "right"]),
     st.one_of(
         st.sampled_from(SCOPES),
-        st.builds(lambda m: Scope("after_instruction", marker=tuple(m)), st.lists(st.sampled_from([0, 7, 8]), min_size=1, max_size=3)),
+        st.builds(
+            lambda m: Scope("after_instruction", marker=tuple(m)),
+            st.lists(st.sampled_from([0, 7, 8]), min_size=1, max_size=3),
+        ),
         st.builds(lambda p: Scope("positions", tuple(p)), st.lists(st.integers(-8, 8), min_size=1, max_size=4)),
     ),
-)  # fmt: skip
+)
 def test_a_bare_forward_touches_the_tokens_of_the_scope_even_where_padding_looks_like_the_marker(rows, side, scope):
     model = tiny.model()
     ids, mask = tiny.padded(rows, side, pad=7)

@@ -1,0 +1,263 @@
+"""Items as tokens: where the answer's tokens really are, for any tokenizer, with and without a template."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2 import TemplateError
+
+from tillerman.core.errors import DataError, UnknownNameError, UsageError
+from tillerman.data.examples import Example
+from tillerman.data.presenting import as_choices, present
+from tillerman.data.writing import after_instruction, make_writer, start_free
+
+from .. import tiny
+
+CHOICE = Example("choice", "Which is a fruit?", ("apple", "stone", "river"), 0)
+YES_NO = Example("yes_no", "Is the sky blue?", ("Yes", "No"), 0)
+PREFERENCE = Example("preference", "Say hello.", ("hello dear friend", "hello you dog"), 0)
+TEXT = Example("text", "", ("the cat sat", "the dog lay"), 1)
+
+templates = pytest.mark.parametrize("chat", [None, tiny.CHAT], ids=["plain", "chat"])
+
+
+def _item(example, seed=0):
+    return present([example], seed)[0]
+
+
+def _plain(tokens):
+    return tiny.tokenizer().decode(list(tokens))
+
+
+@templates
+@pytest.mark.parametrize("example", [CHOICE, YES_NO, PREFERENCE], ids=lambda e: e.kind)
+def test_prompt_and_answer_together_are_what_the_tokenizer_makes_of_the_whole_text(chat, example):
+    tokenizer, item = tiny.tokenizer(chat), _item(example)
+    writer = make_writer(tokenizer)
+    written = writer.write(item)
+    for k, answer in enumerate(item.answers):
+        row = written.row(k)
+        text = _plain(row.tokens)
+        assert re.search(rf"{re.escape(item.prompt[-10:])}[\s\S]*{re.escape(answer)}$", text)
+        assert row.tokens == tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+        assert _plain(row.tokens[row.read_from :]).strip() == answer
+    assert written.right == item.right
+
+
+def test_plain_prompts_are_continued_with_a_blank_and_chat_prompts_without():
+    item = _item(CHOICE)
+    plain = make_writer(tiny.tokenizer()).write(item)
+    chat = make_writer(tiny.tokenizer(tiny.CHAT)).write(item)
+    assert [_plain(a) for a in plain.answers] == [" A", " B", " C"]
+    assert [_plain(a) for a in chat.answers] == ["A", "B", "C"]
+    assert plain.one_token_tells
+    assert chat.one_token_tells
+    assert not plain.whole
+
+
+def test_a_plain_prompt_that_ends_in_white_space_is_continued_without_another():
+    item = _item(Example("preference", "Say hello.\n", ("hello friend", "you dog"), 0))
+    written = make_writer(tiny.tokenizer(), "none").write(item)
+    # preference prompts are taken as they are: no cue is added
+    assert _plain(written.prompt) == "Say hello.\n"
+    assert {_plain(a) for a in written.answers} == {"hello friend", "you dog"}
+
+
+@templates
+def test_answers_that_share_their_first_token_are_scored_whole(chat):
+    item = _item(Example("yes_no", "Is it?", ("abc definitely", "abc hardly"), 0))
+    written = make_writer(tiny.tokenizer(chat)).write(item)
+    assert not written.one_token_tells
+    assert written.whole
+    assert len(written.answers[0]) > 1
+
+
+@templates
+@pytest.mark.parametrize("example", [PREFERENCE, TEXT], ids=lambda e: e.kind)
+def test_preferences_and_texts_are_always_scored_whole(chat, example):
+    assert make_writer(tiny.tokenizer(chat)).write(_item(example)).whole
+
+
+def test_a_text_starts_as_the_model_expects_texts_to_start():
+    item = _item(TEXT)
+    written = make_writer(tiny.tokenizer(tiny.CHAT)).write(item)
+    assert written.prompt == (1,)
+    assert {_plain(a) for a in written.answers} == {"the cat sat", "the dog lay"}
+
+
+def test_a_tokenizer_that_merges_over_the_border_gets_the_pieces_joined():
+    class Merging:
+        """Joins ``:`` and a following `` A`` or ``A`` into one token, as some tokenizers do."""
+
+        chat_template = None
+        bos_token_id = None
+
+        def __call__(self, text, add_special_tokens=False):
+            parts = re.findall(r": ?[A-Z]\b|.", text, re.S)
+            return {"input_ids": [sum(map(ord, p)) for p in parts]}
+
+    written = make_writer(Merging()).write(_item(CHOICE))
+    assert written.answers == ((65,), (66,), (67,))
+    assert written.prompt[-1] == ord(":")
+
+
+def test_statements_hold_the_question_and_one_answer_and_no_option_list():
+    item = _item(CHOICE, seed=3)
+    for chat in (None, tiny.CHAT):
+        written = make_writer(tiny.tokenizer(chat)).write_statements(item)
+        for k, text in enumerate(item.texts):
+            said = _plain(written.row(k).tokens)
+            assert "Which is a fruit?" in said
+            assert "A:" not in said
+            assert "Respond" not in said
+            assert [t for t in item.texts if t in said] == [text]
+
+
+def test_the_full_prompt_is_written_as_pas_writes_it():
+    item = _item(CHOICE)
+    text = make_writer(tiny.tokenizer()).prompt_text(item.prompt)
+    options = "\n".join(f"{letter}: {t}" for letter, t in zip("ABC", item.texts, strict=True))
+    assert text == f"Which is a fruit?\n{options}\nRespond with a single letter.\nAnswer:"
+
+
+def test_a_plain_question_gets_the_cue_once():
+    writer = make_writer(tiny.tokenizer())
+    assert writer.prompt_text("Is it?") == "Is it?\nAnswer:"
+    assert writer.prompt_text("Is it?\nAnswer:") == "Is it?\nAnswer:"
+
+
+def test_shots_and_system_stand_before_the_question():
+    items = present([YES_NO, CHOICE])
+    shot = items[1].answers[items[1].right]
+    plain = make_writer(tiny.tokenizer()).with_system("Be brief.").with_shots(items[1:])
+    assert plain.prompt_text("Is it?") == f"Be brief.\n\n{items[1].prompt} {shot}\n\nIs it?\nAnswer:"
+    chat = make_writer(tiny.tokenizer(tiny.CHAT)).with_system("Be brief.").with_shots(items[1:])
+    assert chat.prompt_text("Is it?") == (
+        "<|system|>\nBe brief.<|end|>\n"
+        f"<|user|>\n{items[1].prompt}<|end|>\n<|assistant|>\n{shot}<|end|>\n"
+        "<|user|>\nIs it?<|end|>\n<|assistant|>\n"
+    )
+    assert chat.with_system(None).with_shots(()).prompt_text("x") == "<|user|>\nx<|end|>\n<|assistant|>\n"
+
+
+SILENT = "{% for m in messages if m.role != 'system' %}" + tiny.CHAT.split("%}", 1)[1]
+
+
+@pytest.mark.parametrize("template", [tiny.CHAT_WITHOUT_SYSTEM, SILENT], ids=["refuses", "passes over"])
+def test_a_template_without_a_system_role_puts_its_text_before_the_first_user_message(template):
+    writer = make_writer(tiny.tokenizer(template)).with_system("Be brief.")
+    assert writer.prompt_text("Is it?") == "<|user|>\nBe brief.\n\nIs it?<|end|>\n<|assistant|>\n"
+    items = present([YES_NO])
+    text = writer.with_shots(items).prompt_text("Is it?")
+    assert text.startswith("<|user|>\nBe brief.\n\nIs the sky blue?<|end|>")
+    assert text.count("Be brief.") == 1
+
+
+def test_a_template_that_fails_otherwise_is_not_hidden():
+    writer = make_writer(tiny.tokenizer("{{ raise_exception('broken') }}"))
+    with pytest.raises(TemplateError, match="broken"):
+        writer.prompt_text("x")
+
+
+def test_a_chat_template_brings_its_own_first_token_and_plain_text_the_tokenizers():
+    tokenizer = tiny.new_tokenizer()
+    from tokenizers import processors
+
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    assert make_writer(tokenizer, "none").encode("x")[0] == 1
+    tokenizer.chat_template = tiny.CHAT
+    assert make_writer(tokenizer).encode("x")[0] != 1
+    written = make_writer(tokenizer, "none").write(_item(CHOICE))
+    assert written.prompt.count(1) == 1
+    assert all(1 not in answer for answer in written.answers)
+
+
+def test_the_template_is_chosen_by_what_the_tokenizer_has():
+    assert make_writer(tiny.tokenizer()).template == "none"
+    assert make_writer(tiny.tokenizer(tiny.CHAT)).template == "chat"
+    assert make_writer(tiny.tokenizer(tiny.CHAT), "none").template == "none"
+    with pytest.raises(UsageError, match="--template none"):
+        make_writer(tiny.tokenizer(), "chat")
+    with pytest.raises(UnknownNameError, match="Did you mean 'chat'"):
+        make_writer(tiny.tokenizer(), "chta")
+
+
+def test_a_text_without_a_token_is_an_error_that_shows_it():
+    with pytest.raises(DataError, match="no token of ''"):
+        start_free(tiny.tokenizer(), "")
+
+
+LLAMA2 = "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% endif %}{% endfor %}"
+NOTHING = "{% for m in messages %}{{ m.content }}{% endfor %}"
+OTHER_WITHOUT = NOTHING + "{% if add_generation_prompt %} =>{% else %}.{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "cue"), [(tiny.CHAT, "<|assistant|>\n"), (LLAMA2, " [/INST]"), (OTHER_WITHOUT, " =>")],
+    ids=["cue", "llama 2", "closes otherwise"],
+)  # fmt: skip
+def test_the_instruction_ends_where_the_template_opens_the_answer(template, cue):
+    scope = after_instruction(tiny.tokenizer(template))
+    assert scope.name == "after_instruction"
+    assert _plain(scope.marker) == cue
+
+
+def test_a_tokenizer_that_marks_no_end_of_instruction_has_no_such_scope():
+    with pytest.raises(UsageError, match="needs a chat template"):
+        after_instruction(tiny.tokenizer())
+    with pytest.raises(UsageError, match="adds nothing after an instruction"):
+        after_instruction(tiny.tokenizer(NOTHING))
+
+
+words = st.text(st.characters(codec="ascii", categories=["L"]), min_size=1, max_size=8)
+
+
+def _examples(n):
+    return [Example("choice", f"Question {i}?", ("red", "green", "blue", "grey"), 0) for i in range(n)]
+
+
+def test_the_option_order_differs_between_items_so_that_no_letter_is_always_right():
+    shown = present(_examples(200))
+    counts = [sum(item.right == k for item in shown) for k in range(4)]
+    assert min(counts) > 25  # 50 each on average
+    assert len({item.texts for item in shown}) == 24
+
+
+@given(st.lists(words, min_size=2, max_size=6, unique_by=str.casefold), st.data(), st.integers(0, 99))
+def test_what_is_right_stays_right_in_every_order(options, data, seed):
+    answer = data.draw(st.integers(0, len(options) - 1))
+    for kind in ("choice", "yes_no", "preference"):
+        item = _item(Example(kind, "Which?", tuple(options), answer), seed)
+        assert item.texts[item.right] == options[answer]
+        assert sorted(item.texts) == sorted(options)
+        if kind == "choice":
+            assert item.answers == tuple("ABCDEF"[: len(options)])
+            assert f"{item.answers[item.right]}: {options[answer]}" in item.prompt.split("\n")
+        else:
+            assert item.answers == item.texts
+
+
+def test_the_option_order_is_stable_and_does_not_depend_on_the_other_items():
+    examples = _examples(30)
+    whole, alone = present(examples), present(examples[7:8])
+    assert alone[0] == whole[7]
+    assert present(examples) == whole
+    assert present(examples, seed=1) != whole
+    assert present(reversed(examples)) == whole[::-1]
+
+
+def test_yes_no_questions_become_lettered_choices_and_others_stay():
+    made = as_choices([YES_NO, TEXT])
+    assert made[0].kind == "choice"
+    assert made[0].options == YES_NO.options
+    assert made[1] == TEXT
+
+
+def test_more_options_than_letters_are_refused():
+    with pytest.raises(DataError, match="27 options; at most 26"):
+        present([Example("choice", "Which?", tuple(f"o{i}" for i in range(27)), 0)])

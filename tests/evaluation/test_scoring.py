@@ -1,0 +1,157 @@
+"""Which answer a model gives, what steering costs, and the exam that runs both."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tillerman.core.errors import DataError
+from tillerman.core.plan import Intervention, Scope
+from tillerman.data.examples import Example
+from tillerman.data.presenting import present
+from tillerman.data.writing import Written, make_writer
+from tillerman.evaluation.conditions import Exam, condition, fitting_shots
+from tillerman.evaluation.scoring import answers_given, correct
+from tillerman.evaluation.side_effects import WINDOW, DriftMeter, NeutralText, neutral_text
+
+from .. import tiny
+
+CHOICES = [Example("choice", f"Question {i}?", ("apple", "stone", "river"), i % 3) for i in range(8)]
+LONG = [Example("preference", f"Say {i}.", ("hello dear friend", "hello you dog"), i % 2) for i in range(5)]
+WRECK = Intervention(tiny.vector(1, size=1e3), 1e38)  # overflows to infinity, then NaN
+
+
+def _naive(model, written):
+    with torch.no_grad():
+        if not written.whole:
+            scores = model(input_ids=torch.tensor([written.prompt])).logits[0, -1].log_softmax(-1)
+            return int(np.argmax([float(scores[a[0]]) for a in written.answers]))
+        means = []
+        for answer in written.answers:
+            ids = written.prompt + answer
+            scores = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+            means.append(np.mean([float(scores[t - 1, ids[t]]) for t in range(len(written.prompt), len(ids))]))
+        return int(np.argmax(means))
+
+
+def test_answers_are_those_of_the_naive_computation_with_both_kinds_mixed(family):
+    opened = tiny.opened(family)
+    writer = make_writer(opened.tokenizer)
+    items = present([e for pair in zip(CHOICES, LONG, strict=False) for e in pair])
+    written = [writer.write(item) for item in items]
+    assert {w.whole for w in written} == {True, False}
+    done = []
+    given = answers_given(opened, written, done.append)
+    assert given.tolist() == [_naive(opened.model, w) for w in written]
+    assert correct(given, written).tolist() == [g == w.right for g, w in zip(given, written, strict=True)]
+    assert sum(done) == sum(len(w.answers) if w.whole else 1 for w in written)
+
+
+def test_no_items_give_no_answers(opened):
+    assert answers_given(opened, []).tolist() == []
+
+
+def test_a_wrecked_models_answers_are_none_and_never_right(opened):
+    written = [make_writer(opened.tokenizer).write(item) for item in present([*CHOICES[:2], *LONG[:2]])]
+    exam = Exam(opened, present([*CHOICES[:2], *LONG[:2]]), tuple(written))
+    assert exam.given((WRECK,)).tolist() == [-1] * 4
+    assert not exam.correct((WRECK,)).any()
+
+
+def test_an_exam_under_a_plan_is_the_steered_models_and_an_empty_plan_the_plain_ones(opened):
+    exam = Exam.of(opened, present(CHOICES), make_writer(opened.tokenizer))
+    plain = exam.given()
+    zero = exam.given((Intervention(tiny.vector(1), 0.0),))
+    assert zero.tolist() == plain.tolist() == answers_given(opened, exam.written).tolist()
+    strong = [exam.given((Intervention(tiny.vector(1, seed=s), 50.0),)).tolist() for s in range(5)]
+    assert any(s != plain.tolist() for s in strong)
+
+
+def test_groups_are_the_right_letters_or_words_and_free_texts_are_told_by_place(opened):
+    writer = make_writer(opened.tokenizer)
+    items = present([*CHOICES[:3], Example("yes_no", "Is it?", ("Yes", "No"), 1), *LONG[:2]])
+    groups = Exam.of(opened, items, writer).groups
+    assert groups[:3] == [i.answers[i.right] for i in items[:3]]
+    assert set(groups[:3]) <= set("ABC")
+    assert groups[3] == "No"
+    assert all(g in ("0", "1") for g in groups[4:])
+
+
+def test_a_condition_compares_with_the_unsteered_answers_to_the_same_items():
+    before, after = np.array([True, False, False]), np.array([True, True, False])
+    groups = ["A", "B", "A"]
+    assert condition("unsteered", before, None, groups).effect is None
+    compared = condition("steered", after, before, groups, "cell")
+    assert compared.effect.value == pytest.approx(1 / 3)
+    assert compared.rate.value == pytest.approx(2 / 3)
+    assert (compared.name, compared.detail) == ("steered", "cell")
+
+
+def test_as_many_shots_as_fit_the_context_are_taken(opened):
+    writer = make_writer(opened.tokenizer)
+    items = present(CHOICES)
+    exam = Exam.of(opened, items[:2], writer)
+
+    def longest(count):
+        made = writer.with_shots(items[2 : 2 + count])
+        return max(len(made.write(i).row(k).tokens) for i in exam.items for k in range(len(i.answers)))
+
+    for count in (1, 3):
+        shot, taken = fitting_shots(exam, writer, items[2:], 5, longest(count))
+        assert taken == count
+        assert len(shot.shots) == count
+    assert fitting_shots(exam, writer, items[2:], 5, longest(0)) is None
+    assert fitting_shots(exam, writer, items[2:], 4, None)[1] == 4
+    assert fitting_shots(exam, writer, (), 4, None) is None
+
+
+@pytest.fixture
+def text():
+    return NeutralText("t", torch.tensor(tiny.random_rows([12] * 5)))
+
+
+def test_drift_is_what_the_definitions_say(opened, text):
+    vector = tiny.vector(1)
+    drift = DriftMeter(opened, text, batch=2).measure((Intervention(vector, 0.5, "add", Scope("last")),))
+    with torch.no_grad():
+        plain = opened.model(input_ids=text.windows).logits.double().log_softmax(-1)[:, :-1]
+        (point,) = vector.points
+        handle = tiny.hook(opened.model, "llama", point, lambda h: h + 0.5 * vector.directions[point])
+        changed = opened.model(input_ids=text.windows).logits.double().log_softmax(-1)[:, :-1]
+        handle.remove()
+    target = text.windows[:, 1:, None]
+    base, more = -plain.gather(2, target).mean(), -changed.gather(2, target).mean()
+    assert drift.perplexity == pytest.approx(float(base.exp()), rel=1e-4)
+    assert drift.perplexity_ratio == pytest.approx(float((more - base).exp()), rel=1e-4)
+    assert drift.kl == pytest.approx(float((plain.exp() * (plain - changed)).sum(-1).mean()), rel=1e-3)
+    assert drift.perplexity_ratio_interval.low <= drift.perplexity_ratio <= drift.perplexity_ratio_interval.high
+    assert text.tokens == 5 * 11
+
+
+def test_strength_0_costs_nothing_at_all(opened, text):
+    drift = DriftMeter(opened, text).measure((Intervention(tiny.vector(1), 0.0),))
+    assert drift.kl == 0.0
+    assert drift.perplexity_ratio == 1.0
+
+
+def test_a_wrecked_model_costs_more_than_any_limit_and_the_cost_is_a_number(opened, text):
+    drift = DriftMeter(opened, text).measure((WRECK,))
+    for cost in (drift.kl, drift.perplexity_ratio, drift.perplexity_ratio_interval.high):
+        assert math.isfinite(cost)
+        assert cost > 1e5
+
+
+def test_neutral_text_is_cut_into_equal_windows_that_start_as_texts_do(opened):
+    made = neutral_text(opened, "t", ["the cat sat on the mat " * 200, "and the dog lay in the sun " * 200], 3 * WINDOW)
+    assert made.windows.shape == (3, WINDOW)
+    assert (made.windows[:, 0] == opened.tokenizer.bos_token_id).all()
+    with pytest.raises(DataError, match="give longer texts"):
+        neutral_text(opened, "t", ["short"], 1000)
+
+
+def test_a_written_items_row_reads_from_its_answer_on():
+    row = Written((1, 2, 3), ((4,), (5, 6))).row(1)
+    assert (row.tokens, row.read_from) == ((1, 2, 3, 5, 6), 3)

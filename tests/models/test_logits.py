@@ -1,0 +1,82 @@
+"""Scores equal the naive computation, one sequence at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tillerman.core.errors import DataError
+from tillerman.core.hookpoint import HookPoint
+from tillerman.core.plan import Intervention, Scope
+from tillerman.core.rows import Row
+from tillerman.models.logits import answer_logprobs, option_logprobs, text_logprobs
+from tillerman.steering.steer import steer
+
+from .. import tiny
+
+TOKENS = tiny.random_rows([5, 2, 9, 3, 12])
+
+
+def _naive(model, tokens):
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([tokens])).logits[0].float().log_softmax(-1)
+
+
+@pytest.mark.parametrize("budget", [1, 20, 4096])
+def test_option_scores_are_the_log_probabilities_of_the_next_token(family, budget):
+    options = [(5, 6), (7,), (8, 9, 10), (11, 12), (13, 14)]
+    ours = option_logprobs(tiny.opened(family), TOKENS, options, budget=budget)
+    for row, option, scores in zip(TOKENS, options, ours, strict=True):
+        assert torch.allclose(scores, _naive(tiny.model(family), row)[-1, list(option)], atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("budget", [1, 20, 4096])
+def test_answer_scores_are_the_mean_log_probability_per_token(family, budget):
+    rows = [Row(t, read_from) for t, read_from in zip(TOKENS, (3, 1, 8, 0, 4), strict=True)]
+    ours = answer_logprobs(tiny.opened(family), rows, budget=budget)
+    for row, score in zip(rows, ours, strict=True):
+        every = _naive(tiny.model(family), row.tokens)
+        start = max(1, row.read_from)
+        each = [every[at - 1, row.tokens[at]] for at in range(start, len(row.tokens))]
+        assert float(score) == pytest.approx(float(torch.stack(each).mean()), abs=2e-4)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(st.integers(2, 15), st.floats(0, 1)), min_size=1, max_size=6), st.integers(1, 60))
+def test_answer_scores_do_not_depend_on_neighbours(shapes, budget):
+    tokens = tiny.random_rows([n for n, _ in shapes])
+    rows = [Row(t, int(share * (len(t) - 1))) for t, (_, share) in zip(tokens, shapes, strict=True)]
+    together = answer_logprobs(tiny.opened(), rows, budget=budget)
+    alone = torch.cat([answer_logprobs(tiny.opened(), [row]) for row in rows])
+    assert torch.allclose(together, alone, atol=2e-4, rtol=1e-4)
+
+
+def test_scores_of_a_steered_model_are_those_of_a_hand_steered_one(family):
+    """The last real token is steered although the batch is padded on the left."""
+    point = HookPoint(1)
+    vector = tiny.vector(point)
+    with steer(tiny.model(family), Intervention(vector, 1.0, "add", Scope("last"))):
+        ours = option_logprobs(tiny.opened(family), TOKENS, [(5, 6)] * len(TOKENS))
+    for row, scores in zip(TOKENS, ours, strict=True):
+
+        def change(h):
+            return torch.cat([h[:, :-1], h[:, -1:] + vector.directions[point]], 1)
+
+        handle = tiny.hook(tiny.model(family), family, point, change)
+        naive = _naive(tiny.model(family), row)[-1, [5, 6]]
+        handle.remove()
+        assert torch.allclose(scores, naive, atol=2e-4, rtol=1e-4)
+
+
+def test_text_scores_are_those_of_every_position(opened):
+    windows = torch.tensor(tiny.random_rows([6, 6]))
+    ours = text_logprobs(opened, windows)
+    for window, scores in zip(windows.tolist(), ours, strict=True):
+        assert torch.allclose(scores, _naive(opened.model, window), atol=1e-5)
+
+
+def test_a_row_in_which_nothing_can_be_predicted_is_an_error_and_no_nan(opened):
+    with pytest.raises(DataError, match="one token"):
+        answer_logprobs(opened, [Row(TOKENS[0], 3), Row((5,), 0)])

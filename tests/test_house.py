@@ -1,0 +1,79 @@
+"""What must stay true of the whole house."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tillerman
+
+SOURCE = Path(__file__).parents[1] / "src" / "tillerman"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def _nodes(path):
+    return ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def _name(node):
+    """``torch.load`` of a dotted expression."""
+    return f"{_name(node.value)}.{node.attr}" if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def _calls(path):
+    return {_name(node.func) for node in _nodes(path) if isinstance(node, ast.Call)}
+
+
+def _imports(path):
+    for node in _nodes(path):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").split(".")[0]
+
+
+def test_there_is_a_house_to_look_at():
+    assert len(FILES) > 30
+
+
+def test_hooks_are_hung_in_the_models_room_only():
+    for path in FILES:
+        if "register_forward" in path.read_text(encoding="utf-8"):
+            assert path.parent == SOURCE / "models", path
+    assert "register_forward_hook" in (SOURCE / "models" / "edit.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_no_file_uses_what_the_house_does_not_allow(path):
+    assert not {"print", "eval", "exec", "hasattr", "torch.load"} & _calls(path)
+    assert not {"pickle", "dill", "joblib", "cloudpickle"} & set(_imports(path))
+    assert not [n.lineno for n in _nodes(path) if isinstance(n, ast.ExceptHandler) and n.type is None]
+
+
+def test_every_public_name_resolves_and_every_resolving_name_is_public():
+    assert len(set(tillerman.__all__)) == len(tillerman.__all__)
+    for name in tillerman.__all__:
+        assert getattr(tillerman, name) is not None
+    assert dir(tillerman) == tillerman.__all__
+    typed = {
+        alias.asname
+        for node in _nodes(SOURCE / "__init__.py")
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tillerman.")
+        for alias in node.names
+    }
+    assert typed | {"__version__"} == set(tillerman.__all__)  # what mypy sees is what is there
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'tillerman' has no attribute 'steeer'"):
+        _ = tillerman.steeer
+
+
+def test_importing_tillerman_imports_neither_torch_nor_transformers():
+    code = "import sys, tillerman; print([m for m in ('torch', 'transformers', 'numpy', 'scipy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
