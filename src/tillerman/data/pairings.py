@@ -106,7 +106,9 @@ def _by_outcome(
     right = [(item, said) for item, said in both if said == item.right]
     wrong = [(item, said) for item, said in both if said != item.right]
     if not wrong:
-        raise FitError(f"{name}: the model answers all {len(both)} training items right; there is nothing to learn from")
+        raise FitError(
+            f"{name}: the model answers all {len(both)} training items right; there is nothing to learn from"
+        )
     if not right:
         raise FitError(
             f"{name}: the model answers all {len(both)} training items wrong; check the labels and the prompt format "

@@ -65,7 +65,7 @@ class DriftMeter:
 
     def __init__(self, opened: OpenModel, text: NeutralText, batch: int = 8) -> None:
         self.opened, self.text = opened, text
-        self._batches = text.windows.split(batch)
+        self._batches = text.windows.split(batch)  # type: ignore[no-untyped-call]
 
     def measure(self, plan: Plan) -> Drift:
         """Drift of one plan; its scope is widened to all tokens, the strictest reading."""

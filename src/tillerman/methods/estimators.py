@@ -37,7 +37,7 @@ def pca(positive: Activations, negative: Float[Tensor, "m d"], paired: bool) -> 
         spread = positive - negative
     else:
         spread = torch.cat([positive, negative]) - (positive.mean(0) + negative.mean(0)) / 2
-    axis = torch.linalg.svd(spread, full_matrices=False).Vh[0]
+    axis: Tensor = torch.linalg.svd(spread, full_matrices=False).Vh[0]
     return axis * (axis @ gap)
 
 
@@ -65,7 +65,7 @@ def probe(positive: Activations, negative: Float[Tensor, "m d"], paired: bool) -
 
     with torch.enable_grad():
         solver.step(loss)  # type: ignore[no-untyped-call]
-    normal = weights.detach()[:-1] / scale
+    normal: Tensor = weights.detach()[:-1] / scale
     normal = normal / normal.norm().clamp_min(1e-30)
     return normal * (normal @ gap)
 

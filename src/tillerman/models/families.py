@@ -85,7 +85,7 @@ def _anatomy(causal: PreTrainedModel) -> Anatomy:
             "Add one: tillerman.models.families.FAMILIES[model_type] = Family(blocks=..., attention=..., mlp=...), "
             "paths from model.base_model to the list of decoder blocks and from a block to its parts"
         )
-    if causal.get_output_embeddings() is None:
+    if causal.get_output_embeddings() is None:  # type: ignore[no-untyped-call]
         raise ModelError(f"{type(causal).__name__} has no language-model head; open it with AutoModelForCausalLM")
     family = FAMILIES[kind]
     decoder = causal.base_model

@@ -43,7 +43,7 @@ def forward_reader(decoder: nn.Module) -> ForwardReader:
         nonlocal before
         given = signature.bind_partial(*args, **kwargs).arguments
         tokens, embeddings = given.get("input_ids"), given.get("inputs_embeds")
-        shaped = tokens if tokens is not None else embeddings
+        shaped: Tensor = embeddings if tokens is None else tokens  # type: ignore[assignment] # one of the two is given
         rows, length = shaped.shape[:2]
         cache = given.get("past_key_values")
         past = 0 if cache is None else int(cache.get_seq_length())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -76,17 +77,18 @@ def answer_logprobs(
 @torch.inference_mode()
 def text_logprobs(opened: OpenModel, tokens: Int[Tensor, "b s"]) -> Float[Tensor, "b s v"]:
     """Log-probabilities of every next token of whole windows without padding."""
-    return opened.model(input_ids=tokens.to(opened.device), use_cache=False).logits.float().log_softmax(-1)
+    logits: Tensor = opened.model(input_ids=tokens.to(opened.device), use_cache=False).logits
+    return logits.float().log_softmax(-1)
 
 
 def _logprobs(opened: OpenModel, batch: Batch, keep: int) -> Float[Tensor, "b k v"]:
     """Log-probabilities at the last ``keep`` positions of a left-padded batch."""
     accepted = inspect.signature(opened.parts.causal.forward).parameters
     device = opened.device
-    extra = {"logits_to_keep": keep} if "logits_to_keep" in accepted else {}
+    extra: dict[str, Any] = {"logits_to_keep": keep} if "logits_to_keep" in accepted else {}
     if "position_ids" in accepted:
         extra["position_ids"] = batch.positions.to(device)
-    logits = opened.model(
+    logits: Tensor = opened.model(
         input_ids=batch.tokens.to(device), attention_mask=batch.mask.to(device), use_cache=False, **extra
     ).logits
     return logits[:, -keep:].float().log_softmax(-1)

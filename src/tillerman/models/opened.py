@@ -121,7 +121,7 @@ def open_model(
         path = str(files("tillerman").joinpath("pilot")) if name == PILOT else name
         wanted: torch.dtype | str = dtype or (torch.float32 if device == "cpu" else "auto")
         try:
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=wanted).to(device)
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=wanted).to(device)  # type: ignore[arg-type]
             tokenizer = tokenizer or AutoTokenizer.from_pretrained(path)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -29,7 +29,7 @@ class Restart:
     """What enters block ``border`` in the unsteered pass, for every batch of one fixed list."""
 
     border: int
-    hidden: tuple[Float[Tensor, "b s d"], ...]
+    hidden: tuple[Float[Tensor, "_ _ d"], ...]  # batches differ in size
 
 
 def border_of(point: HookPoint) -> int:

@@ -51,5 +51,4 @@ def continuation(opened: OpenModel, prompt: tuple[int, ...], plan: Plan, samplin
                 out = run()
         else:
             out = run()
-    text: str = opened.tokenizer.decode(out[0, len(prompt) :], skip_special_tokens=True)
-    return text
+    return str(opened.tokenizer.decode(out[0, len(prompt) :], skip_special_tokens=True))

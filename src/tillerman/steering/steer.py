@@ -133,7 +133,7 @@ def _prompt_known(model: nn.Module, sequences: Sequences) -> Iterator[None]:
     Without a KV cache every step looks like a new, longer prompt; only ``generate`` knows better. It
     is wrapped on this instance alone, and the wrapper is taken off again.
     """
-    holders = [m for m in model.modules() if isinstance(m, GenerationMixin)]
+    holders: list[Any] = [m for m in model.modules() if isinstance(m, GenerationMixin)]
     before = [m.__dict__.get("generate") for m in holders]
 
     def wrapped(generate: Callable[..., Any]) -> Callable[..., Any]:
