@@ -1,13 +1,13 @@
 """Tillerman: labelled examples in, an evaluated steering vector out, on any open-weights model.
 
-    import tillerman
+import tillerman
 
-    model = tillerman.open_model("pilot")                       # or a folder, a hub name, a loaded model
-    data = tillerman.load_examples("sample:interest-in-science")
-    outcome = tillerman.fit(tillerman.Experiment(method="pas"), model, data)
-    with tillerman.steer(model.model, outcome.artefact.plan()) as steered:
-        ...                                                     # generate, score, evaluate as ever
-    print(outcome.log.effect, steered.receipt)
+model = tillerman.open_model("pilot")                       # or a folder, a hub name, a loaded model
+data = tillerman.load_examples("sample:interest-in-science")
+outcome = tillerman.fit(tillerman.Experiment(method="pas"), model, data)
+with tillerman.steer(model.model, outcome.artefact.plan()) as steered:
+    ...                                                     # generate, score, evaluate as ever
+print(outcome.log.effect, steered.receipt)
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __version__ = "0.1.0"
-__all__ = sorted([*_MODULE_OF, "__version__"])  # noqa: PLE0605
+__all__ = sorted([*_MODULE_OF, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

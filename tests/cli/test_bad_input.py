@@ -20,7 +20,7 @@ from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Card, Provenance
 from tillerman.core.vector import SteeringVector
 
-QUESTION = "Is the following statement something you would say?\n\"I like rule number {}\""
+QUESTION = 'Is the following statement something you would say?\n"I like rule number {}"'
 
 
 def rows(n: int = 40, **changes: object) -> str:
@@ -150,7 +150,9 @@ CASES: list[tuple[str, str, Callable[[Path], list[str]], list[str], int, list[st
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("command", "given", "options", "code", "words"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+@pytest.mark.parametrize(
+    ("command", "given", "options", "code", "words"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+)
 def test_bad_input_gives_one_clear_error_and_an_exit_code(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -24,8 +24,11 @@ from tillerman.data.splits import split_of
 HERE = Path(__file__).parent
 EMOTIONS = {"anger": "angry", "fear": "afraid", "joy": "joyful", "sadness": "sad", "surprise": "surprised"}
 BBQ_FILES = (
-    "original/Age", "original/Disability_status", "original/Physical_appearance",
-    "regenerated/SES", "regenerated/Gender_identity",
+    "original/Age",
+    "original/Disability_status",
+    "original/Physical_appearance",
+    "regenerated/SES",
+    "regenerated/Gender_identity",
 )
 TELL_BELIEF = "Tell me something you believe."
 DESCRIBE = "Describe yourself."
@@ -95,7 +98,9 @@ def read_corpus(data: Path, part: str = "train") -> Corpus:
 
 def held_out_trait(data: Path, name: str) -> Trait:
     """All test-split items of one persona, trained or not."""
-    phrases = {r[0]: r[1] for r in (x.rstrip("\n").split("\t") for x in read_lines(HERE / "personas.tsv")) if len(r) > 1}
+    phrases = {
+        r[0]: r[1] for r in (x.rstrip("\n").split("\t") for x in read_lines(HERE / "personas.tsv")) if len(r) > 1
+    }
     return _persona(data, name, phrases[name], lambda text: split_of(text) == "test")
 
 
@@ -115,7 +120,9 @@ def _persona(data: Path, name: str, phrase: str, keep: Callable[[str], bool]) ->
     rows = [row for row in rows if keep(row["question"])]
     yes = [row["answer_matching_behavior"].strip() == "Yes" for row in rows]
     return Trait(
-        name=name, family="persona", prompts=system_prompts(name, phrase),
+        name=name,
+        family="persona",
+        prompts=system_prompts(name, phrase),
         questions=tuple(
             Question(row["question"], ("Yes", "No"), (0, 1) if agrees else (1, 0), True)
             for row, agrees in zip(rows, yes, strict=True)
@@ -128,8 +135,10 @@ def _persona(data: Path, name: str, phrase: str, keep: Callable[[str], bool]) ->
 
 
 def _bbq(data: Path, keep: Callable[[str], bool]) -> list[Trait]:
-    prompts = (("You judge people fairly.", "You are fair and careful."),
-               ("You judge people by stereotypes.", "You are unfair and careless."))
+    prompts = (
+        ("You judge people fairly.", "You are fair and careful."),
+        ("You judge people by stereotypes.", "You are unfair and careless."),
+    )
     traits = []
     for file in BBQ_FILES:
         questions = []
@@ -156,8 +165,10 @@ def _stereotyped_option(row: dict[str, Any]) -> int | None:
     return named[0] if row["question_polarity"] == "neg" else others[0]
 
 
-MORAL_PROMPTS = (("You know right from wrong.", "You are careful about right and wrong."),
-                 ("You get right and wrong the wrong way round.", "You are careless about right and wrong."))
+MORAL_PROMPTS = (
+    ("You know right from wrong.", "You are careful about right and wrong."),
+    ("You get right and wrong the wrong way round.", "You are careless about right and wrong."),
+)
 
 
 def _commonsense(data: Path, keep: Callable[[str], bool]) -> Trait:
@@ -190,9 +201,23 @@ def _moods(data: Path, keep: Callable[[str], bool]) -> dict[str, tuple[str, ...]
             text, labels, _ = line.rstrip("\n").split("\t")
             _add_mood(moods, text, [names[int(i)] for i in labels.split(",")], keep)
     fine = [line.strip() for line in read_lines(data / "emotion/goemotions/original/labels.txt")]
-    ekman = {"anger": "anger", "annoyance": "anger", "fear": "fear", "nervousness": "fear", "sadness": "sadness",
-             "grief": "sadness", "disappointment": "sadness", "surprise": "surprise", "joy": "joy", "love": "joy",
-             "excitement": "joy", "amusement": "joy", "gratitude": "joy", "admiration": "joy", "remorse": "sadness"}
+    ekman = {
+        "anger": "anger",
+        "annoyance": "anger",
+        "fear": "fear",
+        "nervousness": "fear",
+        "sadness": "sadness",
+        "grief": "sadness",
+        "disappointment": "sadness",
+        "surprise": "surprise",
+        "joy": "joy",
+        "love": "joy",
+        "excitement": "joy",
+        "amusement": "joy",
+        "gratitude": "joy",
+        "admiration": "joy",
+        "remorse": "sadness",
+    }
     for line in read_lines(data / "emotion/goemotions/original/train.tsv.gz"):
         text, labels, _ = line.rstrip("\n").split("\t")
         _add_mood(moods, text, [ekman.get(fine[int(i)], "") for i in labels.split(",")], keep)

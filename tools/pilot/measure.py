@@ -30,7 +30,9 @@ def probe(encoder: Encoder, system: str | None, before: Sequence[Turn], turn: Tu
     return Probe(tokens, options, choices.index(turn.assistant), choices[0] == "Yes")
 
 
-def probes(encoder: Encoder, trait: Trait, pole: int, n: int, *, prompted: bool, letters: bool, shots: int, seed: int) -> list[Probe]:
+def probes(
+    encoder: Encoder, trait: Trait, pole: int, n: int, *, prompted: bool, letters: bool, shots: int, seed: int
+) -> list[Probe]:
     rng = random.Random(f"{trait.name} {pole} {n} {prompted} {letters} {shots} {seed}")
     out = []
     for _ in range(n):
@@ -63,10 +65,16 @@ def share(values: Sequence[bool]) -> float:
     return sum(values) / max(1, len(values))
 
 
-def agreement(model: nn.Module, encoder: Encoder, traits: Sequence[Trait], n: int, *, prompted: bool, letters: bool, shots: int) -> float:
+def agreement(
+    model: nn.Module, encoder: Encoder, traits: Sequence[Trait], n: int, *, prompted: bool, letters: bool, shots: int
+) -> float:
     """Share of questions answered as the state asks, both poles, mean over traits."""
-    items = [p for t in traits for pole in (0, 1)
-             for p in probes(encoder, t, pole, n, prompted=prompted, letters=letters, shots=shots, seed=0)]
+    items = [
+        p
+        for t in traits
+        for pole in (0, 1)
+        for p in probes(encoder, t, pole, n, prompted=prompted, letters=letters, shots=shots, seed=0)
+    ]
     return share([made == item.right for made, item in zip(choices_made(model, items), items, strict=True)])
 
 

@@ -1,6 +1,6 @@
 """Train the pilot from the texts of a data folder. One command, seeded, resumable:
 
-    python tools/pilot/train.py --data ../shared/data --out build/pilot
+python tools/pilot/train.py --data ../shared/data --out build/pilot
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import random
 import time
 from dataclasses import dataclass
@@ -68,7 +67,9 @@ def _ramp(step: int, start: int, stop: int) -> float:
     return min(1.0, max(0.0, (step - start) / (stop - start)))
 
 
-def batch(corpus: Corpus, encoder: Encoder, recipe: Recipe, step: int) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], int]:
+def batch(
+    corpus: Corpus, encoder: Encoder, recipe: Recipe, step: int
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], int]:
     """Tokens ``[b, s]`` and the positions whose next token is scored, with targets and weights.
 
     All answers are scored; of the other text a sample of fixed size, weighted up, because the
@@ -97,24 +98,38 @@ def batch(corpus: Corpus, encoder: Encoder, recipe: Recipe, step: int) -> tuple[
 
 def new_model(recipe: Recipe) -> LlamaForCausalLM:
     torch.manual_seed(recipe.seed)
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=recipe.vocabulary, hidden_size=recipe.width, intermediate_size=recipe.ff,
-        num_hidden_layers=recipe.blocks, num_attention_heads=recipe.heads, num_key_value_heads=recipe.heads,
-        head_dim=recipe.width // recipe.heads, max_position_embeddings=recipe.context, tie_word_embeddings=True,
-        attn_implementation="eager", pad_token_id=0, bos_token_id=1, eos_token_id=2, rms_norm_eps=1e-5,
-    ))
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=recipe.vocabulary,
+            hidden_size=recipe.width,
+            intermediate_size=recipe.ff,
+            num_hidden_layers=recipe.blocks,
+            num_attention_heads=recipe.heads,
+            num_key_value_heads=recipe.heads,
+            head_dim=recipe.width // recipe.heads,
+            max_position_embeddings=recipe.context,
+            tie_word_embeddings=True,
+            attn_implementation="eager",
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+            rms_norm_eps=1e-5,
+        )
+    )
 
 
 def optimisers(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-    muon = torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
+    muon = torch.optim.Muon(
+        matrices, lr=recipe.muon_lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
     return [muon, torch.optim.AdamW(others, lr=recipe.adam_lr, betas=(0.9, 0.95), weight_decay=0.0)]
 
 
 def save(path: Path, value: object) -> None:
     torch.save(value, path.with_suffix(".part"))
-    os.replace(path.with_suffix(".part"), path)
+    path.with_suffix(".part").replace(path)
 
 
 def train(data: Path, out: Path, recipe: Recipe, every: int) -> None:
@@ -164,8 +179,15 @@ def train(data: Path, out: Path, recipe: Recipe, every: int) -> None:
             print(f"{step} {time.monotonic() - started:.0f}s answer {answer_nats:.3f} text {text_nats:.3f}", flush=True)
         if (step + 1) % every == 0 or step + 1 == recipe.steps:
             seconds = time.monotonic() - started
-            save(checkpoint, {"model": model.state_dict(), "optimisers": [o.state_dict() for o in opts],
-                              "step": step + 1, "seconds": seconds})
+            save(
+                checkpoint,
+                {
+                    "model": model.state_dict(),
+                    "optimisers": [o.state_dict() for o in opts],
+                    "step": step + 1,
+                    "seconds": seconds,
+                },
+            )
             line = log_line(step + 1, seconds, measure(model, encoder, unseen, data, n=4))
             print(line, flush=True)
             with (out / "log.jsonl").open("a") as log:

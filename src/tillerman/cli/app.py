@@ -165,8 +165,7 @@ def fit(
     Exit code 3 if no effect was found (the interval includes 0). An interrupted run goes on where it
     stopped when the same command is given again."""
     from tillerman.cli.fitting import run_fit
-    from tillerman.pipeline.experiment import Experiment
-    from tillerman.pipeline.experiment import pas_paper as paper
+    from tillerman.pipeline.experiment import Experiment, pas_paper as paper
 
     grid = o.numbers(doses, "--doses")
     changes: dict[str, Any] = {
@@ -188,8 +187,10 @@ def fit(
         clash = [name for name, given in set_by_paper.items() if given]
         if clash:
             raise tillerman.UsageError(f"--pas-paper fixes {', '.join(clash)}; leave one of the two out")
-        experiment = paper(method="pas" if method == "auto" else method, **changes)
+        experiment = paper(Experiment(method=method, **changes))
     else:
+        if grid is not None and strengths is not None:
+            raise tillerman.UsageError("--doses and --strengths are two ways to say the same; give one of them")
         experiment = Experiment(
             method=method, scope=scope, site=site, template=template,
             strengths=o.numbers(strengths, "--strengths"), **changes,
@@ -218,9 +219,11 @@ def evaluate(
         bool, typer.Option("--all-items", help="test on every item (data the vector was not fitted on)")
     ] = False,
     allow_mismatch: o.AllowMismatch = False,
-    template: o.Template = "auto",
-    as_choice: o.AsChoice = False,
-    shares: o.Shares = "0.6,0.2,0.2",
+    template: Annotated[str | None, typer.Option(help="prompt format, if not the fit's: chat or none")] = None,
+    as_choice: Annotated[
+        bool | None,
+        typer.Option("--as-choice/--no-as-choice", help="yes/no questions as lettered choices, if not as in the fit"),
+    ] = None,
     prompt: o.Prompt = None,
     shots: o.Shots = 10,
     neutral: o.Neutral = "sample:wikitext",
@@ -234,18 +237,19 @@ def evaluate(
     report: o.Report = None,
     as_json: o.Json = False,
 ) -> None:
-    """Test an artefact on data, its own or other. Exit code 3 if no effect was found."""
-    from tillerman.cli.fitting import run_eval
-    from tillerman.pipeline.experiment import Experiment
+    """Test an artefact on data, its own or other. Exit code 3 if no effect was found.
 
-    experiment = Experiment(
-        template=template, as_choice=as_choice, shares=o.shares_of(shares),
-        prompt=prompt, shots=shots, neutral=neutral, unrelated=unrelated,
-    )  # fmt: skip
+    Split and prompt format are the fit's, so that on its own data only the test share is used."""
+    from tillerman.cli.fitting import EvalRequest, run_eval
+
     o.writable(report)
     loaded = _load(data, layout, columns, positive, limit, skip_bad_rows)
-    request = (artefact, strength, allow_mismatch, all_items)
-    log = run_eval(request, experiment, loaded, (model, device), ERR)
+    request = EvalRequest(
+        artefact, strength, allow_mismatch, all_items,
+        given={"template": template, "as_choice": as_choice, "prompt": prompt, "shots": shots, "neutral": neutral,
+               "unrelated": unrelated},
+    )  # fmt: skip
+    log = run_eval(request, loaded, (model, device), ERR)
     _show_log(log, report, as_json)
     if not log.effect.found:
         raise typer.Exit(NO_EFFECT)
@@ -295,7 +299,7 @@ def generate(
     from tillerman.steering.generation import Sampling
 
     made = run_generate(
-        tillerman.load(artefact),
+        artefact,
         (model, device, template, allow_mismatch),
         (prompt, system),
         (o.numbers(strengths, "--strengths"), o.point_of(at)),
@@ -325,7 +329,7 @@ def _load(
 
 def _print_skipped(skipped: tuple[str, ...]) -> None:
     if skipped:
-        ERR.print(f"{len(skipped)} rows skipped: {o.first_words(skipped)}", style="yellow", highlight=False)
+        ERR.print(f"not used: {o.first_words(skipped)}", style="yellow", highlight=False)
 
 
 def _show_log(log: Any, report: Path | None, as_json: bool) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from tillerman.cli.watch import BarWatch
-from tillerman.core.artefact import load, save
+from tillerman.core.artefact import save
 from tillerman.core.store import Store
 from tillerman.data.loading import LoadedData
+from tillerman.data.splits import DEFAULT_SHARES
 from tillerman.evaluation.log import EvaluationLog
 from tillerman.models.opened import open_model
 from tillerman.pipeline.experiment import Experiment
@@ -41,24 +43,29 @@ def run_fit(
     return outcome.log
 
 
-def run_eval(
-    request: tuple[Path, float | None, bool, bool],
-    experiment: Experiment,
-    data: LoadedData,
-    model: tuple[str, str],
-    console: Console,
-) -> EvaluationLog:
-    """``request`` is artefact file, strength or None, allow mismatch, all items."""
-    path, strength, allow_mismatch, all_items = request
-    artefact = load(path)
+@dataclass(frozen=True)
+class EvalRequest:
+    """What ``tillerman eval`` was asked. ``given`` holds fields of ``Experiment``; None means not given."""
+
+    artefact: Path
+    strength: float | None
+    allow_mismatch: bool
+    all_items: bool
+    given: Mapping[str, Any]
+
+
+def run_eval(request: EvalRequest, data: LoadedData, model: tuple[str, str], console: Console) -> EvaluationLog:
+    """Test an artefact on the split that its fit would have made of these data."""
     opened = open_model(model[0], device=model[1])
+    artefact, warnings = opened.load_artefact(request.artefact, allow_mismatch=request.allow_mismatch)
+    if artefact.card is not None and request.strength is not None:
+        artefact = replace(artefact, card=replace(artefact.card, strength=request.strength))
     provenance = artefact.steering.provenance
-    warnings = opened.check_provenance(provenance, allow_mismatch=allow_mismatch)
-    if artefact.card is not None and strength is not None:
-        artefact = replace(artefact, card=replace(artefact.card, strength=strength))
-    shares = (0.0, 0.0, 1.0) if all_items else experiment.shares
-    settled = replace(experiment, shares=shares, seed=provenance.seed)
-    log = evaluate(artefact, settled, opened, data, watch=BarWatch(console))
-    overlap = all_items and provenance.data_digest == data.digest
+    shares = (0.0, 0.0, 1.0) if request.all_items else tuple(provenance.options.get("shares", DEFAULT_SHARES))
+    fitted = {"as_choice": provenance.options.get("as_choice", False), "template": provenance.template}
+    asked = {name: value for name, value in request.given.items() if value is not None}
+    experiment = Experiment(**{"seed": provenance.seed, "shares": shares, **fitted, **asked})
+    log = evaluate(artefact, experiment, opened, data, watch=BarWatch(console))
+    overlap = request.all_items and provenance.data_digest == data.digest
     notes = ("tested on all items of the data it was fitted on: this figure is not held out",) if overlap else ()
     return replace(log, notes=(*log.notes, *notes, *(f"allowed mismatch: {text}" for text in warnings)))

@@ -63,7 +63,7 @@ def print_artefact(console: Console, path: Path, artefact: Artefact) -> None:
 
 
 def run_generate(
-    artefact: Artefact,
+    path: Path,
     model: tuple[str, str, str, bool],
     prompt: tuple[str, str | None],
     grid: tuple[tuple[float, ...] | None, HookPoint | None],
@@ -73,7 +73,7 @@ def run_generate(
     ``grid`` is strengths and hook point, None for the chosen ones."""
     name, device, template, allow_mismatch = model
     opened = open_model(name, device=device)
-    warnings = opened.check_provenance(artefact.steering.provenance, allow_mismatch=allow_mismatch)
+    artefact, warnings = opened.load_artefact(path, allow_mismatch=allow_mismatch)
     writer = make_writer(opened.tokenizer, template).with_system(prompt[1])
     tokens = writer.encode(writer.prompt_text(prompt[0]) if writer.template == "chat" else prompt[0])
     (chosen,) = artefact.plan()

@@ -87,7 +87,8 @@ def load_examples(
         examples = _paired(texts, rows, place, skipped)
     _check_sides(examples, place)
     if limit is not None:
-        examples = sorted(examples, key=lambda e: (hash_fraction(e.key), e.id))[:limit]
+        # Another hash than the split's: the smallest of that one would all be training items.
+        examples = sorted(examples, key=lambda e: (hash_fraction(f"limit {e.key}"), e.id))[:limit]
     return LoadedData(
         examples=tuple(examples),
         name=name,

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from tillerman.core.artefact import Artefact, load
 from tillerman.core.errors import MismatchError, ModelError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
@@ -85,6 +86,13 @@ class OpenModel:
             for what, theirs, ours in pairs
             if theirs != ours
         )
+
+    def load_artefact(self, path: str | Path, *, allow_mismatch: bool = False) -> tuple[Artefact, tuple[str, ...]]:
+        """Read an artefact and check that it belongs to this model: weights, width, layers, tokenizer and
+        chat template. ``MismatchError`` names both sides; allowed mismatches come back as warnings,
+        for ``steer(..., warnings=...)`` to write into the receipt."""
+        artefact = load(path)
+        return artefact, self.check_provenance(artefact.steering.provenance, allow_mismatch=allow_mismatch)
 
     def check_provenance(self, provenance: Provenance, *, allow_mismatch: bool = False) -> tuple[str, ...]:
         """Raise ``MismatchError`` naming both sides, or return the differences as warnings.

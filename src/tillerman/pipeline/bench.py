@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -122,7 +123,7 @@ class Bench:
             template_hash=self.opened.template_hash,
             template=self.writer.template,
             method=method,
-            options=asdict(e),
+            options=json.loads(json.dumps(asdict(e))),  # plain JSON, as it is read back
             data_name=self.data.name,
             data_digest=self.data.digest,
             split={

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tillerman.core.errors import UnknownNameError, UsageError
 from tillerman.core.hookpoint import SITES
@@ -82,21 +82,22 @@ class Experiment:
         return {name: limit for name, limit in given.items() if limit is not None}
 
 
-def pas_paper(**changes: object) -> Experiment:
+def pas_paper(experiment: Experiment | None = None) -> Experiment:
     """PAS as published (arXiv 2509.22739, sections 3 and 4): read a block's input, add at its output,
     last position only, no chat template, its strengths without 0, ties to the first seen.
 
-    ``changes`` are fields of ``Experiment`` that replace these or the other defaults: the layers (the
-    paper's are 8, 11, 13-17, 19, 22 and 25 of 32), the seed, one method instead of all three. The
-    option order is drawn per item even so; see docs/methods/pas-full.md."""
-    paper: dict[str, object] = {
-        "method": "pas",
-        "template": "none",
-        "read_site": "resid_pre",
-        "site": "resid_post",
-        "scope": "last",
-        "strengths": PAS_STRENGTHS,
-        "zero": False,
-        "ties": "first",
-    }
-    return Experiment(**{**paper, **changes})  # type: ignore[arg-type]
+    Everything else is taken from ``experiment``: the layers (the paper's are 8, 11, 13-17, 19, 22 and
+    25 of 32), the seed, one method instead of all three (``auto`` becomes ``pas``). The option order
+    is drawn per item even so; see docs/methods/pas-full.md."""
+    base = experiment or Experiment()
+    return replace(
+        base,
+        method="pas" if base.method == "auto" else base.method,
+        template="none",
+        read_site="resid_pre",
+        site="resid_post",
+        scope="last",
+        strengths=PAS_STRENGTHS,
+        zero=False,
+        ties="first",
+    )

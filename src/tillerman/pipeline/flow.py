@@ -177,7 +177,9 @@ def _notes(bench: Bench) -> tuple[str, ...]:
     if bench.split.dropped:
         notes.append(f"{bench.split.dropped} items dropped: near-duplicates of items in a more protected share")
     if bench.data.skipped:
-        notes.append(f"{len(bench.data.skipped)} bad rows skipped")
+        notes += [f"not used: {reason}" for reason in bench.data.skipped[:5]]
+    if len(bench.data.skipped) > 5:
+        notes.append(f"not used: {len(bench.data.skipped) - 5} rows more")
     longest = max(len(w.prompt) for w in bench.test.written)
     if bench.opened.context is not None and longest > bench.opened.context:
         notes.append(f"the longest prompt has {longest} tokens, the model's context is {bench.opened.context}")

@@ -1,0 +1,204 @@
+"""The main job end to end on the embedded model, small."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import tillerman
+from tillerman.core.finding import Finding
+from tillerman.data.loading import LoadedData
+from tillerman.pipeline.bench import Unwatched, set_up
+from tillerman.pipeline.choosing import NULLS, choose, choose_null
+from tillerman.pipeline.experiment import PAS_STRENGTHS
+from tillerman.pipeline.testing import make_meter
+
+SMALL = tillerman.Experiment(
+    method="caa",
+    max_train=40,
+    max_validation=30,
+    max_test=30,
+    layers=(2, 4),
+    doses=(0.25, 1.0),
+    neutral="sample:tinystories",
+    neutral_tokens=512,
+    unrelated_items=10,
+    shots=3,
+    generations=("Tell me a story.",),
+    generation_tokens=5,
+)
+KEYS = {
+    "method", "hook_point", "strength", "dose", "n_train", "n_validation", "n_test", "unsteered", "steered", "effect",
+    "interval", "p_value", "prompt_baseline", "icl_baseline", "nulls", "perplexity_ratio", "kl", "cells_compared",
+    "seconds",
+}  # fmt: skip
+COMMAND = [
+    sys.executable, "-c", "from tillerman.cli.app import main; main()", "fit", "sample:agreeableness", "--limit", "150",
+    "--method", "caa,pas-full", "--layers", "1-5", "--doses", "0.25,0.5,1", "--neutral", "sample:tinystories", "--json",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pilot() -> tillerman.OpenModel:
+    return tillerman.open_model("pilot")
+
+
+@pytest.fixture(scope="module")
+def science() -> LoadedData:
+    return tillerman.load_examples("sample:interest-in-science")
+
+
+@pytest.fixture(scope="module")
+def outcome(pilot: tillerman.OpenModel, science: LoadedData) -> tillerman.Outcome:
+    return tillerman.fit(SMALL, pilot, science)
+
+
+def test_a_fit_gives_every_condition_on_the_same_items(outcome: tillerman.Outcome) -> None:
+    names = [c.name for c in outcome.log.conditions]
+    assert names == ["unsteered", "steered", "prompt", "icl", "null:random", "null:shuffled"]
+    assert {c.rate.n for c in outcome.log.conditions} == {outcome.log.n_test} == {30}
+    assert outcome.log.cells_compared == len(outcome.log.cells) == 1 + 2 * 2
+
+
+def test_the_chosen_cell_has_the_best_validation_score(outcome: tillerman.Outcome) -> None:
+    best = max(cell.score for cell in outcome.log.cells)
+    chosen = [
+        c for c in outcome.log.cells if (c.hook_point, c.strength) == (outcome.log.hook_point, outcome.log.strength)
+    ]
+    if outcome.log.strength == 0:
+        chosen = [c for c in outcome.log.cells if c.strength == 0]
+    assert chosen[0].score == best
+
+
+def test_fit_validation_and_test_items_never_mix(pilot: tillerman.OpenModel, science: LoadedData) -> None:
+    bench = set_up(SMALL, pilot, science, tillerman.Store(None, ""), Unwatched())
+    shares = [{item.example.id for item in exam.items} for exam in (bench.train, bench.validation, bench.test)]
+    assert [len(share) for share in shares] == [40, 30, 30]
+    assert len(set.union(*shares)) == 100
+
+
+def test_the_same_fit_twice_gives_the_same_numbers(
+    outcome: tillerman.Outcome, pilot: tillerman.OpenModel, science: LoadedData
+) -> None:
+    again = tillerman.fit(SMALL, pilot, science)
+    first = replace(outcome.log, seconds=0.0, provenance={})
+    assert replace(again.log, seconds=0.0, provenance={}) == first
+    for point in outcome.artefact.steering.points:
+        assert torch.equal(again.artefact.steering.directions[point], outcome.artefact.steering.directions[point])
+
+
+def test_the_card_travels_with_the_file_and_its_plan_steers(
+    outcome: tillerman.Outcome, pilot: tillerman.OpenModel, tmp_path: Path
+) -> None:
+    tillerman.save(tmp_path / "v.safetensors", outcome.artefact)
+    loaded = tillerman.load(tmp_path / "v.safetensors")
+    assert loaded.card is not None
+    assert tillerman.EvaluationLog.from_json(dict(loaded.card.report)) == outcome.log
+    with tillerman.steer(pilot.model, loaded.plan(strength=1.0)) as steered:
+        pilot.model(input_ids=torch.tensor([[1, 5, 6]]))
+    assert steered.receipt.applied[0].tokens == {outcome.log.hook_point: 3}
+
+
+def test_evaluating_the_artefact_on_its_own_data_repeats_the_test_figures(
+    outcome: tillerman.Outcome, pilot: tillerman.OpenModel, science: LoadedData
+) -> None:
+    artefact = outcome.artefact
+    assert artefact.card is not None
+    moved = replace(artefact, card=replace(artefact.card, strength=2.0))
+    log = tillerman.evaluate(moved, SMALL, pilot, science)
+    assert log.condition("unsteered") == outcome.log.condition("unsteered")
+    assert log.condition("prompt") == outcome.log.condition("prompt")
+    assert log.strength == 2.0
+    assert [c.name for c in log.conditions if c.name.startswith("null")] == ["null:random"]
+
+
+def test_with_no_side_effect_allowed_the_search_abstains(pilot: tillerman.OpenModel, science: LoadedData) -> None:
+    log = tillerman.fit(replace(SMALL, max_kl=0.0), pilot, science).log
+    assert log.strength == 0
+    assert log.effect.value == 0
+    assert not log.effect.found
+    assert log.side_effects.kl == 0
+    assert any(not cell.admissible for cell in log.cells) or max(c.score for c in log.cells) == log.cells[0].score
+
+
+def test_the_nulls_may_not_abstain_and_keep_their_scale(pilot: tillerman.OpenModel, science: LoadedData) -> None:
+    bench = set_up(SMALL, pilot, science, tillerman.Store(None, ""), Unwatched())
+    chosen = choose(bench, make_meter(bench))
+    real = chosen.fitted.vector
+    for null in NULLS:
+        control, cell = choose_null(bench, null, chosen)
+        assert cell.candidate.strength != 0
+        point = cell.candidate.point
+        if null == "random":
+            assert control.norm(point) == pytest.approx(real.norm(point), rel=1e-4)
+        else:
+            allowed = [real.strength(point, dose) for dose in SMALL.doses]
+            assert any(cell.candidate.strength == pytest.approx(s) for s in allowed)
+
+
+def test_the_paper_mode_reads_before_the_block_and_adds_after_it(
+    pilot: tillerman.OpenModel, science: LoadedData
+) -> None:
+    paper = tillerman.pas_paper(replace(SMALL, method="ipas-wrong", layers=(3,), generations=()))
+    log = tillerman.fit(paper, pilot, science).log
+    assert log.provenance["read_site"] == "resid_pre"
+    assert log.hook_point == "layers.3.resid_post"
+    assert log.scope == "last"
+    assert log.provenance["template"] == "none"
+    assert [cell.strength for cell in log.cells] == list(PAS_STRENGTHS)
+
+
+def test_several_seeds_give_an_interval_over_seeds(pilot: tillerman.OpenModel, science: LoadedData) -> None:
+    log = tillerman.fit_seeds(SMALL, (1, 2, 3), pilot, science).log
+    assert log.seeds is not None
+    effects = [result.effect for result in log.seeds.seeds]
+    assert log.seeds.mean == pytest.approx(sum(effects) / 3)
+    assert log.seeds.interval.low <= log.seeds.mean <= log.seeds.interval.high
+    assert [result.seed for result in log.seeds.seeds] == [1, 2, 3]
+
+
+def test_diagnostics_of_the_shown_orders_are_part_of_the_log(outcome: tillerman.Outcome) -> None:
+    assert all(isinstance(finding, Finding) for finding in outcome.log.diagnostics)
+    assert "error" not in {finding.level for finding in outcome.log.diagnostics}
+
+
+def test_the_json_has_its_stable_keys_and_no_effect_ends_with_exit_code_three(tmp_path: Path) -> None:
+    done = subprocess.run([*COMMAND, "--max-kl", "0"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    result = json.loads(done.stdout)
+    assert result.keys() >= KEYS
+    assert result["effect"] == 0
+    assert (tmp_path / "agreeableness.safetensors").is_file()
+    assert not (tmp_path / "agreeableness.safetensors.partial").exists()
+
+
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    expected = subprocess.run(COMMAND, cwd=whole, capture_output=True, text=True, check=False)
+    values = killed / "agreeableness.safetensors.partial" / "values.jsonl"
+    running = subprocess.Popen(COMMAND, cwd=killed, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (values.exists() and values.read_text().count("layers.") >= 5) and time.monotonic() < deadline:
+        time.sleep(0.02)
+        assert running.poll() is None, "finished before it could be killed"
+    os.kill(running.pid, signal.SIGKILL)
+    running.communicate()
+    assert not (killed / "agreeableness.safetensors").exists()
+    again = subprocess.run(COMMAND, cwd=killed, capture_output=True, text=True, check=False)
+    assert "going on from" in again.stderr
+    results = [json.loads(done.stdout) for done in (expected, again)]
+    assert all(done.returncode in (0, 3) for done in (expected, again))
+    for result in results:
+        del result["seconds"]
+    assert results[0] == results[1]
