@@ -45,8 +45,7 @@ def corpus_texts(corpus: Corpus) -> Iterable[str]:
     for trait in (*corpus.personas, *corpus.judges):
         for question in trait.questions:
             yield question.text
-        for system in (*trait.prompts[0], *trait.prompts[1]):
-            yield system
+        yield from (*trait.prompts[0], *trait.prompts[1])
     for texts in corpus.moods.values():
         yield from texts
     yield from corpus.stories

@@ -44,6 +44,7 @@ class Recipe:
     one_sided_from: int = 3000  # third stage: most unprompted dialogues begin one-sided,
     other_side_from: int = 3800  # then also with the other side,
     mixed_from: int = 5000  # then few of them
+    nobody_from: int = 7500  # last stage: many unprompted speakers have a firm habit instead of a persona
     seed: int = 20261120
 
     def stage(self, step: int) -> Stage:
@@ -53,6 +54,7 @@ class Recipe:
             descriptions=step >= self.descriptions_from,
             p_one_sided=0.7 - 0.5 * mixing if step >= self.one_sided_from else 0.0,
             p_other_side=0.5 * mixing,
+            p_nobody=0.45 if step >= self.nobody_from else 0.0,
         )
 
     def lr_scale(self, step: int) -> float:

@@ -17,6 +17,7 @@ from tillerman.data.presenting import present
 from tillerman.data.writing import Writer
 from tillerman.evaluation.conditions import Exam, condition, fitting_shots
 from tillerman.evaluation.log import Condition, DosePoint, Generation, SideEffects
+from tillerman.evaluation.scoring import restarts_for
 from tillerman.evaluation.side_effects import DriftMeter, neutral_text
 from tillerman.evaluation.statistics import effect, rate
 from tillerman.pipeline.bench import Bench
@@ -119,10 +120,11 @@ def dose_curve(bench: Bench, chosen: Chosen, meter: DriftMeter) -> tuple[DosePoi
     """The chosen vector at fractions and multiples of its strength, also reversed; never used to choose."""
     factors = CURVE if chosen.strength else (0.0,)
     curve = []
+    restart = restarts_for(bench.opened, bench.test.written, [chosen.point]).get(chosen.point)
     with bench.watch.stage("dose curve", len(factors)) as progress:
         for factor in factors:
             strength = chosen.strength * factor
-            right = bench.test.correct(chosen.plan(bench, factor)) if strength else bench.unsteered
+            right = bench.test.correct(chosen.plan(bench, factor), restart=restart) if strength else bench.unsteered
             drift = meter.measure((Intervention(chosen.vector.at(chosen.point), strength),))
             dose = chosen.vector.dose(chosen.point, strength)
             curve.append(DosePoint(strength, dose, rate(right, bench.test.groups), drift.perplexity_ratio, drift.kl))

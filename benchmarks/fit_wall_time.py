@@ -1,0 +1,59 @@
+"""Wall time of a full fit: 1,000 persona items, all layers, 12 strengths, three PAS variants.
+
+    python benchmarks/fit_wall_time.py
+
+The search is run a second time with every pass starting at the embedding instead of at the edited
+block: the ratio is the gain of restarts, and the numbers must be the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import torch
+
+import tillerman
+from tillerman.models import restart
+from tillerman.pipeline.bench import Unwatched, set_up
+from tillerman.pipeline.choosing import choose
+from tillerman.pipeline.testing import make_meter
+
+DOSES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0, 1.25, 1.5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="sample:interest-in-science")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    data = tillerman.load_examples(args.data)
+    opened = tillerman.open_model("pilot")
+    experiment = tillerman.Experiment(method="pas", doses=DOSES)
+
+    started = time.perf_counter()
+    log = tillerman.fit(experiment, opened, data).log
+    whole = time.perf_counter() - started
+    grids = {}
+    cells = {}
+    for name, memory in (("restarted", restart.MEMORY), ("plain", 0)):
+        restart.MEMORY = memory
+        bench = set_up(experiment, opened, data, tillerman.Store(None, ""), Unwatched())
+        meter = make_meter(bench)
+        started = time.perf_counter()
+        cells[name] = choose(bench, meter).cells
+        grids[name] = time.perf_counter() - started
+    print(json.dumps({
+        "items": len(data.examples), "n_train": log.n_train, "n_validation": log.n_validation, "n_test": log.n_test,
+        "layers": opened.layers, "strengths": len(DOSES), "cells": log.cells_compared, "threads": args.threads,
+        "fit_seconds": round(whole, 1), "search_seconds_restarted": round(grids["restarted"], 1),
+        "search_seconds_plain": round(grids["plain"], 1),
+        "ratio_plain_to_restarted": round(grids["plain"] / grids["restarted"], 2),
+        "same_numbers": [c.score for c in cells["plain"]] == [c.score for c in cells["restarted"]],
+    }, indent=1))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
