@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tillerman.core.errors import DataError, HookPointError, TillermanError, UnknownNameError, UsageError
 from tillerman.core.hookpoint import SITES, HookPoint

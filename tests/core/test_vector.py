@@ -7,8 +7,7 @@ from dataclasses import FrozenInstanceError, replace
 import jaxtyping
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tillerman.core.errors import FitError, HookPointError, MismatchError
 from tillerman.core.hookpoint import HookPoint

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tillerman.core.errors import FitError
 from tillerman.data.examples import Example
@@ -99,8 +98,8 @@ def test_caa_pairs_the_wanted_letter_with_another_one_after_the_same_prompt():
 def test_caa_draws_the_other_answer_anew_for_every_item():
     items = present([Example("choice", f"Question {i}?", ("apple", "stone", "river"), 0) for i in range(60)])
     made = _build("caa", (), items)
-    others = [i.texts["ABC".index(_read(r).strip())] for i, r in zip(items, made.negative, strict=True)]
-    assert min(others.count(o) for o in ("stone", "river")) > 15
+    letters = [_read(r).strip() for r in made.negative]
+    assert min(letters.count(letter) for letter in "ABC") > 10
 
 
 def test_caa_takes_texts_as_they_are():

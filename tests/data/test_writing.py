@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from jinja2 import TemplateError
 
 from tillerman.core.errors import DataError, UnknownNameError, UsageError
@@ -59,11 +59,11 @@ def test_plain_prompts_are_continued_with_a_blank_and_chat_prompts_without():
 
 
 def test_a_plain_prompt_that_ends_in_white_space_is_continued_without_another():
-    item = _item(Example("preference", "Say hello.\n", ("hello friend", "you dog"), 0))
+    item = _item(Example("preference", "Say hello.\n", ("the friend", "apple pie"), 0))
     written = make_writer(tiny.tokenizer(), "none").write(item)
     # preference prompts are taken as they are: no cue is added
     assert _plain(written.prompt) == "Say hello.\n"
-    assert {_plain(a) for a in written.answers} == {"hello friend", "you dog"}
+    assert {_plain(a) for a in written.answers} == {"the friend", "apple pie"}
 
 
 @templates
@@ -78,7 +78,9 @@ def test_answers_that_share_their_first_token_are_scored_whole(chat):
 @templates
 @pytest.mark.parametrize("example", [PREFERENCE, TEXT], ids=lambda e: e.kind)
 def test_preferences_and_texts_are_always_scored_whole(chat, example):
-    assert make_writer(tiny.tokenizer(chat)).write(_item(example)).whole
+    written = make_writer(tiny.tokenizer(chat)).write(_item(replace(example, options=("the cat", "dog"))))
+    assert written.one_token_tells
+    assert written.whole
 
 
 def test_a_text_starts_as_the_model_expects_texts_to_start():
@@ -96,12 +98,14 @@ def test_a_tokenizer_that_merges_over_the_border_gets_the_pieces_joined():
         bos_token_id = None
 
         def __call__(self, text, add_special_tokens=False):
-            parts = re.findall(r": ?[A-Z]\b|.", text, re.S)
+            parts = re.findall(r": ?[A-Z]|.", text, re.S)
             return {"input_ids": [sum(map(ord, p)) for p in parts]}
 
     written = make_writer(Merging()).write(_item(CHOICE))
     assert written.answers == ((65,), (66,), (67,))
     assert written.prompt[-1] == ord(":")
+    longer = make_writer(Merging()).write(_item(YES_NO))
+    assert set(longer.answers) == {tuple(map(ord, "Yes")), tuple(map(ord, "No"))}
 
 
 def test_statements_hold_the_question_and_one_answer_and_no_option_list():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -243,15 +241,6 @@ def test_a_receipt_says_what_was_done():
         "2 forward passes\nadd at layers.1.resid_post: 8 tokens, strength -0.5, dose -1.00, scope all\n"
         "warning: template differs"
     )
-
-
-def test_a_copy_of_a_model_made_before_the_block_is_not_steered():
-    model = tiny.new_model()
-    other = copy.deepcopy(model)
-    plain = other(input_ids=IDS).logits
-    with steer(model, PLAN):
-        model(input_ids=IDS)
-        assert torch.equal(other(input_ids=IDS).logits, plain)
 
 
 def test_a_continuation_is_the_same_for_the_same_seed_and_leaves_the_random_state(opened):

@@ -6,8 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tillerman.core.hookpoint import SITES, HookPoint
 from tillerman.core.plan import Intervention, Scope
@@ -60,6 +59,15 @@ def test_strength_0_is_bit_equal_to_no_steering(family, site):
     assert set(steered.receipt.applied[0].tokens.values()) == {sum(map(len, ROWS))}
 
 
+def test_strength_0_is_bit_equal_even_where_the_vector_overflows_the_models_type():
+    model = tiny.new_model().to(torch.float16)
+    ids = torch.tensor([[5, 6, 7]])
+    plain = model(input_ids=ids).logits
+    with steer(model, Intervention(tiny.vector(1, size=1e6), 0.0)):
+        assert torch.equal(model(input_ids=ids).logits, plain)
+    assert bool(torch.isfinite(plain).all())
+
+
 def test_a_vector_added_at_attention_or_mlp_reaches_the_residual_stream_as_it_is(family):
     """What a site adds to the stream is what arrives there: no norm in between."""
     model = tiny.model(family)
@@ -103,7 +111,9 @@ def _generated(model, rows, scope, cache):
     return torch.stack(out.logits, 1), out.sequences[:, ids.shape[1] :]
 
 
-@pytest.mark.parametrize("scope", [Scope("all"), Scope("prompt"), Scope("last"), Scope("generated")], ids=str)
+@pytest.mark.parametrize(
+    "scope", [Scope("all"), Scope("prompt"), Scope("last"), Scope("generated"), Scope("positions", (0, 6))], ids=str
+)
 def test_the_cache_changes_nothing(family, scope):
     logits, tokens = _generated(tiny.model(family), ROWS, scope, "dynamic")
     for cache in ("static", "none"):

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from transformers import DynamicCache
 
 from tillerman.core.errors import UsageError
@@ -120,6 +119,31 @@ def test_a_bare_forward_touches_the_tokens_of_the_scope_even_where_padding_looks
     expected = meant(scope, rows, range(ids.shape[1]), side)
     assert watch.touched(cached=False) == [expected]
     assert steered.receipt.applied[0].tokens[str(POINT)] == len(expected)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_that_looks_like_the_marker_is_not_the_marker(side):
+    model, rows, scope = tiny.model(), [(7, 20, 30), (20, 7, 30, 40, 50)], Scope("after_instruction", marker=(7,))
+    ids, mask = tiny.padded(rows, side, pad=7)
+    with torch.no_grad(), steer(model, Intervention(tiny.vector(POINT), 1.0, "add", scope)) as steered:
+        model(input_ids=ids, attention_mask=mask)
+    assert steered.receipt.applied[0].tokens == {str(POINT): 3 + 4}
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_a_marker_that_the_model_says_itself_does_not_move_the_border(use_cache):
+    model, row, scope = tiny.model(), (20, 7, 30, 40), Scope("after_instruction", marker=(7,))
+
+    def says_the_marker(_, scores):
+        forced = torch.full_like(scores, -1e9)
+        forced[:, 7] = 0.0
+        return forced
+
+    with steer(model, Intervention(tiny.vector(POINT), 1.0, "add", scope)) as steered:
+        model.generate(input_ids=torch.tensor([row]), max_new_tokens=3, do_sample=False, use_cache=use_cache,
+                       logits_processor=[says_the_marker])  # fmt: skip
+    expected = 3 + 1 + 1 if use_cache else 3 + 4 + 5
+    assert steered.receipt.applied[0].tokens == {str(POINT): expected}
 
 
 @any_scope

@@ -63,8 +63,7 @@ def probe(positive: Activations, negative: Float[Tensor, "m d"], paired: bool) -
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    with torch.enable_grad():
-        solver.step(loss)  # type: ignore[no-untyped-call]
+    solver.step(loss)  # type: ignore[no-untyped-call] # turns gradients on itself
     normal: Tensor = weights.detach()[:-1] / scale
     normal = normal / normal.norm().clamp_min(1e-30)
     return normal * (normal @ gap)
