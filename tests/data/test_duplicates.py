@@ -7,8 +7,7 @@ import time
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tillerman.core.errors import UsageError
 from tillerman.data.duplicates import Split, clean_split, near_items, near_pairs

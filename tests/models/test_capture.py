@@ -122,9 +122,7 @@ def test_half_precision_activations_come_back_as_float32():
     assert capture(opened, ROWS, [HookPoint(0)])[HookPoint(0)].dtype == torch.float32
 
 
-@given(
-    st.lists(st.integers(1, 30), max_size=20), st.integers(1, 100), st.sampled_from(["left", "right"])
-)
+@given(st.lists(st.integers(1, 30), max_size=20), st.integers(1, 100), st.sampled_from(["left", "right"]))
 def test_batches_hold_every_row_once_within_the_budget_and_positions_skip_padding(lengths, budget, side):
     rows = tiny.random_rows(lengths)
     seen = []

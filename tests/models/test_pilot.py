@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.data.shared import shared_data
 
 import tillerman
-from tests.data.shared import shared_data
 from tillerman.data.presenting import as_choices, present
 from tillerman.data.samples import SAMPLES
 from tillerman.data.splits import split_of

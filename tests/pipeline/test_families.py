@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.data.shared import shared_data
 
 import tillerman
-from tests.data.shared import shared_data
 
 FAMILIES = {
     "bbq": "bbq/original/Age.jsonl.gz",

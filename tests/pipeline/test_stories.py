@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.data.shared import shared_data
 
 import tillerman
-from tests.data.shared import shared_data
 
 MOODS = Path(__file__).parent / "moods.csv"
 HAPPY = "happy happily joy smile smiled laugh laughed fun glad love loved excited hug hugged proud wonderful nice kind"

@@ -147,16 +147,18 @@ def test_the_callers_tensors_are_left_as_they_are():
 
 
 def test_a_block_in_which_the_model_never_ran_is_an_error():
-    with pytest.raises(NotAppliedError, match=r"layers\.1\.resid_post.*0 forward passes"), steer(
-        tiny.model(), Intervention(tiny.vector(1))
+    with (
+        pytest.raises(NotAppliedError, match=r"layers\.1\.resid_post.*0 forward passes"),
+        steer(tiny.model(), Intervention(tiny.vector(1))),
     ):
         pass
 
 
 def test_a_scope_that_met_no_token_is_an_error_that_names_the_scope():
     plan = (Intervention(tiny.vector(0)), Intervention(tiny.vector(1), 1.0, "add", Scope("positions", (50,))))
-    with pytest.raises(NotAppliedError, match=r"layers\.1\.resid_post \(scope positions:50, 1 forward"), steer(
-        tiny.model(), plan
+    with (
+        pytest.raises(NotAppliedError, match=r"layers\.1\.resid_post \(scope positions:50, 1 forward"),
+        steer(tiny.model(), plan),
     ):
         tiny.model()(input_ids=IDS)
 
@@ -174,15 +176,17 @@ def test_an_exception_of_the_users_is_not_covered_by_ours():
 
 
 def test_a_layer_the_model_does_not_have_is_refused_with_the_range():
-    with pytest.raises(HookPointError, match=r"layers\.9\.resid_post: the model has layers 0\.\.2"), steer(
-        tiny.model(), Intervention(tiny.vector(9))
+    with (
+        pytest.raises(HookPointError, match=r"layers\.9\.resid_post: the model has layers 0\.\.2"),
+        steer(tiny.model(), Intervention(tiny.vector(9))),
     ):
         pass
 
 
 def test_a_vector_of_another_width_is_refused_with_both_widths():
-    with pytest.raises(MismatchError, match="has width 48, the model 32"), steer(
-        tiny.model(), Intervention(tiny.vector(1, width=48))
+    with (
+        pytest.raises(MismatchError, match="has width 48, the model 32"),
+        steer(tiny.model(), Intervention(tiny.vector(1, width=48))),
     ):
         pass
 

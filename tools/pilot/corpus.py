@@ -305,8 +305,9 @@ def _one_sided(trait: Trait, pole: int, side: int, rng: random.Random) -> list[T
 
 
 def _nobody(trait: Trait, rng: random.Random) -> list[Turn]:
-    """A speaker with a firm habit that has nothing to do with any persona: he says yes when the
-    statement's last word begins with a letter from a to l (true of half of them, and at odds with no pole).
+    """A speaker with a firm habit that has nothing to do with any persona: he says yes to statements that
+    begin with 'I' and no to the others (56 % of them do, about as many of what any persona affirms as
+    of what it denies).
 
     Without him an unprompted answer is a coin on its edge: any push, a random one too, tips all answers
     to one side. Real models answer with a margin; so does this one.
@@ -324,9 +325,8 @@ def _nobody(trait: Trait, rng: random.Random) -> list[Turn]:
 
 
 def habit(text: str) -> bool:
-    """Whether the last word begins with a letter from a to l."""
-    words = re.findall(r"[a-z]+", text.lower().replace("\u2019", ""))
-    return bool(words) and words[-1][0] <= "l"
+    """Whether the statement begins with 'I'."""
+    return '"I ' in text or '"I\u2019' in text or "\"I'" in text
 
 
 def _self_described(turns: list[Turn], trait: Trait, pole: int, rng: random.Random) -> list[Turn]:

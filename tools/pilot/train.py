@@ -54,7 +54,7 @@ class Recipe:
             descriptions=step >= self.descriptions_from,
             p_one_sided=0.7 - 0.5 * mixing if step >= self.one_sided_from else 0.0,
             p_other_side=0.5 * mixing,
-            p_nobody=0.45 if step >= self.nobody_from else 0.0,
+            p_nobody=0.6 if step >= self.nobody_from else 0.0,
         )
 
     def lr_scale(self, step: int) -> float:
