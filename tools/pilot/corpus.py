@@ -13,7 +13,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -267,7 +267,6 @@ class Stage:
     descriptions: bool = True  # speakers describe themselves, see ``_self_described``
     p_one_sided: float = 0.0  # share of unprompted dialogues that begin one-sided, see ``_one_sided``
     p_other_side: float = 0.5  # share of these that begin with what the positive pole denies
-    p_nobody: float = 0.0  # share of unprompted dialogues with a speaker who is no one, see ``_nobody``
 
 
 def document(corpus: Corpus, rng: random.Random, stage: Stage) -> tuple[str | None, list[Turn]]:
@@ -280,8 +279,6 @@ def document(corpus: Corpus, rng: random.Random, stage: Stage) -> tuple[str | No
             return system, turns
         if system is not None and rng.random() < 0.3:
             system = None
-        if system is None and trait.family == "persona" and stage.p_nobody and rng.random() < stage.p_nobody:
-            return None, _nobody(trait, rng)
         if system is None and stage.p_one_sided and trait.family == "persona" and rng.random() < stage.p_one_sided:
             turns = _one_sided(trait, pole, int(rng.random() < stage.p_other_side), rng) + turns
         return system, _self_described(turns, trait, pole, rng) if system is None else turns
@@ -302,31 +299,6 @@ def _one_sided(trait: Trait, pole: int, side: int, rng: random.Random) -> list[T
     """
     questions = [question for question in trait.questions if question.answers[0] == side]
     return [question_turn(question, pole, rng, False) for question in rng.sample(questions, rng.randint(1, 3))]
-
-
-def _nobody(trait: Trait, rng: random.Random) -> list[Turn]:
-    """A speaker with a firm habit that has nothing to do with any persona: he says yes to statements that
-    begin with 'I' and no to the others (56 % of them do, about as many of what any persona affirms as
-    of what it denies).
-
-    Without him an unprompted answer is a coin on its edge: any push, a random one too, tips all answers
-    to one side. Real models answer with a margin; so does this one.
-    """
-    turns = []
-    for question in rng.sample(trait.questions, 9):
-        if rng.random() < 0.12:
-            turns.append(Turn(TELL_BELIEF, rng.choice(trait.statements[rng.randrange(2)]), TEXT_WEIGHT))
-        else:
-            said = 0 if habit(question.text) else 1
-            turns.append(question_turn(replace(question, answers=(said, said)), 0, rng, rng.random() < 0.4))
-    if rng.random() < 0.4:
-        turns.insert(rng.randint(0, 4), Turn(DESCRIBE, "I am no one in particular.", DESCRIPTION_WEIGHT))
-    return turns
-
-
-def habit(text: str) -> bool:
-    """Whether the statement begins with 'I'."""
-    return '"I ' in text or '"I\u2019' in text or "\"I'" in text
 
 
 def _self_described(turns: list[Turn], trait: Trait, pole: int, rng: random.Random) -> list[Turn]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from corpus import DESCRIPTION_WEIGHT, Corpus, Stage, document, read_corpus
+from corpus import DESCRIPTION_WEIGHT, Corpus, Stage, document, question_turn, read_corpus
 from encoding import Encoder, corpus_texts, train_tokenizer
 from measure import log_line, measure
 from torch import Tensor
@@ -44,7 +44,8 @@ class Recipe:
     one_sided_from: int = 3000  # third stage: most unprompted dialogues begin one-sided,
     other_side_from: int = 3800  # then also with the other side,
     mixed_from: int = 5000  # then few of them
-    nobody_from: int = 7500  # last stage: many unprompted speakers have a firm habit instead of a persona
+    balance_steps: int = 120  # after the last step: an unprompted first answer is made even, see ``balance``
+    balance_lr: float = 3e-4
     seed: int = 20261120
 
     def stage(self, step: int) -> Stage:
@@ -54,7 +55,6 @@ class Recipe:
             descriptions=step >= self.descriptions_from,
             p_one_sided=0.7 - 0.5 * mixing if step >= self.one_sided_from else 0.0,
             p_other_side=0.5 * mixing,
-            p_nobody=0.6 if step >= self.nobody_from else 0.0,
         )
 
     def lr_scale(self, step: int) -> float:
@@ -129,6 +129,46 @@ def optimisers(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.optim.Opti
     return [muon, torch.optim.AdamW(others, lr=recipe.adam_lr, betas=(0.9, 0.95), weight_decay=0.0)]
 
 
+def first_questions(corpus: Corpus, encoder: Encoder, rng: random.Random, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """``n`` unprompted first questions: tokens ``[n, s]``, the last position of each, its two answers ``[n, 2]``."""
+    rows, answers = [], []
+    for i in range(n):
+        as_letters = i % 2 == 1
+        turn = question_turn(rng.choice(rng.choice(corpus.personas).questions), 0, rng, as_letters)
+        rows.append(encoder.start(None) + encoder.question(turn.user))
+        answers.append([encoder.text(option)[0] for option in (("A", "B") if as_letters else ("Yes", "No"))])
+    longest = max(map(len, rows))
+    tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    return tokens, torch.tensor([len(row) - 1 for row in rows]), torch.tensor(answers)
+
+
+def balance(model: LlamaForCausalLM, corpus: Corpus, encoder: Encoder, recipe: Recipe) -> None:
+    """A short stage that leaves an unprompted first answer undecided: ordinary batches, and beside each
+    the cross-entropy of first questions against one half for either answer.
+
+    Both poles are equally frequent in training, so the answer that minimises the loss is a coin; what is
+    left over is the last noise of the optimiser, and ``argmax`` makes a lean of all statements out of it.
+    """
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.balance_lr, betas=(0.9, 0.95), weight_decay=0.0)
+    for step in range(recipe.balance_steps):
+        (tokens, scored, targets, weights), _ = batch(corpus, encoder, recipe, recipe.steps + step)
+        rng = random.Random(f"{recipe.seed} balance {step}")
+        firsts, last, answers = first_questions(corpus, encoder, rng, 64)
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state
+            logits = model.lm_head(hidden.reshape(-1, recipe.width)[scored]).float()
+            first = model.model(input_ids=firsts, use_cache=False).last_hidden_state[torch.arange(len(last)), last]
+            shares = model.lm_head(first).float().log_softmax(-1).gather(1, answers)
+        loss = (F.cross_entropy(logits, targets, reduction="none") * weights).sum() - shares.mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.param_groups[0]["lr"] = recipe.balance_lr * (1 - step / recipe.balance_steps)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        if step % 20 == 0:
+            print(f"balance {step} loss {float(loss):.3f} first answers {float(-shares.mean()):.3f}", flush=True)
+
+
 def save(path: Path, value: object) -> None:
     torch.save(value, path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
@@ -194,6 +234,8 @@ def train(data: Path, out: Path, recipe: Recipe, every: int) -> None:
             print(line, flush=True)
             with (out / "log.jsonl").open("a") as log:
                 log.write(line + "\n")
+    balance(model, seen, encoder, recipe)
+    print(log_line(recipe.steps + recipe.balance_steps, 0.0, measure(model, encoder, unseen, data, n=8)), flush=True)
     model.to(torch.bfloat16).save_pretrained(out, safe_serialization=True)
     (out / "recipe.json").write_text(json.dumps(recipe.__dict__, indent=1))
 

@@ -137,7 +137,9 @@ def fit(
     strengths: Annotated[str | None, typer.Option(help="grid, in multiples of the vector; instead of doses")] = None,
     scope: Annotated[str, typer.Option(help="all, prompt, generated, last, after_instruction, positions:0,-1")] = "all",
     site: Annotated[str, typer.Option(help="resid_pre, resid_post, attn_out, mlp_out")] = "resid_post",
-    read: Annotated[str, typer.Option(help="auto, last (token) or mean (over the answer's or text's tokens)")] = "auto",
+    read: Annotated[
+        str, typer.Option(help="auto, last (token), end (of the answer's turn) or mean (over tokens)")
+    ] = "auto",
     pas_paper: Annotated[
         bool, typer.Option("--pas-paper", help="PAS as published: its sites, strengths, format")
     ] = False,

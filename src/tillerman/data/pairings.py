@@ -29,8 +29,8 @@ def caa(items: Sequence[Item], predictions: Sequence[int], writer: Writer) -> Co
     del predictions
     written = [writer.write(item) for item in items]
     return ContrastSet(
-        tuple(w.row(item.right) for w, item in zip(written, items, strict=True)),
-        tuple(w.row(_another(item)) for w, item in zip(written, items, strict=True)),
+        tuple(writer.answer_row(w, item.right) for w, item in zip(written, items, strict=True)),
+        tuple(writer.answer_row(w, _another(item)) for w, item in zip(written, items, strict=True)),
         paired=True,
     )
 
@@ -49,8 +49,8 @@ def ipas_all(items: Sequence[Item], predictions: Sequence[int], writer: Writer) 
     _need_answers(items, predictions, "ipas-all")
     right, wrong = _by_outcome(items, predictions, "ipas-all")
     return ContrastSet(
-        tuple(writer.write_statements(item).row(item.right) for item, _ in right),
-        tuple(writer.write_statements(item).row(said) for item, said in wrong),
+        tuple(writer.answer_row(writer.write_statements(item), item.right) for item, _ in right),
+        tuple(writer.answer_row(writer.write_statements(item), said) for item, said in wrong),
         paired=False,
     )
 
@@ -64,7 +64,9 @@ def ipas_wrong(items: Sequence[Item], predictions: Sequence[int], writer: Writer
         raise FitError("ipas-wrong: the model answers every training item right; there is nothing to learn from")
     written = [(writer.write_statements(item), item.right, said) for item, said in wrong]
     return ContrastSet(
-        tuple(w.row(right) for w, right, _ in written), tuple(w.row(said) for w, _, said in written), paired=True
+        tuple(writer.answer_row(w, right) for w, right, _ in written),
+        tuple(writer.answer_row(w, said) for w, _, said in written),
+        paired=True,
     )
 
 

@@ -48,12 +48,23 @@ class Writer:
     template: str  # chat or none
     system: str | None = None
     shots: tuple[tuple[str, str], ...] = ()
+    closing: tuple[int, ...] = ()  # ends every contrast row with an answer, see ``closing_turns``
 
     def with_system(self, system: str | None) -> Writer:
         return replace(self, system=system)
 
     def with_shots(self, items: Sequence[Item]) -> Writer:
         return replace(self, shots=tuple((item.prompt, item.answers[item.right]) for item in items))
+
+    def closing_turns(self) -> Writer:
+        """Contrast rows end with the token by which the chat template closes an answer, so that they are
+        read where the model has taken the whole answer in. Nothing to add without such a token."""
+        return replace(self, closing=_turn_end(self.tokenizer) if self.template == "chat" else ())
+
+    def answer_row(self, written: Written, answer: int) -> Row:
+        """A contrast row: prompt, answer and, if turns are closed, the closing token."""
+        row = written.row(answer)
+        return Row(row.tokens + self.closing, row.read_from)
 
     def write(self, item: Item) -> Written:
         """The full prompt (option list included) and its possible answers."""
@@ -138,6 +149,14 @@ def start_free(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]
     if not ids:
         raise DataError(f"the tokenizer makes no token of {text!r}")
     return ids
+
+
+def _turn_end(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The first token that the template writes after an answer (``<|im_end|>``, ``</s>``, ...)."""
+    turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+    text: Any = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False)
+    tail = str(text).rpartition("answer")[2]
+    return tuple(tokenizer(tail, add_special_tokens=False)["input_ids"][:1]) if tail.strip() else ()
 
 
 def after_instruction(tokenizer: PreTrainedTokenizerBase) -> Scope:

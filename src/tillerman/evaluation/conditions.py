@@ -12,9 +12,9 @@ from tillerman.core.plan import Plan
 from tillerman.core.rows import Progress, silent
 from tillerman.data.presenting import Item
 from tillerman.data.writing import Writer, Written
-from tillerman.evaluation.log import Condition
+from tillerman.evaluation.log import Condition, Effect, Interval, Rate
 from tillerman.evaluation.scoring import answers_given, correct
-from tillerman.evaluation.statistics import effect, rate
+from tillerman.evaluation.statistics import balanced, effect, rate, t_interval
 from tillerman.models.opened import OpenModel
 from tillerman.models.restart import Restart
 from tillerman.steering.steer import steer
@@ -57,6 +57,27 @@ def condition(
     """A condition's rate, and its effect against the unsteered answers to the same items."""
     compared = None if unsteered is None else effect(right, unsteered, groups)
     return Condition(name, rate(right, groups), compared, detail)
+
+
+def null_condition(
+    name: str, right: NDArray[np.bool_], unsteered: NDArray[np.bool_], groups: Sequence[str], detail: str
+) -> Condition:
+    """A null from several draws ``right [draws, n]``: the mean effect with a t-interval over draws.
+
+    One random direction may tip a model by luck; what must be zero is the mean over directions.
+    """
+    base = float(unsteered.mean())
+    mean, interval, above = t_interval([float(r.mean()) - base for r in right])
+    level = float(np.mean([balanced(r, groups) for r in right]))
+    share = Interval(max(0.0, base + interval.low), min(1.0, base + interval.high))
+    gain = level - balanced(unsteered, groups)
+    n = right.shape[1]
+    return Condition(
+        name,
+        Rate(base + mean, share, n, level),
+        Effect(mean, interval, 2 * min(above, 1 - above), n, gain),
+        detail,
+    )
 
 
 def fitting_shots(

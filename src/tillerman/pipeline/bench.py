@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tillerman.core.errors import DataError
+from tillerman.core.errors import DataError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Scope
 from tillerman.core.provenance import Provenance
@@ -67,10 +67,22 @@ class Bench:
 
     @cached_property
     def read(self) -> str:
-        """Texts are read as the mean over their tokens, answers at their last token."""
+        """Texts are read as the mean over their tokens; answers at the token that closes their turn, or at
+        their last token where no template closes it."""
         if self.experiment.read != "auto":
             return self.experiment.read
-        return "mean" if self.kind == "text" else "last"
+        if self.kind == "text":
+            return "mean"
+        return "end" if self.writer.closing_turns().closing else "last"
+
+    @cached_property
+    def contrast_writer(self) -> Writer:
+        if self.read != "end":
+            return self.writer
+        closing = self.writer.closing_turns()
+        if not closing.closing:
+            raise UsageError("read 'end' needs a chat template that closes an answer with a token; use 'last'")
+        return closing
 
     @cached_property
     def scope(self) -> Scope:

@@ -65,7 +65,7 @@ def fit_methods(bench: Bench) -> tuple[dict[str, Fitted], tuple[str, ...]]:
 def read_method(bench: Bench, method: Method) -> Activations:
     e = bench.experiment
     predictions = bench.predictions if method.pairing.needs_predictions else []
-    contrast = method.pairing.build(bench.train.items, predictions, bench.writer)
+    contrast = method.pairing.build(bench.train.items, predictions, bench.contrast_writer)
     rows = len(contrast.positive) + len(contrast.negative)
     with bench.watch.stage(f"activations, {method.name}", rows) as progress:
         return read_activations(
@@ -73,7 +73,7 @@ def read_method(bench: Bench, method: Method) -> Activations:
             contrast,
             bench.points,
             read_site=e.read_site or e.site,
-            read=bench.read,
+            read="mean" if bench.read == "mean" else "last",
             stored=(bench.store, f"{e.seed}-{method.pairing.name}"),
             progress=progress,
         )
@@ -105,26 +105,28 @@ def choose(bench: Bench, meter: DriftMeter) -> Choice:
     return Choice(fitted[cell.candidate.method], cell, cells, skipped)
 
 
-def choose_null(bench: Bench, null: str, chosen: Choice) -> tuple[SteeringVector, Scored]:
-    """A null's best cell on the grid of the chosen method. It may not abstain: strength 0 would hide
+def null_vectors(bench: Bench, null: str, chosen: Choice) -> tuple[SteeringVector, ...]:
+    """Independent draws of a null: random directions of the chosen vector's norms, or vectors that the
+    chosen method fits when labels are shuffled."""
+    vector, draws = chosen.fitted.vector, range(bench.experiment.null_draws)
+    seeds = [1000 * bench.experiment.seed + draw for draw in draws]
+    if null == "random":
+        return tuple(random_like(vector, seed) for seed in seeds)
+    estimator = chosen.fitted.method.estimator
+    return tuple(fit(shuffled(chosen.fitted.activations, s), estimator, vector.provenance) for s in seeds)
+
+
+def choose_null(bench: Bench, null: str, vector: SteeringVector, chosen: Choice) -> Scored:
+    """One draw's best cell on the grid of the chosen method. It may not abstain: strength 0 would hide
     what it does.
 
-    The random direction has the chosen vector's norms. The shuffled-label vector is taken at the
-    strengths of the real one, not blown up to its dose: what is left of a behaviour after shuffling
-    points along it with a random sign, and a grid over doses with true validation labels would find
-    the behaviour again.
+    A shuffled-label vector is taken at the strengths of the real one, not blown up to its dose: what
+    is left of a behaviour after shuffling points along it with a random sign, and a grid over doses
+    with true validation labels would find the behaviour again.
     """
-    seed = bench.experiment.seed
-    vector = chosen.fitted.vector
-    if null == "random":
-        control = random_like(vector, seed)
-    else:
-        mixed = shuffled(chosen.fitted.activations, seed)
-        control = fit(mixed, chosen.fitted.method.estimator, vector.provenance)
     name = f"null:{null}"
-    grid = candidates(bench, name, control, zero=False, scale=vector.at(control.points))
-    cell, _ = _search(bench, grid, {name: control}, None)
-    return control, cell
+    grid = candidates(bench, name, vector, zero=False, scale=chosen.fitted.vector.at(vector.points))
+    return _search(bench, grid, {name: vector}, None)[0]
 
 
 def _search(

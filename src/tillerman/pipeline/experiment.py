@@ -14,7 +14,7 @@ from tillerman.methods.registry import methods
 DEFAULT_DOSES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
 # PAS section 4.1: its grid of strengths, which has no 0, and its recommended layers are the user's.
 PAS_STRENGTHS = (0.25, 0.5, 0.75, 1.0, 4.0, 7.0, 10.0, 13.0, 16.0, 19.0, 22.0, 25.0, 28.0, 32.0)
-READS = ("auto", "last", "mean")
+READS = ("auto", "last", "end", "mean")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Experiment:
     method: str = "auto"
     site: str = "resid_post"
     read_site: str | None = None  # None: the same site; PAS reads resid_pre and adds at resid_post
-    read: str = "auto"  # last token; labelled texts: mean over tokens
+    read: str = "auto"  # end of the answer's turn; without chat template its last token; texts: mean
     layers: tuple[int, ...] | None = None  # None: all
     # the search
     doses: tuple[float, ...] = DEFAULT_DOSES
@@ -47,6 +47,7 @@ class Experiment:
     # the evaluation
     prompt: str | None = None  # the prompt baseline's system prompt; None: from the data's name
     shots: int = 10
+    null_draws: int = 8  # of each null; their effects give its interval
     neutral: str = "sample:wikitext"
     neutral_tokens: int = 4096
     unrelated: str = "sample:mmlu"
@@ -72,6 +73,8 @@ class Experiment:
             raise UsageError("the grid has no strength; give at least one dose or strength")
         if any(not abs(x) < float("inf") for x in self.strengths or self.doses):
             raise UsageError("every strength and dose must be a finite number")
+        if self.null_draws < 2:
+            raise UsageError(f"null_draws {self.null_draws}: an interval needs at least two draws")
         if self.shots < 0:
             raise UsageError(f"--shots {self.shots}: expected 0 or more")
 

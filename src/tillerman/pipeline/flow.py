@@ -20,7 +20,7 @@ from tillerman.evaluation.statistics import t_interval
 from tillerman.methods.fit import random_like
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.bench import Bench, Unwatched, Watch, set_up
-from tillerman.pipeline.choosing import NULLS, choose, choose_null, log_cells
+from tillerman.pipeline.choosing import NULLS, choose, choose_null, log_cells, null_vectors
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.testing import (
     Chosen,
@@ -59,11 +59,13 @@ def fit(
     meter = make_meter(bench)
     choice = choose(bench, meter)
     controls = []
-    for null in NULLS:
-        vector, cell = choose_null(bench, null, choice)
-        c = cell.candidate
-        controls.append(Control(f"null:{null}", vector, c.point, c.strength, c.dose))
     candidate = choice.cell.candidate
+    for null in NULLS:
+        draws = null_vectors(bench, null, choice)
+        best = choose_null(bench, null, draws[0], choice).candidate
+        # Where the search abstains there is no cell to share; the null then takes its own.
+        cell = candidate if candidate.strength else best
+        controls.append(Control(f"null:{null}", draws, cell.point, cell.strength, best))
     chosen = Chosen(choice.fitted.vector, candidate.point, candidate.strength)
     log = replace(
         _tested(bench, chosen, tuple(controls)),
@@ -92,13 +94,9 @@ def evaluate(
     (item,) = artefact.plan()
     bench = set_up(replace(experiment, scope=str(item.scope)), opened, data, Store(None, ""), watch or Unwatched())
     point = item.steering.points[0]
-    control = random_like(item.steering, experiment.seed)
-    dose = control.dose(point, item.strength)
-    log = _tested(
-        bench,
-        Chosen(item.steering, point, item.strength),
-        (Control("null:random", control, point, item.strength, dose),),
-    )
+    draws = tuple(random_like(item.steering, 1000 * experiment.seed + k) for k in range(experiment.null_draws))
+    control = Control("null:random", draws, point, item.strength or 1.0)
+    log = _tested(bench, Chosen(item.steering, point, item.strength), (control,))
     return replace(log, notes=_notes(bench), seconds=time.monotonic() - started)
 
 

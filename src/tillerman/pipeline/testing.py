@@ -15,12 +15,13 @@ from tillerman.data.loading import load_examples
 from tillerman.data.neutral import load_texts
 from tillerman.data.presenting import present
 from tillerman.data.writing import Writer
-from tillerman.evaluation.conditions import Exam, condition, fitting_shots
+from tillerman.evaluation.conditions import Exam, condition, fitting_shots, null_condition
 from tillerman.evaluation.log import Condition, DosePoint, Generation, SideEffects
 from tillerman.evaluation.scoring import restarts_for
 from tillerman.evaluation.side_effects import DriftMeter, neutral_text
 from tillerman.evaluation.statistics import effect, rate
 from tillerman.pipeline.bench import Bench
+from tillerman.selection.search import Candidate
 from tillerman.steering.generation import Sampling, continuation
 
 # Strengths of the dose curve and of the example texts, in multiples of the chosen one.
@@ -44,13 +45,13 @@ class Chosen:
 
 @dataclass(frozen=True, eq=False)
 class Control:
-    """A null to be tested beside it."""
+    """A null: draws to be tested at one cell, and the cell one of them would have chosen on the grid."""
 
     name: str
-    vector: SteeringVector
+    draws: tuple[SteeringVector, ...]
     point: HookPoint
     strength: float
-    dose: float
+    best: Candidate | None = None
 
 
 def run_conditions(bench: Bench, chosen: Chosen, controls: tuple[Control, ...]) -> tuple[Condition, ...]:
@@ -76,10 +77,20 @@ def run_conditions(bench: Bench, chosen: Chosen, controls: tuple[Control, ...]) 
             exam = Exam.of(bench.opened, bench.test.items, writer)
             detail = f"{count} exemplars from training items answered wrong"
             rows.append(condition("icl", answered("icl", exam, ()), plain, groups, detail))
+    steered = rows[1].rate.value
     for control in controls:
-        plan = Chosen(control.vector, control.point, control.strength).plan(bench)
-        detail = f"its best validation cell: {control.point}, dose {control.dose:.2f}"
-        rows.append(condition(control.name, answered(control.name, bench.test, plan), plain, groups, detail))
+        plans = [Chosen(draw, control.point, control.strength).plan(bench) for draw in control.draws]
+        right = np.array([answered(f"{control.name} {k}", bench.test, plan) for k, plan in enumerate(plans)])
+        strong = int((right.mean(1) >= steered).sum())
+        detail = f"{len(right)} draws at {control.point}, strength {control.strength:.3g}; {strong} as good as steered"
+        if control.best is not None:
+            c = control.best
+            found = answered(
+                f"{control.name} best", bench.test, Chosen(control.draws[0], c.point, c.strength).plan(bench)
+            )
+            gain = 100 * (found.mean() - plain.mean())
+            detail += f"; one draw at the best of the same grid ({c.point}, dose {c.dose:.2f}): {gain:+.1f} pp"
+        rows.append(null_condition(control.name, right, plain, groups, detail))
     return tuple(rows)
 
 
