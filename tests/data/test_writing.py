@@ -265,3 +265,18 @@ def test_yes_no_questions_become_lettered_choices_and_others_stay():
 def test_more_options_than_letters_are_refused():
     with pytest.raises(DataError, match="27 options; at most 26"):
         present([Example("choice", "Which?", tuple(f"o{i}" for i in range(27)), 0)])
+
+
+def test_a_closed_row_ends_with_the_token_that_the_template_writes_after_an_answer():
+    writer = make_writer(tiny.tokenizer(tiny.CHAT))
+    written = writer.write(_item(YES_NO))
+    open_row, closed = writer.answer_row(written, 0), writer.closing_turns().answer_row(written, 0)
+    assert open_row == written.row(0)
+    assert closed.tokens[:-1] == open_row.tokens
+    assert tiny.tokenizer().convert_ids_to_tokens(closed.tokens[-1]) == "<|end|>"
+    assert closed.read_from == open_row.read_from
+
+
+@pytest.mark.parametrize("chat", [None, "{% for m in messages %}{{ m['content'] }} {% endfor %}"])
+def test_without_a_token_that_closes_answers_rows_stay_as_they_are(chat):
+    assert make_writer(tiny.tokenizer(chat)).closing_turns().closing == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import tillerman
 from tillerman.core.finding import Finding
 from tillerman.data.loading import LoadedData
 from tillerman.pipeline.bench import Unwatched, set_up
-from tillerman.pipeline.choosing import NULLS, choose, choose_null
+from tillerman.pipeline.choosing import NULLS, choose, choose_null, null_vectors
 from tillerman.pipeline.experiment import PAS_STRENGTHS
 from tillerman.pipeline.testing import make_meter
 
@@ -135,14 +136,55 @@ def test_the_nulls_may_not_abstain_and_keep_their_scale(pilot: tillerman.OpenMod
     chosen = choose(bench, make_meter(bench))
     real = chosen.fitted.vector
     for null in NULLS:
-        control, cell = choose_null(bench, null, chosen)
+        draws = null_vectors(bench, null, chosen)
+        assert len(draws) == SMALL.null_draws
+        cell = choose_null(bench, null, draws[0], chosen)
         assert cell.candidate.strength != 0
         point = cell.candidate.point
         if null == "random":
-            assert control.norm(point) == pytest.approx(real.norm(point), rel=1e-4)
+            assert [draw.norm(point) for draw in draws] == pytest.approx([real.norm(point)] * len(draws), rel=1e-4)
         else:
             allowed = [real.strength(point, dose) for dose in SMALL.doses]
             assert any(cell.candidate.strength == pytest.approx(s) for s in allowed)
+
+
+def test_no_two_draws_of_a_null_are_the_same(pilot: tillerman.OpenModel, science: LoadedData) -> None:
+    bench = set_up(SMALL, pilot, science, tillerman.Store(None, ""), Unwatched())
+    chosen = choose(bench, make_meter(bench))
+    for null in NULLS:
+        rows = [draw.directions[draw.points[0]] for draw in null_vectors(bench, null, chosen)]
+        assert all(not torch.equal(a, b) for i, a in enumerate(rows) for b in rows[:i]), null
+
+
+def test_the_nulls_share_the_chosen_cell_and_tell_of_their_own_search(outcome: tillerman.Outcome) -> None:
+    for name in ("null:random", "null:shuffled"):
+        detail = outcome.log.condition(name).detail
+        cell = re.match(rf"{SMALL.null_draws} draws at (\S+), strength (\S+);", detail)
+        assert cell is not None, detail
+        if outcome.log.strength:  # where the search abstained, the null keeps a cell of its own
+            assert cell[1] == outcome.log.hook_point
+            assert float(cell[2]) == pytest.approx(outcome.log.strength, rel=1e-2)
+        assert float(cell[2]) > 0
+        assert "best of the same grid" in detail
+
+
+def test_chat_models_are_read_where_the_answers_turn_ends_and_others_at_the_answer(
+    pilot: tillerman.OpenModel, science: LoadedData
+) -> None:
+    def read(**options: str) -> str:
+        return set_up(replace(SMALL, **options), pilot, science, tillerman.Store(None, ""), Unwatched()).read
+
+    assert read() == "end"
+    assert read(template="none") == "last"
+    assert read(read="mean") == "mean"
+
+
+def test_reading_at_the_end_of_a_turn_needs_a_template_that_ends_one(
+    pilot: tillerman.OpenModel, science: LoadedData
+) -> None:
+    plain = replace(SMALL, read="end", template="none")
+    with pytest.raises(tillerman.UsageError, match="use 'last'"):
+        tillerman.fit(plain, pilot, science)
 
 
 def test_the_paper_mode_reads_before_the_block_and_adds_after_it(

@@ -135,7 +135,9 @@ def fit(
     layers: Annotated[str | None, typer.Option(help="e.g. 2-5,8; all if not given")] = None,
     doses: Annotated[str | None, typer.Option(help="grid, in units of the stream, e.g. 0.1,0.5,1")] = None,
     strengths: Annotated[str | None, typer.Option(help="grid, in multiples of the vector; instead of doses")] = None,
-    scope: Annotated[str, typer.Option(help="all, prompt, generated, last, after_instruction, positions:0,-1")] = "all",
+    scope: Annotated[
+        str, typer.Option(help="auto, all, prompt, generated, last, after_instruction, positions:0,-1")
+    ] = "auto",
     site: Annotated[str, typer.Option(help="resid_pre, resid_post, attn_out, mlp_out")] = "resid_post",
     read: Annotated[
         str, typer.Option(help="auto, last (token), end (of the answer's turn) or mean (over tokens)")
@@ -184,7 +186,7 @@ def fit(
         **({} if grid is None else {"doses": grid}),
     }
     if pas_paper:
-        set_by_paper = {"--scope": scope != "all", "--site": site != "resid_post", "--template": template != "auto",
+        set_by_paper = {"--scope": scope != "auto", "--site": site != "resid_post", "--template": template != "auto",
                         "--strengths": strengths is not None, "--doses": grid is not None}  # fmt: skip
         clash = [name for name, given in set_by_paper.items() if given]
         if clash:

@@ -20,7 +20,7 @@ from tillerman.pipeline.flow import fit
 # Three personas the pilot was trained on (never on these test items) and two it never saw.
 BEHAVIOURS = (
     "interest-in-science",
-    "agreeableness",
+    "conscientiousness",
     "risk-seeking",
     "interest-in-literature",
     "low-discount-rate",
@@ -28,7 +28,7 @@ BEHAVIOURS = (
 EXPERIMENT = Experiment(
     max_train=300,
     max_validation=100,
-    doses=(0.1, 0.25, 0.5, 0.75, 1.0),
+    doses=(0.05, 0.1, 0.2, 0.3, 0.4),
     layers=(2, 3, 4, 5),
     neutral="sample:tinystories",
     neutral_tokens=2048,

@@ -86,9 +86,11 @@ class Bench:
 
     @cached_property
     def scope(self) -> Scope:
-        if self.experiment.scope == "after_instruction":
-            return after_instruction(self.opened.tokenizer)
-        return Scope.parse(self.experiment.scope)
+        """``auto`` leaves the question as it is read and steers the answer; a text has no question."""
+        asked = self.experiment.scope
+        if asked == "auto":
+            asked = "after_instruction" if self.writer.template == "chat" and self.kind != "text" else "all"
+        return after_instruction(self.opened.tokenizer) if asked == "after_instruction" else Scope.parse(asked)
 
     @cached_property
     def predictions(self) -> list[int]:

@@ -41,7 +41,7 @@ class Experiment:
     strengths: tuple[float, ...] | None = None  # given: multiples of the vector instead of doses
     zero: bool = True  # strength 0 is a candidate: abstain when nothing helps
     ties: str = "smaller-dose"
-    scope: str = "all"
+    scope: str = "auto"  # from the end of the instruction on; without chat template every token
     max_kl: float | None = None
     max_perplexity_ratio: float | None = None
     # the evaluation
@@ -56,7 +56,8 @@ class Experiment:
     generation_tokens: int = 40
 
     def __post_init__(self) -> None:
-        Scope.parse(self.scope)
+        if self.scope != "auto":
+            Scope.parse(self.scope)
         methods(self.method)
         for site in (self.site, self.read_site or self.site):
             if site not in SITES:
