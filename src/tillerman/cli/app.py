@@ -76,15 +76,15 @@ def demo(
 ) -> None:
     """The main job on the embedded model and data: five behaviours, steered and held against controls."""
     from tillerman.cli.demo import run_demo
-    from tillerman.cli.views import overview_table, summary, verdict
+    from tillerman.cli.views import overall, overview_table, summary
 
     logs = run_demo(out, method, ERR)
     if as_json:
         print_json([summary(log) for log in logs])
         return
-    OUT.print(overview_table(logs), width=max(OUT.width, 150))
-    for log in logs:
-        OUT.print(verdict(log), highlight=False)
+    OUT.print("Steering the pilot: held-out test items")
+    OUT.print(overview_table(logs))
+    OUT.print(overall(logs), highlight=False)
     OUT.print(f"report: {out / 'report.html'}", highlight=False)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tillerman.core.finding import Finding
-from tillerman.evaluation.log import Condition, EvaluationLog, Interval, Rate
+from tillerman.evaluation.log import Condition, Effect, EvaluationLog, Interval, Rate
 
 NAMES = {
     "unsteered": "unsteered",
@@ -114,26 +115,46 @@ def facts(log: EvaluationLog) -> list[str]:
 
 
 def overview_table(logs: Sequence[EvaluationLog]) -> Table:
-    """One row per behaviour."""
-    table = Table(title="Steering the pilot: accuracy on held-out test items, %")
-    for name in ("behaviour", "unsteered", "steered", "effect, pp (95 %)", "prompt", "few-shot",
-                 "null: random", "null: shuffled", "ppl x", "method", "hook point", "dose"):  # fmt: skip
-        table.add_column(name, justify="left" if name in ("behaviour", "method", "hook point") else "right")
+    """Two lines per behaviour, 80 columns: figures, and below them the chosen cell and the second null."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("behaviour\n[dim]method, layer, dose", no_wrap=True)
+    heads = ("right,\n%", "effect,\npp, 95 %", "prompt", "few-\nshot", "null: random,\nshuffled, pp", "ppl x")
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
     for log in logs:
         values = {c.name: f"{100 * c.rate.value:.0f}" for c in log.conditions}
-        nulls = [_null_cell(log, name) for name in ("null:random", "null:shuffled")]
-        effect = f"{points(log.effect.value)} ({span(log.effect.interval)})"
+        effects = {c.name: c.effect for c in log.conditions if c.effect is not None}
+        nulls = ["{} ({})".format(*_whole(effects[name])) for name in ("null:random", "null:shuffled") if name in effects]
         table.add_row(
-            log.data_name, values["unsteered"], f"[bold]{values['steered']}[/bold]", effect, values.get("prompt", ""),
-            values.get("icl", ""), *nulls, f"{log.side_effects.perplexity_ratio:.2f}", log.method, log.hook_point,
-            f"{log.dose:.2f}",
-        )  # fmt: skip
+            f"{log.data_name}\n[dim]{log.method}, {log.hook_point.split('.')[1]}, {log.dose:.2f}",
+            f"{values['unsteered']} → [bold]{values['steered']}[/bold]",
+            "[bold]{}[/bold]\n{}".format(*_whole(log.effect)),
+            values.get("prompt", ""),
+            values.get("icl", ""),
+            "\n".join(nulls),
+            f"{log.side_effects.perplexity_ratio:.1f}",
+        )
     return table
 
 
-def _null_cell(log: EvaluationLog, name: str) -> str:
-    effects = [c.effect for c in log.conditions if c.name == name and c.effect is not None]
-    return f"{points(effects[0].value)} ({span(effects[0].interval)})" if effects else ""
+def overall(logs: Sequence[EvaluationLog]) -> str:
+    """How many behaviours moved, and how many of these beside silent nulls."""
+    found = [log for log in logs if log.effect.found]
+    silent = [
+        log
+        for log in found
+        if not any(c.effect is not None and c.effect.found for c in log.conditions if c.name.startswith("null"))
+    ]
+    lost = ", ".join(log.data_name for log in logs if log not in found)
+    return (
+        f"Effect found on {len(found)} of {len(logs)} behaviours, beside silent nulls on {len(silent)}."
+        + (f" None on {lost}." if lost else "")
+    )
+
+
+def _whole(effect: Effect) -> tuple[str, str]:
+    low, high = effect.interval.low, effect.interval.high
+    return f"{100 * effect.value:+.0f}", f"{100 * low:.0f} to {100 * high:.0f}"
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:

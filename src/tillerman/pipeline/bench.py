@@ -115,6 +115,16 @@ class Bench:
         """Where passes over the validation items may start, per candidate hook point."""
         return restarts_for(self.opened, self.validation.written, self.points)
 
+    def test_restart(self, point: HookPoint) -> Restart | None:
+        """Where passes over the test items may start when this hook point is edited."""
+        if point not in self._test_restarts:
+            self._test_restarts[point] = restarts_for(self.opened, self.test.written, [point]).get(point)
+        return self._test_restarts[point]
+
+    @cached_property
+    def _test_restarts(self) -> dict[HookPoint, Restart | None]:
+        return {}
+
     @cached_property
     def points(self) -> tuple[HookPoint, ...]:
         """The candidate hook points."""

@@ -17,7 +17,6 @@ from tillerman.data.presenting import present
 from tillerman.data.writing import Writer
 from tillerman.evaluation.conditions import Exam, condition, fitting_shots, null_condition
 from tillerman.evaluation.log import Condition, DosePoint, Generation, SideEffects
-from tillerman.evaluation.scoring import restarts_for
 from tillerman.evaluation.side_effects import DriftMeter, neutral_text
 from tillerman.evaluation.statistics import effect, rate
 from tillerman.pipeline.bench import Bench
@@ -60,7 +59,8 @@ def run_conditions(bench: Bench, chosen: Chosen, controls: tuple[Control, ...]) 
 
     def answered(name: str, exam: Exam, plan: Plan) -> NDArray[np.bool_]:
         with bench.watch.stage(f"test, {name}", len(exam.items)) as progress:
-            right = bench.store.value(f"{e.seed} test {name}", lambda: exam.correct(plan, progress).tolist())
+            restart = bench.test_restart(plan[0].steering.points[0]) if plan else None
+            right = bench.store.value(f"{e.seed} test {name}", lambda: exam.correct(plan, progress, restart).tolist())
         return np.array(right)
 
     rows = [
@@ -131,7 +131,7 @@ def dose_curve(bench: Bench, chosen: Chosen, meter: DriftMeter) -> tuple[DosePoi
     """The chosen vector at fractions and multiples of its strength, also reversed; never used to choose."""
     factors = CURVE if chosen.strength else (0.0,)
     curve = []
-    restart = restarts_for(bench.opened, bench.test.written, [chosen.point]).get(chosen.point)
+    restart = bench.test_restart(chosen.point)
     with bench.watch.stage("dose curve", len(factors)) as progress:
         for factor in factors:
             strength = chosen.strength * factor
