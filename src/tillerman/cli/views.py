@@ -124,7 +124,9 @@ def overview_table(logs: Sequence[EvaluationLog]) -> Table:
     for log in logs:
         values = {c.name: f"{100 * c.rate.value:.0f}" for c in log.conditions}
         effects = {c.name: c.effect for c in log.conditions if c.effect is not None}
-        nulls = ["{} ({})".format(*_whole(effects[name])) for name in ("null:random", "null:shuffled") if name in effects]
+        nulls = [
+            "{} ({})".format(*_whole(effects[name])) for name in ("null:random", "null:shuffled") if name in effects
+        ]
         table.add_row(
             f"{log.data_name}\n[dim]{log.method}, {log.hook_point.split('.')[1]}, {log.dose:.2f}",
             f"{values['unsteered']} → [bold]{values['steered']}[/bold]",
@@ -146,9 +148,8 @@ def overall(logs: Sequence[EvaluationLog]) -> str:
         if not any(c.effect is not None and c.effect.found for c in log.conditions if c.name.startswith("null"))
     ]
     lost = ", ".join(log.data_name for log in logs if log not in found)
-    return (
-        f"Effect found on {len(found)} of {len(logs)} behaviours, beside silent nulls on {len(silent)}."
-        + (f" None on {lost}." if lost else "")
+    return f"Effect found on {len(found)} of {len(logs)} behaviours, beside silent nulls on {len(silent)}." + (
+        f" None on {lost}." if lost else ""
     )
 
 
