@@ -104,9 +104,10 @@ def test_the_card_travels_with_the_file_and_its_plan_steers(
     loaded = tillerman.load(tmp_path / "v.safetensors")
     assert loaded.card is not None
     assert tillerman.EvaluationLog.from_json(dict(loaded.card.report)) == outcome.log
+    opening = pilot.tokenizer.convert_tokens_to_ids("<|assistant|>")
     with tillerman.steer(pilot.model, loaded.plan(strength=1.0)) as steered:
-        pilot.model(input_ids=torch.tensor([[1, 5, 6]]))
-    assert steered.receipt.applied[0].tokens == {outcome.log.hook_point: 3}
+        pilot.model(input_ids=torch.tensor([[1, opening, 100, 101]]))
+    assert steered.receipt.applied[0].tokens == {outcome.log.hook_point: 3}  # from what opens the answer on
 
 
 def test_evaluating_the_artefact_on_its_own_data_repeats_the_test_figures(

@@ -81,7 +81,7 @@ def run_generate(
     vector = artefact.steering.at(point)
     strengths = grid[0] if grid[0] is not None else (chosen.strength,)
     rows = [{"strength": 0.0, "dose": 0.0, "text": continuation(opened, tokens, (), sampling)}]
-    for strength in strengths:
+    for strength in filter(None, strengths):  # 0 is the first row, to the bit
         plan = (Intervention(vector, strength, chosen.operator, artefact.scope),)
         text = continuation(opened, tokens, plan, sampling)
         rows.append({"strength": strength, "dose": vector.dose(point, strength), "text": text})

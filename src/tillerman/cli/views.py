@@ -16,8 +16,8 @@ NAMES = {
     "steered": "steered",
     "prompt": "prompt baseline",
     "icl": "few-shot baseline",
-    "null:random": "null: random direction",
-    "null:shuffled": "null: shuffled labels",
+    "null:random": "null: random",
+    "null:shuffled": "null: shuffled",
 }
 
 
@@ -81,10 +81,11 @@ def verdict(log: EvaluationLog) -> str:
 
 
 def conditions_table(log: EvaluationLog) -> Table:
-    table = Table(title=f"{log.data_name}, {log.n_test} test items, model {log.model_id}")
-    table.add_column("condition")
-    for name in ("accuracy, %", "95 %", "balanced", "effect, pp", "95 %"):
-        table.add_column(name, justify="right")
+    title = f"{log.data_name}, {log.n_test} test items, model {log.model_id}"
+    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("condition", no_wrap=True)
+    for name in ("right, %", "95 %", "balanced", "effect, pp", "95 %"):
+        table.add_column(name, justify="right", no_wrap=True)
     for c in log.conditions:
         effect = ("", "") if c.effect is None else (points(c.effect.value), span(c.effect.interval))
         style = "bold" if c.name == "steered" else None
