@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         UnknownNameError as UnknownNameError,
         UsageError as UsageError,
     )
+    from tillerman.core.gates import ProbeGate as ProbeGate, SimilarityGate as SimilarityGate
     from tillerman.core.hookpoint import HookPoint as HookPoint
     from tillerman.core.plan import Intervention as Intervention, Plan as Plan, Scope as Scope
     from tillerman.core.provenance import Card as Card, Provenance as Provenance
@@ -37,9 +38,14 @@ if TYPE_CHECKING:
     from tillerman.core.vector import SteeringVector as SteeringVector
     from tillerman.data.examples import Example as Example
     from tillerman.data.loading import load_examples as load_examples
-    from tillerman.data.writing import after_instruction as after_instruction
+    from tillerman.data.writing import (
+        after_instruction as after_instruction,
+        not_in_code as not_in_code,
+        thinking as thinking,
+    )
     from tillerman.evaluation.log import EvaluationLog as EvaluationLog
     from tillerman.evaluation.report import render_report as render_report
+    from tillerman.methods.gates import GateFit as GateFit, fit_gate as fit_gate
     from tillerman.models.capture import capture as capture
     from tillerman.models.opened import OpenModel as OpenModel, open_model as open_model
     from tillerman.pipeline.experiment import Experiment as Experiment, pas_paper as pas_paper
@@ -49,9 +55,13 @@ if TYPE_CHECKING:
         fit as fit,
         fit_seeds as fit_seeds,
     )
-    from tillerman.steering.generation import Sampling as Sampling, continuation as continuation
+    from tillerman.steering.generation import (
+        Sampling as Sampling,
+        continuation as continuation,
+        continuations as continuations,
+    )
     from tillerman.steering.receipt import Receipt as Receipt
-    from tillerman.steering.steer import steer as steer
+    from tillerman.steering.steer import steer as steer, steer_rows as steer_rows
 
 # name -> module; loaded on first use, so that `import tillerman` costs nothing.
 _HOME = {
@@ -60,6 +70,7 @@ _HOME = {
         "ArtefactError", "DataError", "FitError", "HookPointError", "MismatchError", "ModelError",
         "NotAppliedError", "TillermanError", "UnknownNameError", "UsageError",
     ),
+    "core.gates": ("ProbeGate", "SimilarityGate"),
     "core.hookpoint": ("HookPoint",),
     "core.plan": ("Intervention", "Plan", "Scope"),
     "core.provenance": ("Card", "Provenance"),
@@ -68,16 +79,17 @@ _HOME = {
     "core.vector": ("SteeringVector",),
     "data.examples": ("Example",),
     "data.loading": ("load_examples",),
-    "data.writing": ("after_instruction",),
+    "data.writing": ("after_instruction", "not_in_code", "thinking"),
     "evaluation.log": ("EvaluationLog",),
     "evaluation.report": ("render_report",),
+    "methods.gates": ("GateFit", "fit_gate"),
     "models.capture": ("capture",),
     "models.opened": ("OpenModel", "open_model"),
     "pipeline.experiment": ("Experiment", "pas_paper"),
     "pipeline.flow": ("Outcome", "evaluate", "fit", "fit_seeds"),
-    "steering.generation": ("Sampling", "continuation"),
+    "steering.generation": ("Sampling", "continuation", "continuations"),
     "steering.receipt": ("Receipt",),
-    "steering.steer": ("steer",),
+    "steering.steer": ("steer", "steer_rows"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -53,6 +53,8 @@ def save(path: str | Path, artefact: Artefact) -> None:
             "name": artefact.scope.name,
             "positions": list(artefact.scope.positions),
             "marker": list(artefact.scope.marker),
+            "opening": list(artefact.scope.opening),
+            "closing": list(artefact.scope.closing),
         },
     }
     with replacing(Path(path)) as part:
@@ -72,7 +74,8 @@ def load(path: str | Path) -> Artefact:
             Provenance.from_json(head["provenance"]),
         )
         card = None if head["card"] is None else Card.from_json(head["card"])
-        return Artefact(vector, card, Scope(scope["name"], tuple(scope["positions"]), tuple(scope["marker"])))
+        tags = (tuple(scope.get("opening", ())), tuple(scope.get("closing", ())))  # older artefacts have none
+        return Artefact(vector, card, Scope(scope["name"], tuple(scope["positions"]), tuple(scope["marker"]), *tags))
     except (KeyError, TypeError, ValueError, AttributeError, TillermanError) as error:
         raise ArtefactError(f"{path}: the artefact is damaged ({error!r}); fit it again") from error
 

@@ -1,20 +1,79 @@
 """What is done to an activation: pure tensor functions ``(h, v, strength) -> h'``.
 
-``h`` is ``[..., d]``, ``v`` is ``[d]`` on the same device and of the same dtype.
+``h`` is ``[..., d]``; ``v`` broadcasts to it, on the same device and of the same dtype; ``strength`` is
+a float or a tensor that broadcasts to ``[..., 1]``. With ``u = v / |v|``. Strength 0 means no steering
+for every operator: whoever applies them leaves such rows out, so that they stay bit-equal.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
-Operator = Callable[[Tensor, Tensor, float], Tensor]
+Strength = float | Tensor
+Operator = Callable[[Tensor, Tensor, Strength], Tensor]
+
+_TINY = 1e-12
 
 
-def add(h: Tensor, v: Tensor, strength: float) -> Tensor:
+def add(h: Tensor, v: Tensor, strength: Strength) -> Tensor:
     """``h + strength * v`` (PAS section 3.3; CAE section 2)."""
     return h + strength * v
 
 
-OPERATORS: Mapping[str, Operator] = {"add": add}
+def ablate(h: Tensor, v: Tensor, strength: Strength) -> Tensor:
+    """``h - strength * (h . u) u``: strength 1 removes the component along v, 2 reflects it
+    (directional ablation: Arditi et al. 2024, arXiv 2406.11717, section 2.4)."""
+    wide, unit = h.float(), _unit(v.float())
+    left: Tensor = wide - strength * _along(wide, unit) * unit
+    return left.to(h.dtype)
+
+
+def clamp(h: Tensor, v: Tensor, strength: Strength) -> Tensor:
+    """``h + (strength * |v| - h . u) u``: the component along v becomes ``strength * |v|``, whatever it was
+    (feature clamping: Templeton et al. 2024, Scaling Monosemanticity). To remove it, ``ablate``."""
+    wide, direction = h.float(), v.float()
+    unit = _unit(direction)
+    wanted = strength * direction.norm(dim=-1, keepdim=True)
+    held: Tensor = wide + (wanted - _along(wide, unit)) * unit
+    return held.to(h.dtype)
+
+
+def rotate(h: Tensor, v: Tensor, strength: Strength) -> Tensor:
+    """``cos(a) h + sin(a) |h| w``, ``a = strength * pi/2``, w the unit of v's part orthogonal to h: h turned
+    by a right angle times the strength towards v, in the plane of both, its norm kept (after angular steering,
+    Vu & Nguyen 2025, arXiv 2510.26243, whose plane is fixed). An h parallel to v spans no plane and stays."""
+    wide, direction = h.float(), v.float()
+    unit, norm = _unit(wide), wide.norm(dim=-1, keepdim=True)
+    aside = _unit(direction) - _along(_unit(direction), unit) * unit
+    angle = torch.as_tensor(strength, device=h.device) * (math.pi / 2)
+    turned = torch.cos(angle) * wide + torch.sin(angle) * norm * _unit(aside)
+    plane = (aside.norm(dim=-1, keepdim=True) > 1e-6) & (norm > _TINY)
+    return torch.where(plane, turned.to(h.dtype), h)
+
+
+def replace(h: Tensor, v: Tensor, strength: Strength) -> Tensor:
+    """``(1 - strength) h + strength * v``, strength in [0, 1]: 1 puts v in h's place (activation patching)."""
+    mixed: Tensor = (1 - strength) * h.float() + strength * v.float()
+    return mixed.to(h.dtype)
+
+
+OPERATORS: Mapping[str, Operator] = {
+    "add": add,
+    "ablate": ablate,
+    "clamp": clamp,
+    "rotate": rotate,
+    "replace": replace,
+}
+
+
+def _unit(x: Tensor) -> Tensor:
+    unit: Tensor = x / x.norm(dim=-1, keepdim=True).clamp_min(_TINY)
+    return unit
+
+
+def _along(h: Tensor, unit: Tensor) -> Tensor:
+    return (h * unit).sum(-1, keepdim=True)

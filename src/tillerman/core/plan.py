@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from tillerman.core.errors import UnknownNameError, UsageError
+from tillerman.core.gates import Gate
+from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import OPERATORS
 from tillerman.core.vector import SteeringVector
 
-SCOPES = ("all", "prompt", "generated", "last", "after_instruction", "positions")
+SCOPES = (
+    "all", "prompt", "generated", "last", "after_instruction", "thinking", "not_in_code", "positions",
+)  # fmt: skip
+_MARKED = ("after_instruction", "thinking", "not_in_code")
+_RUN_ORDER = ("resid_pre", "attn_out", "mlp_out", "resid_post")
 
 
 @dataclass(frozen=True)
@@ -19,20 +26,31 @@ class Scope:
     ``all`` every token; ``prompt`` the tokens given; ``generated`` the tokens made; ``last`` the last
     prompt token (the one that makes the first new token); ``after_instruction`` from the last
     occurrence of ``marker`` (the token ids that end the instruction and open the answer) on;
-    ``positions`` explicit ones, negative counted from the end of the prompt.
+    ``thinking`` from the ``opening`` tag to the token before the ``closing`` one is whole; ``not_in_code``
+    all but fenced code and JSON tool calls, in the text that ``piece`` gives for a token id. Both look, and
+    steer, from ``marker`` on where there is one. ``positions`` explicit ones, negative counted from the
+    end of the prompt. A token counts by what it makes next: the opening tag's end is steered, the closing
+    tag's end is not.
     """
 
     name: str = "all"
     positions: tuple[int, ...] = ()
     marker: tuple[int, ...] = ()
+    opening: tuple[int, ...] = ()
+    closing: tuple[int, ...] = ()
+    piece: Callable[[int], str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.name not in SCOPES:
             raise UnknownNameError("scope", self.name, SCOPES)
         if (self.name == "positions") != bool(self.positions):
             raise UsageError("scope 'positions' wants at least one position, and no other scope takes any")
-        if self.marker and self.name != "after_instruction":
-            raise UsageError("only scope 'after_instruction' takes a marker")
+        if self.marker and self.name not in _MARKED:
+            raise UsageError(f"only the scopes {', '.join(_MARKED)} take a marker")
+        if (self.opening or self.closing) and self.name != "thinking":
+            raise UsageError("only scope 'thinking' takes an opening and a closing tag")
+        if self.piece is not None and self.name != "not_in_code":
+            raise UsageError("only scope 'not_in_code' reads pieces of text")
 
     def __str__(self) -> str:
         return f"positions:{','.join(map(str, self.positions))}" if self.positions else self.name
@@ -52,18 +70,37 @@ class Scope:
 
 @dataclass(frozen=True)
 class Intervention:
-    """One steering at all its hook points: ``h + strength * v`` (operator ``add``) on the scope's tokens."""
+    """One steering at all its hook points, on the scope's tokens, in the rows whose gate is open.
+
+    ``operator`` is one of ``core.operators``; ``add`` is ``h + strength * v``. A gate reads the same pass
+    that it gates, so its hook point may not come after one that is steered.
+    """
 
     steering: SteeringVector
     strength: float = 1.0
     operator: str = "add"
     scope: Scope = Scope()
+    gate: Gate | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.strength):
             raise UsageError(f"strength {self.strength}: expected a finite number")
         if self.operator not in OPERATORS:
             raise UnknownNameError("operator", self.operator, OPERATORS)
+        if self.operator == "replace" and not 0 <= self.strength <= 1:
+            raise UsageError(f"strength {self.strength}: operator 'replace' mixes h and v, expected 0 to 1")
+        if self.gate is not None:
+            first = min(self.steering.points, key=_run_order)
+            if _run_order(self.gate.point) > _run_order(first):
+                raise UsageError(
+                    f"the gate reads {self.gate.point}, after {first} is steered; "
+                    "give it a hook point that is not later, or steer later ones only"
+                )
 
 
 Plan = tuple[Intervention, ...]
+
+
+def _run_order(point: HookPoint) -> tuple[int, int]:
+    """Hook points in the order in which a pass meets them."""
+    return point.layer, _RUN_ORDER.index(point.site)

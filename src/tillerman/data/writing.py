@@ -177,6 +177,36 @@ def after_instruction(tokenizer: PreTrainedTokenizerBase) -> Scope:
     return Scope("after_instruction", marker=start_free(tokenizer, tail))
 
 
+def thinking(tokenizer: PreTrainedTokenizerBase, opening: str = "<think>", closing: str = "</think>") -> Scope:
+    """The scope of the model's own thoughts: between its tags, in the answer. A tag in the user's message
+    opens nothing; one that the chat template itself writes to open the answer does."""
+    tags = []
+    for tag in (opening, closing):
+        ids = start_free(tokenizer, tag)
+        if len(ids) != 1:
+            raise UsageError(
+                f"scope 'thinking': {tag!r} is {len(ids)} tokens of this tokenizer, and plain text may be cut "
+                "otherwise beside other text; name the tags that this model was trained with (opening=, closing=)"
+            )
+        tags.append(ids)
+    return Scope("thinking", marker=_answer_start(tokenizer), opening=tags[0], closing=tags[1])
+
+
+def not_in_code(tokenizer: PreTrainedTokenizerBase) -> Scope:
+    """The scope of the answer outside fenced code and JSON tool calls, in the text as it is generated.
+
+    Without a chat template the whole text counts as the answer."""
+
+    def piece(token: int) -> str:
+        return str(tokenizer.decode([token], skip_special_tokens=False))
+
+    return Scope("not_in_code", marker=_answer_start(tokenizer), piece=piece)
+
+
+def _answer_start(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    return after_instruction(tokenizer).marker if tokenizer.chat_template else ()
+
+
 def _cue(prompt: str) -> str:
     """Plain prompts end in ``Answer:`` (multiple choice already does)."""
     return "" if prompt.endswith(ANSWER_CUE) else f"\n{ANSWER_CUE}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +11,7 @@ import torch
 from tillerman.core.errors import UsageError
 from tillerman.core.plan import Plan
 from tillerman.models.opened import OpenModel
-from tillerman.steering.steer import steer
+from tillerman.steering.steer import steer_rows
 
 
 @dataclass(frozen=True)
@@ -27,28 +29,46 @@ class Sampling:
             raise UsageError(f"temperature {self.temperature}: expected 0 or more")
 
 
-@torch.inference_mode()
 def continuation(opened: OpenModel, prompt: tuple[int, ...], plan: Plan, sampling: Sampling) -> str:
     """The text that follows ``prompt``. An empty plan leaves the model unsteered. The caller's random
     state is not touched."""
-    tokens = torch.tensor([prompt], device=opened.device)
+    return continuations(opened, [prompt], [plan], sampling)[0]
+
+
+@torch.inference_mode()
+def continuations(
+    opened: OpenModel, prompts: Sequence[tuple[int, ...]], plans: Sequence[Plan], sampling: Sampling
+) -> list[str]:
+    """The texts that follow several prompts, as one batch, each under its own plan (empty: unsteered).
+
+    At temperature 0 a text does not depend on the others; above, the random numbers are the batch's.
+    """
+    if len(prompts) != len(plans) or not prompts:
+        raise UsageError(f"{len(prompts)} prompts and {len(plans)} plans: expected one plan per prompt, at least one")
+    longest = max(map(len, prompts))
+    tokens = torch.full((len(prompts), longest), opened.pad_id, device=opened.device)
+    mask = torch.zeros_like(tokens)
+    for i, prompt in enumerate(prompts):
+        tokens[i, longest - len(prompt) :] = torch.tensor(prompt, device=opened.device)
+        mask[i, longest - len(prompt) :] = 1
     options = {"do_sample": True, "temperature": sampling.temperature} if sampling.temperature else {"do_sample": False}
-    with torch.random.fork_rng(devices=[] if opened.device.type == "cpu" else None):
+    steering = steer_rows(opened.model, plans) if any(plans) else nullcontext()
+    with torch.random.fork_rng(devices=[] if opened.device.type == "cpu" else None), steering:
         torch.manual_seed(sampling.seed)
+        out = opened.model.generate(  # type: ignore[operator]
+            input_ids=tokens,
+            attention_mask=mask,
+            max_new_tokens=sampling.max_new_tokens,
+            pad_token_id=opened.pad_id,
+            **options,
+        )
+    ends = opened.model.generation_config.eos_token_id
+    stops = {ends} if isinstance(ends, int) else set(ends or ())
+    said = [_until(stops, row) for row in out[:, longest:].tolist()]
+    return [str(text) for text in opened.tokenizer.batch_decode(said, skip_special_tokens=True)]
 
-        def run() -> torch.Tensor:
-            out: torch.Tensor = opened.model.generate(  # type: ignore[operator]
-                input_ids=tokens,
-                attention_mask=torch.ones_like(tokens),
-                max_new_tokens=sampling.max_new_tokens,
-                pad_token_id=opened.pad_id,
-                **options,
-            )
-            return out
 
-        if plan:
-            with steer(opened.model, plan):
-                out = run()
-        else:
-            out = run()
-    return str(opened.tokenizer.decode(out[0, len(prompt) :], skip_special_tokens=True))
+def _until(stops: set[int], tokens: list[int]) -> list[int]:
+    """What follows the end of a row is padding, of any token."""
+    at = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
+    return tokens[: at + 1]

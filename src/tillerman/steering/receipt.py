@@ -8,13 +8,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Applied:
-    """One intervention's record: tokens changed per hook point, over all passes, and the dose used."""
+    """One intervention's record: tokens changed per hook point, over all passes, and the dose used.
+
+    ``doses`` is empty for operators whose strength is no multiple of v. ``row`` is the plan's place under
+    ``steer_rows``. Tokens behind a shut gate are not counted.
+    """
 
     strength: float
     operator: str
     scope: str
     tokens: Mapping[str, int]
     doses: Mapping[str, float]
+    row: int | None = None
+    gate: str = ""
 
     @property
     def touched(self) -> bool:
@@ -33,8 +39,11 @@ class Receipt:
         lines = [f"{self.forwards} forward passes"]
         for record in self.applied:
             for point, count in record.tokens.items():
+                row = "" if record.row is None else f"row {record.row}: "
+                dose = f", dose {record.doses[point]:.2f}" if point in record.doses else ""
+                gate = f", gate {record.gate}" if record.gate else ""
                 lines.append(
-                    f"{record.operator} at {point}: {count} tokens, strength {record.strength:g}, "
-                    f"dose {record.doses[point]:.2f}, scope {record.scope}"
+                    f"{row}{record.operator} at {point}: {count} tokens, strength {record.strength:g}"
+                    f"{dose}, scope {record.scope}{gate}"
                 )
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -9,6 +11,7 @@ from torch import Tensor
 from tillerman.core.errors import UsageError
 from tillerman.core.plan import Scope
 from tillerman.models.forward import ForwardInfo
+from tillerman.steering.spans import CodeReader, thinking_spans
 
 _UNKNOWN = -(2**40)  # a length that no position matches
 
@@ -21,25 +24,45 @@ class Sequences:
     is a prompt, and what follows it over the cache counts as generated.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_text: bool = False) -> None:
         self._declared: int | None = None
         self._prompt_columns = 0
         self._lengths: Int[Tensor, " b"] = torch.tensor([_UNKNOWN])
+        self._begun = False
+        self.fresh = False  # this pass begins a prompt that no pass has shown before
+        self._keep_text = keep_text
+        self._told: Int[Tensor, "b k"] | None = None
+        self._text: _Text | None = None
+        self._readers: dict[Scope, CodeReader] = {}
+
+    @property
+    def prompt_columns(self) -> int:
+        return self._prompt_columns
 
     def declare(self, columns: int | None) -> int | None:
         """Set the number of prompt columns (None: not inside ``generate``); gives back the old one."""
         before, self._declared = self._declared, columns
+        self._begun = False
         return before
+
+    def tell(self, tokens: Int[Tensor, "b k"]) -> None:
+        """All tokens up to the coming pass, as ``generate`` knows them: beams change rows between passes."""
+        self._told = tokens
 
     def observe(self, info: ForwardInfo) -> None:
         """Learn where the prompt ends from a pass."""
         columns = self._declared if self._declared is not None else info.columns.stop
+        self.fresh = info.past == 0 if self._declared is None else not self._begun
+        self._begun = True
         if info.past == 0 or (self._declared is not None and info.past < columns):
             self._prompt_columns = columns
             inside = torch.tensor([c < columns for c in info.columns], device=info.real.device)
             lengths = (info.positions * (info.real & inside)).amax(1) + 1
             whole = info.columns.stop >= columns  # a prompt given in chunks ends in its last one
             self._lengths = lengths if whole else torch.full_like(lengths, _UNKNOWN)
+        if self._keep_text:
+            self._text = _grown(self._text, info, self._told)
+            self._told = None
 
     def mask(self, scope: Scope, info: ForwardInfo) -> Bool[Tensor, "b s"]:
         """True for the tokens of this pass that the scope means; never for padding."""
@@ -55,6 +78,8 @@ class Sequences:
             return generated.expand_as(info.real)
         if scope.name == "after_instruction":
             return generated | _from_marker(scope.marker, info, ~generated)
+        if scope.name in ("thinking", "not_in_code"):
+            return self._in_text(scope)[:, info.past :]
         rows = info.real.shape[0]
         # A cache with other rows than the prompt's: its tokens come after the prompt, so no length is needed.
         known = self._lengths if len(self._lengths) in (1, rows) else torch.tensor([_UNKNOWN])
@@ -63,6 +88,50 @@ class Sequences:
             return (info.positions == lengths - 1) & ~generated
         wanted = [torch.full_like(lengths, p) if p >= 0 else lengths + p for p in scope.positions]
         return torch.stack([info.positions == w for w in wanted]).any(0)
+
+    def _in_text(self, scope: Scope) -> Bool[Tensor, "b k"]:
+        """The scopes that follow the text, over all columns so far: from the marker on where there is one."""
+        if self._text is None or self._text.tokens is None:
+            raise UsageError(f"scope '{scope.name}' reads token ids; this call gives embeddings")
+        tokens, real = self._text.tokens, self._text.real
+        generated = torch.arange(tokens.shape[1], device=tokens.device) >= self._prompt_columns
+        whole = ForwardInfo(0, real, real.long(), tokens)
+        reach = real
+        if scope.marker:
+            reach = real & (generated | _from_marker(scope.marker, whole, ~generated))
+        if scope.name == "thinking":
+            return thinking_spans(scope, tokens, reach)
+        if scope not in self._readers:
+            self._readers[scope] = CodeReader(scope)
+        return reach & ~self._readers[scope].inside(tokens, reach)
+
+
+@dataclass(frozen=True)
+class _Text:
+    """All columns so far. Columns that were cached before the block and never told are not real."""
+
+    tokens: Int[Tensor, "b k"] | None  # None once a pass gave embeddings
+    real: Bool[Tensor, "b k"]
+
+
+def _grown(before: _Text | None, info: ForwardInfo, told: Int[Tensor, "b k"] | None) -> _Text:
+    """The text with this pass's tokens; a cache spread over more rows spreads its text too."""
+    rows, past = len(info.real), info.past
+    tokens, real = (None, info.real[:, :0]) if before is None else (before.tokens, before.real)
+    if past == 0 or rows % len(real):
+        tokens, real = info.real[:, :0].long(), info.real[:, :0]
+    elif len(real) != rows:
+        real = real.repeat_interleave(rows // len(real), 0)
+        tokens = None if tokens is None else tokens.repeat_interleave(rows // len(tokens), 0)
+    fits = told is not None and told.shape == (rows, info.columns.stop)
+    unseen = max(0, past - real.shape[1])
+    real = torch.cat([real.new_full((rows, unseen), fits), real[:, :past], info.real], 1)
+    if fits:
+        return _Text(told, real)
+    if info.tokens is None or (tokens is None and past > 0 and before is not None):
+        return _Text(None, real)
+    old = info.tokens.new_full((rows, past), -1) if tokens is None or unseen else tokens[:, :past]
+    return _Text(torch.cat([old, info.tokens], 1), real)
 
 
 def _from_marker(marker: tuple[int, ...], info: ForwardInfo, prompt: Bool[Tensor, " s"]) -> Bool[Tensor, "b s"]:

@@ -1,89 +1,133 @@
-"""A plan on a live model, as a ``with`` block."""
+"""Plans on a live model, as a ``with`` block: one plan for all rows, or one for each."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import wraps
 from typing import Any
 
-import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import GenerationMixin
 
 from tillerman.core.errors import MismatchError, NotAppliedError, UsageError
+from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint
-from tillerman.core.operators import OPERATORS
 from tillerman.core.plan import Intervention, Plan
-from tillerman.models.edit import edit_forward
+from tillerman.models.edit import Edit, edit_forward
 from tillerman.models.families import Anatomy, anatomy
 from tillerman.models.forward import ForwardInfo
+from tillerman.steering.gating import Gatekeeper
 from tillerman.steering.receipt import Applied, Receipt
+from tillerman.steering.rows import Pass, rounds
 from tillerman.steering.scopes import Sequences
+
+_TEXT_SCOPES = ("thinking", "not_in_code")
+_IN_UNITS_OF_V = ("add", "clamp")  # operators whose strength has a dose
 
 
 class Steered:
-    """The handle of a running block; ``receipt`` may be read inside and after it."""
+    """The handle of a running block; ``receipt`` may be read inside and after it.
 
-    def __init__(self, plan: Plan, warnings: tuple[str, ...]) -> None:
-        self.plan = plan
+    ``plans`` has one plan, or one per row; ``receipt.applied`` holds their interventions one after another.
+    """
+
+    def __init__(self, plans: tuple[Plan, ...], warnings: tuple[str, ...], *, per_row: bool) -> None:
+        self.plans = plans
         self._warnings = warnings
+        self._per_row = per_row
         self._forwards = 0
-        self._tokens: list[Counter[HookPoint]] = [Counter() for _ in plan]
+        # Per hook point and round: the tokens of each plan. Left on the device until the receipt is read.
+        self._tokens: dict[HookPoint, list[tuple[list[int | None], Int[Tensor, " p"]]]] = {}
+
+    @property
+    def plan(self) -> Plan:
+        """All interventions, in the order of the receipt."""
+        return tuple(item for plan in self.plans for item in plan)
 
     @property
     def receipt(self) -> Receipt:
-        return Receipt(
-            self._forwards,
-            tuple(_record(item, counts) for item, counts in zip(self.plan, self._tokens, strict=True)),
-            self._warnings,
-        )
+        counts: dict[tuple[int, int, HookPoint], int] = {}
+        for point, records in self._tokens.items():
+            for places, tokens in records:
+                for row, (place, count) in enumerate(zip(places, tokens.tolist(), strict=True)):
+                    if place is not None:
+                        counts[row, place, point] = count
+        applied = []
+        for row, plan in enumerate(self.plans):
+            for i, item in enumerate(plan):
+                tokens_at = {str(p): counts.get((row, i, p), 0) for p in item.steering.points}
+                applied.append(_record(item, tokens_at, row if self._per_row else None))
+        return Receipt(self._forwards, tuple(applied), self._warnings)
 
     def passed(self) -> None:
         self._forwards += 1
 
-    def count(self, index: int, point: HookPoint, tokens: int) -> None:
-        self._tokens[index][point] += tokens
+    def count(self, point: HookPoint, j: int, places: list[int | None], tokens: Int[Tensor, " p"]) -> None:
+        """Round ``j`` of a hook point met so many tokens of each plan."""
+        records = self._tokens.setdefault(point, [])
+        if j == len(records):
+            records.append((places, tokens))
+        else:
+            records[j] = (places, records[j][1] + tokens.to(records[j][1].device))
 
     def ensure_applied(self) -> None:
         for item, applied in zip(self.plan, self.receipt.applied, strict=True):
-            if not applied.touched:
-                idle = [point for point, count in applied.tokens.items() if count == 0]
-                raise NotAppliedError(
-                    f"nothing was steered at {', '.join(idle)} (scope {item.scope}, {self._forwards} forward passes "
-                    "seen): run the model inside the block, and check that the scope meets a token of the input"
-                )
+            if applied.touched or (item.gate is not None and self._forwards > 0):
+                continue  # a gate that stayed shut did its work
+            idle = [point for point, count in applied.tokens.items() if count == 0]
+            whose = "" if applied.row is None else f", the plan of row {applied.row}"
+            raise NotAppliedError(
+                f"nothing was steered at {', '.join(idle)} (scope {item.scope}, {self._forwards} forward passes "
+                f"seen{whose}): run the model inside the block, and check that the scope meets a token of the input"
+            )
+
+
+def steer(
+    model: nn.Module, plan: Plan | Intervention, *, warnings: tuple[str, ...] = (), must_apply: bool = True
+) -> AbstractContextManager[Steered]:
+    """Steer every forward pass of ``model`` inside the block, the user's own ``generate`` included.
+
+    ``h' = h + strength * v`` (operator ``add``; the others: ``core.operators``) at each intervention's hook
+    points, on the tokens of its scope (PAS section 3.3). Interventions on one hook point apply in the order
+    of the plan. Strength 0 is bit-equal to no steering. At the end all is as it was; ``NotAppliedError`` if
+    an intervention touched nothing. ``warnings`` (allowed mismatches) go into the receipt; ``must_apply``
+    False leaves the check out, for passes whose inputs may not meet the scope.
+    """
+    interventions = (plan,) if isinstance(plan, Intervention) else tuple(plan)
+    return _block(model, Steered((interventions,), warnings, per_row=False), must_apply)
+
+
+def steer_rows(
+    model: nn.Module, plans: Sequence[Plan], *, warnings: tuple[str, ...] = (), must_apply: bool = True
+) -> AbstractContextManager[Steered]:
+    """Steer each row of a batch by a plan of its own; an empty plan leaves its row bit-equal.
+
+    As ``steer`` otherwise. A pass may have k rows for each of the n plans, as beams and
+    ``num_return_sequences`` make them: row i then belongs to plan ``i // k``.
+    """
+    return _block(model, Steered(tuple(tuple(plan) for plan in plans), warnings, per_row=True), must_apply)
 
 
 @contextmanager
-def steer(
-    model: nn.Module, plan: Plan | Intervention, *, warnings: tuple[str, ...] = (), must_apply: bool = True
-) -> Iterator[Steered]:
-    """Steer every forward pass of ``model`` inside the block, the user's own ``generate`` included.
-
-    ``h' = h + strength * v`` at each intervention's hook points, on the tokens of its scope (PAS
-    section 3.3). Interventions on one hook point apply in the order of the plan. Strength 0 is bit-equal
-    to no steering. At the end all is as it was; ``NotAppliedError`` if an intervention touched
-    nothing. ``warnings`` (allowed mismatches) go into the receipt; ``must_apply`` False leaves the
-    check out, for passes whose inputs may not meet the scope.
-    """
-    interventions = (plan,) if isinstance(plan, Intervention) else tuple(plan)
+def _block(model: nn.Module, steered: Steered, must_apply: bool) -> Iterator[Steered]:
     parts = anatomy(model)
-    _check(parts, interventions)
-    steered = Steered(interventions, warnings)
-    sequences = Sequences()
-    state: list[ForwardInfo] = []
+    _check(parts, steered.plan)
+    keep_text = any(item.scope.name in _TEXT_SCOPES for item in steered.plan)
+    sequences, gates = Sequences(keep_text=keep_text), Gatekeeper()
+    state: list[Pass] = []
 
     def on_forward(info: ForwardInfo) -> None:
         sequences.observe(info)
-        state[:] = [info]
+        gates.observe(sequences)
+        state[:] = [Pass(info, len(steered.plans), sequences, gates)]
         steered.passed()
 
-    edits = {
-        point: _edit(point, interventions, steered, sequences, state)
-        for point in sorted({p for item in interventions for p in item.steering.points})
-    }
-    with edit_forward(parts, edits, on_forward), _prompt_known(model, sequences):
+    points = {p for item in steered.plan for p in item.steering.points}
+    read = {item.gate.point for item in steered.plan if item.gate is not None}
+    edits = {point: _edit(point, steered, sequences, gates, state) for point in sorted(points | read)}
+    with edit_forward(parts, edits, on_forward), _prompt_known(model, sequences, keep_text=keep_text):
         yield steered
     if must_apply:
         steered.ensure_applied()
@@ -100,43 +144,38 @@ def _check(parts: Anatomy, plan: Plan) -> None:
                     f"{point}: the vector of {item.steering.provenance.model_id} has width {len(direction)}, "
                     f"the model {parts.width}"
                 )
+        if item.gate is not None:
+            parts.check(item.gate.point)
+            if item.gate.width != parts.width:
+                raise MismatchError(f"the gate ({item.gate}) has width {item.gate.width}, the model {parts.width}")
 
 
-def _edit(
-    point: HookPoint, plan: Plan, steered: Steered, sequences: Sequences, state: list[ForwardInfo]
-) -> Callable[[Tensor], Tensor]:
-    mine = [(i, item) for i, item in enumerate(plan) if point in item.steering.directions]
-    vectors: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
-
-    def vector(i: int, h: Tensor) -> Tensor:
-        key = (i, h.device, h.dtype)
-        if key not in vectors:
-            vectors[key] = plan[i].steering.directions[point].to(h.device, h.dtype)
-        return vectors[key]
+def _edit(point: HookPoint, steered: Steered, sequences: Sequences, gates: Gatekeeper, state: list[Pass]) -> Edit:
+    mine: list[Gate] = list(dict.fromkeys(i.gate for i in steered.plan if i.gate is not None and i.gate.point == point))
+    worked = rounds(point, steered.plans)
 
     def edit(h: Tensor) -> Tensor:
-        for i, item in mine:
-            mask = sequences.mask(item.scope, state[0]).to(h.device)
-            steered.count(i, point, int(mask.sum()))
-            if item.strength != 0:
-                # where, not multiply: rows and tokens outside the scope stay bit-equal, NaN included
-                h = torch.where(mask[..., None], OPERATORS[item.operator](h, vector(i, h), item.strength), h)
+        now = state[0]
+        for gate in mine:  # before the edits of this point: a gate reads what arrives
+            gates.read(gate, h, sequences, now.info)
+        for j, (round_, places) in enumerate(worked):
+            steered.count(point, j, places, now.tokens(round_.conditions))
+            h = round_.apply(h, now)
         return h
 
     return edit
 
 
 @contextmanager
-def _prompt_known(model: nn.Module, sequences: Sequences) -> Iterator[None]:
-    """Tell ``sequences`` the prompt's columns while ``model.generate`` runs.
+def _prompt_known(model: nn.Module, sequences: Sequences, *, keep_text: bool) -> Iterator[None]:
+    """Tell ``sequences`` the prompt's columns while ``model.generate`` runs, and the text where it is read.
 
     Without a KV cache every step looks like a new, longer prompt; only ``generate`` knows better. It
-    is wrapped on this instance alone, and the wrapper is taken off again.
+    is wrapped on this instance alone, and the wrapper is taken off again. So is the step that prepares the
+    inputs of each pass, which sees the tokens so far of every beam.
     """
-    holders: list[Any] = [m for m in model.modules() if isinstance(m, GenerationMixin)]
-    before = [m.__dict__.get("generate") for m in holders]
 
-    def wrapped(generate: Callable[..., Any]) -> Callable[..., Any]:
+    def generating(generate: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             given = next((v for v in (kwargs.get("inputs_embeds"), *args[:1], kwargs.get("inputs"),
                                       kwargs.get("input_ids")) if isinstance(v, Tensor)), None)  # fmt: skip
@@ -148,24 +187,39 @@ def _prompt_known(model: nn.Module, sequences: Sequences) -> Iterator[None]:
 
         return call
 
+    def preparing(prepare: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(prepare)  # generate reads its signature
+        def call(*args: Any, **kwargs: Any) -> Any:
+            tokens = args[0] if args else kwargs.get("input_ids")
+            if isinstance(tokens, Tensor):
+                sequences.tell(tokens)
+            return prepare(*args, **kwargs)
+
+        return call
+
+    wrappers = {"generate": generating, **({"prepare_inputs_for_generation": preparing} if keep_text else {})}
+    holders: list[Any] = [m for m in model.modules() if isinstance(m, GenerationMixin)]
+    before = [(holder, name, holder.__dict__.get(name)) for holder in holders for name in wrappers]
     try:
-        for holder in holders:
-            holder.__dict__["generate"] = wrapped(holder.generate)
+        for holder, name, _ in before:
+            holder.__dict__[name] = wrappers[name](getattr(holder, name))
         yield
     finally:
-        for holder, old in zip(holders, before, strict=True):
+        for holder, name, old in before:
             if old is None:
-                holder.__dict__.pop("generate", None)
+                holder.__dict__.pop(name, None)
             else:
-                holder.__dict__["generate"] = old
+                holder.__dict__[name] = old
 
 
-def _record(item: Intervention, counts: Counter[HookPoint]) -> Applied:
-    points = item.steering.points
+def _record(item: Intervention, tokens: dict[str, int], row: int | None) -> Applied:
+    doses = {str(p): item.steering.dose(p, item.strength) for p in item.steering.points}
     return Applied(
         item.strength,
         item.operator,
         str(item.scope),
-        {str(p): counts[p] for p in points},
-        {str(p): item.steering.dose(p, item.strength) for p in points},
+        tokens,
+        doses if item.operator in _IN_UNITS_OF_V else {},
+        row,
+        "" if item.gate is None else str(item.gate),
     )

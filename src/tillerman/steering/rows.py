@@ -1,0 +1,140 @@
+"""A plan per row: what each hook point does to a batch, made ready before the first pass.
+
+The interventions of a hook point are worked off in rounds: round j is the j-th one of every plan. One
+round costs one gather (once per batch size), one operation per operator and one ``where``, however
+many plans there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tillerman.core.errors import UsageError
+from tillerman.core.gates import Gate
+from tillerman.core.hookpoint import HookPoint
+from tillerman.core.operators import OPERATORS
+from tillerman.core.plan import Intervention, Plan, Scope
+from tillerman.models.forward import ForwardInfo
+from tillerman.steering.gating import Gatekeeper
+from tillerman.steering.scopes import Sequences
+
+Condition = tuple[Scope, Gate | None]
+Conditions = tuple[Condition | None, ...]  # per plan; None: nothing is done to its rows
+
+
+class Pass:
+    """One forward pass: which rows follow which plan, and masks that all hook points share."""
+
+    def __init__(self, info: ForwardInfo, plans: int, sequences: Sequences, gates: Gatekeeper) -> None:
+        rows = len(info.real)
+        if rows % plans:
+            raise UsageError(
+                f"a pass of {rows} rows under {plans} plans: give one plan per row of the batch "
+                "(rows of one prompt, as beams and samples make them, stand together)"
+            )
+        self.info, self.sequences, self._gates, self._count = info, sequences, gates, plans
+        self._plans: Int[Tensor, " b"] = torch.arange(rows, device=info.real.device) // (rows // plans)
+        self._masks: dict[Conditions, Bool[Tensor, "b s"]] = {}
+        self._sums: dict[Conditions, Int[Tensor, " p"]] = {}
+
+    @property
+    def rows(self) -> int:
+        return len(self.info.real)
+
+    def mask(self, conditions: Conditions) -> Bool[Tensor, "b s"]:
+        """True for the tokens that meet the condition of their row's plan."""
+        if conditions not in self._masks:
+            out = torch.zeros_like(self.info.real)
+            for condition in dict.fromkeys(c for c in conditions if c is not None):
+                chosen = self._one(condition)
+                if any(other != condition for other in conditions):
+                    mine = torch.tensor([other == condition for other in conditions], device=out.device)
+                    chosen = chosen & mine[self._plans][:, None]
+                out = out | chosen
+            self._masks[conditions] = out
+        return self._masks[conditions]
+
+    def tokens(self, conditions: Conditions) -> Int[Tensor, " p"]:
+        """How many tokens of each plan the mask holds; left on the device."""
+        if conditions not in self._sums:
+            counted = self.mask(conditions).sum(1)
+            self._sums[conditions] = counted.new_zeros(self._count).index_add(0, self._plans, counted)
+        return self._sums[conditions]
+
+    def _one(self, condition: Condition) -> Bool[Tensor, "b s"]:
+        scope, gate = condition
+        chosen = self.sequences.mask(scope, self.info)
+        return chosen if gate is None else chosen & self._gates.open(gate, self.rows).to(chosen.device)[:, None]
+
+
+class Round:
+    """The j-th intervention of every plan at one hook point; None for plans that have fewer."""
+
+    def __init__(self, point: HookPoint, items: Sequence[Intervention | None]) -> None:
+        self.items = tuple(items)
+        self.conditions = _conditions(self.items, lambda item: True)
+        live = {item.operator for item in self.items if item is not None and item.strength != 0}
+        self._steps = [_Step(point, self.items, operator) for operator in OPERATORS if operator in live]
+
+    def apply(self, h: Float[Tensor, "b s d"], now: Pass) -> Float[Tensor, "b s d"]:
+        for step in self._steps:  # a row has one intervention per round, so their order does not matter
+            h = step.apply(h, now)
+        return h
+
+
+class _Step:
+    """One operator in one round: a table ``[k, d]`` of directions, and each plan's row in it."""
+
+    def __init__(self, point: HookPoint, items: Sequence[Intervention | None], operator: str) -> None:
+        def mine(item: Intervention) -> bool:
+            return item.operator == operator and item.strength != 0
+
+        self._operator = operator
+        self.conditions = _conditions(items, mine)
+        self._items = [item for item in items if item is not None and mine(item)]
+        self._directions = [item.steering.directions[point] for item in self._items]
+        places = iter(range(len(self._items)))
+        self._places = [next(places) if item is not None and mine(item) else 0 for item in items]
+        self._ready: tuple[tuple[int, torch.device, torch.dtype], Tensor, Tensor] | None = None
+
+    def apply(self, h: Float[Tensor, "b s d"], now: Pass) -> Float[Tensor, "b s d"]:
+        directions, strengths = self._gathered(h)
+        mask = now.mask(self.conditions).to(h.device)[..., None]
+        # The table of `add` holds strength * v already.
+        changed = h + directions if self._operator == "add" else OPERATORS[self._operator](h, directions, strengths)
+        # where, not multiply: rows and tokens outside the scope stay bit-equal, NaN included
+        return torch.where(mask, changed, h)
+
+    def _gathered(self, h: Float[Tensor, "b s d"]) -> tuple[Tensor, Tensor]:
+        """Directions ``[b, 1, d]`` and strengths ``[b, 1, 1]`` of the rows, kept while batch and type stay."""
+        key = (len(h), h.device, h.dtype)
+        if self._ready is None or self._ready[0] != key:
+            with torch.inference_mode(False), torch.no_grad():  # a later pass may want gradients
+                table = torch.stack([v.to(h.device, h.dtype) for v in self._directions])
+                if self._operator == "add":
+                    table = torch.stack([i.strength * v for i, v in zip(self._items, table, strict=True)])
+                strengths = torch.tensor([item.strength for item in self._items], device=h.device)
+                places = torch.tensor(self._places, device=h.device)
+                if len(places) > 1:  # one plan for all broadcasts
+                    places = places.repeat_interleave(len(h) // len(places))
+                self._ready = (key, table[places][:, None], strengths[places][:, None, None])
+        return self._ready[1], self._ready[2]
+
+
+def rounds(point: HookPoint, plans: Sequence[Plan]) -> list[tuple[Round, list[int | None]]]:
+    """The rounds of a hook point, each with the place that its interventions have in their plans."""
+    mine = [[i for i, item in enumerate(plan) if point in item.steering.directions] for plan in plans]
+    out = []
+    for j in range(max(map(len, mine), default=0)):
+        at = [places[j] if j < len(places) else None for places in mine]
+        items = [None if i is None else plan[i] for i, plan in zip(at, plans, strict=True)]
+        out.append((Round(point, items), at))
+    return out
+
+
+def _conditions(items: Sequence[Intervention | None], wanted: Callable[[Intervention], bool]) -> Conditions:
+    return tuple((item.scope, item.gate) if item is not None and wanted(item) else None for item in items)
