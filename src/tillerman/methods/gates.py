@@ -27,16 +27,16 @@ class GateFit:
 def fit_gate(
     vector: SteeringVector,
     activations: Mapping[HookPoint, Float[Tensor, "n d"]],
-    wanted: Bool[Tensor, " n"],
+    wanted: Bool[Tensor, " m"],
     *,
     read: str = "mean",
 ) -> GateFit:
     """The gate that best opens for the ``wanted`` prompts and no others.
 
     ``vector`` gives the direction at each hook point, ``activations`` what ``capture(..., read=read)`` gives
-    for the prompts. The grid: hook points x both sides x all thresholds midway between two neighbouring
-    scores; no other threshold sorts the prompts differently. Of equal F1 the one with the widest gap between
-    its neighbours wins, then the first hook point.
+    for the prompts, one label each (m = n). The grid: hook points x both sides x all thresholds midway
+    between two neighbouring scores; no other threshold sorts the prompts differently. Of equal F1 the one
+    with the widest gap between its neighbours wins, then the first hook point.
     """
     points = sorted(set(vector.points) & set(activations))
     if not points:
