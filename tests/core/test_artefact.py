@@ -57,7 +57,13 @@ def _write(path, head, tensors=None):
     ),
     st.sampled_from([None, CARD]),
     st.sampled_from(
-        [Scope(), Scope("positions", (0, -3)), Scope("after_instruction", marker=(5, 6)), Scope("after_instruction")]
+        [
+            Scope(),
+            Scope("positions", (0, -3)),
+            Scope("after_instruction", marker=(5, 6)),
+            Scope("after_instruction"),
+            Scope("thinking", marker=(4,), opening=(5,), closing=(6, 7)),
+        ]
     ),
 )
 def test_an_artefact_comes_back_bit_for_bit(tmp_path_factory, cells, card, scope):
