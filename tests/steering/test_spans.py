@@ -10,7 +10,7 @@ from tillerman.core.errors import UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Scope
 from tillerman.data.writing import after_instruction, not_in_code, thinking
-from tillerman.steering.spans import Code
+from tillerman.steering.spans import Code, CodeReader
 from tillerman.steering.steer import steer
 
 from .. import tiny
@@ -134,6 +134,14 @@ def test_beams_carry_their_thoughts_with_them():
         assert torch.allclose(outs[0].sequences_scores, outs[1].sequences_scores, atol=1e-3)
 
 
+def test_rows_that_change_places_between_passes_are_read_as_the_texts_they_are():
+    rows = torch.tensor([[FENCE, NEWLINE, 20], [20, FENCE, 21], [NEWLINE, FENCE, 20]])
+    more = torch.tensor([[20, FENCE, 21, 22], [20, FENCE, 21, 23], [FENCE, NEWLINE, 20, 21]])
+    reader, everything = CodeReader(NOT_IN_CODE), torch.ones(3, 4, dtype=torch.bool)
+    reader.inside(rows, everything[:, :3])
+    assert reader.inside(more, everything).tolist() == [[False] * 4, [False] * 4, [True] * 4]
+
+
 def _inside(text):
     """For each character, whether the reader is inside code once it is read."""
     state, out = Code(), []
@@ -150,7 +158,7 @@ def _inside(text):
         ("~~", "~\n```\n~~\n~~~~", "\nDone."),
         ("- a\n  ``", "`\nx\n  ```  ", "\nDone."),
         ("``", "``\n```\n````", "\nDone."),
-        ("", '{"name": "f", "arguments": {"a": "}\\"{"}', "} Done."),
+        ("", '{"name": "f", "arguments": {"a": "}\\"}"}', "} Done."),
         ("Yes.\n[", '{"a": [1]}, {"b": 2}', "]"),
         ("[TOOL_CALLS]", "", ""),
         ("[TOOL_CALLS][", '{"a": 1}', "]"),
