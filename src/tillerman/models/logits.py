@@ -14,7 +14,6 @@ from tillerman.core.errors import DataError
 from tillerman.core.rows import Progress, Row, silent
 from tillerman.models.batches import BATCH_TOKENS, Batch, batches
 from tillerman.models.opened import OpenModel
-from tillerman.models.restart import Restart, fits, restarts, starting
 
 
 @torch.inference_mode()
@@ -24,33 +23,16 @@ def option_logprobs(
     options: Sequence[Sequence[int]],
     *,
     budget: int = BATCH_TOKENS,
-    restart: Restart | None = None,
     progress: Progress = silent,
 ) -> list[Float[Tensor, " k"]]:
-    """``log p(option token | prompt)`` for each prompt's own option tokens; one position per prompt.
-
-    ``restart`` (from ``option_restarts`` with the same prompts and budget) leaves out the blocks that
-    the running edit cannot change.
-    """
+    """``log p(option token | prompt)`` for each prompt's own option tokens; one position per prompt."""
     out: list[Tensor] = [torch.empty(0)] * len(prompts)
-    for number, batch in enumerate(batches(prompts, pad=opened.pad_id, budget=budget)):
-        with starting(opened.parts, restart, number):
-            logprobs = _logprobs(opened, batch, keep=1)[:, -1]
+    for batch in batches(prompts, pad=opened.pad_id, budget=budget):
+        logprobs = _logprobs(opened, batch, keep=1)[:, -1]
         for at, i in enumerate(batch.rows.tolist()):
             out[i] = logprobs[at, list(options[i])].cpu()
         progress(len(batch.rows))
     return out
-
-
-def option_restarts(
-    opened: OpenModel, prompts: Sequence[Sequence[int]], borders: Sequence[int], *, budget: int = BATCH_TOKENS
-) -> dict[int, Restart]:
-    """One unsteered pass over the prompts that keeps what enters each border; empty where that would
-    not fit into memory."""
-    fixed = list(batches(prompts, pad=opened.pad_id, budget=budget))
-    if not fits(opened.parts, fixed, len(borders)):
-        return {}
-    return restarts(opened.parts, fixed, borders, lambda batch: _logprobs(opened, batch, keep=1))
 
 
 @torch.inference_mode()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tillerman.core.errors import UsageError
 from tillerman.core.plan import Scope
+from tillerman.models.batches import Batch
 from tillerman.models.forward import ForwardInfo
 
 _UNKNOWN = -(2**40)  # a length that no position matches
@@ -63,6 +64,14 @@ class Sequences:
             return (info.positions == lengths - 1) & ~generated
         wanted = [torch.full_like(lengths, p) if p >= 0 else lengths + p for p in scope.positions]
         return torch.stack([info.positions == w for w in wanted]).any(0)
+
+
+def meant_in(scope: Scope, batch: Batch) -> Bool[Tensor, "b s"]:
+    """The tokens of whole prompts that a scope means."""
+    info = ForwardInfo(0, batch.mask.bool(), batch.positions, batch.tokens)
+    sequences = Sequences()
+    sequences.observe(info)
+    return sequences.mask(scope, info)
 
 
 def _from_marker(marker: tuple[int, ...], info: ForwardInfo, prompt: Bool[Tensor, " s"]) -> Bool[Tensor, "b s"]:
