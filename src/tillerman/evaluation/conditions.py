@@ -41,7 +41,7 @@ class Exam:
 
     def given(self, plan: Plan = (), progress: Progress = silent) -> NDArray[np.int64]:
         if not plan:
-            return answers_given(self.opened, self.written, progress)
+            return answers_given(self.opened, self.written, progress, unsteered=True)
         with steer(self.opened.model, plan):
             return answers_given(self.opened, self.written, progress)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tillerman.core.errors import NotAppliedError
 from tillerman.core.plan import Intervention, Plan, Scope
@@ -13,7 +15,7 @@ from tillerman.core.rows import Progress, silent
 from tillerman.core.store import Store
 from tillerman.data.writing import Written
 from tillerman.evaluation.scoring import answers_given, best
-from tillerman.models.batches import Batch, batches
+from tillerman.models.batches import batches, token_budget
 from tillerman.models.grid import GridCell, branch_fault, grid_scores
 from tillerman.models.opened import OpenModel
 from tillerman.steering.scopes import meant_in
@@ -48,8 +50,7 @@ def answers_under(
         if left:
             rows = [written[i] for i in left]
             piece = f"{name} plan {k}" if plan else f"{name} unsteered"
-            answers = store.value(piece, lambda rows=rows, plan=plan: _one_by_one(opened, rows, plan))
-            given[k, left] = answers
+            given[k, left] = store.value(piece, partial(_one_by_one, opened, rows, plan))
             progress(len(left))
     return given
 
@@ -60,9 +61,9 @@ def _is_simple(plan: Plan) -> bool:
 
 def _one_by_one(opened: OpenModel, written: Sequence[Written], plan: Plan) -> list[int]:
     if not plan:
-        return list(map(int, answers_given(opened, written)))
+        return [int(k) for k in answers_given(opened, written, unsteered=True)]
     with steer(opened.model, plan):
-        return list(map(int, answers_given(opened, written)))
+        return [int(k) for k in answers_given(opened, written)]
 
 
 def _branched(
@@ -79,23 +80,23 @@ def _branched(
         by_scope.setdefault(item.scope, []).append(k)
     store, name = kept
     touched = 0
-    for number, batch in enumerate(batches([w.prompt for w in written], pad=opened.pad_id)):
+    budget = token_budget(opened.parts)
+    for number, batch in enumerate(batches([w.prompt for w in written], pad=opened.pad_id, budget=budget)):
         options = [[answer[0] for answer in written[i].answers] for i in batch.rows.tolist()]
         for scope, members in by_scope.items():
             meant = meant_in(scope, batch)
             touched += int(meant.sum())
             cells = [_cell(items[k]) for k in members]
-            answers = store.value(
-                f"{name} batch {number} {scope}",
-                lambda batch=batch, options=options, cells=cells, meant=meant: [
-                    [best(row) for row in cell]
-                    for cell in grid_scores(opened, batch, options, cells, meant, progress=progress).tolist()
-                ],
-            )
+            score = partial(grid_scores, opened, batch, options, cells, meant, progress=progress)
+            answers = store.value(f"{name} batch {number} {scope}", partial(_best_of, score))
             given[np.ix_(members, batch.rows.tolist())] = answers
     if not touched:
         raise NotAppliedError(f"scope {items[0].scope} meets no token of any prompt; choose another scope")
     return given
+
+
+def _best_of(score: Callable[[], Tensor]) -> list[list[int]]:
+    return [[best(row) for row in cell] for cell in score().tolist()]
 
 
 def _cell(item: Intervention) -> GridCell:

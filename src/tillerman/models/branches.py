@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,15 +37,14 @@ class StemCache(DynamicCache):
         if self.columns is None:
             return super().update(key_states, value_states, layer_idx, *args, **more)
         kept: Any = self.layers[layer_idx]
-        return (
-            torch.cat([kept.keys[..., : self.columns, :], key_states], dim=-2),
-            torch.cat([kept.values[..., : self.columns, :], value_states], dim=-2),
-        )
+        rows = key_states.shape[0]  # a stem of one row serves any number of them
+        keys, values = (t[..., : self.columns, :].expand(rows, -1, -1, -1) for t in (kept.keys, kept.values))
+        return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
 
 
 @dataclass(frozen=True, eq=False)
 class Stem:
-    """A batch of prompts that was run once, left-padded.
+    """A batch of prompts that was run once, left-padded; or one prompt that all rows of branches follow.
 
     ``real`` and ``positions`` are of the ``s`` shared columns; ``tail`` holds the last tokens, which were
     left out of them (short prompts may have padding there too), and ``entering[border]`` what enters a
@@ -69,10 +69,21 @@ class Branches:
     step: Int[Tensor, "b q"]
 
 
+class DeepEnoughError(Exception):
+    """Ends a forward pass at the deepest hook point it is needed for."""
+
+
+def stop(h: Tensor) -> Tensor:
+    """An edit that ends the pass."""
+    raise DeepEnoughError
+
+
 @torch.inference_mode()
-def run_stem(parts: Anatomy, batch: Batch, tail: int, borders: Sequence[int] = ()) -> Stem:
+def run_stem(
+    parts: Anatomy, batch: Batch, tail: int, borders: Sequence[int] = (), *, until: HookPoint | None = None
+) -> Stem:
     """One unsteered pass over the prompts. Their last ``tail`` columns are left to branches; what enters
-    each border there is kept."""
+    each border there is kept. ``until`` ends the pass at the deepest hook point that branches need."""
     device = parts.causal.device
     entering: dict[int, Tensor] = {}
 
@@ -85,8 +96,10 @@ def run_stem(parts: Anatomy, batch: Batch, tail: int, borders: Sequence[int] = (
 
     cache = StemCache()
     edits = {entry(parts, border): keeper(border) for border in borders}
+    if until is not None:
+        edits[until] = stop
     tokens, positions = batch.tokens.to(device), batch.positions.to(device)
-    with edit_forward(parts, edits, lambda _: None):
+    with edit_forward(parts, edits, lambda _: None), suppress(DeepEnoughError):
         parts.decoder(
             input_ids=tokens,
             attention_mask=batch.mask.to(device),
@@ -112,15 +125,15 @@ def run_branches(
     """What the decoder gives at every query token, its last norm included. ``restart`` hands in what
     enters its border at the query tokens, and the blocks below it do not run."""
     positions = branches.step + stem.real.sum(1, keepdim=True)
-    mask = _mask(parts, stem, branches, positions)
+    seen: dict[str, Any]
+    if stem.real.shape[1] == 0 and int(branches.owner.max()) == 0:
+        # One branch that is the whole prompt: an ordinary pass, with the attention kernel of ordinary passes.
+        seen = {"attention_mask": (branches.owner == 0).long(), "use_cache": False}
+    else:
+        mask = _mask(parts, stem, branches, positions)
+        seen = {"attention_mask": mask, "past_key_values": stem.cache, "use_cache": True}
     with edit_forward(parts, edits, lambda _: None), starting(parts, restart):
-        out: Tensor = parts.decoder(
-            input_ids=branches.tokens,
-            attention_mask=mask,
-            past_key_values=stem.cache,
-            use_cache=True,
-            **_placed(parts, positions),
-        ).last_hidden_state
+        out: Tensor = parts.decoder(input_ids=branches.tokens, **seen, **_placed(parts, positions)).last_hidden_state
     return out
 
 
@@ -129,21 +142,21 @@ def _placed(parts: Anatomy, positions: Int[Tensor, "b s"]) -> dict[str, Any]:
     return {"position_ids": positions} if "position_ids" in accepted else {}
 
 
-def _mask(
-    parts: Anatomy, stem: Stem, branches: Branches, positions: Int[Tensor, "b q"]
-) -> Tensor | dict[str, Tensor]:
+def _mask(parts: Anatomy, stem: Stem, branches: Branches, positions: Int[Tensor, "b q"]) -> Tensor | dict[str, Tensor]:
     """Additive 4-D masks ``[b, 1, q, s + q]``, one per kind of attention layer."""
     own = (branches.owner[:, :, None] == branches.owner[:, None, :]) & (
         branches.step[:, :, None] >= branches.step[:, None, :]
     )
-    seen = torch.cat([stem.real[:, None, :].expand(-1, positions.shape[1], -1), own], dim=2)
+    before = stem.real[:, None, :].expand(*positions.shape, -1)
+    seen = torch.cat([before, own], dim=2)
     config = parts.causal.config.get_text_config()
     kinds = getattr(config, "layer_types", None) or ()
     window = getattr(config, "sliding_window", None)
     full = _additive(seen, parts.causal.dtype)
     if not window or (kinds and "sliding_attention" not in kinds):
         return full
-    distance = positions[:, :, None] - torch.cat([stem.positions, positions], dim=1)[:, None, :]
+    keys = torch.cat([stem.positions.expand(len(positions), -1), positions], dim=1)
+    distance = positions[:, :, None] - keys[:, None, :]
     near = _additive(seen & (distance < window), parts.causal.dtype)
     return {"full_attention": full, "sliding_attention": near} if kinds else near
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import OPERATORS
 from tillerman.core.rows import Progress, silent
-from tillerman.models.batches import BATCH_TOKENS, Batch, batches
+from tillerman.models.batches import Batch, batches, token_budget
 from tillerman.models.branches import Branches, Stem, run_branches, run_stem
 from tillerman.models.edit import edit_forward
 from tillerman.models.families import Anatomy
@@ -64,7 +64,8 @@ def grid_scores(
     """
     parts = opened.parts
     tail = max(1, tail_of(meant))
-    groups = list(_groups(cells, len(batch.rows), tail))
+    size = max(1, min(MOST_QUERIES, token_budget(parts) // len(batch.rows)) // tail)
+    groups = list(_groups(cells, size))
     stem = run_stem(parts, batch, tail, sorted({_border(cells[group[0]]) for group in groups}))
     mask = meant[:, meant.shape[1] - tail :].to(opened.device)
     head = _option_head(parts, options, opened.device)
@@ -82,9 +83,8 @@ def _border(cell: GridCell) -> int:
     return border_of(cell.point)
 
 
-def _groups(cells: Sequence[GridCell], rows: int, tail: int) -> Iterator[list[int]]:
+def _groups(cells: Sequence[GridCell], size: int) -> Iterator[list[int]]:
     """Cells of one hook point and operator, as many at a time as fit one pass."""
-    size = max(1, min(MOST_QUERIES, BATCH_TOKENS // rows) // tail)
     kinds: dict[tuple[HookPoint, str], list[int]] = {}
     for i, cell in enumerate(cells):
         kinds.setdefault((cell.point, cell.operator), []).append(i)
@@ -117,6 +117,35 @@ def _run_cells(parts: Anatomy, stem: Stem, cells: Sequence[GridCell], meant: Boo
     restart = Restart(_border(cells[0]), entering.repeat(1, count, 1))
     hidden = run_branches(parts, stem, branches, {point: edit}, restart=restart)
     return hidden[:, tail - 1 :: tail]
+
+
+@torch.inference_mode()
+def prefixed_scores(
+    opened: OpenModel,
+    prompts: Sequence[Sequence[int]],
+    options: Sequence[Sequence[int]],
+    shared: int,
+    *,
+    progress: Progress = silent,
+) -> list[Float[Tensor, " o"]]:
+    """The logit of each prompt's option tokens. The first ``shared`` tokens, the same in all prompts and
+    fewer than any has, run once (few-shot exemplars, a long system prompt). Unsteered."""
+    parts = opened.parts
+    out: list[Tensor] = [torch.empty(0)] * len(prompts)
+    (prefix,) = batches([prompts[0][:shared]], pad=opened.pad_id)
+    stem = run_stem(parts, prefix, 0)
+    budget = token_budget(parts)
+    for batch in batches([p[shared:] for p in prompts], pad=opened.pad_id, side="right", budget=budget):
+        real = batch.mask.to(opened.device).bool()
+        branches = Branches(batch.tokens.to(opened.device), torch.where(real, 0, -1), real.cumsum(1) - 1)
+        hidden = run_branches(parts, stem, branches, {})
+        last = hidden[torch.arange(len(hidden)), real.sum(1) - 1][:, None]
+        members = batch.rows.tolist()
+        scores = _option_head(parts, [options[i] for i in members], opened.device)(last)[0].float().cpu()
+        for at, i in enumerate(members):
+            out[i] = scores[at, : len(options[i])]
+        progress(len(members))
+    return out
 
 
 def _option_head(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tillerman.core.errors import DataError
 from tillerman.core.rows import Progress, Row, silent
-from tillerman.models.batches import BATCH_TOKENS, Batch, batches
+from tillerman.models.batches import Batch, batches, token_budget
 from tillerman.models.opened import OpenModel
 
 
@@ -22,12 +22,12 @@ def option_logprobs(
     prompts: Sequence[Sequence[int]],
     options: Sequence[Sequence[int]],
     *,
-    budget: int = BATCH_TOKENS,
+    budget: int | None = None,
     progress: Progress = silent,
 ) -> list[Float[Tensor, " k"]]:
     """``log p(option token | prompt)`` for each prompt's own option tokens; one position per prompt."""
     out: list[Tensor] = [torch.empty(0)] * len(prompts)
-    for batch in batches(prompts, pad=opened.pad_id, budget=budget):
+    for batch in batches(prompts, pad=opened.pad_id, budget=budget or token_budget(opened.parts)):
         logprobs = _logprobs(opened, batch, keep=1)[:, -1]
         for at, i in enumerate(batch.rows.tolist()):
             out[i] = logprobs[at, list(options[i])].cpu()
@@ -37,7 +37,7 @@ def option_logprobs(
 
 @torch.inference_mode()
 def answer_logprobs(
-    opened: OpenModel, rows: Sequence[Row], *, budget: int = BATCH_TOKENS, progress: Progress = silent
+    opened: OpenModel, rows: Sequence[Row], *, budget: int | None = None, progress: Progress = silent
 ) -> Float[Tensor, " n"]:
     """Mean ``log p`` per token of each row from ``read_from`` on (at least the second token), in nats."""
     for row in rows:
@@ -45,7 +45,7 @@ def answer_logprobs(
             raise DataError(f"{len(row.tokens)} tokens, read from {row.read_from}: a text of one token, with none "
                             "before it, cannot be scored; give longer texts")  # fmt: skip
     out = torch.empty(len(rows))
-    for batch in batches([row.tokens for row in rows], pad=opened.pad_id, budget=budget):
+    for batch in batches([row.tokens for row in rows], pad=opened.pad_id, budget=budget or token_budget(opened.parts)):
         members = [rows[i] for i in batch.rows.tolist()]
         keep = max(len(row.tokens) - max(1, row.read_from) for row in members) + 1
         logprobs = _logprobs(opened, batch, keep)

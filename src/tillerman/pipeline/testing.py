@@ -152,7 +152,9 @@ def dose_curve(bench: Bench, chosen: Chosen, meter: DriftMeter) -> tuple[DosePoi
             strength = chosen.strength * factor
             drift = meter.measure((Intervention(chosen.vector.at(chosen.point), strength),))
             dose = chosen.vector.dose(chosen.point, strength)
-            curve.append(DosePoint(strength, dose, rate(answers[factor], bench.test.groups), drift.perplexity_ratio, drift.kl))
+            curve.append(
+                DosePoint(strength, dose, rate(answers[factor], bench.test.groups), drift.perplexity_ratio, drift.kl)
+            )
             progress(1)
     return tuple(curve)
 
