@@ -1,6 +1,7 @@
 """The engine against the straightforward way, on one model in one run: ratios, not times.
 
     python benchmarks/engine.py selection   # PAS selection: 3 vectors x 10 layers x 15 strengths
+    python benchmarks/engine.py fit         # predict, capture all layers, select, test
     python benchmarks/engine.py capture     # contrast pairs against output_hidden_states batches
     python benchmarks/engine.py decoding    # steered against unsteered generate
     python benchmarks/engine.py everywhere  # a grid over all positions against whole passes
@@ -35,6 +36,7 @@ from tillerman.models.batches import batches
 from tillerman.models.capture import capture
 from tillerman.models.families import anatomy
 from tillerman.models.grid import GridCell, branch_fault, grid_scores
+from tillerman.models.logits import option_logprobs
 from tillerman.models.opened import OpenModel
 from tillerman.steering.scopes import meant_in
 
@@ -117,6 +119,74 @@ def selection(opened: OpenModel, n: int) -> dict[str, object]:
     return {
         "cells": len(cells), "prompts": n, "plain_s": theirs, "branches_s": ours, "ratio": theirs / ours,
         "largest_difference": float((found["ours"] - found["theirs"]).abs().max()), "same_cell": best[0] == best[1],
+    }  # fmt: skip
+
+
+@torch.inference_mode()
+def fitting(opened: OpenModel, n: int) -> dict[str, object]:
+    """The work of a whole fit on ``2n`` train, ``n`` validation and ``n`` test prompts of 150 tokens: predict,
+    capture 10 layers of both answers, search 450 cells, test. One prompt per forward and one extraction
+    per layer, against the engine."""
+    train, validation, test = prompts(2 * n, seed=0), prompts(n, seed=1), prompts(n, seed=2)
+    layers, strengths, options = range(1, 11), [0.1 * k for k in range(1, 16)], [10, 20, 30, 40]
+    pairs = [Row((*p, answer), PROMPT) for p in train for answer in options[:2]]
+    noise = vectors(layers, 3)
+
+    def one(row: tuple[int, ...], cell: GridCell | None = None) -> torch.Tensor:
+        handle = None
+        if cell is not None:
+
+            def hook(_: object, __: object, h: torch.Tensor) -> torch.Tensor:
+                h = h.clone()
+                h[:, -1] += cell.strength * cell.direction
+                return h
+
+            handle = opened.parts.blocks[cell.point.layer].register_forward_hook(hook)
+        logits = opened.model(input_ids=torch.tensor([row]), use_cache=False, logits_to_keep=1).logits
+        if handle is not None:
+            handle.remove()
+        return logits[0, -1, options]
+
+    def grid(captured: dict[HookPoint, torch.Tensor]) -> list[GridCell]:
+        fitted = {p: captured[p][0::2].mean(0) - captured[p][1::2].mean(0) for p in captured}
+        return [GridCell(p, fitted[p] + v[p], s) for v in noise for p in fitted for s in strengths]
+
+    def plainly() -> torch.Tensor:
+        for row in train:
+            one(row)
+        captured = {}
+        for layer in layers:
+            kept: list[torch.Tensor] = []
+            handle = opened.parts.blocks[layer].register_forward_hook(lambda _, __, h, kept=kept: kept.append(h[0, -1]))
+            for pair in pairs:
+                opened.model(input_ids=torch.tensor([pair.tokens]), use_cache=False, logits_to_keep=1)
+            handle.remove()
+            captured[HookPoint(layer)] = torch.stack(kept)
+        scores = torch.stack([torch.stack([one(row, cell) for row in validation]) for cell in grid(captured)])
+        for row in test:
+            one(row), one(row, grid(captured)[0])
+        return scores
+
+    def engine() -> torch.Tensor:
+        option_logprobs(opened, train, [options] * len(train))
+        cells = grid(capture(opened, pairs, [HookPoint(layer) for layer in layers]))
+        out = torch.empty(len(cells), n, 4)
+        for batch in batches(validation, pad=0):
+            meant = meant_in(Scope("last"), batch)
+            out[:, batch.rows] = grid_scores(opened, batch, [options] * len(batch.rows), cells, meant)
+        option_logprobs(opened, test, [options] * n)
+        for batch in batches(test, pad=0):
+            meant = meant_in(Scope("last"), batch)
+            grid_scores(opened, batch, [options] * len(batch.rows), cells[:1], meant)
+        return out
+
+    branch_fault(opened)
+    found: dict[str, torch.Tensor] = {}
+    ours = timed(lambda: found.update(ours=engine()))
+    theirs = timed(lambda: found.update(theirs=plainly()))
+    return {
+        "train": 2 * n, "validation": n, "test": n, "plain_s": theirs, "engine_s": ours, "ratio": theirs / ours,
+        "largest_difference": float((found["ours"] - found["theirs"]).abs().max()),
     }  # fmt: skip
 
 
@@ -228,6 +298,7 @@ def _peak() -> float:
 
 WORK: dict[str, tuple[Callable[[OpenModel, int], dict[str, object]], int]] = {
     "selection": (selection, 2),
+    "fit": (fitting, 3),
     "capture": (capturing, 100),
     "decoding": (decoding, 48),
     "everywhere": (everywhere, 16),
