@@ -109,6 +109,11 @@ def opened(family: str = "llama", chat: str | None = None) -> OpenModel:
     return OpenModel(causal, tokenizer(chat), f"tiny-{family}", anatomy(causal))
 
 
+def fresh_opened(family: str = "llama") -> OpenModel:
+    causal = new_model(family)
+    return OpenModel(causal, tokenizer(), f"tiny-{family}", anatomy(causal))
+
+
 def blocks(causal: nn.Module, family: str) -> nn.ModuleList:
     return _BLOCKS[family](causal) if family in _BLOCKS else causal.model.layers
 

@@ -1,6 +1,6 @@
 """Makes the embedded samples from the project's shared data; the same input gives the same bytes.
 
-    python tools/samples/build.py --data /work/shared/data
+    python tools/samples/build.py --data ../shared/data
 
 The licence and attribution files beside the samples are written by hand and stay as they are.
 """

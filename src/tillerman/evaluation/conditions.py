@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from tillerman.core.plan import Plan
 from tillerman.core.rows import Progress, silent
+from tillerman.core.store import Store
 from tillerman.data.presenting import Item
 from tillerman.data.writing import Writer, Written
+from tillerman.evaluation.grid import answers_under
 from tillerman.evaluation.log import Condition, Effect, Interval, Rate
 from tillerman.evaluation.scoring import answers_given, correct
 from tillerman.evaluation.statistics import balanced, effect, rate, t_interval
 from tillerman.models.opened import OpenModel
-from tillerman.models.restart import Restart
 from tillerman.steering.steer import steer
 
 
@@ -38,17 +39,21 @@ class Exam:
         fixed = ("choice", "yes_no")
         return [i.answers[i.right] if i.example.kind in fixed else str(i.right) for i in self.items]
 
-    def given(self, plan: Plan = (), progress: Progress = silent, restart: Restart | None = None) -> NDArray[np.int64]:
+    def given(self, plan: Plan = (), progress: Progress = silent) -> NDArray[np.int64]:
         if not plan:
-            return answers_given(self.opened, self.written, progress)
+            return answers_given(self.opened, self.written, progress, unsteered=True)
         with steer(self.opened.model, plan):
-            return answers_given(self.opened, self.written, progress, restart)
+            return answers_given(self.opened, self.written, progress)
 
-    def correct(
-        self, plan: Plan = (), progress: Progress = silent, restart: Restart | None = None
+    def correct(self, plan: Plan = (), progress: Progress = silent) -> NDArray[np.bool_]:
+        """Whether each item is answered right."""
+        return correct(self.given(plan, progress), self.written)
+
+    def correct_under(
+        self, plans: Sequence[Plan], kept: tuple[Store, str], progress: Progress = silent
     ) -> NDArray[np.bool_]:
-        """Whether each item is answered right. ``restart`` must belong to the plan's hook point."""
-        return correct(self.given(plan, progress, restart), self.written)
+        """``correct`` for each of many plans, ``[plans, items]``; finished pieces are in ``kept``."""
+        return correct(answers_under(self.opened, self.written, plans, kept=kept, progress=progress), self.written)
 
 
 def condition(

@@ -9,7 +9,23 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-BATCH_TOKENS = 4096
+from tillerman.models.families import Anatomy
+
+CPU_TOKENS = 1024  # what stays in a core's caches: batches of 4,096 tokens ran a fifth slower
+LEAST_TOKENS, MOST_TOKENS = 1024, 65536
+
+
+def token_budget(parts: Anatomy) -> int:
+    """Tokens per pass: on CUDA what a quarter of the free memory holds, elsewhere a fixed number.
+
+    A token of a stem keeps keys and values of every block, and passes through a few activations.
+    """
+    device = parts.causal.device
+    if device.type != "cuda":
+        return CPU_TOKENS
+    free = torch.cuda.mem_get_info(device)[0]
+    per_token = parts.causal.dtype.itemsize * parts.width * (2 * len(parts.blocks) + 32)
+    return int(min(MOST_TOKENS, max(LEAST_TOKENS, free // 4 // per_token)))
 
 
 @dataclass(frozen=True)
@@ -26,7 +42,7 @@ class Batch:
 
 
 def batches(
-    rows: Sequence[Sequence[int]], *, pad: int, side: str = "left", budget: int = BATCH_TOKENS
+    rows: Sequence[Sequence[int]], *, pad: int, side: str = "left", budget: int = CPU_TOKENS
 ) -> Iterator[Batch]:
     """Batches of at most ``budget`` tokens, padding counted (a longer row goes alone)."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from tillerman.core.errors import DataError
 from tillerman.core.rows import Progress, Row, silent
-from tillerman.models.batches import BATCH_TOKENS, Batch, batches
+from tillerman.models.batches import Batch, batches, token_budget
 from tillerman.models.opened import OpenModel
-from tillerman.models.restart import Restart, fits, restarts, starting
 
 
 @torch.inference_mode()
@@ -23,39 +22,22 @@ def option_logprobs(
     prompts: Sequence[Sequence[int]],
     options: Sequence[Sequence[int]],
     *,
-    budget: int = BATCH_TOKENS,
-    restart: Restart | None = None,
+    budget: int | None = None,
     progress: Progress = silent,
 ) -> list[Float[Tensor, " k"]]:
-    """``log p(option token | prompt)`` for each prompt's own option tokens; one position per prompt.
-
-    ``restart`` (from ``option_restarts`` with the same prompts and budget) leaves out the blocks that
-    the running edit cannot change.
-    """
+    """``log p(option token | prompt)`` for each prompt's own option tokens; one position per prompt."""
     out: list[Tensor] = [torch.empty(0)] * len(prompts)
-    for number, batch in enumerate(batches(prompts, pad=opened.pad_id, budget=budget)):
-        with starting(opened.parts, restart, number):
-            logprobs = _logprobs(opened, batch, keep=1)[:, -1]
+    for batch in batches(prompts, pad=opened.pad_id, budget=budget or token_budget(opened.parts)):
+        logprobs = _logprobs(opened, batch, keep=1)[:, -1]
         for at, i in enumerate(batch.rows.tolist()):
             out[i] = logprobs[at, list(options[i])].cpu()
         progress(len(batch.rows))
     return out
 
 
-def option_restarts(
-    opened: OpenModel, prompts: Sequence[Sequence[int]], borders: Sequence[int], *, budget: int = BATCH_TOKENS
-) -> dict[int, Restart]:
-    """One unsteered pass over the prompts that keeps what enters each border; empty where that would
-    not fit into memory."""
-    fixed = list(batches(prompts, pad=opened.pad_id, budget=budget))
-    if not fits(opened.parts, fixed, len(borders)):
-        return {}
-    return restarts(opened.parts, fixed, borders, lambda batch: _logprobs(opened, batch, keep=1))
-
-
 @torch.inference_mode()
 def answer_logprobs(
-    opened: OpenModel, rows: Sequence[Row], *, budget: int = BATCH_TOKENS, progress: Progress = silent
+    opened: OpenModel, rows: Sequence[Row], *, budget: int | None = None, progress: Progress = silent
 ) -> Float[Tensor, " n"]:
     """Mean ``log p`` per token of each row from ``read_from`` on (at least the second token), in nats."""
     for row in rows:
@@ -63,7 +45,7 @@ def answer_logprobs(
             raise DataError(f"{len(row.tokens)} tokens, read from {row.read_from}: a text of one token, with none "
                             "before it, cannot be scored; give longer texts")  # fmt: skip
     out = torch.empty(len(rows))
-    for batch in batches([row.tokens for row in rows], pad=opened.pad_id, budget=budget):
+    for batch in batches([row.tokens for row in rows], pad=opened.pad_id, budget=budget or token_budget(opened.parts)):
         members = [rows[i] for i in batch.rows.tolist()]
         keep = max(len(row.tokens) - max(1, row.read_from) for row in members) + 1
         logprobs = _logprobs(opened, batch, keep)

@@ -24,9 +24,8 @@ from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import as_choices, present
 from tillerman.data.writing import Writer, after_instruction, make_writer
 from tillerman.evaluation.conditions import Exam
-from tillerman.evaluation.scoring import correct, restarts_for
+from tillerman.evaluation.scoring import correct
 from tillerman.models.opened import OpenModel
-from tillerman.models.restart import Restart
 from tillerman.pipeline.experiment import Experiment
 
 VERSIONED = ("tillerman", "torch", "transformers", "tokenizers", "safetensors", "numpy")
@@ -109,21 +108,6 @@ class Bench:
     def unsteered(self) -> NDArray[np.bool_]:
         """Whether the unsteered model gets each test item right."""
         return correct(np.array(self.answers("test", self.test)), self.test.written)
-
-    @cached_property
-    def restarts(self) -> dict[HookPoint, Restart]:
-        """Where passes over the validation items may start, per candidate hook point."""
-        return restarts_for(self.opened, self.validation.written, self.points)
-
-    def test_restart(self, point: HookPoint) -> Restart | None:
-        """Where passes over the test items may start when this hook point is edited."""
-        if point not in self._test_restarts:
-            self._test_restarts[point] = restarts_for(self.opened, self.test.written, [point]).get(point)
-        return self._test_restarts[point]
-
-    @cached_property
-    def _test_restarts(self) -> dict[HookPoint, Restart | None]:
-        return {}
 
     @cached_property
     def points(self) -> tuple[HookPoint, ...]:

@@ -136,18 +136,11 @@ def _search(
     limits: Constraints | None,
 ) -> tuple[Scored, tuple[Scored, ...]]:
     names = ", ".join(vectors)
-    with bench.watch.stage(f"grid, {names}", len(grid)) as progress:
-
-        def score(candidate: Candidate) -> float:
-            plan = plan_of(bench, vectors[candidate.method], candidate) if candidate.strength else ()
-            restart = bench.restarts.get(candidate.point)
-            made = bench.store.value(
-                _key(bench, candidate), lambda: float(bench.validation.correct(plan, restart=restart).mean())
-            )
-            progress(1)
-            return float(made)
-
-        found = search(grid, score, limits, bench.experiment.ties)
+    plans = [plan_of(bench, vectors[c.method], c) if c.strength else () for c in grid]
+    with bench.watch.stage(f"grid, {names}", len(grid) * len(bench.validation.items)) as progress:
+        right = bench.validation.correct_under(plans, (bench.store, f"{bench.experiment.seed} grid {names}"), progress)
+    scores = dict(zip(grid, right.mean(1).tolist(), strict=True))
+    found = search(grid, scores.__getitem__, limits, bench.experiment.ties)
     return found.chosen, found.cells
 
 

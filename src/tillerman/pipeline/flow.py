@@ -18,6 +18,7 @@ from tillerman.data.presenting import shown_orders
 from tillerman.evaluation.log import EvaluationLog, SeedResult, SeedSummary
 from tillerman.evaluation.statistics import t_interval
 from tillerman.methods.fit import random_like
+from tillerman.models.grid import branch_fault
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.bench import Bench, Unwatched, Watch, set_up
 from tillerman.pipeline.choosing import NULLS, choose, choose_null, log_cells, null_vectors
@@ -178,6 +179,9 @@ def _notes(bench: Bench) -> tuple[str, ...]:
         notes += [f"not used: {reason}" for reason in bench.data.skipped[:5]]
     if len(bench.data.skipped) > 5:
         notes.append(f"not used: {len(bench.data.skipped) - 5} rows more")
+    fault = branch_fault(bench.opened)
+    if fault is not None:
+        notes.append(f"this model cannot run branches ({fault}); every cell took its own pass")
     longest = max(len(w.prompt) for w in bench.test.written)
     if bench.opened.context is not None and longest > bench.opened.context:
         notes.append(f"the longest prompt has {longest} tokens, the model's context is {bench.opened.context}")

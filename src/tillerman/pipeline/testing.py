@@ -55,43 +55,55 @@ class Control:
 
 def run_conditions(bench: Bench, chosen: Chosen, controls: tuple[Control, ...]) -> tuple[Condition, ...]:
     """Unsteered, steered, prompt baseline, few-shot baseline and nulls, on the same items."""
-    groups, plain, e = bench.test.groups, bench.unsteered, bench.experiment
-
-    def answered(name: str, exam: Exam, plan: Plan) -> NDArray[np.bool_]:
-        with bench.watch.stage(f"test, {name}", len(exam.items)) as progress:
-            restart = bench.test_restart(plan[0].steering.points[0]) if plan else None
-            right = bench.store.value(f"{e.seed} test {name}", lambda: exam.correct(plan, progress, restart).tolist())
-        return np.array(right)
-
-    rows = [
-        condition("unsteered", plain, None, groups),
-        condition("steered", answered("steered", bench.test, chosen.plan(bench)), plain, groups),
-    ]
+    groups, plain = bench.test.groups, bench.unsteered
+    steered, *draws = _answered(bench, chosen, controls)
+    rows = [condition("unsteered", plain, None, groups), condition("steered", steered[0], plain, groups)]
     if bench.kind != "text":  # a text has no question that a prompt could precede
-        system = e.prompt or bench.data.default_prompt
-        exam = Exam.of(bench.opened, bench.test.items, bench.writer.with_system(system))
-        rows.append(condition("prompt", answered("prompt", exam, ()), plain, groups, system))
-        shots = _shots(bench)
-        if shots is not None:
-            writer, count = shots
-            exam = Exam.of(bench.opened, bench.test.items, writer)
-            detail = f"{count} exemplars from training items answered wrong"
-            rows.append(condition("icl", answered("icl", exam, ()), plain, groups, detail))
-    steered = rows[1].rate.value
-    for control in controls:
-        plans = [Chosen(draw, control.point, control.strength).plan(bench) for draw in control.draws]
-        right = np.array([answered(f"{control.name} {k}", bench.test, plan) for k, plan in enumerate(plans)])
-        strong = int((right.mean(1) >= steered).sum())
-        detail = f"{len(right)} draws at {control.point}, strength {control.strength:.3g}; {strong} as good as steered"
+        rows += _baselines(bench, plain)
+    for control, right in zip(controls, draws, strict=True):
+        count = len(control.draws)
+        strong = int((right[:count].mean(1) >= steered.mean()).sum())
+        detail = f"{count} draws at {control.point}, strength {control.strength:.3g}; {strong} as good as steered"
         if control.best is not None:
-            c = control.best
-            found = answered(
-                f"{control.name} best", bench.test, Chosen(control.draws[0], c.point, c.strength).plan(bench)
-            )
-            gain = 100 * (found.mean() - plain.mean())
+            c, gain = control.best, 100 * (right[count].mean() - plain.mean())
             detail += f"; one draw at the best of the same grid ({c.point}, dose {c.dose:.2f}): {gain:+.1f} pp"
-        rows.append(null_condition(control.name, right, plain, groups, detail))
+        rows.append(null_condition(control.name, right[:count], plain, groups, detail))
     return tuple(rows)
+
+
+def _answered(bench: Bench, chosen: Chosen, controls: tuple[Control, ...]) -> list[NDArray[np.bool_]]:
+    """Whether each test item is answered right: steered ``[1, n]``, then for each control its draws and,
+    last, one draw at its own best cell. All plans share the prompts."""
+    plans = [[chosen.plan(bench)]]
+    for control in controls:
+        mine = [Chosen(draw, control.point, control.strength).plan(bench) for draw in control.draws]
+        if control.best is not None:
+            best = Chosen(control.draws[0], control.best.point, control.best.strength)
+            mine.append(best.plan(bench))
+        plans.append(mine)
+    flat = [plan for group in plans for plan in group]
+    with bench.watch.stage("test, steered and nulls", len(flat) * len(bench.test.items)) as progress:
+        right = bench.test.correct_under(flat, (bench.store, f"{bench.experiment.seed} test"), progress)
+    borders = np.cumsum([len(group) for group in plans])[:-1]
+    return np.split(right, borders)
+
+
+def _baselines(bench: Bench, plain: NDArray[np.bool_]) -> list[Condition]:
+    """The prompt baseline and, where an exemplar fits, the few-shot baseline."""
+    e, groups = bench.experiment, bench.test.groups
+
+    def answered(name: str, writer: Writer, detail: str) -> Condition:
+        exam = Exam.of(bench.opened, bench.test.items, writer)
+        with bench.watch.stage(f"test, {name}", len(exam.items)) as progress:
+            right = bench.store.value(f"{e.seed} test {name}", lambda: exam.correct((), progress).tolist())
+        return condition(name, np.array(right), plain, groups, detail)
+
+    system = e.prompt or bench.data.default_prompt
+    rows = [answered("prompt", bench.writer.with_system(system), system)]
+    shots = _shots(bench)
+    if shots is not None:
+        rows.append(answered("icl", shots[0], f"{shots[1]} exemplars from training items answered wrong"))
+    return rows
 
 
 def _shots(bench: Bench) -> tuple[Writer, int] | None:
@@ -129,16 +141,20 @@ def measure_side_effects(bench: Bench, chosen: Chosen, meter: DriftMeter) -> Sid
 
 def dose_curve(bench: Bench, chosen: Chosen, meter: DriftMeter) -> tuple[DosePoint, ...]:
     """The chosen vector at fractions and multiples of its strength, also reversed; never used to choose."""
-    factors = CURVE if chosen.strength else (0.0,)
+    factors = [factor for factor in CURVE if factor] if chosen.strength else []
+    plans = [chosen.plan(bench, factor) for factor in factors]
+    with bench.watch.stage("dose curve, answers", len(plans) * len(bench.test.items)) as progress:
+        right = bench.test.correct_under(plans, (bench.store, f"{bench.experiment.seed} curve"), progress)
+    answers = dict(zip(factors, right, strict=True)) | {0.0: bench.unsteered}
     curve = []
-    restart = bench.test_restart(chosen.point)
-    with bench.watch.stage("dose curve", len(factors)) as progress:
-        for factor in factors:
+    with bench.watch.stage("dose curve, side effects", len(answers)) as progress:
+        for factor in sorted(answers):
             strength = chosen.strength * factor
-            right = bench.test.correct(chosen.plan(bench, factor), restart=restart) if strength else bench.unsteered
             drift = meter.measure((Intervention(chosen.vector.at(chosen.point), strength),))
             dose = chosen.vector.dose(chosen.point, strength)
-            curve.append(DosePoint(strength, dose, rate(right, bench.test.groups), drift.perplexity_ratio, drift.kl))
+            curve.append(
+                DosePoint(strength, dose, rate(answers[factor], bench.test.groups), drift.perplexity_ratio, drift.kl)
+            )
             progress(1)
     return tuple(curve)
 

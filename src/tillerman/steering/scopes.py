@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tillerman.core.errors import UsageError
 from tillerman.core.plan import Scope
+from tillerman.models.batches import Batch
 from tillerman.models.forward import ForwardInfo
 from tillerman.steering.spans import CodeReader, thinking_spans
 
@@ -132,6 +133,14 @@ def _grown(before: _Text | None, info: ForwardInfo, told: Int[Tensor, "b k"] | N
         return _Text(None, real)
     old = info.tokens.new_full((rows, past), -1) if tokens is None or unseen else tokens[:, :past]
     return _Text(torch.cat([old, info.tokens], 1), real)
+
+
+def meant_in(scope: Scope, batch: Batch) -> Bool[Tensor, "b s"]:
+    """The tokens of whole prompts that a scope means."""
+    info = ForwardInfo(0, batch.mask.bool(), batch.positions, batch.tokens)
+    sequences = Sequences()
+    sequences.observe(info)
+    return sequences.mask(scope, info)
 
 
 def _from_marker(marker: tuple[int, ...], info: ForwardInfo, prompt: Bool[Tensor, " s"]) -> Bool[Tensor, "b s"]:

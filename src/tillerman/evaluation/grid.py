@@ -1,0 +1,104 @@
+"""Which answer a model gives to each item under each of many plans: the inner loop of every search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tillerman.core.errors import NotAppliedError
+from tillerman.core.plan import Intervention, Plan, Scope
+from tillerman.core.rows import Progress, silent
+from tillerman.core.store import Store
+from tillerman.data.writing import Written
+from tillerman.evaluation.scoring import answers_given, best
+from tillerman.models.batches import batches, token_budget
+from tillerman.models.grid import GridCell, branch_fault, grid_scores
+from tillerman.models.opened import OpenModel
+from tillerman.steering.scopes import meant_in
+from tillerman.steering.steer import steer
+
+
+def answers_under(
+    opened: OpenModel,
+    written: Sequence[Written],
+    plans: Sequence[Plan],
+    *,
+    kept: tuple[Store, str],
+    progress: Progress = silent,
+) -> NDArray[np.int64]:
+    """The most likely answer ``[plans, items]``, as ``answers_given`` inside ``steer`` gives it.
+
+    Plans of one intervention at one hook point share the prompts (``models.grid``); others, items that
+    are scored by whole answers, and models that cannot branch take one pass per plan. Finished pieces
+    are in ``kept`` (a store and the name of this piece of work). ``progress`` is told plans times items.
+    """
+    given = np.zeros((len(plans), len(written)), dtype=np.int64)
+    can = branch_fault(opened) is None
+    simple = [k for k, plan in enumerate(plans) if can and _is_simple(plan)]
+    short = [i for i, w in enumerate(written) if not w.whole] if simple else []
+    store, name = kept
+    if short:
+        given[np.ix_(simple, short)] = _branched(
+            opened, [written[i] for i in short], [plans[k][0] for k in simple], (store, name), progress
+        )
+    for k, plan in enumerate(plans):
+        left = [i for i, w in enumerate(written) if w.whole] if k in simple else list(range(len(written)))
+        if left:
+            rows = [written[i] for i in left]
+            piece = f"{name} plan {k}" if plan else f"{name} unsteered"
+            given[k, left] = store.value(piece, partial(_one_by_one, opened, rows, plan))
+            progress(len(left))
+    return given
+
+
+def _is_simple(plan: Plan) -> bool:
+    return len(plan) == 1 and len(plan[0].steering.points) == 1
+
+
+def _one_by_one(opened: OpenModel, written: Sequence[Written], plan: Plan) -> list[int]:
+    if not plan:
+        return [int(k) for k in answers_given(opened, written, unsteered=True)]
+    with steer(opened.model, plan):
+        return [int(k) for k in answers_given(opened, written)]
+
+
+def _branched(
+    opened: OpenModel,
+    written: Sequence[Written],
+    items: Sequence[Intervention],
+    kept: tuple[Store, str],
+    progress: Progress,
+) -> NDArray[np.int64]:
+    """Batch by batch: every prompt runs once, whatever the number of interventions."""
+    given = np.zeros((len(items), len(written)), dtype=np.int64)
+    by_scope: dict[Scope, list[int]] = {}
+    for k, item in enumerate(items):
+        by_scope.setdefault(item.scope, []).append(k)
+    store, name = kept
+    touched = 0
+    budget = token_budget(opened.parts)
+    for number, batch in enumerate(batches([w.prompt for w in written], pad=opened.pad_id, budget=budget)):
+        options = [[answer[0] for answer in written[i].answers] for i in batch.rows.tolist()]
+        for scope, members in by_scope.items():
+            meant = meant_in(scope, batch)
+            touched += int(meant.sum())
+            cells = [_cell(items[k]) for k in members]
+            score = partial(grid_scores, opened, batch, options, cells, meant, progress=progress)
+            answers = store.value(f"{name} batch {number} {scope}", partial(_best_of, score))
+            given[np.ix_(members, batch.rows.tolist())] = answers
+    if not touched:
+        raise NotAppliedError(f"scope {items[0].scope} meets no token of any prompt; choose another scope")
+    return given
+
+
+def _best_of(score: Callable[[], Tensor]) -> list[list[int]]:
+    return [[best(row) for row in cell] for cell in score().tolist()]
+
+
+def _cell(item: Intervention) -> GridCell:
+    (point,) = item.steering.points
+    return GridCell(point, item.steering.directions[point], item.strength, item.operator)

@@ -1,0 +1,100 @@
+"""Answers under many plans at once are those of one steered pass per plan."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tillerman.core.errors import NotAppliedError
+from tillerman.core.plan import Intervention, Scope
+from tillerman.core.store import Store
+from tillerman.data.examples import Example
+from tillerman.data.presenting import present
+from tillerman.data.writing import make_writer
+from tillerman.evaluation import grid as module
+from tillerman.evaluation.conditions import Exam
+from tillerman.evaluation.grid import answers_under
+from tillerman.evaluation.scoring import answers_given
+
+from .. import tiny
+
+MIXED = [
+    *(Example("choice", f"Question {i}?", ("apple", "stone", "river"), i % 3) for i in range(6)),
+    *(Example("preference", f"Say {i}.", ("hello dear friend", "hello you dog"), i % 2) for i in range(3)),
+]
+
+
+def _written(opened, examples=MIXED, shots=()):
+    writer = make_writer(opened.tokenizer).with_shots(shots)
+    return [writer.write(item) for item in present(examples)]
+
+
+def _plans(scope):
+    single = [(Intervention(tiny.vector(k), s, scope=scope),) for k in range(tiny.LAYERS) for s in (-30.0, 4.0, 30.0)]
+    several = (Intervention(tiny.vector(0, 1), 2.0, scope=scope),)
+    return [(), *single, several, (*single[0], *single[3])]
+
+
+def _kept():
+    return Store(None, ""), "test"
+
+
+@pytest.mark.parametrize("scope", [Scope("last"), Scope("all")], ids=str)
+def test_answers_under_many_plans_are_those_of_one_pass_per_plan(family, scope):
+    opened = tiny.opened(family)
+    written, done = _written(opened), []
+    exam = Exam(opened, present(MIXED), tuple(written))
+    together = answers_under(opened, written, _plans(scope), kept=_kept(), progress=done.append)
+    alone = np.stack([exam.given(plan) for plan in _plans(scope)])
+    assert together.tolist() == alone.tolist()
+    assert len({tuple(row) for row in together.tolist()}) > 1  # the plans do move the answers
+    assert sum(done) == together.size
+
+
+def test_a_model_that_cannot_branch_gives_the_same_answers(opened, monkeypatch):
+    written = _written(opened)
+    before = answers_under(opened, written, _plans(Scope("last")), kept=_kept())
+    monkeypatch.setattr(module, "branch_fault", lambda _: "no")
+    monkeypatch.setattr(module, "grid_scores", _never)
+    assert answers_under(opened, written, _plans(Scope("last")), kept=_kept()).tolist() == before.tolist()
+
+
+def _never(*_, **__):
+    raise AssertionError("this was not to be run")
+
+
+def test_finished_pieces_are_not_run_again(opened, monkeypatch):
+    written, kept = _written(opened), _kept()
+    before = answers_under(opened, written, _plans(Scope("last")), kept=kept)
+    monkeypatch.setattr(module, "grid_scores", _never)
+    monkeypatch.setattr(module, "answers_given", _never)
+    assert answers_under(opened, written, _plans(Scope("last")), kept=kept).tolist() == before.tolist()
+
+
+def test_a_scope_that_meets_no_prompt_is_an_error(opened):
+    far = (Intervention(tiny.vector(1), 1.0, scope=Scope("positions", (5000,))),)
+    with pytest.raises(NotAppliedError, match="positions:5000"):
+        answers_under(opened, _written(opened)[:3], [far], kept=_kept())
+
+
+def test_a_wrecked_model_gives_no_answer(opened):
+    wreck = (Intervention(tiny.vector(1, size=1e3), 1e38, scope=Scope("last")),)
+    assert (answers_under(opened, _written(opened), [wreck], kept=_kept()) == -1).all()
+
+
+def test_prompts_that_begin_alike_share_their_beginning_and_keep_their_answers(family):
+    opened = tiny.opened(family)
+    written = _written(opened, MIXED[:6], present(MIXED[:2]))
+    tokens = []
+    first = tiny.blocks(opened.model, family)[0]
+    handle = first.register_forward_pre_hook(lambda _, a, k: tokens.append((a[0] if a else k["hidden_states"]).shape),
+                                             with_kwargs=True)  # fmt: skip
+    try:
+        whole = answers_given(opened, written)
+        seen = sum(shape[0] * shape[1] for shape in tokens)
+        tokens.clear()
+        shared = answers_given(opened, written, unsteered=True)
+    finally:
+        handle.remove()
+    assert shared.tolist() == whole.tolist()
+    assert sum(shape[0] * shape[1] for shape in tokens) < seen / 2

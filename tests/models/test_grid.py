@@ -1,0 +1,156 @@
+"""Branches give the scores of plain passes, whatever shares the pass with them."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from tillerman.core.hookpoint import SITES, HookPoint
+from tillerman.core.operators import OPERATORS
+from tillerman.core.plan import Intervention, Scope
+from tillerman.models import grid as module
+from tillerman.models.batches import batches
+from tillerman.models.grid import GridCell, branch_fault, grid_scores, tail_of
+from tillerman.models.logits import option_logprobs
+from tillerman.steering.scopes import meant_in
+from tillerman.steering.steer import steer
+
+from .. import tiny
+
+PROMPTS = tiny.random_rows([15, 20, 2, 9])  # longer and shorter than the fixtures' sliding windows
+OPTIONS = [(20, 30), (21, 31, 41), (22, 33), (23, 34)]
+POINTS = [HookPoint(layer, site) for layer in (0, tiny.LAYERS - 1) for site in SITES]
+
+
+def _centred(scores):
+    return scores - scores[0]
+
+
+def _apart(opened, cells, scope, prompts=PROMPTS, options=OPTIONS):
+    """The largest difference between branches and one steered pass per cell."""
+    worst = 0.0
+    for batch in batches(prompts, pad=0):
+        mine = [options[i] for i in batch.rows.tolist()]
+        ours = grid_scores(opened, batch, mine, cells, meant_in(scope, batch))
+        for c, cell in enumerate(cells):
+            item = Intervention(tiny.vector(cell.point), cell.strength, cell.operator, scope)
+            with steer(opened.model, item, must_apply=False):
+                theirs = option_logprobs(opened, prompts, options)
+            for row, i in enumerate(batch.rows.tolist()):
+                known = len(options[i])
+                difference = _centred(ours[c, row, :known]) - _centred(theirs[i])
+                worst = max(worst, float(difference.abs().max()))
+                assert torch.isneginf(ours[c, row, known:]).all()
+    return worst
+
+
+def _cells(points, strengths=(0.0, 1.0, -2.0)):
+    return [GridCell(p, tiny.vector(p).directions[p], s) for p in points for s in strengths]
+
+
+@pytest.mark.parametrize("scope", [Scope("last"), Scope("positions", (-1, -3)), Scope("all")], ids=str)
+def test_branches_give_the_scores_of_plain_passes_at_every_site(family, scope):
+    assert _apart(tiny.opened(family), _cells(POINTS), scope) < 1e-4
+
+
+def test_branches_and_plain_passes_agree_with_every_operator(opened):
+    for operator in OPERATORS:
+        point = HookPoint(1)
+        cells = [GridCell(point, tiny.vector(point).directions[point], s, operator) for s in (0.3, 1.0)]
+        assert _apart(opened, cells, Scope("last")) < 1e-4, operator
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(2, 14), min_size=1, max_size=5), st.integers(1, 12), st.integers(0, 3))
+def test_scores_depend_on_neither_the_other_prompts_nor_the_other_cells(lengths, most, seed):
+    opened, prompts = tiny.opened(), tiny.random_rows(lengths, seed)
+    cells, options = _cells(POINTS[:4]), [(20, 30)] * len(prompts)
+    alone = []
+    for prompt in prompts:
+        (one,) = batches([prompt], pad=0)
+        scores = [grid_scores(opened, one, options[:1], [cell], meant_in(Scope("last"), one)) for cell in cells]
+        alone.append(torch.cat(scores)[:, 0])
+    before, module.MOST_QUERIES = module.MOST_QUERIES, most
+    try:
+        for batch in batches(prompts, pad=0):
+            together = grid_scores(opened, batch, options, cells, meant_in(Scope("last"), batch))
+            for row, i in enumerate(batch.rows.tolist()):
+                torch.testing.assert_close(together[:, row], alone[i], atol=1e-4, rtol=0)
+    finally:
+        module.MOST_QUERIES = before
+
+
+def test_a_prompt_runs_once_whatever_the_number_of_cells_and_lower_blocks_do_not_run_again():
+    opened, tokens = tiny.opened(), [0] * tiny.LAYERS
+    (batch,) = batches(PROMPTS, pad=0)
+
+    def count(i):
+        def hook(_, args, __):
+            tokens[i] += args[0].shape[1]
+
+        return hook
+
+    handles = [b.mlp.register_forward_hook(count(i)) for i, b in enumerate(tiny.blocks(opened.model, "llama"))]
+    cells = _cells([HookPoint(1)], [0.5 * k for k in range(20)])
+    grid_scores(opened, batch, [OPTIONS[i] for i in batch.rows.tolist()], cells, meant_in(Scope("last"), batch))
+    for handle in handles:
+        handle.remove()
+    longest = max(map(len, PROMPTS))
+    assert tokens == [longest, longest, longest + 20]
+
+
+def test_progress_counts_prompts_times_cells():
+    opened, done = tiny.opened(), []
+    (batch,) = batches(PROMPTS, pad=0)
+    meant = meant_in(Scope("last"), batch)
+    grid_scores(opened, batch, OPTIONS, _cells(POINTS), meant, progress=done.append)
+    assert sum(done) == len(PROMPTS) * len(POINTS) * 3
+
+
+def test_the_tail_reaches_back_to_the_first_token_that_is_meant():
+    meant = torch.zeros(2, 6, dtype=torch.bool)
+    assert tail_of(meant) == 0
+    meant[0, 4] = True
+    assert tail_of(meant) == 2
+    meant[1, 1] = True
+    assert tail_of(meant) == 5
+
+
+def test_nothing_is_left_on_the_model(family):
+    opened = tiny.opened(family)
+    before = {name: p.clone() for name, p in opened.model.named_parameters()}
+    _apart(opened, _cells(POINTS), Scope("last"))
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in opened.model.modules())
+    assert not any("forward" in m.__dict__ for m in opened.model.modules())
+    assert all(torch.equal(p, before[name]) for name, p in opened.model.named_parameters())
+
+
+def test_every_family_can_branch(family):
+    assert branch_fault(tiny.opened(family)) is None
+
+
+def test_a_model_that_cannot_branch_says_so_once(monkeypatch, caplog):
+    fresh = tiny.fresh_opened()
+    monkeypatch.setattr(module, "run_stem", _refuse)
+    with caplog.at_level(logging.WARNING):
+        assert "no such cache" in branch_fault(fresh)
+        assert "no such cache" in branch_fault(fresh)
+    assert caplog.text.count("cannot run branches") == 1
+
+
+def _refuse(*_, **__):
+    raise ValueError("no such cache")
+
+
+def test_a_model_whose_branches_are_wrong_is_found_out(monkeypatch):
+    fresh = tiny.fresh_opened()
+    right = module.run_branches
+
+    def shifted(parts, stem, branches, edits, *, restart=None):
+        return right(parts, stem, branches, edits, restart=restart).flip(-1)
+
+    monkeypatch.setattr(module, "run_branches", shifted)
+    assert "differ" in branch_fault(fresh)
