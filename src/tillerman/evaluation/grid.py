@@ -56,7 +56,7 @@ def answers_under(
 
 
 def _is_simple(plan: Plan) -> bool:
-    return len(plan) == 1 and len(plan[0].steering.points) == 1
+    return len(plan) == 1 and len(plan[0].steering.points) == 1 and plan[0].gate is None
 
 
 def _one_by_one(opened: OpenModel, written: Sequence[Written], plan: Plan) -> list[int]:

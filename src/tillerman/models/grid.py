@@ -109,7 +109,8 @@ def _run_cells(parts: Anatomy, stem: Stem, cells: Sequence[GridCell], meant: Boo
     directions = torch.stack([cell.direction for cell in cells]).to(entering).repeat_interleave(tail, 0)
     strengths = torch.tensor([cell.strength for cell in cells], device=device, dtype=entering.dtype)
     strengths = strengths.repeat_interleave(tail)[:, None]
-    here = meant.repeat(1, count)[..., None]
+    # Strength 0 is no steering, whatever the operator makes of it.
+    here = meant.repeat(1, count)[..., None] & (strengths != 0)
 
     def edit(h: Tensor) -> Tensor:
         return torch.where(here, operator(h, directions, strengths), h)
