@@ -13,11 +13,19 @@ from tillerman.core.hookpoint import HookPoint
 
 @dataclass(frozen=True)
 class Family:
-    """Paths: ``blocks`` from the decoder (the model's ``base_model``), the others from a block."""
+    """Paths: ``blocks`` from the decoder (the model's ``base_model``), the others from a block.
+
+    ``linear`` stands in for ``attention`` in the blocks of a hybrid that have linear attention."""
 
     blocks: str = "layers"
     attention: str = "self_attn"
     mlp: str = "mlp"
+    linear: str = ""
+
+    def attention_of(self, block: nn.Module) -> nn.Module:
+        if self.linear and self.attention not in dict(block.named_children()):
+            return block.get_submodule(self.linear)
+        return block.get_submodule(self.attention)
 
 
 _LLAMA = Family()
@@ -33,9 +41,16 @@ FAMILIES: dict[str, Family] = {
     "qwen3": _LLAMA,
     "gemma2": _POST_NORMS,
     "gemma3_text": _POST_NORMS,
+    "gemma3": Family("language_model.layers", _POST_NORMS.attention, _POST_NORMS.mlp),
     "phi3": _LLAMA,
     "olmo2": _POST_NORMS,
     "bitnet": _LLAMA,
+    "mixtral": _LLAMA,
+    "qwen3_moe": _LLAMA,
+    "olmoe": _LLAMA,
+    "deepseek_v3": _LLAMA,
+    "gpt_oss": _LLAMA,
+    "qwen3_next": Family(linear="linear_attn"),
     "gpt2": Family("h", "attn", "mlp"),
     "gpt_neox": Family("layers", "attention", "mlp"),
 }
@@ -63,7 +78,7 @@ class Anatomy:
         self.check(point)
         block = self.blocks[point.layer]
         if point.site == "attn_out":
-            return block.get_submodule(self.family.attention)
+            return self.family.attention_of(block)
         if point.site == "mlp_out":
             return block.get_submodule(self.family.mlp)
         return block
@@ -91,8 +106,9 @@ def _anatomy(causal: PreTrainedModel) -> Anatomy:
     decoder = causal.base_model
     try:
         blocks = tuple(decoder.get_submodule(family.blocks).children())
-        for part in (family.attention, family.mlp):
-            blocks[0].get_submodule(part)
+        blocks[0].get_submodule(family.mlp)
+        for block in blocks:
+            family.attention_of(block)
     except (AttributeError, IndexError) as error:
         raise ModelError(f"model type {kind!r} does not have the layout its row says: {error}") from error
     return Anatomy(causal, decoder, blocks, family)
