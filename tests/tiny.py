@@ -145,6 +145,9 @@ def part(causal: nn.Module, family: str, point: HookPoint) -> nn.Module:
     attention, mlp = _PARTS.get(family, ("self_attn", "mlp"))
     if family == "qwen3_next" and point.layer != 1:  # the other layers of the fixture have linear attention
         attention = "linear_attn"
+    if point.site == "heads":
+        names = ("o_proj", "out_proj", "c_proj", "dense")
+        return next(m for n, m in block.named_modules() if "att" in n and n.endswith(names))
     return {"attn_out": block.get_submodule(attention), "mlp_out": block.get_submodule(mlp)}.get(point.site, block)
 
 
@@ -164,7 +167,7 @@ def hook(causal: nn.Module, family: str, point: HookPoint, change: Callable[[Ten
         return (new, *output[1:]) if isinstance(output, tuple) else new
 
     module = part(causal, family, point)
-    if point.site == "resid_pre":
+    if point.site in ("resid_pre", "heads"):
         return module.register_forward_pre_hook(on_input, with_kwargs=True)
     return module.register_forward_hook(on_output)
 

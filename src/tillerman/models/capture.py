@@ -32,7 +32,7 @@ def capture(
     read: str = "last",
     budget: int = BATCH_TOKENS,
     progress: Progress = silent,
-) -> dict[HookPoint, Float[Tensor, "n d"]]:
+) -> dict[HookPoint, Float[Tensor, "n _"]]:
     """The activation of every row at every hook point, float32 on the CPU.
 
     ``read`` is ``last`` (the row's last token) or ``mean`` (over its tokens from ``read_from`` on).
@@ -42,7 +42,7 @@ def capture(
     points = sorted(set(points))
     for point in points:
         opened.parts.check(point)
-    out = {point: torch.empty(len(rows), opened.parts.width) for point in points}
+    out = {point: torch.empty(len(rows), opened.parts.width_at(point)) for point in points}
     # Right padding: a causal model's real tokens then never see it, so no family can go wrong.
     for batch in batches([row.tokens for row in rows], pad=opened.pad_id, side="right", budget=budget):
         weights = _weights(batch, rows, read).to(opened.device)
@@ -63,7 +63,7 @@ def _weights(batch: Batch, rows: Sequence[Row], read: str) -> Float[Tensor, "b s
 
 def _read(
     opened: OpenModel, batch: Batch, points: Sequence[HookPoint], weights: Float[Tensor, "b s"]
-) -> dict[HookPoint, Float[Tensor, "b d"]]:
+) -> dict[HookPoint, Float[Tensor, "b _"]]:
     got: dict[HookPoint, Tensor] = {}
 
     def reader(point: HookPoint) -> Callable[[Tensor], Tensor]:
