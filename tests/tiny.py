@@ -29,11 +29,35 @@ _SIZE = {
     "initializer_range": 0.25,
 }
 _GROUPED = {**_IDS, **_SIZE, "num_key_value_heads": 2}
+_MOE = {"num_experts": 4, "num_experts_per_tok": 2}
 
 CONFIGS: dict[str, Callable[[], tf.PretrainedConfig]] = {
     "bitnet": lambda: tf.BitNetConfig(**_GROUPED),
     "gemma2": lambda: tf.Gemma2Config(**_GROUPED, head_dim=8, sliding_window=8),
     "gemma3_text": lambda: tf.Gemma3TextConfig(**_GROUPED, head_dim=8, sliding_window=8),
+    "deepseek_v3": lambda: tf.DeepseekV3Config(
+        **{**_GROUPED, "num_key_value_heads": 4}, moe_intermediate_size=24, n_routed_experts=4, num_experts_per_tok=2,
+        n_group=2, topk_group=1, first_k_dense_replace=1, kv_lora_rank=8, q_lora_rank=8, qk_rope_head_dim=4,
+        qk_nope_head_dim=8, v_head_dim=8,
+    ),
+    "gemma3": lambda: tf.Gemma3Config(
+        text_config=tf.Gemma3TextConfig(**_GROUPED, head_dim=8, sliding_window=8),
+        vision_config={"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+                       "image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=4, image_token_index=319, boi_token_index=318, eoi_token_index=317,
+    ),
+    "gpt_oss": lambda: tf.GptOssConfig(
+        **_GROUPED, head_dim=8, sliding_window=8, num_local_experts=4, num_experts_per_tok=2,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+    ),
+    "mixtral": lambda: tf.MixtralConfig(**_GROUPED, num_local_experts=4, num_experts_per_tok=2),
+    "olmoe": lambda: tf.OlmoeConfig(**_GROUPED, **_MOE),
+    "qwen3_moe": lambda: tf.Qwen3MoeConfig(**_GROUPED, **_MOE, head_dim=8, moe_intermediate_size=24),
+    "qwen3_next": lambda: tf.Qwen3NextConfig(
+        **_GROUPED, **_MOE, head_dim=8, linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8,
+        linear_value_head_dim=8, moe_intermediate_size=24, shared_expert_intermediate_size=24,
+        layer_types=["linear_attention", "full_attention", "linear_attention"],
+    ),
     "gpt2": lambda: tf.GPT2Config(
         **{k: v for k, v in _IDS.items() if k != "max_position_embeddings"},
         n_embd=WIDTH, n_layer=LAYERS, n_head=4, n_positions=256, initializer_range=0.25,
@@ -50,12 +74,14 @@ CONFIGS: dict[str, Callable[[], tf.PretrainedConfig]] = {
 _BLOCKS: dict[str, Callable[[nn.Module], nn.ModuleList]] = {
     "gpt2": lambda m: m.transformer.h,
     "gpt_neox": lambda m: m.gpt_neox.layers,
+    "gemma3": lambda m: m.model.language_model.layers,
 }
 # What adds to the residual stream: the last module of each branch.
 _PARTS: dict[str, tuple[str, str]] = {
     "gpt2": ("attn", "mlp"),
     "gpt_neox": ("attention", "mlp"),
     "gemma2": ("post_attention_layernorm", "post_feedforward_layernorm"),
+    "gemma3": ("post_attention_layernorm", "post_feedforward_layernorm"),
     "gemma3_text": ("post_attention_layernorm", "post_feedforward_layernorm"),
     "olmo2": ("post_attention_layernorm", "post_feedforward_layernorm"),
 }
@@ -122,6 +148,11 @@ def part(causal: nn.Module, family: str, point: HookPoint) -> nn.Module:
     """The module that a plain hook for this point would hang on."""
     block = blocks(causal, family)[point.layer]
     attention, mlp = _PARTS.get(family, ("self_attn", "mlp"))
+    if family == "qwen3_next" and point.layer != 1:  # the other layers of the fixture have linear attention
+        attention = "linear_attn"
+    if point.site == "heads":
+        names = ("o_proj", "out_proj", "c_proj", "dense")
+        return next(m for n, m in block.named_modules() if "att" in n and n.endswith(names))
     return {"attn_out": block.get_submodule(attention), "mlp_out": block.get_submodule(mlp)}.get(point.site, block)
 
 
@@ -141,7 +172,7 @@ def hook(causal: nn.Module, family: str, point: HookPoint, change: Callable[[Ten
         return (new, *output[1:]) if isinstance(output, tuple) else new
 
     module = part(causal, family, point)
-    if point.site == "resid_pre":
+    if point.site in ("resid_pre", "heads"):
         return module.register_forward_pre_hook(on_input, with_kwargs=True)
     return module.register_forward_hook(on_output)
 

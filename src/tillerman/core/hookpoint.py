@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tillerman.core.errors import HookPointError, UnknownNameError
 
-SITES = ("resid_pre", "resid_post", "attn_out", "mlp_out")
+SITES = ("resid_pre", "resid_post", "attn_out", "mlp_out", "heads")
 _PATTERN = re.compile(r"layers\.(\d+)\.(\w+)")
 
 
@@ -16,7 +16,8 @@ class HookPoint:
     """A layer (0 = first decoder block) and a site; prints as ``layers.12.resid_post``.
 
     Sites: ``resid_pre`` block input, ``resid_post`` block output, ``attn_out`` and ``mlp_out`` what
-    attention and MLP add to the residual stream.
+    attention and MLP add to the residual stream, ``heads`` the heads' outputs side by side, before the
+    output projection of attention (width heads * head_dim).
     """
 
     layer: int

@@ -34,7 +34,7 @@ def capture(
     read: str = "last",
     budget: int | None = None,
     progress: Progress = silent,
-) -> dict[HookPoint, Float[Tensor, "n d"]]:
+) -> dict[HookPoint, Float[Tensor, "n _"]]:
     """The activation of every row at every hook point, float32 on the CPU.
 
     ``read`` is ``last`` (the row's last token) or ``mean`` (over its tokens from ``read_from`` on). Rows
@@ -45,7 +45,7 @@ def capture(
     points = sorted(set(points))
     for point in points:
         opened.parts.check(point)
-    out = {point: torch.empty(len(rows), opened.parts.width) for point in points}
+    out = {point: torch.empty(len(rows), opened.parts.width_at(point)) for point in points}
     groups = list(_groups(rows, read))
     budget = budget or token_budget(opened.parts)
     if all(len(group.rows) == 1 for group in groups) or branch_fault(opened) is not None:

@@ -42,7 +42,7 @@ def edit_forward(
 
 
 def _hang(module: nn.Module, site: str, edit: Edit) -> RemovableHandle:
-    if site == "resid_pre":
+    if site in ("resid_pre", "heads"):
         return module.register_forward_pre_hook(lambda _, a, k: with_input(edit, a, k), with_kwargs=True)
     return module.register_forward_hook(lambda _, __, output: with_output(edit, output))
 

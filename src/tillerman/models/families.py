@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from tillerman.core.errors import HookPointError, ModelError
 from tillerman.core.hookpoint import HookPoint
@@ -13,16 +14,32 @@ from tillerman.core.hookpoint import HookPoint
 
 @dataclass(frozen=True)
 class Family:
-    """Paths: ``blocks`` from the decoder (the model's ``base_model``), the others from a block."""
+    """Paths: ``blocks`` from the decoder (the model's ``base_model``), the others from a block.
+
+    ``linear`` stands in for ``attention`` in the blocks of a hybrid that have linear attention.
+    ``projections`` are the names that attention's output projection may have."""
 
     blocks: str = "layers"
     attention: str = "self_attn"
     mlp: str = "mlp"
+    linear: str = ""
+    projections: tuple[str, ...] = ()
+
+    def attention_of(self, block: nn.Module) -> nn.Module:
+        if self.linear and self.attention not in dict(block.named_children()):
+            return block.get_submodule(self.linear)
+        return block.get_submodule(self.attention)
+
+    def projection_of(self, block: nn.Module) -> nn.Module | None:
+        """Attention's output projection, whose input is the heads side by side; None without one."""
+        parts = dict(block.named_modules())
+        return next((parts[name] for name in self.projections if name in parts), None)
 
 
-_LLAMA = Family()
+_O_PROJ = ("self_attn.o_proj",)
+_LLAMA = Family(projections=_O_PROJ)
 # Norms after attention and MLP: what reaches the residual stream is what these norms give.
-_POST_NORMS = Family(attention="post_attention_layernorm", mlp="post_feedforward_layernorm")
+_POST_NORMS = Family(attention="post_attention_layernorm", mlp="post_feedforward_layernorm", projections=_O_PROJ)
 
 # model_type of the configuration -> layout. To add a family: print the model, find the ModuleList
 # of decoder blocks under `model.base_model` and the names of attention and MLP inside a block.
@@ -33,11 +50,18 @@ FAMILIES: dict[str, Family] = {
     "qwen3": _LLAMA,
     "gemma2": _POST_NORMS,
     "gemma3_text": _POST_NORMS,
+    "gemma3": Family("language_model.layers", _POST_NORMS.attention, _POST_NORMS.mlp, projections=_O_PROJ),
     "phi3": _LLAMA,
     "olmo2": _POST_NORMS,
     "bitnet": _LLAMA,
-    "gpt2": Family("h", "attn", "mlp"),
-    "gpt_neox": Family("layers", "attention", "mlp"),
+    "mixtral": _LLAMA,
+    "qwen3_moe": _LLAMA,
+    "olmoe": _LLAMA,
+    "deepseek_v3": _LLAMA,
+    "gpt_oss": _LLAMA,
+    "qwen3_next": Family(linear="linear_attn", projections=(*_O_PROJ, "linear_attn.out_proj")),
+    "gpt2": Family("h", "attn", "mlp", projections=("attn.c_proj",)),
+    "gpt_neox": Family("layers", "attention", "mlp", projections=("attention.dense",)),
 }
 
 
@@ -54,18 +78,34 @@ class Anatomy:
     def width(self) -> int:
         return int(self.causal.config.get_text_config().hidden_size)
 
+    def width_at(self, point: HookPoint) -> int:
+        """The width of an activation there: of all heads together at ``heads``, else of the stream."""
+        if point.site != "heads":
+            return self.width
+        projection = self.part(point)
+        # Conv1D keeps its weight transposed: [in, out].
+        return int(projection.nx) if isinstance(projection, Conv1D) else int(projection.in_features)  # type: ignore[arg-type]
+
     def check(self, point: HookPoint) -> None:
         if point.layer >= len(self.blocks):
             raise HookPointError(f"{point}: the model has layers 0..{len(self.blocks) - 1}")
 
     def part(self, point: HookPoint) -> nn.Module:
-        """The module whose input (``resid_pre``) or output (the others) is the hook point."""
+        """The module whose input (``resid_pre``, ``heads``) or output (the others) is the hook point."""
         self.check(point)
         block = self.blocks[point.layer]
         if point.site == "attn_out":
-            return block.get_submodule(self.family.attention)
+            return self.family.attention_of(block)
         if point.site == "mlp_out":
             return block.get_submodule(self.family.mlp)
+        if point.site == "heads":
+            projection = self.family.projection_of(block)
+            if projection is None:
+                raise HookPointError(
+                    f"{point}: the layout row of {self.causal.config.model_type!r} names no output projection of "
+                    "attention; steer attn_out, or add projections=(...) to the row"
+                )
+            return projection
         return block
 
 
@@ -91,8 +131,9 @@ def _anatomy(causal: PreTrainedModel) -> Anatomy:
     decoder = causal.base_model
     try:
         blocks = tuple(decoder.get_submodule(family.blocks).children())
-        for part in (family.attention, family.mlp):
-            blocks[0].get_submodule(part)
+        blocks[0].get_submodule(family.mlp)
+        for block in blocks:
+            family.attention_of(block)
     except (AttributeError, IndexError) as error:
         raise ModelError(f"model type {kind!r} does not have the layout its row says: {error}") from error
     return Anatomy(causal, decoder, blocks, family)

@@ -139,10 +139,10 @@ def _check(parts: Anatomy, plan: Plan) -> None:
     for item in plan:
         for point, direction in item.steering.directions.items():
             parts.check(point)
-            if len(direction) != parts.width:
+            if len(direction) != parts.width_at(point):
                 raise MismatchError(
                     f"{point}: the vector of {item.steering.provenance.model_id} has width {len(direction)}, "
-                    f"the model {parts.width}"
+                    f"the model {parts.width_at(point)}"
                 )
         if item.gate is not None:
             parts.check(item.gate.point)
