@@ -99,6 +99,11 @@ _CORPUS = [
 ] * 3
 
 
+MIXTURES = ["mixtral", "qwen3_moe", "olmoe", "deepseek_v3", "gpt_oss", "qwen3_next"]
+# A hybrid's linear attention keeps no keys and values per token, so it cannot branch.
+BRANCHING = [family for family in CONFIGS if family != "qwen3_next"]
+
+
 def new_model(family: str = "llama", seed: int = 0) -> tf.PreTrainedModel:
     """A fresh model in evaluation mode; the caller's random state is not touched."""
     with torch.random.fork_rng(devices=[]):

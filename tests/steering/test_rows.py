@@ -64,7 +64,10 @@ def test_rows_without_a_plan_are_bit_equal_to_the_unsteered_batch(family, cache)
     plain, _ = _generate(model, ROWS, cache)
     with steer_rows(model, PLANS):
         steered, _ = _generate(model, ROWS, cache)
-    assert equal_bits(plain[1], steered[1])
+    if family in tiny.MIXTURES:  # an expert runs the tokens of all rows together: their number changes its rounding
+        torch.testing.assert_close(plain[1], steered[1], atol=1e-4, rtol=1e-4)
+    else:
+        assert equal_bits(plain[1], steered[1])
     assert not torch.allclose(plain[0], steered[0], atol=1e-2)
 
 

@@ -249,7 +249,7 @@ def test_after_instruction_without_a_marker_says_how_to_get_one():
 
 
 @pytest.mark.parametrize("cache", ["dynamic", "static", "none"])
-@pytest.mark.parametrize("scope", [Scope("last"), Scope("all")], ids=str)
+@pytest.mark.parametrize("scope", [Scope("last"), Scope("all"), Scope("generated")], ids=str)
 def test_the_first_generated_token_is_steered(scope, cache):
     """CAA #3: the last prompt token makes it."""
     model = tiny.model()

@@ -64,8 +64,10 @@ def meant(scope: Scope, rows: list[tuple[int, ...]], columns: range, side: str, 
             position = size + (c - width) if generated else c - first
             if scope.name == "all":
                 chosen = True
-            elif scope.name in ("prompt", "generated"):
-                chosen = generated == (scope.name == "generated")
+            elif scope.name == "prompt":
+                chosen = not generated
+            elif scope.name == "generated":  # the last prompt token makes the first new one
+                chosen = generated or position == size - 1
             elif scope.name == "last":
                 chosen = position == size - 1
             elif scope.name == "positions":

@@ -136,7 +136,10 @@ def fit(
     doses: Annotated[str | None, typer.Option(help="grid, in units of the stream, e.g. 0.1,0.5,1")] = None,
     strengths: Annotated[str | None, typer.Option(help="grid, in multiples of the vector; instead of doses")] = None,
     scope: Annotated[
-        str, typer.Option(help="auto, all, prompt, generated, last, after_instruction, positions:0,-1")
+        str,
+        typer.Option(
+            help="auto, all, prompt, generated, last, after_instruction, thinking, not_in_code, positions:0,-1"
+        ),
     ] = "auto",
     site: Annotated[str, typer.Option(help="resid_pre, resid_post, attn_out, mlp_out")] = "resid_post",
     read: Annotated[

@@ -23,8 +23,8 @@ _RUN_ORDER = ("resid_pre", "attn_out", "mlp_out", "resid_post")
 class Scope:
     """Which tokens are steered, in absolute positions over the KV cache, padding not counted.
 
-    ``all`` every token; ``prompt`` the tokens given; ``generated`` the tokens made; ``last`` the last
-    prompt token (the one that makes the first new token); ``after_instruction`` from the last
+    ``all`` every token; ``prompt`` the tokens given; ``last`` the last prompt token (it makes the first
+    new one); ``generated`` the tokens made, and the last prompt token; ``after_instruction`` from the last
     occurrence of ``marker`` (the token ids that end the instruction and open the answer) on;
     ``thinking`` from the ``opening`` tag to the token before the ``closing`` one is whole; ``not_in_code``
     all but fenced code and JSON tool calls, in the text that ``piece`` gives for a token id. Both look, and

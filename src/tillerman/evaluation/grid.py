@@ -56,7 +56,9 @@ def answers_under(
 
 
 def _is_simple(plan: Plan) -> bool:
-    return len(plan) == 1 and len(plan[0].steering.points) == 1 and plan[0].gate is None
+    """One edit at one hook point, on tokens that are known before the pass."""
+    one = len(plan) == 1 and len(plan[0].steering.points) == 1
+    return one and plan[0].gate is None and plan[0].scope.name not in ("thinking", "not_in_code")
 
 
 def _one_by_one(opened: OpenModel, written: Sequence[Written], plan: Plan) -> list[int]:

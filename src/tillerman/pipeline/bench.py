@@ -22,7 +22,7 @@ from tillerman.core.store import Store
 from tillerman.data.duplicates import Split, clean_split
 from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import as_choices, present
-from tillerman.data.writing import Writer, after_instruction, make_writer
+from tillerman.data.writing import Writer, after_instruction, make_writer, not_in_code, thinking
 from tillerman.evaluation.conditions import Exam
 from tillerman.evaluation.scoring import correct
 from tillerman.models.opened import OpenModel
@@ -43,6 +43,10 @@ class Unwatched:
     def stage(self, title: str, total: int) -> AbstractContextManager[Progress]:
         del title, total
         return nullcontext(silent)
+
+
+# Scopes that a tokenizer has to make: their marks are tokens of its own.
+_OF_TOKENIZER = {"after_instruction": after_instruction, "thinking": thinking, "not_in_code": not_in_code}
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +93,7 @@ class Bench:
         asked = self.experiment.scope
         if asked == "auto":
             asked = "after_instruction" if self.writer.template == "chat" and self.kind != "text" else "all"
-        return after_instruction(self.opened.tokenizer) if asked == "after_instruction" else Scope.parse(asked)
+        return _OF_TOKENIZER[asked](self.opened.tokenizer) if asked in _OF_TOKENIZER else Scope.parse(asked)
 
     @cached_property
     def predictions(self) -> list[int]:

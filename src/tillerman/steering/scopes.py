@@ -75,8 +75,6 @@ class Sequences:
             return torch.ones_like(info.real)
         if scope.name == "prompt":
             return (~generated).expand_as(info.real)
-        if scope.name == "generated":
-            return generated.expand_as(info.real)
         if scope.name == "after_instruction":
             return generated | _from_marker(scope.marker, info, ~generated)
         if scope.name in ("thinking", "not_in_code"):
@@ -85,8 +83,9 @@ class Sequences:
         # A cache with other rows than the prompt's: its tokens come after the prompt, so no length is needed.
         known = self._lengths if len(self._lengths) in (1, rows) else torch.tensor([_UNKNOWN])
         lengths = known.to(info.real.device).expand(rows)[:, None]
-        if scope.name == "last":
-            return (info.positions == lengths - 1) & ~generated
+        if scope.name in ("last", "generated"):
+            last = (info.positions == lengths - 1) & ~generated
+            return last | generated if scope.name == "generated" else last
         wanted = [torch.full_like(lengths, p) if p >= 0 else lengths + p for p in scope.positions]
         return torch.stack([info.positions == w for w in wanted]).any(0)
 
