@@ -222,6 +222,11 @@ def decoding(opened: OpenModel, new_tokens: int) -> dict[str, object]:
     """``generate`` with one intervention on every token, against none; the two take turns."""
     direction = vectors(range(6, 7), 1)[0][HookPoint(6)]
     plan = Intervention(steering(direction, HookPoint(6)), 0.1)
+    different = [
+        (Intervention(steering(vector[point], point), 0.01 * k),)
+        for k, vector in enumerate(vectors(range(2, 10), 32), start=1)
+        for point in [HookPoint(2 + k % 8)]
+    ]
     result: dict[str, object] = {}
     for rows in (1, 32):
         ids = torch.tensor(prompts(rows, 32))
@@ -236,9 +241,14 @@ def decoding(opened: OpenModel, new_tokens: int) -> dict[str, object]:
             with tillerman.steer(opened.model, plan):
                 return run()
 
+        def by_row(run: Callable[[], object] = run, rows: int = rows) -> object:
+            with tillerman.steer_rows(opened.model, different[:rows]):
+                return run()
+
         run()
-        pairs = [(timed(run), timed(steered)) for _ in range(7)]
-        result[f"batch {rows}: steered / unsteered"] = median(b / a for a, b in pairs)
+        times = [(timed(run), timed(steered), timed(by_row)) for _ in range(7)]
+        result[f"batch {rows}: steered / unsteered"] = median(b / a for a, b, _ in times)
+        result[f"batch {rows}: a plan of its own in every row / unsteered"] = median(c / a for a, _, c in times)
     return result
 
 

@@ -23,7 +23,21 @@ from tillerman.steering.gating import Gatekeeper
 from tillerman.steering.scopes import Sequences
 
 Condition = tuple[Scope, Gate | None]
-Conditions = tuple[Condition | None, ...]  # per plan; None: nothing is done to its rows
+
+
+class Conditions:
+    """Each plan's condition, None where nothing is done to its rows. Compared by identity: looking up a
+    mask must not cost a comparison per plan, token and layer."""
+
+    def __init__(self, of_plans: tuple[Condition | None, ...]) -> None:
+        distinct = dict.fromkeys(condition for condition in of_plans if condition is not None)
+        self.members: tuple[tuple[Condition, Bool[Tensor, " p"] | None], ...] = tuple(
+            (one, None if all(other == one for other in of_plans) else torch.tensor([c == one for c in of_plans]))
+            for one in distinct
+        )  # a condition and the plans that have it, None for all
+
+
+Known = dict[tuple[Condition | None, ...], Conditions]
 
 
 class Pass:
@@ -40,6 +54,7 @@ class Pass:
         self._plans: Int[Tensor, " b"] = torch.arange(rows, device=info.real.device) // (rows // plans)
         self._masks: dict[Conditions, Bool[Tensor, "b s"]] = {}
         self._sums: dict[Conditions, Int[Tensor, " p"]] = {}
+        self._scopes: dict[Scope, Bool[Tensor, "b s"]] = {}
 
     @property
     def rows(self) -> int:
@@ -48,14 +63,13 @@ class Pass:
     def mask(self, conditions: Conditions) -> Bool[Tensor, "b s"]:
         """True for the tokens that meet the condition of their row's plan."""
         if conditions not in self._masks:
-            out = torch.zeros_like(self.info.real)
-            for condition in dict.fromkeys(c for c in conditions if c is not None):
+            out = None
+            for condition, plans in conditions.members:
                 chosen = self._one(condition)
-                if any(other != condition for other in conditions):
-                    mine = torch.tensor([other == condition for other in conditions], device=out.device)
-                    chosen = chosen & mine[self._plans][:, None]
-                out = out | chosen
-            self._masks[conditions] = out
+                if plans is not None:
+                    chosen = chosen & plans.to(chosen.device)[self._plans][:, None]
+                out = chosen if out is None else out | chosen
+            self._masks[conditions] = torch.zeros_like(self.info.real) if out is None else out
         return self._masks[conditions]
 
     def tokens(self, conditions: Conditions) -> Int[Tensor, " p"]:
@@ -67,18 +81,23 @@ class Pass:
 
     def _one(self, condition: Condition) -> Bool[Tensor, "b s"]:
         scope, gate = condition
-        chosen = self.sequences.mask(scope, self.info)
+        chosen = self._scope(scope)
         return chosen if gate is None else chosen & self._gates.open(gate, self.rows).to(chosen.device)[:, None]
+
+    def _scope(self, scope: Scope) -> Bool[Tensor, "b s"]:
+        if scope not in self._scopes:
+            self._scopes[scope] = self.sequences.mask(scope, self.info)
+        return self._scopes[scope]
 
 
 class Round:
     """The j-th intervention of every plan at one hook point; None for plans that have fewer."""
 
-    def __init__(self, point: HookPoint, items: Sequence[Intervention | None]) -> None:
+    def __init__(self, point: HookPoint, items: Sequence[Intervention | None], known: Known) -> None:
         self.items = tuple(items)
-        self.conditions = _conditions(self.items, lambda item: True)
+        self.conditions = _conditions(self.items, lambda item: True, known)
         live = {item.operator for item in self.items if item is not None and item.strength != 0}
-        self._steps = [_Step(point, self.items, operator) for operator in OPERATORS if operator in live]
+        self._steps = [_Step(point, self.items, operator, known) for operator in OPERATORS if operator in live]
 
     def apply(self, h: Float[Tensor, "b s d"], now: Pass) -> Float[Tensor, "b s d"]:
         for step in self._steps:  # a row has one intervention per round, so their order does not matter
@@ -89,12 +108,12 @@ class Round:
 class _Step:
     """One operator in one round: a table ``[k, d]`` of directions, and each plan's row in it."""
 
-    def __init__(self, point: HookPoint, items: Sequence[Intervention | None], operator: str) -> None:
+    def __init__(self, point: HookPoint, items: Sequence[Intervention | None], operator: str, known: Known) -> None:
         def mine(item: Intervention) -> bool:
             return item.operator == operator and item.strength != 0
 
         self._operator = operator
-        self.conditions = _conditions(items, mine)
+        self.conditions = _conditions(items, mine, known)
         self._items = [item for item in items if item is not None and mine(item)]
         self._directions = [item.steering.directions[point] for item in self._items]
         places = iter(range(len(self._items)))
@@ -125,16 +144,20 @@ class _Step:
         return self._ready[1], self._ready[2]
 
 
-def rounds(point: HookPoint, plans: Sequence[Plan]) -> list[tuple[Round, list[int | None]]]:
-    """The rounds of a hook point, each with the place that its interventions have in their plans."""
+def rounds(point: HookPoint, plans: Sequence[Plan], known: Known) -> list[tuple[Round, list[int | None]]]:
+    """The rounds of a hook point, each with the place that its interventions have in their plans.
+    ``known`` lets hook points with the same conditions share their masks."""
     mine = [[i for i, item in enumerate(plan) if point in item.steering.directions] for plan in plans]
     out = []
     for j in range(max(map(len, mine), default=0)):
         at = [places[j] if j < len(places) else None for places in mine]
         items = [None if i is None else plan[i] for i, plan in zip(at, plans, strict=True)]
-        out.append((Round(point, items), at))
+        out.append((Round(point, items, known), at))
     return out
 
 
-def _conditions(items: Sequence[Intervention | None], wanted: Callable[[Intervention], bool]) -> Conditions:
-    return tuple((item.scope, item.gate) if item is not None and wanted(item) else None for item in items)
+def _conditions(
+    items: Sequence[Intervention | None], wanted: Callable[[Intervention], bool], known: Known
+) -> Conditions:
+    key = tuple((item.scope, item.gate) if item is not None and wanted(item) else None for item in items)
+    return known.setdefault(key, Conditions(key))

@@ -20,7 +20,7 @@ from tillerman.models.families import Anatomy, anatomy
 from tillerman.models.forward import ForwardInfo
 from tillerman.steering.gating import Gatekeeper
 from tillerman.steering.receipt import Applied, Receipt
-from tillerman.steering.rows import Pass, rounds
+from tillerman.steering.rows import Known, Pass, rounds
 from tillerman.steering.scopes import Sequences
 
 _TEXT_SCOPES = ("thinking", "not_in_code")
@@ -126,7 +126,8 @@ def _block(model: nn.Module, steered: Steered, must_apply: bool) -> Iterator[Ste
 
     points = {p for item in steered.plan for p in item.steering.points}
     read = {item.gate.point for item in steered.plan if item.gate is not None}
-    edits = {point: _edit(point, steered, sequences, gates, state) for point in sorted(points | read)}
+    known: Known = {}
+    edits = {point: _edit(point, steered, sequences, gates, state, known) for point in sorted(points | read)}
     with edit_forward(parts, edits, on_forward), _prompt_known(model, sequences, keep_text=keep_text):
         yield steered
     if must_apply:
@@ -150,9 +151,11 @@ def _check(parts: Anatomy, plan: Plan) -> None:
                 raise MismatchError(f"the gate ({item.gate}) has width {item.gate.width}, the model {parts.width}")
 
 
-def _edit(point: HookPoint, steered: Steered, sequences: Sequences, gates: Gatekeeper, state: list[Pass]) -> Edit:
+def _edit(
+    point: HookPoint, steered: Steered, sequences: Sequences, gates: Gatekeeper, state: list[Pass], known: Known
+) -> Edit:
     mine: list[Gate] = list(dict.fromkeys(i.gate for i in steered.plan if i.gate is not None and i.gate.point == point))
-    worked = rounds(point, steered.plans)
+    worked = rounds(point, steered.plans, known)
 
     def edit(h: Tensor) -> Tensor:
         now = state[0]
