@@ -206,3 +206,14 @@ def test_a_continuation_that_ends_early_is_not_filled_with_padding():
 def test_prompts_and_plans_of_different_number_are_refused(opened, plans):
     with pytest.raises(UsageError, match="one plan per prompt"):
         continuations(opened, ROWS, plans, Sampling(2))
+
+
+@pytest.mark.parametrize("operator", ["add", "ablate", "clamp", "rotate", "replace"])
+def test_strength_0_beside_another_strength_of_the_same_operator_is_bit_equal(operator):
+    model, ids = tiny.model(), torch.tensor([[20, 30, 40], [20, 30, 40]])
+    plain = model(input_ids=ids).logits
+    plans = [(Intervention(tiny.vector(1), strength, operator),) for strength in (0.0, 0.5)]
+    with steer_rows(model, plans):
+        steered = model(input_ids=ids).logits
+    assert equal_bits(plain[0], steered[0])
+    assert not torch.allclose(plain[1], steered[1], atol=1e-3)
