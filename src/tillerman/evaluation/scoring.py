@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tillerman.core.rows import Progress, silent
 from tillerman.data.writing import Written
+from tillerman.models.batches import common_prefix
 from tillerman.models.grid import branch_fault, prefixed_scores
 from tillerman.models.logits import answer_logprobs, option_logprobs
 from tillerman.models.opened import OpenModel
@@ -44,9 +45,8 @@ def _shared(prompts: Sequence[tuple[int, ...]]) -> int:
     """How many first tokens all prompts share, if that is most of them and leaves each at least one; else 0."""
     if len(prompts) < 2:
         return 0
-    low, high = min(prompts), max(prompts)
-    common = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
-    common = min(common, min(map(len, prompts)) - 1)
+    # What the first and the last in lexical order share, all between them share.
+    common = min(common_prefix(min(prompts), max(prompts)), min(map(len, prompts)) - 1)
     return common if common >= max(16, sum(map(len, prompts)) / len(prompts) / 2) else 0
 
 

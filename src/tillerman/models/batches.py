@@ -55,6 +55,11 @@ def batches(
         start = stop
 
 
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many first tokens two rows share."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
 def _padded(rows: Sequence[Sequence[int]], chosen: Sequence[int], pad: int, side: str) -> Batch:
     longest = max(len(rows[i]) for i in chosen)
     tokens = torch.full((len(chosen), longest), pad)

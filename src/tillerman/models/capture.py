@@ -14,7 +14,7 @@ from torch import Tensor
 from tillerman.core.errors import UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.rows import Progress, Row, silent
-from tillerman.models.batches import batches, token_budget
+from tillerman.models.batches import batches, common_prefix, token_budget
 from tillerman.models.branches import Branches, DeepEnoughError, run_branches, run_stem
 from tillerman.models.edit import Edit, edit_forward
 from tillerman.models.grid import branch_fault
@@ -95,17 +95,13 @@ def _groups(rows: Sequence[Row], read: str) -> Iterator[_Group]:
         shared, stop = most[first], start + 1
         while stop < len(order):
             following = order[stop]
-            common = min(shared, most[following], _common(rows[first].tokens, rows[following].tokens))
+            common = min(shared, most[following], common_prefix(rows[first].tokens, rows[following].tokens))
             longest = max(len(rows[i].tokens) for i in order[start : stop + 1])
             if longest - common > min(LONGEST_BRANCH, common // 2) or stop - start >= MOST_BRANCHES:
                 break
             shared, stop = common, stop + 1
         yield _Group(tuple(order[start:stop]), shared)
         start = stop
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _rows_in_branches(
