@@ -24,6 +24,7 @@ from tillerman.evaluation.comparison import Comparison, ComparisonLog, heading, 
 from tillerman.evaluation.log import EvaluationLog
 from tillerman.evaluation.study import StudyLog
 from tillerman.evaluation.tables import Table
+from tillerman.evaluation.verdict import Verdict, judge_log
 
 WIDE, NARROW = 860, 360  # pixels; the page shows the one that fits, so that type is never scaled down
 
@@ -38,6 +39,7 @@ class Section:
     log: EvaluationLog
     anchor: str
     headline: str
+    judged: Verdict
     comparison: str
     gate: str
     cautions: tuple[str, ...]
@@ -117,6 +119,7 @@ def _section(log: EvaluationLog, number: int) -> Section:
         log=log,
         anchor=f"b{number}",
         headline=report_words.headline(log),
+        judged=judge_log(log),
         comparison=report_words.comparison(log),
         gate=report_words.gate_words(log),
         cautions=report_words.cautions(log),

@@ -25,8 +25,9 @@ from tillerman.evaluation.figures import percent, points
 from tillerman.evaluation.log import Effect
 from tillerman.evaluation.replies import replies_under
 from tillerman.evaluation.statistics import holm
-from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial, Verdict
+from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
 from tillerman.evaluation.tables import Table
+from tillerman.evaluation.verdict import Verdict
 from tillerman.pipeline.bench import Unwatched, set_up
 from tillerman.pipeline.choosing import fit_methods
 from tillerman.studies.judging import (
@@ -151,7 +152,7 @@ def _unseen(lab: Lab, loaded: LoadedData) -> tuple[Item, ...]:
     share = clean_split(loaded.examples, e.shares, e.seed, sizes=(None, None, lab.options.limit)).test
     if not share:
         raise DataError(f"{loaded.name}: no item falls into the test share; give more data")
-    return present(share, e.seed)
+    return present(share, e.seed, keep_order=e.keep_order)
 
 
 def _matrix(lab: Lab, others: Sequence[LoadedData]) -> Iterator[Trial]:

@@ -21,8 +21,9 @@ from tillerman.evaluation.conditions import Exam
 from tillerman.evaluation.figures import compact, decimal, nats, points, ratio
 from tillerman.evaluation.log import Effect, Interval
 from tillerman.evaluation.statistics import bootstrap_mean
-from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial, Verdict
+from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
 from tillerman.evaluation.tables import Table
+from tillerman.evaluation.verdict import Verdict
 from tillerman.pipeline.testing import make_meter
 from tillerman.studies.judging import has, mark, paired, pick, shown, values
 from tillerman.studies.lab import Lab, StudyOptions, trial_of
