@@ -32,6 +32,13 @@ def test_a_shift_keeps_the_right_answer_and_changes_the_prompt(kind: str, exampl
         assert [item.texts for item in changed] == [item.texts for item in items]
         assert all(a.prompt != b.prompt for a, b in zip(items, changed, strict=True))
     assert "Some {text} of no import." in shifts["after a long context"].items(items)[0].prompt
+    if kind == "choice":
+        lists = [item.prompt.splitlines()[-5:] for item in items]
+        assert all(
+            [item.prompt.splitlines()[-5:] for item in s.items(items)] == lists
+            for s in shifts.values()
+            if s.name != "as yes/no"
+        )
     body = "{rule} 3" if kind == "yes_no" else "{these} is number 3?"
     assert all(body in s.items(items)[3].prompt for s in shifts.values())
 

@@ -41,6 +41,7 @@ def test_an_effect_beyond_silent_controls_is_good(log: EvaluationLog) -> None:
         ("null:random", 0.2, 0.7, "mixed", "random direction is not clearly below it"),
         ("turned", 0.1, 0.2, "bad", "it is about a letter"),
         ("turned", 0.3, 0.05, "bad", "it is about a letter"),
+        ("turned", 0.7, 0.8, "bad", "it is about a letter"),
         ("turned", 0.9, 0.1, "good", "steered, all option orders"),
     ],
 )
