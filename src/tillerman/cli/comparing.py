@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table as View
 
 from tillerman.cli.options import ModelChoice
+from tillerman.cli.output import print_power
 from tillerman.cli.watch import BarWatch
 from tillerman.core.errors import UsageError
 from tillerman.core.files import write_text
@@ -21,6 +22,7 @@ from tillerman.evaluation.charts_svg import standalone
 from tillerman.evaluation.comparison import Comparison, ComparisonLog, Table, heading, tables, to_markdown, verdict
 from tillerman.evaluation.report import render_comparison
 from tillerman.pipeline.comparing import Lineup, compare, compare_key
+from tillerman.pipeline.foresight import foresee
 
 
 def run_compare(
@@ -30,6 +32,9 @@ def run_compare(
     there until all is done."""
     if len({one.digest for one in data}) < len(data):
         raise UsageError("the same DATA is given twice; give each once")
+    for one in data:
+        console.print(one.name, end=": ", highlight=False, markup=False)
+        print_power(console, foresee(lineup.experiment, one, len(lineup.methods)))
     opened = model.open()
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

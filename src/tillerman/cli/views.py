@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tillerman.core.finding import Finding
 from tillerman.evaluation.log import Condition, Effect, EvaluationLog, Interval, Rate
-from tillerman.evaluation.report_words import gate_words
+from tillerman.evaluation.report_words import gate_words, nested_words
 
 NAMES = {
     "unsteered": "unsteered",
@@ -58,6 +58,9 @@ def summary(log: EvaluationLog) -> dict[str, Any]:
         "perplexity_ratio": log.side_effects.perplexity_ratio,
         "kl": log.side_effects.kl,
         "unrelated_effect": log.side_effects.unrelated_effect.value,
+        "minimum_detectable_effect": None if log.power is None else log.power.minimum,
+        "optimism": None if log.nested is None else log.nested.optimism,
+        "nested": None if log.nested is None else asdict(log.nested),
         "cells_compared": log.cells_compared,
         "seconds": round(log.seconds, 2),
         "notes": list(log.notes),
@@ -118,6 +121,8 @@ def facts(log: EvaluationLog) -> list[str]:
     ]
     if log.gate is not None:
         lines.append(gate_words(log))
+    if log.nested is not None:
+        lines.append(nested_words(log))
     if log.seeds is not None:
         s = log.seeds
         lines.append(

@@ -37,6 +37,8 @@ class Section:
     headline: str
     comparison: str
     gate: str
+    power: str
+    nested: str
     cautions: tuple[str, ...]
     verdict: str
     effect_chart: Markup
@@ -91,6 +93,8 @@ def _section(log: EvaluationLog, number: int) -> Section:
         headline=report_words.headline(log),
         comparison=report_words.comparison(log),
         gate=report_words.gate_words(log),
+        power="" if log.power is None else report_words.power_words(log.power),
+        nested=report_words.nested_words(log),
         cautions=report_words.cautions(log),
         verdict=report_words.verdict(log.effect),
         effect_chart=_both(lambda width: effect_chart(log.conditions, width)),
