@@ -72,9 +72,11 @@ def test_every_item_gained_ends_at_one_and_still_has_a_width():
     assert 0.5 < found.low < 0.8
 
 
+# (share of items that change, effect); where it is a few items, next to nothing lies between 93 and 100 %
 @pytest.mark.parametrize("n", [50, 100])
 @pytest.mark.parametrize(
-    ("changed", "effect"), [(0.1, 0.0), (0.1, 0.04), (0.2, 0.1), (0.4, 0.0), (0.4, 0.35), (0.7, 0.2)]
+    ("changed", "effect"),
+    [(0.05, 0.04), (0.05, 0.05), (0.1, 0.0), (0.1, 0.04), (0.1, 0.1), (0.2, 0.1), (0.4, 0.0), (0.4, 0.35), (0.7, 0.2)],
 )
 def test_the_interval_covers_exactly_as_often_as_it_says(n, changed, effect):
     """No simulation: the probabilities of all counts whose interval holds the truth, summed."""
@@ -88,5 +90,5 @@ def test_the_interval_covers_exactly_as_often_as_it_says(n, changed, effect):
             found = score_interval(g, l, n)
             covered += p * (found.low <= effect <= found.high)
             missed += p * (found.low > effect)
-    assert 0.93 <= covered <= 0.97
+    assert 0.93 <= covered <= (0.97 if n * changed > 5 else 1.0)
     assert missed <= 0.04
