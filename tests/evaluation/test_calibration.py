@@ -116,16 +116,13 @@ def test_the_interval_of_a_real_vectors_effect_covers_what_it_does_to_all_items(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("zero", [True, False], ids=["may-abstain", "must-steer"])
-def test_the_whole_pipeline_claims_an_effect_on_labels_by_coin_in_at_most_six_of_a_hundred_runs(zero):
-    runs = 200
-    logs = [
-        tillerman.fit(replace(planted.SMALL, seed=k, zero=zero), planted.speaker(), planted.coins(k)).log
-        for k in range(runs)
-    ]
-    assert all(log.cells_compared == 4 + zero for log in logs)
-    assert sum(log.strength != 0 for log in logs) > runs / 3
-    assert sum(log.effect.found for log in logs) <= 0.06 * runs
+def test_the_whole_pipeline_claims_an_effect_on_labels_by_coin_in_at_most_six_of_a_hundred_runs():
+    """Every other run may not abstain: where it may, it often does, and then claims nothing."""
+    runs = [replace(planted.SMALL, seed=k, zero=k % 2 == 0) for k in range(200)]
+    logs = [tillerman.fit(run, planted.speaker(), planted.coins(run.seed)).log for run in runs]
+    assert all(log.cells_compared == 4 + run.zero for run, log in zip(runs, logs, strict=True))
+    assert sum(log.strength != 0 for log in logs) > 130
+    assert sum(log.effect.found for log in logs) <= 12
 
 
 @pytest.mark.slow

@@ -91,4 +91,4 @@ def test_the_interval_covers_exactly_as_often_as_it_says(n, changed, effect):
             covered += p * (found.low <= effect <= found.high)
             missed += p * (found.low > effect)
     assert 0.93 <= covered <= (0.97 if n * changed > 5 else 1.0)
-    assert missed <= 0.04
+    assert effect or missed <= 0.027
