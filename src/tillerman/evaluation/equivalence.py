@@ -7,34 +7,18 @@ within a margin that was set before looking.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from tillerman.core.errors import UsageError
-from tillerman.evaluation.log import Interval
+from tillerman.evaluation.log import EQUIVALENCE_ALPHA as ALPHA, Equivalence, Interval
 from tillerman.evaluation.paired import score, score_interval
 from tillerman.evaluation.statistics import changes, ensure_finite
 
-ALPHA = 0.05
-
-
-@dataclass(frozen=True)
-class Equivalence:
-    """``p_value``: of the larger of the two one-sided tests. ``interval`` is the 90 % interval, which lies within
-    ±``margin`` exactly where that p is below 0.05."""
-
-    value: float
-    interval: Interval
-    margin: float
-    p_value: float
-    n: int
-
-    @property
-    def equivalent(self) -> bool:
-        return self.p_value < ALPHA
+# The largest change of an unrelated task that is let pass, as a share of its items: set before any is looked at.
+MARGIN = 0.05
 
 
 def equivalence(differences: NDArray[np.float64], margin: float) -> Equivalence:

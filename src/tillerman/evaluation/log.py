@@ -13,6 +13,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from tillerman.core.finding import Finding
 
 LOG_VERSION = 1
+EQUIVALENCE_ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,22 @@ class MeanEffect:
     @property
     def found(self) -> bool:
         return self.interval.low > 0
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Is an effect too small to matter? Two one-sided tests against ±``margin``; ``p_value`` is the larger of theirs.
+    ``interval`` is the 90 % interval, which lies within the margin exactly where that p is below 0.05."""
+
+    value: float
+    interval: Interval
+    margin: float
+    p_value: float
+    n: int
+
+    @property
+    def equivalent(self) -> bool:
+        return self.p_value < EQUIVALENCE_ALPHA
 
 
 @dataclass(frozen=True)
@@ -125,6 +142,7 @@ class SideEffects:
     unrelated_unsteered: Rate
     unrelated_steered: Rate
     unrelated_effect: Effect
+    unrelated_equivalence: Equivalence | None = None  # None in logs of before it was tested
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,7 @@ def _environment() -> Environment:
         "compact": figures.compact,
         "decimal": figures.decimal,
         "condition": figures.condition_label,
+        "unrelated": report_words.unrelated_words,
         "duration": report_words.duration,
         "unbroken": _unbroken,
     }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tillerman.evaluation.figures import condition_label, decimal, finite, p_value, percent, points, span
-from tillerman.evaluation.log import Condition, Effect, EvaluationLog, Interval, Power
+from tillerman.evaluation.log import Condition, Effect, Equivalence, EvaluationLog, Interval, Power
 from tillerman.evaluation.power import ALPHA
 
 WEAK = 0.25  # an effect of a quarter of all items: far more than most steering has
@@ -97,6 +97,13 @@ def power_warning(power: Power) -> str:
         f"effects below {points(WEAK, 0).lstrip('+')} will go unseen; give more data, a larger test share "
         "(--shares 0.4,0.2,0.4), or test on data of its own (tillerman eval --all-items)"
     )
+
+
+def unrelated_words(equivalence: Equivalence) -> str:
+    """Whether the unrelated task is left alone, which "no effect found" does not say."""
+    margin, found = points(equivalence.margin, 0).lstrip("+"), span(equivalence.interval, signed=True)
+    said = "left alone" if equivalence.equivalent else "not shown to be left alone"
+    return f"{said}: 90 % interval {found} pp against a margin of ±{margin}, {p_value(equivalence.p_value)}"
 
 
 def nested_words(log: EvaluationLog) -> str:
