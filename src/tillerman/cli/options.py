@@ -48,6 +48,12 @@ Site = Annotated[str, typer.Option(help="resid_pre, resid_post, attn_out, mlp_ou
 Read = Annotated[str, typer.Option(help="auto, last (token), end (of the answer's turn) or mean (over tokens)")]
 MaxKl = Annotated[float | None, typer.Option(help="most KL on neutral text, nats per token")]
 MaxPerplexityRatio = Annotated[float | None, typer.Option(help="most perplexity ratio on neutral text")]
+Nested = Annotated[
+    int | None,
+    typer.Option(
+        min=2, help="folds of a nested cross-validation that measures how much choosing flatters; a search per fold"
+    ),
+]
 Template = Annotated[str, typer.Option(help="prompt format: auto, chat or none")]
 AsChoice = Annotated[bool, typer.Option("--as-choice", help="show yes/no questions as lettered choices")]
 KeepOrder = Annotated[
