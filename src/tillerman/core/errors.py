@@ -11,6 +11,7 @@
     ├── ArtefactError              a file is missing, truncated or no artefact of ours
     ├── MismatchError              artefact and model do not belong together
     ├── NotAppliedError            a plan was given and never touched a token
+    ├── EndpointError              a judge's endpoint refuses, fails or answers nonsense
     └── UsageError                 exit code 2: options that contradict each other or are out of range
 
 Messages name the thing, the choices and the remedy.
@@ -73,6 +74,10 @@ class MismatchError(TillermanError):
 
 class NotAppliedError(TillermanError):
     """An intervention that never touched a token."""
+
+
+class EndpointError(TillermanError):
+    """A network endpoint that refuses, or still fails after every retry."""
 
 
 class UsageError(TillermanError):
