@@ -107,8 +107,10 @@ class Client:
         keys = [call_key(e.model, call, e.temperature, e.max_tokens) for call in calls]
         new = {key: call for key, call in zip(keys, calls, strict=True) if key not in self._cache}
         progress(len(calls) - len(new))
-        with ThreadPoolExecutor(e.at_once) as pool:
-            running = [pool.submit(self._fetch, key, call, progress) for key, call in new.items()]
+        if not new:
+            return [self._cache[key] for key in keys]
+        with _httpx().Client(timeout=e.timeout) as http, ThreadPoolExecutor(e.at_once) as pool:
+            running = [pool.submit(self._fetch, http, key, call, progress) for key, call in new.items()]
             try:
                 for one in running:
                     one.result()
@@ -117,19 +119,18 @@ class Client:
                 raise
         return [self._cache[key] for key in keys]
 
-    def _fetch(self, key: str, call: Call, progress: Progress) -> None:
-        self._cache.add(key, self.model, call, self._answer(call))
+    def _fetch(self, http: Any, key: str, call: Call, progress: Progress) -> None:
+        self._cache.add(key, self.model, call, self._answer(http, call))
         progress(1)
 
-    def _answer(self, call: Call) -> str | None:
+    def _answer(self, http: Any, call: Call) -> str | None:
         """Retried on time-outs, broken connections and ``RETRIED``; the wait doubles, or is what the server asks."""
-        httpx = _httpx()
         e, wait, fault = self.endpoint, self.endpoint.first_wait, ""
         for attempt in range(e.attempts):
             try:
-                found = httpx.post(_address(e.url), json=_body(e, call), headers=_headers(e), timeout=e.timeout)
-            except httpx.TransportError as error:
-                fault, asked = f"{type(error).__name__}", None
+                found = http.post(_address(e.url), json=_body(e, call), headers=_headers(e))
+            except _httpx().TransportError as error:
+                fault, asked = type(error).__name__, None
             else:
                 if found.status_code == 200:
                     return _content(e, found.text)

@@ -132,6 +132,11 @@ class JudgeScorer:
         return rate_texts(self.judge, RUBRICS[rubric], self.behaviour, prompts, replies, self.repeats, self.progress)
 
 
+def rubrics_of(kind: str) -> tuple[str, ...]:
+    """The rubrics that make a judge's score."""
+    return _JOINED[kind]
+
+
 def rate_texts(
     judge: Asked,
     rubric: Rubric,
