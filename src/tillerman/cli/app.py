@@ -21,13 +21,14 @@ from tillerman.cli.commands.fit import fit
 from tillerman.cli.commands.generate import generate
 from tillerman.cli.commands.score import score
 from tillerman.cli.commands.show import show
+from tillerman.cli.commands.study import study
 from tillerman.cli.output import ERR, OUT
 from tillerman.core.errors import TillermanError
 
 app = typer.Typer(
     name="tillerman",
     help="Labelled examples in, an evaluated steering vector out. Exit codes: 0 done, 1 bad input, "
-    "2 usage, 3 no effect found.",
+    "2 usage, 3 no effect found, or one that the controls explain.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -77,6 +78,7 @@ app.command()(demo)
 app.command()(check)
 app.command()(fit)
 app.command()(compare)
+app.command()(study)
 app.command(name="eval")(evaluate)
 app.command()(score)
 app.command()(show)

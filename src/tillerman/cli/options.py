@@ -50,6 +50,9 @@ MaxKl = Annotated[float | None, typer.Option(help="most KL on neutral text, nats
 MaxPerplexityRatio = Annotated[float | None, typer.Option(help="most perplexity ratio on neutral text")]
 Template = Annotated[str, typer.Option(help="prompt format: auto, chat or none")]
 AsChoice = Annotated[bool, typer.Option("--as-choice", help="show yes/no questions as lettered choices")]
+KeepOrder = Annotated[
+    bool, typer.Option("--keep-order", help="options in the order of the data; otherwise drawn anew for every item")
+]
 Shares = Annotated[str, typer.Option(help="train,validation,test shares")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON with stable keys instead of tables")]
 Report = Annotated[Path | None, typer.Option(help="write a self-contained HTML report here")]
@@ -237,6 +240,11 @@ def cold_of(loss: str | None, epsilon: float | None, keep: float | None) -> Cold
 
 def points_of(text: str | None) -> tuple[HookPoint, ...] | None:
     return None if text is None else parse_points(text)
+
+
+def several(values: Sequence[str] | None) -> tuple[str, ...] | None:
+    """An option that may be given many times; None where it was not given."""
+    return tuple(values) if values else None
 
 
 def first_words(values: Sequence[str], count: int = 3) -> str:

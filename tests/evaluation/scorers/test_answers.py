@@ -41,7 +41,9 @@ def test_log_odds_are_against_all_wrong_answers_together_or_the_best_of_them():
 def test_distances_to_people_are_those_of_the_definitions():
     people = (0.5, 0.5, 0.0)
     assert one("target-tv", THREE, shares=people) == pytest.approx((0.3 + 0.2 + 0.5) / 2)
-    assert one("target-kl", THREE, shares=people) == pytest.approx(0.5 * math.log(0.5 / 0.2) + 0.5 * math.log(0.5 / 0.3))
+    assert one("target-kl", THREE, shares=people) == pytest.approx(
+        0.5 * math.log(0.5 / 0.2) + 0.5 * math.log(0.5 / 0.3)
+    )
     assert one("target-kl", THREE, shares=(0.2, 0.3, 0.5)) == pytest.approx(0, abs=1e-12)
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tillerman.core.errors import DataError, UnknownNameError
+from tillerman.core.errors import MetricError, UnknownNameError
 from tillerman.evaluation.scorers.base import Scale, change, checked, figure, over_draws, per_prompt
 
 
@@ -20,7 +20,9 @@ def test_a_figure_is_mean_interval_and_n_and_leaves_out_what_is_missing():
 
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():
     draws = np.random.default_rng(0)
-    hits = [f.interval.low <= 0 <= f.interval.high for f in (figure(draws.normal(size=40).tolist()) for _ in range(200))]
+    hits = [
+        f.interval.low <= 0 <= f.interval.high for f in (figure(draws.normal(size=40).tolist()) for _ in range(200))
+    ]
     assert 0.89 <= np.mean(hits) <= 0.98
 
 
@@ -28,20 +30,22 @@ def test_a_change_is_paired_and_wants_both_sides():
     found = change([2.0, None, 5.0, 7.0], [1.0, 1.0, None, 4.0])
     assert (found.value, found.n, found.missing) == (2.0, 2, 2)
     noisy = np.random.default_rng(0).normal(0, 100, 50)
-    assert change((noisy + 1).tolist(), noisy.tolist()).interval.low == pytest.approx(1)  # the prompts' own noise is gone
+    assert change((noisy + 1).tolist(), noisy.tolist()).interval.low == pytest.approx(
+        1
+    )  # the prompts' own noise is gone
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_not_finite_is_refused(bad):
-    with pytest.raises(DataError, match="expected 0 to inf"):
+    with pytest.raises(MetricError, match="expected 0 to inf"):
         checked("x", Scale("bits", 0.0, math.inf), [1.0, bad])
-    with pytest.raises(DataError, match="refused, not averaged"):
+    with pytest.raises(MetricError, match="refused, not averaged"):
         figure([1.0, bad])
 
 
 def test_a_number_out_of_range_is_refused_and_none_is_not():
     assert checked("x", Scale("share", 0.0, 1.0), [0.0, None, 1.0]) == [0.0, None, 1.0]
-    with pytest.raises(DataError, match=r"scorer 'x' gave 1.5 for text 1; expected 0 to 1"):
+    with pytest.raises(MetricError, match=r"scorer 'x' gave 1.5 for text 1; expected 0 to 1"):
         checked("x", Scale("share", 0.0, 1.0), [1.0, 1.5])
 
 

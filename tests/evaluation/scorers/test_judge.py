@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -93,7 +94,8 @@ def test_an_answer_without_text_is_left_out_too():
 
 def test_too_many_requests_are_waited_out_as_long_as_the_server_asks():
     waits = []
-    replies = [Reply(status=429, headers={"Retry-After": "3.5"}), Reply(status=429, headers={"Retry-After": "1e9"}), Reply()]
+    asks_for = ["3.5", "1e9"]
+    replies = [*(Reply(status=429, headers={"Retry-After": text}) for text in asks_for), Reply()]
     with judge(lambda _, number: replies[number]) as stub:
         assert scorer(stub.url, waits=waits).score(["?"], ["x"]) == [7.0]
     assert waits == [3.5, 60.0]
@@ -166,7 +168,9 @@ def test_replay_names_the_call_that_is_missing(tmp_path):
     with judge(said("7")) as stub:
         scorer(stub.url, cache=Cache(path)).score(["?"], ["one"])
     for replay in (Replay(path, "another"), Replay(path, "stub", temperature=1.0)):
-        with pytest.raises(DataError, match=r"judge\.jsonl: no answer of (another|stub) to call [0-9a-f]{24} \(repeat 0"):
+        with pytest.raises(
+            DataError, match=r"judge\.jsonl: no answer of (another|stub) to call [0-9a-f]{24} \(repeat 0"
+        ):
             JudgeScorer("behaviour", replay, "it is polite").score(["?"], ["one"])
     with pytest.raises(DataError, match="no such file of judge's answers"):
         Replay(tmp_path / "none.jsonl", "stub")
@@ -225,7 +229,7 @@ def test_bad_options_are_refused_before_any_call():
     with pytest.raises(UsageError, match="repeats 0"):
         JudgeScorer("behaviour", quiet, "x", repeats=0)
     with pytest.raises(UsageError, match="does not exist"):
-        Cache(__import__("pathlib").Path("nowhere/at/all.jsonl"))
+        Cache(Path("nowhere/at/all.jsonl"))
 
 
 def test_without_httpx_the_remedy_is_named(monkeypatch):

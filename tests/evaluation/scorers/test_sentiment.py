@@ -6,8 +6,8 @@ import gzip
 
 import numpy as np
 import pytest
-
 from tests.data.shared import shared_data
+
 from tillerman.evaluation.scorers import sentiment as module
 from tillerman.evaluation.scorers.sentiment import Sentiment, card, features, probabilities
 
@@ -17,7 +17,9 @@ def score(*texts):
 
 
 def test_plain_feelings_are_told_apart():
-    glad, sad, plain = score("I love this, thank you so much!", "This is awful and makes me so sad.", "The bus stops here.")
+    glad, sad, plain = score(
+        "I love this, thank you so much!", "This is awful and makes me so sad.", "The bus stops here."
+    )
     assert glad > 0.5 and sad < -0.5 and abs(plain) < 0.4
 
 
@@ -82,5 +84,6 @@ def _comments():
 
 def test_no_comment_of_the_trials_was_trained_on():
     folder = shared_data("emotion/goemotions/original")
-    trained = {line.split("\t")[2] for line in gzip.decompress((folder / "train.tsv.gz").read_bytes()).decode().splitlines()}
+    train = gzip.decompress((folder / "train.tsv.gz").read_bytes()).decode().splitlines()
+    trained = {line.split("\t")[2] for line in train}
     assert not trained & {line.split("\t")[2] for line in (folder / "test.tsv").read_text().splitlines()}

@@ -23,7 +23,15 @@ def one(name: str, reply: str, prompt: str = "?"):
 def test_every_scorer_says_what_it_is_and_stays_in_its_range(name):
     scorer = text_scorer(f"{name}:{USUAL[name]}" if name in USUAL else name)
     assert isinstance(scorer, TextScorer) and scorer.name.startswith(name) and scorer.scale.unit
-    texts = ["", "   ", "?!", "A", "one two three four five one two three four five", "<think>a b</think>c", "\u00e9" * 9]
+    texts = [
+        "",
+        "   ",
+        "?!",
+        "A",
+        "one two three four five one two three four five",
+        "<think>a b</think>c",
+        "\u00e9" * 9,
+    ]
     values = scorer.score(["?"] * len(texts), texts)
     assert len(values) == len(texts)
     for value in values:

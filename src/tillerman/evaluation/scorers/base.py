@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from tillerman.core.errors import DataError, UnknownNameError
+from tillerman.core.errors import MetricError, UnknownNameError
 from tillerman.evaluation.log import Interval
 from tillerman.evaluation.statistics import bootstrap_mean, t_interval
 
@@ -89,10 +89,10 @@ class Figure:
 
 
 def checked(name: str, scale: Scale, values: Sequence[Value]) -> list[Value]:
-    """The values as they are; ``DataError`` for one that is not finite or not in range."""
+    """The values as they are; ``MetricError`` for one that is not finite or not in range."""
     for i, value in enumerate(values):
         if value is not None and not (math.isfinite(value) and scale.low - 1e-9 <= value <= scale.high + 1e-9):
-            raise DataError(f"scorer {name!r} gave {value} for text {i}; expected {scale.low:g} to {scale.high:g}")
+            raise MetricError(f"scorer {name!r} gave {value} for text {i}; expected {scale.low:g} to {scale.high:g}")
     return list(values)
 
 
@@ -103,7 +103,7 @@ def figure(values: Sequence[Value], groups: Sequence[str] | None = None, of: str
         return None
     known = np.array([values[i] for i in there], dtype=np.float64)
     if not np.isfinite(known).all():
-        raise DataError("a score is not a finite number; such scores are refused, not averaged")
+        raise MetricError("a score is not a finite number; such scores are refused, not averaged")
     balanced = None if groups is None else _balanced(known, [groups[i] for i in there])
     return Figure(float(known.mean()), bootstrap_mean(known), len(there), len(values) - len(there), of, balanced)
 
