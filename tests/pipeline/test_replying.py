@@ -222,8 +222,10 @@ def test_a_judge_is_asked_blindly_cached_beside_the_log_and_replayed(file, tmp_p
     def plan(body, number):
         return Reply(str((len(body["messages"][0]["content"]) + number) % 3))
 
+    (tmp_path / "asks.txt").write_text("Tell me a story.\nDescribe yourself.\nSay something sad.\n")
+    few = ["--prompts", str(tmp_path / "asks.txt"), *SMALL]
     with judge(plan) as stub:
-        shown = run("score", file, "--judge", stub.url, *options, *repeats, "--out", str(out), *SMALL).stdout
+        shown = run("score", file, "--judge", stub.url, *options, *repeats, "--out", str(out), *few).stdout
     assert "judge:behaviour (rating, 0 to 10)" in shown and "judge's behaviour, rated twice: weighted kappa" in shown
     assert not any(word in text for text in stub.questions for word in ("unsteered", "steered", "null", "dose"))
     assert "prompt baseline: You show this behaviour: it is joyful." in shown
