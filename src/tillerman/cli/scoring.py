@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -94,25 +93,25 @@ def run_replies(
 ) -> ScoreLog:
     """Finished batches of replies lie in ``OUT.partial`` until the log is written."""
     asks = load_asks(request.prompts)
-    with _scorers(asked, judge, {ask.shown: ask.reference for ask in asks}, out, console) as scorers:
-        opened = model.open()
-        artefact, warnings = opened.load_artefact(request.artefact, allow_mismatch=request.allow_mismatch)
-        shown = judge.behaviour or artefact.steering.provenance.data_name
-        inquiry = Inquiry(asks, request.system or f"You show this behaviour: {shown}.", **request.given)
-        digest = blake2b(request.artefact.read_bytes(), digest_size=16).hexdigest()
-        folder = None if out is None else out.with_name(out.name + ".partial")
-        store = Store(folder, reply_key(inquiry, digest, opened))
-        if store.resumed:
-            console.print(f"going on from {store.resumed} finished pieces of an interrupted run", highlight=False)
-        finished = False
-        try:
-            log = reply(artefact, inquiry, opened, store=store, watch=BarWatch(console))
-            log = replace(log, notes=tuple(f"allowed mismatch: {text}" for text in warnings))
-            log = _judged(scored(log, scorers), judge, scorers)
-            _write(out, log)
-            finished = True
-        finally:
-            store.close(finished=finished)
+    scorers = _scorers(asked, judge, {ask.shown: ask.reference for ask in asks}, out)
+    opened = model.open()
+    artefact, warnings = opened.load_artefact(request.artefact, allow_mismatch=request.allow_mismatch)
+    shown = judge.behaviour or artefact.steering.provenance.data_name
+    inquiry = Inquiry(asks, request.system or f"You show this behaviour: {shown}.", **request.given)
+    digest = blake2b(request.artefact.read_bytes(), digest_size=16).hexdigest()
+    folder = None if out is None else out.with_name(out.name + ".partial")
+    store = Store(folder, reply_key(inquiry, digest, opened))
+    if store.resumed:
+        console.print(f"going on from {store.resumed} finished pieces of an interrupted run", highlight=False)
+    finished = False
+    try:
+        log = reply(artefact, inquiry, opened, store=store, watch=BarWatch(console))
+        log = replace(log, notes=tuple(f"allowed mismatch: {text}" for text in warnings))
+        log = _judged(log, scorers, console)
+        _write(out, log)
+        finished = True
+    finally:
+        store.close(finished=finished)
     return log
 
 
@@ -125,41 +124,37 @@ def run_rescore(
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read a log of 'tillerman score': {error}", file=path) from None
     known = dict(zip(log.prompts, log.references, strict=True))
-    with _scorers(asked, judge, known, out, console) as scorers:
-        log = _judged(scored(log, scorers), judge, scorers)
+    log = _judged(log, _scorers(asked, judge, known, out), console)
     _write(out, log)
     return log
 
 
-@contextmanager
 def _scorers(
-    asked: Sequence[str] | None,
-    judge: JudgeChoice,
-    references: Mapping[str, str | None],
-    out: Path | None,
-    console: Console,
-) -> Iterator[tuple[TextScorer, ...]]:
-    """The scorers, made before any work is done: a misspelt name or a missing address shows at once."""
+    asked: Sequence[str] | None, judge: JudgeChoice, references: Mapping[str, str | None], out: Path | None
+) -> tuple[TextScorer, ...]:
+    """Made before any work is done: a misspelt name or a missing address shows at once."""
     right = {prompt: text for prompt, text in references.items() if text is not None}
     names = tuple(asked) if asked else () if judge.wanted else USUAL
     plain = text_scorers(names, right) if names else ()
     if not judge.wanted:
-        yield plain
-        return
+        return plain
     opened = judge.open(out)
+    return (*plain, *(JudgeScorer(kind, opened, judge.behaviour, judge.repeats) for kind in judge.kinds))
+
+
+def _judged(log: ScoreLog, scorers: Sequence[TextScorer], console: Console) -> ScoreLog:
+    """The log with the scorers' values and, where a judge rated twice, its agreement with itself."""
+    if not any(isinstance(scorer, JudgeScorer) for scorer in scorers):
+        return scored(log, scorers)
     with BarWatch(console).stage("judge", 0) as progress:
-        yield (*plain, *(JudgeScorer(kind, opened, judge.behaviour, judge.repeats, progress) for kind in judge.kinds))
-
-
-def _judged(log: ScoreLog, judge: JudgeChoice, scorers: Sequence[TextScorer]) -> ScoreLog:
-    """With the agreement of repeated ratings, read from the judge's cache."""
-    mine = [scorer for scorer in scorers if isinstance(scorer, JudgeScorer)]
-    if judge.repeats < 2 or not mine:
-        return log
+        watched = [replace(one, progress=progress) if isinstance(one, JudgeScorer) else one for one in scorers]
+        log = scored(log, watched)
+    mine = [scorer for scorer in scorers if isinstance(scorer, JudgeScorer) and scorer.repeats > 1]
     names = dict.fromkeys(rubric for scorer in mine for rubric in rubrics_of(scorer.kind))
-    found = [(name, mine[0].ratings(name, *log.texts())) for name in names]
-    made = tuple(JudgeAgreement(name, repeated(ratings, RUBRICS[name].levels)) for name, ratings in found)
-    return replace(log, agreements=made)
+    # The ratings are all in the judge's cache by now.
+    found = {name: mine[0].ratings(name, *log.texts()) for name in names}
+    made = (JudgeAgreement(name, repeated(ratings, RUBRICS[name].levels)) for name, ratings in found.items())
+    return replace(log, agreements=tuple(made))
 
 
 def _write(out: Path | None, log: ScoreLog) -> None:
