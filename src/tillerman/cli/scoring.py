@@ -167,7 +167,7 @@ def score_tables(log: ScoreLog) -> Iterator[Table]:
     for one in log.scored:
         table = Table(title=_title(one), box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
         table.add_column("condition", no_wrap=True)
-        for head in ("dose", "n", "left out", "mean", "change"):
+        for head in ("dose", "n", "left\nout", "mean", "change"):
             table.add_column(head, justify="right", no_wrap=True)
         places = _places(one)
         for row in one.rows:
