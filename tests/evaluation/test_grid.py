@@ -85,7 +85,7 @@ def test_a_model_that_cannot_branch_gives_the_same_answers(opened, monkeypatch):
 @pytest.mark.parametrize("scope", [Scope("last"), Scope("all")], ids=str)
 def test_scores_under_many_plans_are_those_of_one_pass_per_plan_up_to_a_constant_of_the_item(family, scope):
     opened = tiny.opened(family)
-    written = _written(opened)
+    written = _written(opened, [*MIXED, Example("choice", "Is it?", ("apple", "stone"), 0)])
     together = scores_under(opened, written, _plans(scope), kept=_kept())
     for plan, of_plan in zip(_plans(scope), together, strict=True):
         with steer(opened.model, plan) if plan else nullcontext():
