@@ -111,6 +111,31 @@ GateAt = Annotated[str | None, typer.Option(help="hook point the gate reads; the
 GatePositive = Annotated[
     str | None, typer.Option(help="label of the gate's prompts to steer, where it is not yes or 1")
 ]
+Scorers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scorer",
+        help="sentiment, fluency, length, distinct, repetition, thought-length, exact:TEXT, pattern:REGEX, "
+        "keywords:a+b, any:a+b; with commas, or several times; sentiment,fluency,length if not given",
+        metavar="NAMES",
+    ),
+]
+Judge = Annotated[
+    str | None, typer.Option(help="address of an OpenAI-compatible endpoint, e.g. http://localhost:8000/v1")
+]
+JudgeModel = Annotated[str | None, typer.Option(help="the judge's name at its endpoint")]
+JudgeScores = Annotated[
+    str, typer.Option(help="with commas: behaviour, coherence, behaviour-x-coherence, axbench", metavar="NAMES")
+]
+JudgeRepeats = Annotated[int, typer.Option(min=1, help="ratings of each text; from 2 on agreement is reported")]
+JudgeTemperature = Annotated[float, typer.Option(min=0, help="of the judge; repeats want more than 0")]
+JudgeKey = Annotated[str, typer.Option(help="environment variable with the judge's API key")]
+JudgeCache = Annotated[
+    Path | None, typer.Option(help="file of the judge's answers; beside OUT if not given", metavar="FILE")
+]
+JudgeReplay = Annotated[
+    Path | None, typer.Option(help="take the judge's answers from this file, without a network", metavar="FILE")
+]
 AllowMismatch = Annotated[
     bool, typer.Option("--allow-mismatch", help="use an artefact of another model of the same shape, with a warning")
 ]
