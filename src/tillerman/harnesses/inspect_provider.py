@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any
 
+from tillerman.core.artefact import load
 from tillerman.core.errors import ModelError, UsageError
 from tillerman.core.plan import Plan
 from tillerman.data.examples import Example
@@ -28,6 +30,7 @@ try:
         ModelAPI,
         ModelOutput,
         ModelUsage,
+        get_model,
     )
     from inspect_ai.tool import ToolChoice, ToolInfo
 except ImportError as error:
@@ -61,13 +64,23 @@ class SteeredAPI(ModelAPI):
         device: str = "cpu",
         template: str = "auto",
         allow_mismatch: bool = False,
-        steered: SteeredModel | None = None,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
-        self.steered = steered or open_steered(
-            model_name, artefact, strength, device=device, allow_mismatch=allow_mismatch
+        if artefact is not None:
+            load(artefact)  # a wrong path is told before the first sample
+        self._open = partial(
+            open_steered, model_name, artefact, strength, device=device, allow_mismatch=allow_mismatch
         )
-        self.writer = make_writer(self.steered.opened.tokenizer, template)
+        self._template = template
+
+    @cached_property
+    def steered(self) -> SteeredModel:
+        """Opened by the first request: inspect makes providers only to ask for a model's name, too."""
+        return self._open()
+
+    @cached_property
+    def writer(self) -> Writer:
+        return make_writer(self.steered.opened.tokenizer, self._template)
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
@@ -80,16 +93,16 @@ class SteeredAPI(ModelAPI):
             raise UsageError(
                 f"models of tillerman do not read {', '.join(unread)}; they read {', '.join(sorted(_READ))}"
             )
-        return await anyio.to_thread.run_sync(self._reply, _conversation(self.writer, input), config)
+        return await anyio.to_thread.run_sync(self._reply, input, config)
 
     def max_connections(self) -> int:
         return 1
 
-    def _reply(self, turns: tuple[Writer, str], config: GenerateConfig) -> ModelOutput:
-        writer, user = turns
+    def _reply(self, messages: Sequence[ChatMessage], config: GenerateConfig) -> ModelOutput:
         body = config.extra_body or {}
         answers = body.get("structured_outputs", {}).get("choice")
         with _ONE_AT_A_TIME, self.steered.running() as receipt:
+            writer, user = _conversation(self.writer, messages)
             if answers is None:
                 prompt = writer.encode(writer.prompt_text(user))
                 text, said, reason = self._written(prompt, config)
@@ -131,10 +144,13 @@ class SteeredAPI(ModelAPI):
 def steered_model(
     opened: OpenModel, plan: Plan = (), *, template: str = "auto", warnings: tuple[str, ...] = ()
 ) -> Model:
-    """A model for ``inspect_ai.eval`` of what is already open. ``get_model`` would take two plans for one: it
-    keeps models by their arguments, and sees none in values that are no JSON."""
-    api = SteeredAPI(opened.id, template=template, steered=SteeredModel(opened, plan, warnings))
-    return Model(api, GenerateConfig())
+    """A model for ``inspect_ai.eval`` of what is already open.
+
+    ``get_model`` keeps models by those arguments that are JSON, and would take two plans for one.
+    """
+    model = get_model(f"tillerman/{opened.id}", memoize=False, template=template)
+    model.api.steered = SteeredModel(opened, plan, warnings)
+    return model
 
 
 def _conversation(writer: Writer, messages: Sequence[ChatMessage]) -> tuple[Writer, str]:
