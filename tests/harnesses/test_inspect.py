@@ -15,6 +15,7 @@ from inspect_ai.model import (
     GenerateConfig,
     Model,
     ModelOutput,
+    ModelUsage,
     get_model,
 )
 from inspect_ai.tool import ToolInfo
@@ -99,7 +100,8 @@ def test_another_provider_answers_freely_and_is_scored_by_how_it_begins(tmp_path
     def say(messages, *_) -> ModelOutput:
         ending = next(endings, None)
         text = "I would rather not say" if ending is None else f" {targets[messages[-1].text]}{ending}"
-        return ModelOutput.from_content("mockllm/model", text)
+        said = ModelOutput.from_content("mockllm/model", text)
+        return said.model_copy(update={"usage": ModelUsage()})  # the mock would fetch a tokenizer to count
 
     log = run(tmp_path, get_model("mockllm/model", custom_outputs=say))
     assert sorted(sample.scores["answer_given"].value for sample in log.samples) == ["C", "C", "N", "N"]
@@ -197,6 +199,11 @@ def test_the_command_lines_way_finds_the_provider_and_its_artefact(tmp_path):
     assert get_model("tillerman/pilot", memoize=False).api.steered.plan == ()
     with pytest.raises(ArtefactError, match="no such file"):
         get_model("tillerman/pilot", artefact="nowhere.safetensors", memoize=False)
+
+
+def test_tokens_are_counted_by_the_models_own_tokenizer():
+    text = "the cat sat on the mat"
+    assert asyncio.run(tiny_model().api.count_text_tokens(text)) == len(tiny.tokenizer()(text)["input_ids"])
 
 
 def test_a_provider_that_is_asked_for_its_name_alone_opens_no_model():

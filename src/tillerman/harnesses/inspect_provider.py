@@ -95,6 +95,10 @@ class SteeredAPI(ModelAPI):
             )
         return await anyio.to_thread.run_sync(self._reply, input, config)
 
+    async def count_text_tokens(self, text: str) -> int:
+        """By the model's own tokenizer; inspect's estimate would fetch another one from the network."""
+        return len(self.writer.encode(text))
+
     def max_connections(self) -> int:
         return 1
 
