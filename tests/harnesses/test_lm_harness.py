@@ -33,7 +33,8 @@ from .. import tiny
 from .plans import pilot_artefact, pilot_plan
 
 PAIRS = [("Question: is the sky blue? Answer:", " Yes"), ("Question: is the sky blue? Answer:", " No, it is red"),
-         ("the cat", " sat on the mat"), ("", "the dog lay in the sun"), ("Answer: ", "A"), ("Answer:\n", "A")]  # fmt: skip
+         ("the cat", " sat on the mat"), ("", "the dog lay in the sun"), ("Answer: ", "A"),
+         ("Answer:\n", "A")]  # fmt: skip
 TEXTS = ["the cat sat on the mat and the dog lay in the sun", "is the grass red? " * 60, "Yes"]
 CHOICES = [Example("choice", f"Question {i}?", ("apple", "stone", "river"), i % 3) for i in range(6)]
 WHOLE = [Example("preference", f"Say {i}.", ("hello dear friend", "hello you dog"), i % 2) for i in range(6)]
@@ -187,7 +188,7 @@ def test_a_plan_that_never_fires_is_an_error_in_every_kind_of_request():
     opened = tiny.opened()
     never = (Intervention(tiny.vector(1), 1.0, "add", Scope("positions", (999,))),)
     for run in (scores, rolled, written):
-        with pytest.raises(NotAppliedError, match="nothing was steered at layers.1.resid_post"):
+        with pytest.raises(NotAppliedError, match=r"nothing was steered at layers\.1\.resid_post"):
             run(SteeredLM(opened, never))
 
 
@@ -219,12 +220,12 @@ def test_arguments_of_the_command_line_name_the_artefact_and_its_strength(tmp_pa
     (chosen,) = pilot_plan(opened)
     save(tmp_path / "a.safetensors", pilot_artefact(opened))
     path = tmp_path / "a.safetensors"
-    lm = SteeredLM.create_from_arg_string(f"artefact={path},strength=0.5", {"batch_size": 4, "device": None})
+    lm = SteeredLM.create_from_arg_string(f"artefact={path},strength=0.5", {"batch_size": 4, "device": "cuda:0"})
     assert [item.strength for item in lm.steered.plan] == [0.5]
     assert (lm.steered.plan[0].scope, lm.batch_size) == (chosen.scope, 4)
     assert SteeredLM.create_from_arg_obj({"artefact": str(path)}).steered.plan[0].strength == chosen.strength
     assert SteeredLM.create_from_arg_string("pretrained=pilot").steered.plan == ()
-    with pytest.raises(UnknownNameError, match="no model argument named 'artifact'.*Did you mean 'artefact'"):
+    with pytest.raises(UnknownNameError, match=r"no model argument named 'artifact'.*Did you mean 'artefact'"):
         SteeredLM.create_from_arg_string(f"artifact={path}")
     with pytest.raises(UsageError, match="batch_size 'auto': expected a number"):
         SteeredLM.create_from_arg_string("pretrained=pilot", {"batch_size": "auto"})

@@ -68,9 +68,7 @@ class SteeredAPI(ModelAPI):
         super().__init__(model_name, base_url, api_key, [], config)
         if artefact is not None:
             load(artefact)  # a wrong path is told before the first sample
-        self._open = partial(
-            open_steered, model_name, artefact, strength, device=device, allow_mismatch=allow_mismatch
-        )
+        self._open = partial(open_steered, model_name, artefact, strength, device=device, allow_mismatch=allow_mismatch)
         self._template = template
 
     @cached_property

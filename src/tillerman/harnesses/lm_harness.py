@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from tillerman.core.errors import ModelError, TillermanError, UnknownNameError, UsageError
 from tillerman.core.plan import Plan
 from tillerman.core.rows import Row
@@ -63,6 +65,8 @@ class SteeredLM(HFLM):
         """``artefact``, ``pretrained`` (``pilot`` if not given), ``strength``, ``device``, ``allow_mismatch``;
         without an artefact the model is unsteered."""
         given = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        if not torch.cuda.is_available() and str(given.get("device", "")).startswith("cuda"):
+            del given["device"]  # lm-eval asks for it where nobody said otherwise
         given = {**given, **arg_dict}
         for name in given:
             if name not in _ARGUMENTS:
