@@ -21,6 +21,7 @@ from tillerman.models.opened import open_model
 from .. import tiny
 
 CHOICE = Example("choice", "What is a fruit?", ("apple", "stone"), 0)
+TOLD_BY_FIRST = Example("yes_no", "Which?", ("mat of the cat", "sun"), 0)
 SHARED_START = Example("yes_no", "Which?", ("river bank", "river bed"), 1)
 
 
@@ -39,7 +40,7 @@ def rows_of(folder) -> list[dict]:
 def test_a_row_has_the_writers_prompt_and_the_tokens_that_decide(tmp_path, chat):
     tokenizer = tiny.tokenizer(chat)
     writer = make_writer(tokenizer).with_system("Be short.")
-    shown = present([CHOICE, SHARED_START])
+    shown = present([CHOICE, TOLD_BY_FIRST, SHARED_START])
     written = export_task(shown, writer.with_shots(present([CHOICE])), tmp_path / "new", "my_items")
     assert sorted(path.name for path in written) == ["inspect_task.py", "items.jsonl", "lm_task.py", "my_items.yaml"]
     for row, item in zip(rows_of(tmp_path / "new"), shown, strict=True):
@@ -52,14 +53,15 @@ def test_a_row_has_the_writers_prompt_and_the_tokens_that_decide(tmp_path, chat)
         assert together == [wanted.prompt + tokens for tokens in scored]
         assert [m["role"] for m in row["messages"]] == ["system", "user", "assistant", "user"]
         assert row["messages"][-1]["content"] == item.prompt
-    assert [max(row["tokens"]) > 1 for row in rows_of(tmp_path / "new")] == [False, True]
+    assert [max(row["tokens"]) > 1 for row in rows_of(tmp_path / "new")] == [False, False, True]
 
 
 def test_the_best_mean_per_token_is_right_and_what_is_no_number_is_not():
     doc = {"tokens": [1, 4], "right": 1}
     assert accuracy(doc, [(-2.0, False), (-4.0, False)]) == {"acc": 1.0}
     assert accuracy(doc, [(-0.5, False), (-4.0, False)]) == {"acc": 0.0}
-    assert accuracy(doc, [(float("nan"), False), (-4.0, False)]) == {"acc": 0.0}
+    wrecked = [(-2.0, False), (float("nan"), False)]
+    assert accuracy({"tokens": [1, 4], "right": 0}, wrecked) == {"acc": 0.0}
 
 
 def test_lm_eval_reads_the_items_in_their_order(tmp_path, monkeypatch):

@@ -173,7 +173,8 @@ def test_a_plan_that_never_fires_is_an_error_of_the_sample(tmp_path):
 
 def test_strength_0_is_the_unsteered_model_and_two_plans_of_one_model_stay_apart():
     zero = (Intervention(tiny.vector(1), 0.0),)
-    said = [reply(tiny_model(plan), "the cat", max_tokens=8).completion for plan in ((), zero, PLAN, ())]
+    models = [tiny_model(plan) for plan in ((), zero, PLAN, ())]
+    said = [reply(model, "the cat", max_tokens=8).completion for model in models]
     assert said[0] == said[1] == said[3]
     assert said[2] != said[0]
 
