@@ -17,6 +17,7 @@ from tillerman.cli.commands.check import check
 from tillerman.cli.commands.compare import compare
 from tillerman.cli.commands.demo import demo
 from tillerman.cli.commands.evaluate import evaluate
+from tillerman.cli.commands.export_task import export_task
 from tillerman.cli.commands.fit import fit
 from tillerman.cli.commands.generate import generate
 from tillerman.cli.commands.score import score
@@ -83,3 +84,4 @@ app.command(name="eval")(evaluate)
 app.command()(score)
 app.command()(show)
 app.command()(generate)
+app.command(name="export-task")(export_task)
