@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from tillerman.core.errors import UsageError
 from tillerman.core.plan import Plan
 from tillerman.core.rows import Progress, silent
 from tillerman.core.store import Store
 from tillerman.data.presenting import Item
 from tillerman.data.thoughts import Reply, is_right
 from tillerman.data.writing import Writer, Written
-from tillerman.evaluation.grid import answers_under
+from tillerman.evaluation.grid import answers_under, scores_under
 from tillerman.evaluation.log import Condition, Effect, Interval, Rate
 from tillerman.evaluation.replies import replies_under
 from tillerman.evaluation.scoring import answers_given, correct
@@ -71,6 +72,15 @@ class Exam:
             references = [item.answers[item.right] for item in self.items]
             return np.array([[*map(is_right, said, references)] for said in replies], dtype=bool)
         return correct(answers_under(self.opened, self.written, plans, kept=kept, progress=progress), self.written)
+
+    def scores_under(
+        self, plans: Sequence[Plan], kept: tuple[Store, str], progress: Progress = silent
+    ) -> list[list[list[float]]]:
+        """The scores of each item's options, ``[plans][items][options]``, for the scorers of answers:
+        log-probabilities up to a constant of the item. Open questions have no options."""
+        if self.is_open:
+            raise UsageError("open questions have no options to score; score their replies, or whether they are right")
+        return scores_under(self.opened, self.written, plans, kept=kept, progress=progress)
 
     def replies_under(
         self, plans: Sequence[Plan], kept: tuple[Store, str], progress: Progress = silent
