@@ -17,6 +17,7 @@ from tillerman.studies.interaction import Interaction
 from tillerman.studies.lab import Lab, StudyOptions, Subject, study_key
 from tillerman.studies.registry import STUDIES, Study, judge_again, run
 from tillerman.studies.samples import Samples
+from tillerman.studies.scale import Scale
 from tillerman.studies.side_effects import SideEffects
 from tillerman.studies.transfer import Transfer
 
@@ -26,6 +27,7 @@ __all__ = [
     "Interaction",
     "Lab",
     "Samples",
+    "Scale",
     "SideEffects",
     "Study",
     "StudyLog",

@@ -2,8 +2,10 @@
 checkpoint, a fine-tuned copy? Every target is asked the same items again; what the vector did at home is not
 taken over.
 
-Retention is ``effect there / effect at home`` on the same items. Beside it stands a vector fitted anew on the
-target, at the same hook points and dose: what the target could have at best by this method.
+Retention is ``effect there / effect at home`` on the same items, in log-odds of the right answer where the model gives
+them, because accuracy also changes with where the unsteered model stands: near an even chance a small shift of all
+log-odds takes half of the items over the line. Beside it stands a vector fitted anew on the target, at the same
+hook points and dose: what the target could have at best by this method.
 """
 
 from __future__ import annotations
@@ -61,7 +63,8 @@ _ROOM = 0.5  # of the effect at home: a target with less to be gained cannot sho
 _NOTES = (
     "Every model is asked the same items; the vector has the same strength everywhere, so its dose may differ.",
     "Own vector: fitted anew on that model, at the same hook points and the dose at home.",
-    "Retention: effect there as a share of that at home, items drawn together.",
+    "Retention: effect there as a share of that at home, items drawn together; that in log-odds decides, because it "
+    "does not depend on where the unsteered model stands.",
 )
 
 
@@ -109,7 +112,10 @@ class _Target:
         if self.name == HOME:
             return self.home
         bench, opened = self.home.bench, self.opened
-        same = (opened.tokenizer_hash, opened.template_hash) == (bench.opened.tokenizer_hash, bench.opened.template_hash)
+        same = (opened.tokenizer_hash, opened.template_hash) == (
+            bench.opened.tokenizer_hash,
+            bench.opened.template_hash,
+        )
         made = bench.of(opened) if same else set_up(bench.experiment, opened, bench.data, bench.store, bench.watch)
         return replace(self.home, bench=made)
 
@@ -204,15 +210,21 @@ def _neutral(target: _Target) -> Iterator[Trial]:
 
 @dataclass(frozen=True)
 class _Landing:
-    """What the vector does on one model. ``kept`` is None where it does nothing at home."""
+    """What the vector does on one model. What is kept of the effect at home is None where there is none to keep, and in
+    log-odds where there are none."""
 
     name: str
     plain: Rate
     effect: Effect
     own: Effect | None
     null: tuple[float, Interval] | None
-    kept: Figure | None
+    kept_points: Figure | None
+    kept_odds: Figure | None
     shift: Effect | None  # of the unsteered model, against home
+
+    @property
+    def kept(self) -> Figure | None:
+        return self.kept_odds or self.kept_points
 
     @property
     def works(self) -> bool:
@@ -242,9 +254,18 @@ def _landing(trials: Sequence[Trial], case: str) -> _Landing:
         effect=paired(trials, case),
         own=paired(trials, case, OWN) if has(trials, case, OWN) else None,
         null=null_effect(trials, case),
-        kept=share_of(there, at_home) if paired(trials, HOME).found else None,
+        kept_points=share_of(there, at_home) if paired(trials, HOME).found else None,
+        kept_odds=_kept_odds(trials, case),
         shift=None if case == HOME else effect(right(plain), right(before), plain.groups),
     )
+
+
+def _kept_odds(trials: Sequence[Trial], case: str) -> Figure | None:
+    plain, steered = odds_of("unsteered"), odds_of("steered")
+    if not all(has(trials, where, one) for where in (case, HOME) for one in (plain, steered)):
+        return None
+    there, at_home = (change(trials, where, steered, plain) for where in (case, HOME))
+    return share_of(there, at_home) if mean_of(at_home).interval.low > 0 else None
 
 
 def _verdict(home: _Landing, targets: Sequence[_Landing]) -> Verdict:
@@ -272,7 +293,10 @@ def _outcome(home: _Landing, one: _Landing) -> str:
 
 def _sentence(home: _Landing, one: _Landing, outcome: str) -> str:
     words = f"{one.name}: {shown(one.effect)} pp"
-    words += "" if one.kept is None else f", {said_share(one.kept)} of home"
+    if one.kept is not None:
+        words += f", {said_share(one.kept)} of home{' in log-odds' if one.kept_odds else ''}"
+    if one.shift is not None and not one.shift.interval.low <= 0 <= one.shift.interval.high:
+        words += f" (unsteered it is {points(one.shift.value)} beside home)"
     if not one.has_room(home.effect):
         left = points(1 - one.plain.value).lstrip("+")
         return f"{words}; it is right unsteered in {percent(one.plain.value, 0)}, so that only {left} could be gained."
@@ -287,7 +311,7 @@ def _behaviour_table(trials: Sequence[Trial], found: Sequence[_Landing]) -> Tabl
     rows = [
         (
             one.name, str(one.effect.n), shown_rate(one.plain), "" if one.shift is None else shown(one.shift),
-            shown(one.effect), "" if one.kept is None or one.shift is None else said_share(one.kept),
+            shown(one.effect), "" if one.kept_points is None or one.shift is None else said_share(one.kept_points),
             "" if one.own is None else shown(one.own), "" if one.null is None else in_points(*one.null),
             shown(paired(trials, one.name, "prompt")) if has(trials, one.name, "prompt") else "",
         )
@@ -303,12 +327,13 @@ def _odds_table(trials: Sequence[Trial], found: Sequence[_Landing]) -> Table:
     rows = []
     for one in found:
         if not has(trials, one.name, plain) or not has(trials, one.name, steered):
-            rows.append((one.name, "not a number", "not a number"))
+            rows.append((one.name, *("not a number",) * 3))
             continue
         before = mean_of(values(pick(trials, one.name, plain)))
         moved = mean_of(change(trials, one.name, steered, plain))
-        rows.append((one.name, shown_figure(before), shown_figure(moved)))
-    head = ("model", "unsteered, nats (95 %)", "change by the vector, nats (95 %)")
+        kept = "" if one.kept_odds is None or one.shift is None else said_share(one.kept_odds)
+        rows.append((one.name, shown_figure(before), shown_figure(moved), kept))
+    head = ("model", "unsteered, nats (95 %)", "change by the vector, nats (95 %)", "retention (95 %)")
     return Table("Log-odds of the right answer", head, tuple(rows))
 
 
