@@ -281,6 +281,8 @@ def _verdict(models: Sequence[_Model]) -> Verdict:
     words = f"On {home.name} the effect is {said(home.effect)}; "
     words += "; ".join(f"on {one.name} {shown(one.effect)} pp{'' if one.works else ', none'}" for one in others) + "."
     trend, worse = _trend(models)
+    if not any(one.works for one in others):
+        return Verdict("unclear", f"{words} The behaviour is found on one model only, which has no scale. {trend}")
     return Verdict("good" if all(one.works for one in others) and not worse else "mixed", f"{words} {trend}")
 
 
