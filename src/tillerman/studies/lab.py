@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -197,6 +198,15 @@ def cost_trials(case: str, windows: Windows, *, at: float | None = None) -> list
         for name, per_window in costs.items()
         if bool(torch.isfinite(per_window).all())
     ]
+
+
+def model_labels(names: Sequence[str]) -> list[str]:
+    """Folders by their last part: logs name no place of one machine. ``UsageError`` for two that are called alike."""
+    found = [Path(name).name if Path(name).is_dir() else name for name in names]
+    alike = sorted({label for label in found if found.count(label) > 1})
+    if alike:
+        raise UsageError(f"two models are both called {alike[0]}; give each once, from folders of different names")
+    return found
 
 
 def first(exam: Exam, count: int) -> Exam:

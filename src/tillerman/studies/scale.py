@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,17 @@ from tillerman.studies.judging import (
     stands,
     values,
 )
-from tillerman.studies.lab import KL, MORE_DRAWS, PERPLEXITY, Lab, StudyOptions, cost_trials, first, trial_of
+from tillerman.studies.lab import (
+    KL,
+    MORE_DRAWS,
+    PERPLEXITY,
+    Lab,
+    StudyOptions,
+    cost_trials,
+    first,
+    model_labels,
+    trial_of,
+)
 
 SIZE, BYTES, STEERED = "parameters", "bytes per token", "steered"
 _FEWEST = 4  # models that a trend over sizes needs
@@ -86,10 +96,9 @@ class Scale(StudyOptions):
 def measure(lab: Lab, options: Scale) -> Iterator[Trial]:
     """Each model: how large it is, its test items at every dose, and what each dose costs."""
     for resident in _residents(lab, options):
-        name = resident.name
-        yield from lab.kept(f"{name}: size", lambda r=resident: _size(r))  # type: ignore[misc]
-        yield from lab.kept(f"{name}: answers", lambda r=resident: _answers(lab, r, options))  # type: ignore[misc]
-        yield from lab.kept(f"{name}: neutral text", lambda r=resident: _neutral(lab, r, options))  # type: ignore[misc]
+        yield from lab.kept(f"{resident.name}: size", partial(_size, resident))
+        yield from lab.kept(f"{resident.name}: answers", partial(_answers, lab, resident, options))
+        yield from lab.kept(f"{resident.name}: neutral text", partial(_neutral, lab, resident, options))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,16 +155,18 @@ class _Resident:
 
 
 def _residents(lab: Lab, options: Scale) -> list[_Resident]:
-    home = lab.opened.id
-    names = options.models
+    home, names = lab.opened.id, options.models
     if names is None and home in EMBEDDED:
         names = tuple(EMBEDDED)
     others = [name for name in dict.fromkeys(names or ()) if name != home]
     if not others:
         raise UsageError("scale: one model has no scale; give --models NAME or FOLDER, best four or more of one family")
-    opener = lab.subject.opener
-    made = [_Resident(home, lambda: lab.opened, lab, options.characters)]
-    return made + [_Resident(name, lambda n=name: opener(n), lab, options.characters) for name in others]  # type: ignore[misc]
+    labels = model_labels([home, *others])
+    openers: list[Callable[[], OpenModel]] = [
+        lambda: lab.opened,
+        *(partial(lab.subject.opener, name) for name in others),
+    ]
+    return [_Resident(label, opener, lab, options.characters) for label, opener in zip(labels, openers, strict=True)]
 
 
 def _depths(steered: set[int], layers: int, there: int) -> tuple[int, ...]:

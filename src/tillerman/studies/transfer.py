@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ from tillerman.studies.judging import (
     stands,
     values,
 )
-from tillerman.studies.lab import KL, PERPLEXITY, Lab, StudyOptions, cost_trials, first, odds_of
+from tillerman.studies.lab import KL, PERPLEXITY, Lab, StudyOptions, cost_trials, first, model_labels, odds_of
 
 HOME, TUNED = "at home", "fine-tuned on the training items"
 OWN, DOSE, NORM, COSINE = "own vector", "dose", "stream norm", "cosine"
@@ -150,10 +150,12 @@ def _scope(scope: Scope, bench: Bench) -> Scope:
 
 def _targets(lab: Lab, options: Transfer) -> Iterator[_Target]:
     asked = options.to or options.tuned
-    for precision in (() if asked else makeable()) if options.precisions is None else options.precisions:
-        yield _Target(precision, lambda p=precision: in_precision(lab.opened, p), lab)  # type: ignore[misc]
-    for name in options.to:
-        yield _Target(name, lambda n=name: lab.subject.opener(n), lab)  # type: ignore[misc]
+    precisions = (() if asked else makeable()) if options.precisions is None else options.precisions
+    for precision in precisions:
+        yield _Target(precision, partial(in_precision, lab.opened, precision), lab)
+    labels = model_labels([*precisions, *options.to])[len(precisions) :]
+    for label, name in zip(labels, options.to, strict=True):
+        yield _Target(label, partial(lab.subject.opener, name), lab)
     if options.tuned:
         if not lab.bench.train.items:
             raise DataError("--tuned: there is no training item to fine-tune on; give the data of the fit")
@@ -161,9 +163,9 @@ def _targets(lab: Lab, options: Transfer) -> Iterator[_Target]:
 
 
 def _asked(lab: Lab, target: _Target, options: Transfer) -> Iterator[Trial]:
-    yield from lab.kept(f"{target.name}: facts", lambda: _facts(target))
-    yield from lab.kept(f"{target.name}: answers", lambda: _answers(target, options))
-    yield from lab.kept(f"{target.name}: neutral text", lambda: _neutral(target))
+    yield from lab.kept(f"{target.name}: facts", partial(_facts, target))
+    yield from lab.kept(f"{target.name}: answers", partial(_answers, target, options))
+    yield from lab.kept(f"{target.name}: neutral text", partial(_neutral, target))
 
 
 def _facts(target: _Target) -> Iterator[Trial]:
