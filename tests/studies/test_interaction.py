@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 import tillerman
 from tillerman.core.errors import UsageError
@@ -91,6 +91,7 @@ def test_a_plan_that_wrecks_neutral_text_has_no_cost() -> None:
     assert costs.rows[-1][1] == "not a number" and "KL" not in judged.verdict.words
 
 
+@settings(max_examples=20)
 @given(st.lists(st.tuples(*[st.floats(-5, 5)] * 3), min_size=4, max_size=30), st.floats(-2, 2))
 def test_log_odds_that_add_up_have_no_interaction_and_any_other_gap_is_found(
     items: list[tuple[float, float, float]], gap: float

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 import tillerman
 from tillerman.core.errors import UsageError
@@ -79,6 +79,7 @@ def test_the_verdict_follows_from_effects_and_costs(trials: list[Trial], outcome
     assert (verdict.outcome, says in verdict.words) == (outcome, True), verdict.words
 
 
+@settings(max_examples=20)
 @given(st.floats(0.01, 20), st.floats(0.5, 5))
 def test_a_cost_that_grows_with_the_squared_dose_is_found_whatever_the_tokenizer(cost: float, length: float) -> None:
     table = judge(made((cost, 1.0), SIZES[:2], bytes_per_token=length), HAND).tables[0]

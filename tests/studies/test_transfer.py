@@ -110,7 +110,11 @@ def test_a_stopped_study_opens_no_model_that_is_finished(
     first = Store(tmp_path / "kept", key)
     run("transfer", subject, QUICK, store=first)
     first.close(finished=False)
-    monkeypatch.setattr("tillerman.studies.transfer.in_precision", None)
+
+    def never(*_: object) -> tillerman.OpenModel:
+        raise AssertionError("a finished target was made again")
+
+    monkeypatch.setattr("tillerman.studies.transfer.in_precision", never)
     assert run("transfer", subject, QUICK, store=Store(tmp_path / "kept", key)).trials == log.trials
 
 

@@ -34,7 +34,7 @@ def in_precision(opened: OpenModel, precision: str) -> OpenModel:
     if any(p.is_meta or type(p).__module__.startswith("torchao") for p in opened.model.parameters()):
         raise ModelError(f"{precision} needs plain weights in memory; open the model on one device, not quantised")
     quantise = None if precision == "bf16" else _quantiser(precision)
-    model = copy.deepcopy(opened.model).to(torch.bfloat16)
+    model = copy.deepcopy(opened.model).to(dtype=torch.bfloat16)
     if quantise is not None:
         quantise(model)
     return replace(opened, model=model, id=f"{opened.id}, {precision}", parts=anatomy(model))
@@ -46,7 +46,7 @@ def _quantiser(precision: str) -> Callable[[nn.Module], None]:
         from torchao.quantization.granularity import PerGroup
     except ImportError as error:
         raise ModelError(f"{precision} needs torchao: pip install 'torchao>=0.15'") from error
-    config = Int8WeightOnlyConfig() if precision == "int8" else IntxWeightOnlyConfig(torch.int4, PerGroup(_GROUP))
+    config = Int8WeightOnlyConfig() if precision == "int8" else IntxWeightOnlyConfig(torch.int4, PerGroup(_GROUP))  # type: ignore[attr-defined]
     return lambda model: quantize_(model, config, filter_fn=_is_grouped)
 
 

@@ -20,8 +20,9 @@ from tillerman.core.lookahead import LookaheadSteering
 from tillerman.core.plan import Plan
 from tillerman.evaluation.figures import percent, points
 from tillerman.evaluation.log import Effect, Interval
-from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial, Verdict
+from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
 from tillerman.evaluation.tables import Table
+from tillerman.evaluation.verdict import Verdict
 from tillerman.pipeline.testing import make_meter
 from tillerman.steering.ahead import ensure_in_order
 from tillerman.studies.judging import (

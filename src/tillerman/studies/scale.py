@@ -25,8 +25,9 @@ from tillerman.data.neutral import load_texts
 from tillerman.evaluation.figures import compact, decimal
 from tillerman.evaluation.log import Effect, Interval
 from tillerman.evaluation.side_effects import DriftMeter, neutral_text
-from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial, Verdict
+from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
 from tillerman.evaluation.tables import Table
+from tillerman.evaluation.verdict import Verdict
 from tillerman.methods.fit import random_like
 from tillerman.models.opened import EMBEDDED, OpenModel
 from tillerman.pipeline.bench import Bench, set_up
@@ -179,7 +180,7 @@ def _size(resident: _Resident) -> Iterator[Trial]:
     count = sum(parameter.numel() for parameter in opened.model.parameters())
     family = str(opened.model.config.get_text_config().model_type)
     yield Trial(resident.name, SIZE, ("model",), (float(count),), texts=(family,), scorer="count")
-    length = np.mean([len(opened.tokenizer.decode(window[1:]).encode()) / (len(window) - 1) for window in windows])
+    length = np.mean([len(str(opened.tokenizer.decode(window[1:])).encode()) / (len(window) - 1) for window in windows])
     yield Trial(resident.name, BYTES, ("neutral text",), (float(length),), scorer="bytes")
 
 

@@ -25,8 +25,9 @@ from tillerman.core.vector import SteeringVector
 from tillerman.evaluation.figures import decimal, percent, points
 from tillerman.evaluation.log import Effect, Interval, Rate
 from tillerman.evaluation.statistics import effect
-from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial, Verdict
+from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
 from tillerman.evaluation.tables import Table
+from tillerman.evaluation.verdict import Verdict
 from tillerman.models.opened import OpenModel
 from tillerman.models.precision import in_precision, makeable
 from tillerman.pipeline.bench import Bench, Unwatched, set_up
@@ -188,9 +189,9 @@ def _facts(target: _Target) -> Iterator[Trial]:
 def _answers(target: _Target, options: Transfer) -> Iterator[Trial]:
     lab, item = replace(target.lab, bench=replace(target.lab.bench, store=Store(None, ""))), target.intervention
     exam = first(lab.bench.test, lab.options.limit)
-    asked = {"unsteered": (), "steered": (item,)}
+    asked: dict[str, Plan] = {"unsteered": (), "steered": (item,)}
     randoms = enumerate(target.home.random_plans(options.draws), start=1)
-    others = {f"null:random {k}": (replace(plan[0], scope=item.scope),) for k, plan in randoms}
+    others: dict[str, Plan] = {f"null:random {k}": (replace(plan[0], scope=item.scope),) for k, plan in randoms}
     if target.name != HOME and target.own is not None:
         strength = joint_strength(target.own, target.home.dose(item.strength))
         others[OWN] = target.with_steering(target.own, strength)
