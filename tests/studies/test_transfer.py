@@ -194,6 +194,8 @@ def test_a_precision_that_is_none_or_cannot_be_made_is_one_clear_error(
 ) -> None:
     with pytest.raises(UnknownNameError, match="no precision named 'int3'"):
         in_precision(pilot, "int3")
+    with pytest.raises(UnknownNameError, match="no precision named 'int3'"):
+        Transfer(precisions=("bf16", "int3"))
     usual = builtins.__import__
 
     def absent(name: str, *args: Any, **kwargs: Any) -> Any:

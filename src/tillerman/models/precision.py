@@ -34,7 +34,7 @@ def in_precision(opened: OpenModel, precision: str) -> OpenModel:
     if any(p.is_meta or type(p).__module__.startswith("torchao") for p in opened.model.parameters()):
         raise ModelError(f"{precision} needs plain weights in memory; open the model on one device, not quantised")
     quantise = None if precision == "bf16" else _quantiser(precision)
-    model = copy.deepcopy(opened.model).to(dtype=torch.bfloat16)
+    model = copy.deepcopy(opened.model).to(torch.bfloat16)  # type: ignore[arg-type]
     if quantise is not None:
         quantise(model)
     return replace(opened, model=model, id=f"{opened.id}, {precision}", parts=anatomy(model))

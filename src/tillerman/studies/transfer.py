@@ -17,7 +17,7 @@ from functools import cached_property, partial
 import numpy as np
 import torch
 
-from tillerman.core.errors import DataError, FitError, HookPointError, MetricError, UsageError
+from tillerman.core.errors import DataError, FitError, HookPointError, MetricError, UnknownNameError, UsageError
 from tillerman.core.plan import Intervention, Plan, Scope
 from tillerman.core.steering import Steering, joint_dose, joint_strength
 from tillerman.core.store import Store
@@ -29,7 +29,7 @@ from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
 from tillerman.evaluation.tables import Table
 from tillerman.evaluation.verdict import Verdict
 from tillerman.models.opened import OpenModel
-from tillerman.models.precision import in_precision, makeable
+from tillerman.models.precision import PRECISIONS, in_precision, makeable
 from tillerman.pipeline.bench import Bench, Unwatched, set_up
 from tillerman.pipeline.choosing import fit_methods
 from tillerman.pipeline.testing import make_meter
@@ -83,6 +83,9 @@ class Transfer(StudyOptions):
         super().__post_init__()
         if self.draws < 2:
             raise UsageError(f"--draws {self.draws}: an interval over draws needs at least two")
+        for precision in self.precisions or ():
+            if precision not in PRECISIONS:
+                raise UnknownNameError("precision", precision, PRECISIONS)
 
 
 def measure(lab: Lab, options: Transfer) -> Iterator[Trial]:
