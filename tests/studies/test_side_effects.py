@@ -44,6 +44,7 @@ CHEAP, DEAR, BLUNT = (0.01, 0.02, 200), (0.5, 0.4, 200), (0.01, 0.02, 120)
         ({0.5: DEAR, 1.0: DEAR, 2.0: DEAR}, "bad", "No strength tested is surely within it"),
         ({0.5: CHEAP, 1.0: BLUNT, 2.0: CHEAP}, "bad", "beyond the budget"),
         ({0.5: CHEAP, 1.0: (0.099, 0.02, 200), 2.0: DEAR}, "mixed", "not surely within"),
+        ({0.5: CHEAP, 1.0: (0.099, 0.02, 200), 2.0: DEAR}, "mixed", "surely within it is 0.50 × its own"),
         ({0.5: CHEAP, 1.0: None, 2.0: None}, "bad", "no finite numbers"),
     ],
 )
