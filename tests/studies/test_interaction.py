@@ -13,6 +13,7 @@ from hypothesis import given, settings, strategies as st
 import tillerman
 from tillerman.core.errors import UsageError
 from tillerman.core.lookahead import LookaheadSteering
+from tillerman.core.store import Store
 from tillerman.data.loading import LoadedData
 from tillerman.evaluation.study import StudyLog, Trial
 from tillerman.models.logits import option_logprobs
@@ -206,6 +207,24 @@ def test_what_looks_ahead_goes_first_and_two_that_cannot_be_combined_are_one_cle
     earlier: tillerman.Plan = (tillerman.Intervention(tiny.vector(1)),)
     with pytest.raises(UsageError, match=r"added and ahead cannot act together: a look ahead at layers.2.resid_post"):
         _joined({"added": earlier, "ahead": ahead(2)})
+
+
+def test_exemplars_of_one_behaviour_are_chosen_by_answers_to_its_own_items(
+    subject: Subject, agreeable: tuple[tillerman.Artefact, LoadedData], tmp_path: Path
+) -> None:
+    """Both runs ask after exemplars that the model answers wrong, and both share one store."""
+
+    def after_shots(artefact: tillerman.Artefact) -> tillerman.Artefact:
+        made = artefact.steering.provenance
+        return replace(artefact, steering=replace(artefact.steering, provenance=replace(
+            made, options={**made.options, "base_shots": 1})))  # fmt: skip
+
+    pair = replace(subject, artefact=after_shots(subject.artefact), others=((after_shots(agreeable[0]), agreeable[1]),))
+    store = Store(tmp_path / "kept", "key")
+    other = list(_labs(set_up_lab(pair, QUICK, store)).values())[1]
+    alone = set_up_lab(Subject(pair.others[0][0], pair.opened, pair.others[0][1]), QUICK)
+    assert other.bench.writer.shots == alone.bench.writer.shots != ()
+    assert other.store is store
 
 
 def test_one_vector_alone_has_no_company(subject: Subject) -> None:

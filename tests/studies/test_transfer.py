@@ -118,6 +118,18 @@ def test_a_stopped_study_opens_no_model_that_is_finished(
     assert run("transfer", subject, QUICK, store=Store(tmp_path / "kept", key)).trials == log.trials
 
 
+def test_no_target_is_fitted_on_what_another_one_said(subject: Subject, tmp_path: Path) -> None:
+    louder = in_precision(subject.opened, "bf16")
+    with torch.no_grad():
+        for parameter in louder.parts.blocks[0].parameters():
+            parameter.mul_(1.2)
+    two = replace(subject, opener=lambda name: louder)
+    asked = replace(QUICK, limit=10, to=("louder",))
+    log = run("transfer", two, asked, store=Store(tmp_path / "kept", study_key("transfer", asked, two)))
+    plain, loud = (t.values[0] for t in log.trials if t.condition == "stream norm" and t.case != HOME)
+    assert abs(loud / plain - 1) > 0.01
+
+
 def test_rounding_to_bf16_keeps_the_vector_and_its_dose(log: StudyLog) -> None:
     assert log.verdict.outcome == "good", log.verdict.words
     home, there = (change(log.trials, case, odds_of("steered"), odds_of("unsteered")).mean() for case in (HOME, "bf16"))

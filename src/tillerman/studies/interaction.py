@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tillerman.core.artefact import Artefact
 from tillerman.core.errors import UsageError
 from tillerman.core.lookahead import LookaheadSteering
 from tillerman.core.plan import Plan
+from tillerman.data.loading import LoadedData
 from tillerman.evaluation.figures import percent, points
 from tillerman.evaluation.log import Effect, Interval
 from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
@@ -94,14 +96,17 @@ def _labs(lab: Lab) -> dict[str, Lab]:
     if not subject.others:
         raise UsageError("interaction: one vector has no company; give two or more, each with its data")
     pairs = [(subject.artefact, subject.data), *subject.others]
-    labs = [lab] + [
-        set_up_lab(Subject(artefact, subject.opened, data), lab.options, lab.store, lab.bench.watch)
-        for artefact, data in subject.others
-    ]
+    labs = [lab, *(_beside(lab, artefact, data) for artefact, data in subject.others)]
     shared = Counter(data.name for _, data in pairs)
     full = [d.name if shared[d.name] == 1 else f"{d.name}, {a.steering.provenance.method}" for a, d in pairs]
     names = [name if full.count(name) == 1 else f"{name} {k + 1}" for k, name in enumerate(full)]
     return dict(zip(names, labs, strict=True))
+
+
+def _beside(lab: Lab, artefact: Artefact, data: LoadedData) -> Lab:
+    """Set up without the store, where pieces of a set-up are named without their data."""
+    made = set_up_lab(Subject(artefact, lab.opened, data), lab.options, None, lab.bench.watch)
+    return replace(made, bench=replace(made.bench, store=lab.store))
 
 
 def _plans(own: Mapping[str, Plan]) -> dict[str, Plan]:

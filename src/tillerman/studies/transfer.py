@@ -112,16 +112,15 @@ class _Target:
 
     @cached_property
     def lab(self) -> Lab:
-        """The same items, written for this model's tokenizer."""
+        """The same items, written for this model's tokenizer. Nothing is stored by itself: pieces of a fit are named
+        without their model."""
         if self.name == HOME:
             return self.home
-        bench, opened = self.home.bench, self.opened
-        same = (opened.tokenizer_hash, opened.template_hash) == (
-            bench.opened.tokenizer_hash,
-            bench.opened.template_hash,
-        )
-        made = bench.of(opened) if same else set_up(bench.experiment, opened, bench.data, bench.store, bench.watch)
-        return replace(self.home, bench=made)
+        bench, opened, alone = self.home.bench, self.opened, Store(None, "")
+        hashes = (bench.opened.tokenizer_hash, bench.opened.template_hash)
+        if (opened.tokenizer_hash, opened.template_hash) == hashes:
+            return replace(self.home, bench=replace(bench.of(opened), store=alone))
+        return replace(self.home, bench=set_up(bench.experiment, opened, bench.data, alone, bench.watch))
 
     @cached_property
     def intervention(self) -> Intervention:
