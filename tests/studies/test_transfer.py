@@ -185,6 +185,7 @@ def test_a_rounded_copy_leaves_the_model_as_it_was(pilot: tillerman.OpenModel) -
     before = {name: p.clone() for name, p in pilot.model.named_parameters()}
     rounded = in_precision(pilot, "bf16")
     assert rounded.id == "pilot, bf16" and next(rounded.model.parameters()).dtype == torch.bfloat16
+    assert {p.dtype for p in pilot.model.parameters()} == {torch.float32}
     assert all(torch.equal(p, before[name]) for name, p in pilot.model.named_parameters())
     assert rounded.fingerprint == pilot.fingerprint  # it is taken in bf16
 
