@@ -89,7 +89,7 @@ def open_window(
 ) -> Opening:
     """A window on a model. ``shared``: all before the token that predicts the window runs once, unsteered; so no
     steering may mean a token of it. Else every filling runs the whole prompt."""
-    ids = torch.tensor([window.before[: window.start] if shared else window.before])
+    ids = torch.tensor([window.before[: max(1, window.start)]])
     batch = Batch(torch.zeros(1, dtype=torch.long), ids, torch.ones_like(ids))
     stem = run_stem(opened.parts, batch, 0) if shared and window.start else unshared(opened.parts, batch)
     return Opening(opened, window, stem, edits or {})
