@@ -7,13 +7,15 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
 from tillerman.core.finding import Finding
 from tillerman.evaluation.log import Condition, Effect, EvaluationLog, Interval, Rate
 from tillerman.evaluation.report_words import gate_words
+from tillerman.evaluation.study import StudyLog
 from tillerman.evaluation.tables import Table as TextTable
-from tillerman.evaluation.verdict import judge_log
+from tillerman.evaluation.verdict import Verdict, judge_log
 
 NAMES = {
     "unsteered": "unsteered",
@@ -218,3 +220,18 @@ def table_view(table: TextTable) -> Table:
 
 def _below(words: str) -> str:
     return words.replace(" (", "\n(").replace(" × ", "\n× ").replace("[", "\\[")
+
+
+_COLOURS = {"good": "green", "mixed": "yellow", "bad": "red", "unclear": "cyan"}
+
+
+def print_verdicts(console: Console, log: EvaluationLog, studies: Sequence[StudyLog]) -> None:
+    """What the evaluation and each study say."""
+    print_verdict(console, "evaluation", judge_log(log))
+    for study in studies:
+        print_verdict(console, study.study, study.verdict)
+
+
+def print_verdict(console: Console, name: str, verdict: Verdict) -> None:
+    console.print(f"[{_COLOURS[verdict.outcome]}]{name}: {verdict.outcome}.[/]", end=" ", highlight=False)
+    console.print(verdict.words, style="bold", highlight=False, markup=False)

@@ -256,7 +256,7 @@ def _shifts_table(
         rows.append((
             case.removeprefix(OTHER), str(effects[case].n), shown_rate(rate_of(pick(trials, case, "unsteered"))),
             shown_rate(rate_of(pick(trials, case, "steered"))), shown(effects[case]),
-            figures.p_value(adjusted[case]).removeprefix("p "), prompt, "" if random is None else in_points(*random),
+            figures.p_value(adjusted[case]).removeprefix("p ").removeprefix("= "), prompt, "" if random is None else in_points(*random),
         ))  # fmt: skip
     head = ("", "n", "unsteered, % (95 %)", "steered, % (95 %)", "effect, pp (95 %)", "p (Holm)", "prompt, pp (95 %)",
             "random null, pp (95 %)")  # fmt: skip
