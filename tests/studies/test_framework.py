@@ -139,8 +139,7 @@ def test_every_study_is_named_in_the_help_and_on_its_page() -> None:
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (["side-effects", "sample:agreeableness", "--counts", "1,2,3"], "the study side-effects does not read it; it belongs to "
-         "samples"),
+        (["side-effects", "sample:agreeableness", "--counts", "1,2,3"], "does not read it; it belongs to samples"),
         (["side-effect", "sample:agreeableness"], "Did you mean 'side-effects'?"),
         (["samples"], "DATA is missing"),
         (["samples", "sample:agreeableness", "--counts", "1,2"], "at least three numbers"),
