@@ -116,6 +116,13 @@ def optimise(objective: Objective, options: EpoOptions, *, seed: int, progress: 
     return log.search()
 
 
+def try_texts(objective: Objective, tokens: Int[Tensor, "n w"], progress: Progress = silent) -> Search:
+    """Given texts in their order, without a search: what one has to be compared with."""
+    log = _Log()
+    log.try_all(objective, tokens, progress)
+    return log.search()
+
+
 def random_texts(objective: Objective, count: int, rng: torch.Generator, log: _Log | None = None) -> Tensor:
     """Texts of allowed tokens, each equally likely, that come back from decoding, ``[count, w]``."""
     known, kept = objective.allowed.nonzero()[:, 0], torch.empty(0, objective.width, dtype=torch.long)

@@ -12,6 +12,7 @@
 """
 
 from tillerman.evaluation.study import StudyLog, studies_of, with_study
+from tillerman.studies.attack import Attack
 from tillerman.studies.id_ood import IdOod
 from tillerman.studies.lab import Lab, StudyOptions, Subject, study_key
 from tillerman.studies.registry import STUDIES, Study, judge_again, run
@@ -20,6 +21,7 @@ from tillerman.studies.side_effects import SideEffects
 
 __all__ = [
     "STUDIES",
+    "Attack",
     "IdOod",
     "Lab",
     "Samples",
