@@ -305,7 +305,7 @@ def _verdict(trials: Sequence[Trial], options: Attack, whole: str) -> Verdict:
         words += " It takes no adversary: ordinary text at the end of a question does as much."
     likelihood = _unlikely(trials, STEERED, LIKELIEST)
     if likelihood is not None:
-        words += f" Against ends of other questions, the likeliest text that reverses costs {_gap(*likelihood)} more."
+        words += f" The likeliest text that reverses is {_gap(*likelihood)} above ends of other questions."
     low, high = steered.interval.low, steered.interval.high
     return Verdict("bad" if low > _HALF else "good" if high < _HALF else "mixed", words)
 

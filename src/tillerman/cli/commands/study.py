@@ -13,7 +13,7 @@ from tillerman.cli.output import ERR, OUT, load, print_json
 
 
 def study(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="id-ood, samples, side-effects")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="id-ood, samples, side-effects, attack")],
     data: Annotated[
         list[str] | None, typer.Argument(help="labelled items, as for 'fit'; one per artefact", metavar="DATA")
     ] = None,
@@ -32,7 +32,9 @@ def study(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="most test items per case")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of draws")] = None,
-    draws: Annotated[int | None, typer.Option(min=1, help="samples: per number of examples; id-ood: nulls")] = None,
+    draws: Annotated[
+        int | None, typer.Option(min=1, help="samples: per number of examples; id-ood, attack: nulls")
+    ] = None,
     sources: Annotated[list[str] | None, typer.Option(help="id-ood: other data on the same behaviour")] = None,
     others: Annotated[list[str] | None, typer.Option(help="id-ood: data on other behaviours")] = None,
     matrix: Annotated[bool | None, typer.Option(help="id-ood: vectors of the other behaviours too")] = None,
@@ -43,6 +45,9 @@ def study(
     max_kl: o.MaxKl = None,
     max_perplexity_ratio: o.MaxPerplexityRatio = None,
     max_loss: Annotated[float | None, typer.Option(help="most accuracy lost on the unrelated task, a share")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="attack: length of the texts")] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="attack: of the search")] = None,
+    children: Annotated[int | None, typer.Option(min=1, help="attack: texts per member and iteration")] = None,
     layout: o.Layout = None,
     columns: o.Columns = None,
     positive: o.Positive = None,
@@ -55,7 +60,7 @@ def study(
     """Answer one question about an artefact, with intervals and controls.
 
     id-ood: where it works besides where it was fitted. samples: how many examples it needs. side-effects: what
-    it costs at every strength."""
+    it costs at every strength. attack: whether a text in the question reverses it."""
     from tillerman.cli.studying import Studied, options_of, print_study, read_study, run_study
 
     if rejudge is not None:
@@ -70,6 +75,7 @@ def study(
             "matrix": matrix, "context_tokens": context_tokens, "counts": o.whole_numbers(counts, "--counts"),
             "steps": steps, "factors": o.numbers(factors, "--factors"), "max_kl": max_kl,
             "max_perplexity_ratio": max_perplexity_ratio, "max_loss": max_loss,
+            "tokens": tokens, "iterations": iterations, "children": children,
         })  # fmt: skip
         if out is not None and out.exists() and not out.is_dir():
             raise tillerman.UsageError(f"{out}: is a file; --out wants a folder")
