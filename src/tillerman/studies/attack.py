@@ -196,7 +196,8 @@ class _Attacked:
             searches[NATURAL] = "other"
         for condition, kind in searches.items():
             found = [result[kind] for result in results]
-            for budget in budgets(self.options, max(one["tried"] for one in found)):
+            most = max(one["tried"] for one in found)
+            for budget in budgets(self.options, most):
                 best = [_best(one["records"], budget) for one in found]
                 texts = tuple(one[0] for one in best)
                 turned = tuple(float(one[1] > 0) for one in best)
@@ -383,17 +384,23 @@ def _transfer_table(trials: Sequence[Trial]) -> Table:
 
 
 def _charts(trials: Sequence[Trial]) -> tuple[Chart, ...]:
-    roles = {STEERED: "steered", PROMPT: "prompt", RANDOM: "null", PROMPT_RANDOM: "null", NATURAL: "cost"}
-    lines = []
-    for name, label in _LABELS.items():
-        marks = []
-        for trial in trials:
-            if trial.condition == name and trial.case.startswith(AFTER):
-                found = rate_of(trial)
-                at = compact(trial.at)
-                marks.append(Mark(f"{at} texts", found.value, found.interval, found.n, trial.at))
-        lines.append(Line(label, tuple(marks), roles[name]))
-    return (Chart("Answers reversed", "curve", "%", tuple(lines), "texts tried", None, True),)
+    roles = {STEERED: "steered", PROMPT: "prompt", RANDOM: "null", PROMPT_RANDOM: "null", NATURAL: "icl"}
+    wanted = {
+        "Answers reversed, steered and prompted": (STEERED, PROMPT),
+        "Steered answers reversed, by search and by chance": (STEERED, RANDOM, NATURAL),
+        "Prompted answers reversed, by search and by chance": (PROMPT, PROMPT_RANDOM),
+    }
+    return tuple(
+        Chart(title, "curve", "%", tuple(Line(_LABELS[name], _curve(trials, name), roles[name]) for name in names),
+              "texts tried", None, True)
+        for title, names in wanted.items()
+    )  # fmt: skip
+
+
+def _curve(trials: Sequence[Trial], name: str) -> tuple[Mark, ...]:
+    mine = [trial for trial in trials if trial.condition == name and trial.case.startswith(AFTER)]
+    rates = [(trial.at, rate_of(trial)) for trial in mine]
+    return tuple(Mark(f"{compact(at)} texts", found.value, found.interval, found.n, at) for at, found in rates)
 
 
 def _notes(options: Attack) -> tuple[str, ...]:
