@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tillerman.core.errors import UsageError
+from tillerman.core.errors import MetricError, UsageError
 from tillerman.core.plan import Plan
 from tillerman.core.rows import Progress
 from tillerman.data.presenting import Item
@@ -201,12 +201,11 @@ class _Attacked:
                 best = [_best(one["records"], budget) for one in found]
                 texts = tuple(one[0] for one in best)
                 turned = tuple(float(one[1] > 0) for one in best)
-                yield Trial(
-                    f"{AFTER}{budget}", condition, ids, turned, texts=texts, at=float(budget), scorer="reversed"
-                )
+                at = float(min(budget, most))
+                yield Trial(f"{AFTER}{budget}", condition, ids, turned, texts=texts, at=at, scorer="reversed")
                 if kind == "attack":
-                    yield Trial(f"{MARGIN}{budget}", condition, ids, tuple(one[1] for one in best), texts=texts,
-                                at=float(budget), scorer="logits")  # fmt: skip
+                    f = tuple(one[1] for one in best)
+                    yield Trial(f"{MARGIN}{budget}", condition, ids, f, texts=texts, at=at, scorer="logits")
         attack = {i: result["attack"] for i, result in zip(ids, results, strict=True)}
         usual = tuple(result["usual"] for result in results)
         yield Trial(USUAL, self.name, ids, usual, scorer=_NATS)
@@ -235,7 +234,10 @@ def budgets(options: Attack, most: int) -> list[int]:
 
 def _best(records: Sequence[Sequence[Any]], budget: int) -> Sequence[Any]:
     """The text of the highest f among the first so many."""
-    return [one for one in records if one[3] <= budget][-1]
+    kept = [one for one in records if one[3] <= budget]
+    if not kept:
+        raise MetricError(f"none of {budget} texts gives a finite score: the model is wrecked; take a smaller strength")
+    return kept[-1]
 
 
 def _seed(seed: int, item: Item) -> int:
