@@ -30,10 +30,11 @@ from tillerman.studies.attack import (
     TRANSFER,
     USUAL,
     WITH,
-    WITHOUT,
+    _victims,
     budgets,
     judge,
 )
+from tillerman.studies.lab import set_up_lab
 
 from .conftest import share, trial
 
@@ -127,9 +128,13 @@ def test_the_texts_of_the_log_do_what_it_says_they_do(
         assert [float(f > 0) for f in found.values] == list(of(log, WHOLE, condition).values)
 
 
-def test_attacked_answers_are_wanted_ones_without_a_text(log: StudyLog) -> None:
-    for case in {t.case for t in log.trials if t.case == f"{TRANSFER}the prompted model"}:
-        assert set(of(log, case, WITHOUT).values) == {0.0}
+def test_the_items_attacked_are_those_that_both_models_answer_as_wanted(subject: Subject) -> None:
+    lab = set_up_lab(subject, replace(QUICK, limit=60))
+    told = lab.exam_of(lab.bench.test.items, lab.bench.writer.with_system(lab.bench.told))
+    steered, prompted = lab.bench.test.correct(lab.plan()), told.correct()
+    assert (steered & ~prompted).any() and (prompted & ~steered).any()  # else nothing is tested
+    both = [item for item, wanted in zip(told.items, steered & prompted, strict=True) if wanted]
+    assert list(_victims(lab, replace(QUICK, limit=60))) == both
 
 
 def test_found_texts_are_tried_at_other_strengths_on_random_vectors_and_on_the_other_model(subject: Subject) -> None:
