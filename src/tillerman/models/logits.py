@@ -139,6 +139,11 @@ def kept_text_logprobs(
         return text_logprobs(opened, tokens), kept
 
 
+def next_logprobs(opened: OpenModel, batch: Batch) -> Float[Tensor, "b v"]:
+    """Log-probabilities of the token that follows each prompt of a left-padded batch."""
+    return _logprobs(opened, batch, keep=1)[:, -1]
+
+
 def _logprobs(opened: OpenModel, batch: Batch, keep: int) -> Float[Tensor, "b k v"]:
     """Log-probabilities at the last ``keep`` positions of a left-padded batch."""
     return _run(opened, batch.tokens, batch.mask, batch.positions, None, keep=keep, use_cache=False)[0]

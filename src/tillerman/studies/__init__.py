@@ -12,6 +12,7 @@
 """
 
 from tillerman.evaluation.study import StudyLog, studies_of, with_study
+from tillerman.studies.attack import Attack
 from tillerman.studies.id_ood import IdOod
 from tillerman.studies.interaction import Interaction
 from tillerman.studies.lab import Lab, StudyOptions, Subject, study_key
@@ -23,6 +24,7 @@ from tillerman.studies.transfer import Transfer
 
 __all__ = [
     "STUDIES",
+    "Attack",
     "IdOod",
     "Interaction",
     "Lab",

@@ -14,7 +14,7 @@ from tillerman.cli.output import ERR, OUT, load, print_json
 
 def study(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="id-ood, interaction, samples, scale, side-effects, transfer")
+        str, typer.Argument(metavar="NAME", help="attack, id-ood, interaction, samples, scale, side-effects, transfer")
     ],
     data: Annotated[
         list[str] | None, typer.Argument(help="labelled items, as for 'fit'; one per artefact", metavar="DATA")
@@ -53,6 +53,9 @@ def study(
     max_kl: o.MaxKl = None,
     max_perplexity_ratio: o.MaxPerplexityRatio = None,
     max_loss: Annotated[float | None, typer.Option(help="most accuracy lost on the unrelated task, a share")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="attack: length of the texts")] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="attack: of the search")] = None,
+    children: Annotated[int | None, typer.Option(min=1, help="attack: texts per member and iteration")] = None,
     layout: o.Layout = None,
     columns: o.Columns = None,
     positive: o.Positive = None,
@@ -65,8 +68,9 @@ def study(
     """Answer one question about an artefact, with intervals and controls.
 
     id-ood: where it works besides where it was fitted. samples: how many examples it needs. side-effects: what
-    it costs at every strength. interaction: what several do together. transfer: whether it steers the model in other
-    precisions, or other checkpoints. scale: one behaviour in several models, at equal doses."""
+    it costs at every strength. attack: whether a text in the question reverses it. interaction: what several do
+    together. transfer: whether it steers the model in other precisions, or other checkpoints. scale: one behaviour in
+    several models, at equal doses."""
     from tillerman.cli.studying import Studied, options_of, print_study, read_study, run_study
 
     if rejudge is not None:
@@ -83,6 +87,7 @@ def study(
             "doses": o.numbers(doses, "--doses"), "characters": characters,
             "steps": steps, "factors": o.numbers(factors, "--factors"), "max_kl": max_kl,
             "max_perplexity_ratio": max_perplexity_ratio, "max_loss": max_loss,
+            "tokens": tokens, "iterations": iterations, "children": children,
         })  # fmt: skip
         if out is not None and out.exists() and not out.is_dir():
             raise tillerman.UsageError(f"{out}: is a file; --out wants a folder")
