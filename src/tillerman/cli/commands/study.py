@@ -53,6 +53,7 @@ def study(
     max_kl: o.MaxKl = None,
     max_perplexity_ratio: o.MaxPerplexityRatio = None,
     max_loss: Annotated[float | None, typer.Option(help="most accuracy lost on the unrelated task, a share")] = None,
+    text_tokens: Annotated[int | None, typer.Option(min=1, help="side-effects: most tokens of a free text")] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="attack: length of the texts")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="attack: of the search")] = None,
     children: Annotated[int | None, typer.Option(min=1, help="attack: texts per member and iteration")] = None,
@@ -86,7 +87,7 @@ def study(
             "to": o.several(to), "precisions": o.several(precisions), "tuned": tuned, "models": o.several(models),
             "doses": o.numbers(doses, "--doses"), "characters": characters,
             "steps": steps, "factors": o.numbers(factors, "--factors"), "max_kl": max_kl,
-            "max_perplexity_ratio": max_perplexity_ratio, "max_loss": max_loss,
+            "max_perplexity_ratio": max_perplexity_ratio, "max_loss": max_loss, "text_tokens": text_tokens,
             "tokens": tokens, "iterations": iterations, "children": children,
         })  # fmt: skip
         if out is not None and out.exists() and not out.is_dir():
