@@ -13,12 +13,13 @@ from hypothesis import given, settings, strategies as st
 
 import tillerman
 from tillerman.core.errors import UsageError
+from tillerman.core.steering import joint_dose
 from tillerman.core.store import Store
 from tillerman.evaluation.study import StudyLog, Trial
 from tillerman.models.precision import in_precision
 from tillerman.studies import Scale, Subject, judge_again, run
-from tillerman.studies.lab import KL, PERPLEXITY, model_labels, study_key
-from tillerman.studies.scale import BYTES, SIZE, STEERED, _depths, judge
+from tillerman.studies.lab import KL, PERPLEXITY, model_labels, set_up_lab, study_key
+from tillerman.studies.scale import BYTES, SIZE, STEERED, _depths, _residents, judge
 
 from .conftest import share, trial
 
@@ -145,6 +146,12 @@ def test_a_model_and_its_rounded_twin_pay_the_same_for_the_same_dose(log: StudyL
         one, other = of(condition)
         assert one == pytest.approx(other, rel=0.03) and one > 0
     assert [t.at for t in log.trials if t.condition == "dose 0.4"] == [0.4, 0.4]
+
+
+def test_a_plan_of_a_dose_has_that_dose(twins: Subject) -> None:
+    for resident in _residents(set_up_lab(twins, QUICK), QUICK):
+        (item,) = resident.plan(0.4)
+        assert joint_dose(item.steering, item.strength) == pytest.approx(0.4)
 
 
 def test_a_vector_that_works_on_both_is_called_good(twins: Subject) -> None:
