@@ -147,6 +147,17 @@ def test_found_texts_are_tried_at_other_strengths_on_random_vectors_and_on_the_o
     assert set(of(log, FIRST, STEERED).items) == set(of(log, LIKELIEST, STEERED).items)
     first, likeliest = of(log, FIRST, STEERED), of(log, LIKELIEST, STEERED)
     assert all(b <= a for a, b in zip(first.values, likeliest.values, strict=True))
+    lab = set_up_lab(subject, QUICK)
+    items = {item.example.id: item for item in lab.bench.test.items}
+    for found in (first, likeliest):  # they do reverse
+        pairs = zip(found.items, found.texts, strict=True)
+        written = [lab.bench.writer.write(lengthened(items[i], text)) for i, text in pairs]
+        assert bool((margins(lab.opened, [one.prompt for one in written], written, lab.plan()) > 0).all())
+
+
+def test_a_small_budget_knows_only_the_texts_tried_within_it(log: StudyLog) -> None:
+    early, late = of(log, f"{MARGIN}1", STEERED), of(log, f"{MARGIN}{QUICK.search.candidates}", STEERED)
+    assert all(a < b for a, b in zip(early.values, late.values, strict=True))
 
 
 def test_an_attack_that_was_stopped_goes_on_item_by_item(log: StudyLog, subject: Subject, tmp_path: Path) -> None:
