@@ -49,7 +49,7 @@ def find_sources(
     ``UsageError`` without a folder where one is wanted.
     """
     found: dict[str, Source] = {}
-    missing: dict[str, list[Path]] = {}
+    missing: dict[str, list[str]] = {}
     notes = []
     for task in tasks:
         wanted = [file for file in task.files if not file.startswith(SAMPLE_PREFIX)]
@@ -60,17 +60,17 @@ def find_sources(
             task, absent = replace(task, file=task.instead), []
             notes.append(f"{task.name}: {task.instead} instead of {wanted[0]}: {task.instead_note}")
         if absent:
-            missing[task.name] = [_place(folder, file) for file in absent]
+            missing[task.name] = absent
         else:
             test = _named(folder, task.test) if task.test else None
             found[task.name] = Source(task, _named(folder, task.file), test)
     if missing and not skip_missing:
         raise DataError(_message(missing, folder))
-    left_out = tuple(LeftOut(name, f"no file {' or '.join(map(str, files))}") for name, files in missing.items())
+    left_out = tuple(LeftOut(name, f"no file {' or '.join(files)} in the data folder") for name, files in missing.items())
     return found, left_out, tuple(notes)
 
 
-def _message(missing: Mapping[str, list[Path]], folder: Path | None) -> str:
+def _message(missing: Mapping[str, list[str]], folder: Path | None) -> str:
     lines = [f"  {file}  (task {name})" for name, files in missing.items() for file in files]
     return "\n".join(
         [f"{len(lines)} of the recipe's data files are missing in {folder}:", *lines,
