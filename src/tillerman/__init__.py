@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         DataError as DataError,
         FitError as FitError,
         HookPointError as HookPointError,
+        MetricError as MetricError,
         MismatchError as MismatchError,
         ModelError as ModelError,
         NotAppliedError as NotAppliedError,
@@ -77,7 +78,7 @@ if TYPE_CHECKING:
 _HOME = {
     "core.artefact": ("Artefact", "load", "save"),
     "core.errors": (
-        "ArtefactError", "DataError", "FitError", "HookPointError", "MismatchError", "ModelError",
+        "ArtefactError", "DataError", "FitError", "HookPointError", "MetricError", "MismatchError", "ModelError",
         "NotAppliedError", "TillermanError", "UnknownNameError", "UsageError",
     ),
     "core.gates": ("ProbeGate", "SimilarityGate"),

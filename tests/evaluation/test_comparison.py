@@ -110,7 +110,7 @@ def test_the_tables_hold_every_row_and_every_figure():
     assert effects.rows[3][1:] == (
         "73.8 (67 to 79)", "72.8", "+40.0 (+32 to +48)", "< 0.001", "+1 (−3 to +5)", "−1 (−5 to +3)", "yes",
     )  # fmt: skip
-    assert effects.strong == {3}
+    assert effects.strong == (3,)
     assert costs.rows[0] == (
         "caa", "layers.12.resid_post × 1.5", "0.45", "33", "0.071", "1.25", "−1.2 (−4 to +2)", "3.2", "3,616",
         "1.06 (1.04 to 1.08)",

@@ -20,6 +20,7 @@ from tillerman.cli.commands.evaluate import evaluate
 from tillerman.cli.commands.fit import fit
 from tillerman.cli.commands.generate import generate
 from tillerman.cli.commands.show import show
+from tillerman.cli.commands.study import study
 from tillerman.cli.output import ERR, OUT
 from tillerman.core.errors import TillermanError
 
@@ -76,6 +77,7 @@ app.command()(demo)
 app.command()(check)
 app.command()(fit)
 app.command()(compare)
+app.command()(study)
 app.command(name="eval")(evaluate)
 app.command()(show)
 app.command()(generate)

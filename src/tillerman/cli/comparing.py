@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table as View
 
 from tillerman.cli.options import ModelChoice
+from tillerman.cli.views import table_view
 from tillerman.cli.watch import BarWatch
 from tillerman.core.errors import UsageError
 from tillerman.core.files import write_text
@@ -18,7 +17,7 @@ from tillerman.core.store import Store
 from tillerman.data.loading import LoadedData
 from tillerman.evaluation.charts_compare import compare_chart
 from tillerman.evaluation.charts_svg import standalone
-from tillerman.evaluation.comparison import Comparison, ComparisonLog, Table, heading, tables, to_markdown, verdict
+from tillerman.evaluation.comparison import Comparison, ComparisonLog, heading, tables, to_markdown, verdict
 from tillerman.evaluation.report import render_comparison
 from tillerman.pipeline.comparing import Lineup, compare, compare_key
 
@@ -68,21 +67,7 @@ def write_comparison(log: ComparisonLog, out: Path) -> None:
 def print_comparison(console: Console, comparison: Comparison) -> None:
     console.print(heading(comparison), highlight=False, markup=False)
     for table in tables(comparison):
-        console.print(_view(table))
+        console.print(table_view(table))
     for one in comparison.left_out:
         console.print(f"left out: {one.method}: {one.reason}", highlight=False, markup=False)
     console.print(verdict(comparison), style="bold", highlight=False, markup=False)
-
-
-def _view(table: Table) -> View:
-    """Intervals below their values, so that a row fits a terminal."""
-    view = View(title=table.title, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
-    for i, name in enumerate(table.head):
-        view.add_column(name.replace(" ", "\n"), justify="right" if i else "left", no_wrap=i == 0, overflow="fold")
-    for i, row in enumerate(table.rows):
-        view.add_row(*map(_below, row), style="bold" if i in table.strong else None)
-    return view
-
-
-def _below(words: str) -> str:
-    return words.replace(" (", "\n(").replace(" × ", "\n× ").replace("[", "\\[")

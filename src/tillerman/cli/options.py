@@ -214,6 +214,11 @@ def points_of(text: str | None) -> tuple[HookPoint, ...] | None:
     return None if text is None else parse_points(text)
 
 
+def several(values: Sequence[str] | None) -> tuple[str, ...] | None:
+    """An option that may be given many times; None where it was not given."""
+    return tuple(values) if values else None
+
+
 def first_words(values: Sequence[str], count: int = 3) -> str:
     more = f" and {len(values) - count} more" if len(values) > count else ""
     return "; ".join(values[:count]) + more

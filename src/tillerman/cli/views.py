@@ -12,6 +12,7 @@ from rich.table import Table
 from tillerman.core.finding import Finding
 from tillerman.evaluation.log import Condition, Effect, EvaluationLog, Interval, Rate
 from tillerman.evaluation.report_words import gate_words
+from tillerman.evaluation.tables import Table as TextTable
 
 NAMES = {
     "unsteered": "unsteered",
@@ -194,3 +195,17 @@ def points(share: float) -> str:
 
 def span(interval: Interval) -> str:
     return f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
+
+
+def table_view(table: TextTable) -> Table:
+    """Intervals below their values, so that a row fits a terminal."""
+    view = Table(title=table.title, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    for i, name in enumerate(table.head):
+        view.add_column(name.replace(" ", "\n"), justify="right" if i else "left", no_wrap=i == 0, overflow="fold")
+    for i, row in enumerate(table.rows):
+        view.add_row(*map(_below, row), style="bold" if i in table.strong else None)
+    return view
+
+
+def _below(words: str) -> str:
+    return words.replace(" (", "\n(").replace(" × ", "\n× ").replace("[", "\\[")

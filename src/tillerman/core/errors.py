@@ -11,6 +11,7 @@
     ├── ArtefactError              a file is missing, truncated or no artefact of ours
     ├── MismatchError              artefact and model do not belong together
     ├── NotAppliedError            a plan was given and never touched a token
+    ├── MetricError                a measured value is not a finite number; it is refused, never averaged
     └── UsageError                 exit code 2: options that contradict each other or are out of range
 
 Messages name the thing, the choices and the remedy.
@@ -69,6 +70,10 @@ class ArtefactError(TillermanError):
 
 class MismatchError(TillermanError):
     """An artefact and a model that do not belong together."""
+
+
+class MetricError(TillermanError):
+    """A measured value that is not a finite number, or none where one is needed."""
 
 
 class NotAppliedError(TillermanError):

@@ -6,7 +6,7 @@ points.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from tillerman.core.errors import UsageError
 from tillerman.evaluation.figures import compact, condition_label, decimal, percent, points, span
 from tillerman.evaluation.log import Condition, Effect, Interval, Rate, SideEffects, build
 from tillerman.evaluation.statistics import holm
+from tillerman.evaluation.tables import Table, markdown_cell, markdown_table
 
 COMPARISON_VERSION = 1
 
@@ -133,16 +134,6 @@ def adjusted(methods: Sequence[MethodResult]) -> tuple[MethodResult, ...]:
                  for m in main)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Table:
-    """Texts by row and column; the first column names the row. ``strong`` rows stand out."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    strong: frozenset[int] = frozenset()
-
-
 def tables(comparison: Comparison) -> tuple[Table, ...]:
     """What was found, what it cost, and (where asked for) what is found at equal cost."""
     made = (_effects(comparison), _costs(comparison))
@@ -157,7 +148,7 @@ def _effects(comparison: Comparison) -> Table:
     head = ("", "right, % (95 %)", "balanced", "effect, pp (95 %)", "p (Holm)", "random null", "shuffled null",
             "clears both")  # fmt: skip
     found = [len(comparison.baselines) + i for i, m in enumerate(comparison.methods) if m.effect.found]
-    return Table(f"{comparison.n_test} test items", head, tuple(rows), frozenset(found))
+    return Table(f"{comparison.n_test} test items", head, tuple(rows), tuple(found))
 
 
 def _baseline(condition: Condition) -> tuple[str, ...]:
@@ -218,7 +209,7 @@ def _at_budget(comparison: Comparison) -> Table:
                      _rate(b.rate)[0], *_effect(b.effect, b.p_holm)))  # fmt: skip
         found += [i] if b.effect.found else []
     title = f"At equal cost: KL {compact(comparison.equal_kl)} nats per token on neutral text"
-    return Table(title, head, tuple(rows), frozenset(found))
+    return Table(title, head, tuple(rows), tuple(found))
 
 
 def heading(comparison: Comparison) -> str:
@@ -231,29 +222,12 @@ def to_markdown(log: ComparisonLog) -> str:
     """The tables as a page can include them."""
     parts: list[str] = []
     for comparison in log.comparisons:
-        parts.append(f"## {_cell(comparison.data_name)}")
-        parts.append(_cell(heading(comparison)))
+        parts.append(f"## {markdown_cell(comparison.data_name)}")
+        parts.append(markdown_cell(heading(comparison)))
         for table in tables(comparison):
-            parts += [f"### {table.title}", _markdown_table(table)]
-        parts += [f"* {_cell(m.method)}: left out, {_cell(m.reason)}" for m in comparison.left_out]
+            parts += [f"### {table.title}", markdown_table(table)]
+        parts += [f"* {markdown_cell(m.method)}: left out, {markdown_cell(m.reason)}" for m in comparison.left_out]
     return "\n\n".join(parts) + "\n"
-
-
-def _markdown_table(table: Table) -> str:
-    lines = [_line(table.head), "|---" + "|---:" * (len(table.head) - 1) + "|"]
-    for i, row in enumerate(table.rows):
-        name = f"**{_cell(row[0])}**" if i in table.strong else _cell(row[0])
-        lines.append(_line((name, *map(_cell, row[1:]))))
-    return "\n".join(lines)
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _cell(words: str) -> str:
-    """One line, with nothing in it that would end a cell or open a tag."""
-    return " ".join(words.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def verdict(comparison: Comparison) -> str:

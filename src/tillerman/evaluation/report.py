@@ -19,8 +19,11 @@ from tillerman.evaluation.charts import effect_chart, overview_chart
 from tillerman.evaluation.charts_compare import compare_chart
 from tillerman.evaluation.charts_dose import dose_response
 from tillerman.evaluation.charts_grid import Chosen, heat_map
-from tillerman.evaluation.comparison import Comparison, ComparisonLog, Table, heading, tables, verdict
+from tillerman.evaluation.charts_study import study_chart
+from tillerman.evaluation.comparison import Comparison, ComparisonLog, heading, tables, verdict
 from tillerman.evaluation.log import EvaluationLog
+from tillerman.evaluation.study import StudyLog
+from tillerman.evaluation.tables import Table
 
 WIDE, NARROW = 860, 360  # pixels; the page shows the one that fits, so that type is never scaled down
 
@@ -79,6 +82,31 @@ def render_comparison(log: ComparisonLog) -> str:
         ComparedSection(c, heading(c), verdict(c), _both(partial(compare_chart, c)), tables(c)) for c in log.comparisons
     ]
     return _render("compare.html.j2", sections=sections)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A chart of a study as the templates see it."""
+
+    title: str
+    drawing: Markup
+
+
+@dataclass(frozen=True)
+class StudySection:
+    """One study as the templates see it."""
+
+    log: StudyLog
+    charts: tuple[Drawn, ...]
+
+
+def render_study(log: StudyLog) -> str:
+    """One study as an HTML page: verdict, charts, tables."""
+    return _render("study.html.j2", section=_study(log))
+
+
+def _study(log: StudyLog) -> StudySection:
+    return StudySection(log, tuple(Drawn(c.title, _both(partial(study_chart, c))) for c in log.charts))
 
 
 def _section(log: EvaluationLog, number: int) -> Section:

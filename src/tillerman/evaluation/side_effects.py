@@ -36,6 +36,16 @@ class NeutralText:
         return int(self.windows.shape[0] * (self.windows.shape[1] - 1))
 
 
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Per window of neutral text, nats per token: surprise without and with a plan ``[w]``, and
+    KL(unsteered || steered) ``[w]``. A model that is wrecked gives values that are not finite."""
+
+    unsteered: Tensor
+    steered: Tensor
+    kl: Tensor
+
+
 @dataclass(frozen=True)
 class Drift:
     """Steered against unsteered on neutral text. KL(unsteered || steered) in nats per token."""
@@ -78,8 +88,12 @@ class DriftMeter:
         return self.measure_all([plan])[0]
 
     def measure_all(self, plans: Sequence[Plan], progress: Progress = silent) -> list[Drift]:
-        """Drift of each plan. The unsteered side runs once for all of them, and a plan only the blocks that
-        it can change. ``progress`` is told plans times batches of text."""
+        """Drift of each plan. ``progress`` is told plans times batches of text."""
+        return [_drift(one.unsteered, one.steered, one.kl) for one in self.windows(plans, progress)]
+
+    def windows(self, plans: Sequence[Plan], progress: Progress = silent) -> list[Windows]:
+        """What ``measure_all`` averages. The unsteered side runs once for all plans, and a plan only the blocks
+        that it can change."""
         wide = [tuple(replace(item, scope=Scope("all")) for item in plan) for plan in plans]
         base: list[Tensor] = []
         sides: list[list[tuple[Tensor, Tensor]]] = [[] for _ in plans]
@@ -95,7 +109,7 @@ class DriftMeter:
                 side.append((_nats(changed, target), kl))
                 progress(1)
         nats = torch.cat(base)
-        return [_drift(nats, *(torch.cat(parts) for parts in zip(*side, strict=True))) for side in sides]
+        return [Windows(nats, *(torch.cat(parts) for parts in zip(*side, strict=True))) for side in sides]
 
 
 def _border(plan: Plan) -> int:

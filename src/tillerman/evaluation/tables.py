@@ -1,0 +1,34 @@
+"""A table of texts, and its Markdown. What pages and terminals print is made of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Table:
+    """Texts by row and column; the first column names the row. ``strong`` rows stand out."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    strong: tuple[int, ...] = ()
+
+
+def markdown_table(table: Table) -> str:
+    """The table as a page can include it."""
+    lines = [_line(map(markdown_cell, table.head)), "|---" + "|---:" * (len(table.head) - 1) + "|"]
+    for i, row in enumerate(table.rows):
+        name = f"**{markdown_cell(row[0])}**" if i in table.strong else markdown_cell(row[0])
+        lines.append(_line((name, *map(markdown_cell, row[1:]))))
+    return "\n".join(lines)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def markdown_cell(words: str) -> str:
+    """One line, with nothing in it that would end a cell or open a tag."""
+    return " ".join(words.split()).replace("|", "\\|").replace("<", "&lt;")
