@@ -90,7 +90,7 @@ class Step:
     needs: tuple[str, ...] = ()
     seeds: int | None = None  # only the first of the recipe's
     limit: int | None = None  # items of each task, if fewer than the recipe's
-    drift: bool = True  # curve: perplexity, KL and the unrelated task at every cell
+    drift: bool = True  # curve: perplexity, KL and the unrelated task at every cell; not of random draws
 
     def __post_init__(self) -> None:
         _ensure_once("arm", [arm.name for arm in self.arms])

@@ -21,7 +21,7 @@ def run_curve(work: Work, shared: Store) -> list[Piece]:
     bench = set_up(work.experiment, work.opened, work.data(), shared, work.watch, needed=("train", "test"))
     cells = cells_of(work, bench, fitted_vector(bench))
     parts = [_answered(bench, bench.test, cells, "test")]
-    if work.step.drift:
+    if work.step.drift and not work.arm.draws:
         exam, _ = unrelated_exam(bench)
         unrelated = _answered(bench, exam, cells, "unrelated task")
         parts += [[{"unrelated_effect": one["effect"]} for one in unrelated], _drifts(bench, cells)]
