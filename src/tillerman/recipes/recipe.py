@@ -89,7 +89,7 @@ class Step:
     strengths: tuple[float, ...] = ()
     needs: tuple[str, ...] = ()
     seeds: int | None = None  # only the first of the recipe's
-    limit: int | None = None  # items of each task, if fewer than the recipe's
+    least: int = 0  # items of each task that it makes no sense without: --limit does not go below
     drift: bool = True  # curve: perplexity, KL and the unrelated task at every cell; not of random draws
 
     def __post_init__(self) -> None:

@@ -165,7 +165,7 @@ class _Run:
         """With each work, the memory that it shares with other arms of the same task, seed and settings."""
         counts = [count for count in (step.seeds, self.request.seeds) if count is not None]
         seeds = self.recipe.seeds[: min(counts, default=None)]
-        limit = min(self.limit, step.limit or self.limit)
+        limit = min(self.recipe.limit, max(self.limit, step.least))
         for task in tasks:
             if task.name not in self.sources:
                 continue
