@@ -19,6 +19,7 @@ from tillerman.cli.commands.demo import demo
 from tillerman.cli.commands.evaluate import evaluate
 from tillerman.cli.commands.fit import fit
 from tillerman.cli.commands.generate import generate
+from tillerman.cli.commands.reproduce import reproduce
 from tillerman.cli.commands.show import show
 from tillerman.cli.commands.study import study
 from tillerman.cli.output import ERR, OUT
@@ -79,5 +80,6 @@ app.command()(fit)
 app.command()(compare)
 app.command()(study)
 app.command(name="eval")(evaluate)
+app.command()(reproduce)
 app.command()(show)
 app.command()(generate)

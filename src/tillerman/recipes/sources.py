@@ -54,7 +54,9 @@ def find_sources(
     for task in tasks:
         wanted = [file for file in task.files if not file.startswith(SAMPLE_PREFIX)]
         if wanted and folder is None:
-            raise UsageError(f"the data of {task.name} are a file, {wanted[0]}; give the folder that holds it: --data DIR")
+            raise UsageError(
+                f"the data of {task.name} are a file, {wanted[0]}; give the folder that holds it: --data DIR"
+            )
         absent = [file for file in wanted if not _place(folder, file).exists()]
         if absent == [task.file] and task.instead and _place(folder, task.instead).exists():
             task, absent = replace(task, file=task.instead), []
@@ -66,7 +68,9 @@ def find_sources(
             found[task.name] = Source(task, _named(folder, task.file), test)
     if missing and not skip_missing:
         raise DataError(_message(missing, folder))
-    left_out = tuple(LeftOut(name, f"no file {' or '.join(files)} in the data folder") for name, files in missing.items())
+    left_out = tuple(
+        LeftOut(name, f"no file {' or '.join(files)} in the data folder") for name, files in missing.items()
+    )
     return found, left_out, tuple(notes)
 
 

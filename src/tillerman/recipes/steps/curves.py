@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def _answered(bench: Bench, exam: Exam, cells: Sequence[Cell], name: str) -> lis
         plain, *rows = exam.correct_under(plans, (Store(None, ""), name), progress)
     ends = np.cumsum([0, *(len(cell.plans) for cell in cells)])
     found = []
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in pairwise(ends.tolist()):
         if end - start == 1:
             steered = rows[start]
             found.append({"right": of_rate(rate(steered, exam.groups)),

@@ -51,9 +51,9 @@ class Work:
         """Everything that the figures depend on, as plain values."""
         e, o = self.experiment, self.opened
         sae = None if e.sae is None else e.sae.opened().fingerprint
-        swept = (self.step.kind, self.step.layers and asdict(self.step.layers), self.strengths, self.arm.draws)
-        return [asdict(e), swept, self.step.drift, o.fingerprint, o.template_hash, sae, self.source.digest(), self.limit,
-                asdict(self.source.task)]  # fmt: skip
+        swept = [self.step.kind, self.step.layers and asdict(self.step.layers), self.strengths, self.arm.draws]
+        model = [o.fingerprint, o.template_hash, sae]
+        return [asdict(e), *swept, self.step.drift, *model, self.source.digest(), self.limit, asdict(self.source.task)]
 
     @property
     def strengths(self) -> tuple[float, ...]:
