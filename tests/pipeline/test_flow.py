@@ -65,7 +65,7 @@ def outcome(pilot: tillerman.OpenModel, science: LoadedData) -> tillerman.Outcom
 
 def test_a_fit_gives_every_condition_on_the_same_items(outcome: tillerman.Outcome) -> None:
     names = [c.name for c in outcome.log.conditions]
-    assert names == ["unsteered", "steered", "prompt", "both", "icl", "null:random", "null:shuffled"]
+    assert names == ["unsteered", "steered", "constant", "prompt", "both", "icl", "null:random", "null:shuffled"]
     assert {c.rate.n for c in outcome.log.conditions} == {outcome.log.n_test} == {30}
     assert outcome.log.cells_compared == len(outcome.log.cells) == 1 + 2 * 2
 

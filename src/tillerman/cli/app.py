@@ -28,7 +28,7 @@ from tillerman.core.errors import TillermanError
 app = typer.Typer(
     name="tillerman",
     help="Labelled examples in, an evaluated steering vector out. Exit codes: 0 done, 1 bad input, "
-    "2 usage, 3 no effect found.",
+    "2 usage, 3 no effect found, or one that the controls explain.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -69,7 +69,7 @@ class EvalRequest:
 
 
 # options of the fit that its evaluation keeps, with their defaults
-_KEPT = {"as_choice": False, "system": None, "base_shots": 0}
+_KEPT = {"as_choice": False, "keep_order": False, "system": None, "base_shots": 0}
 
 
 def run_eval(request: EvalRequest, data: LoadedData, model: ModelChoice, console: Console) -> EvaluationLog:

@@ -50,6 +50,9 @@ MaxKl = Annotated[float | None, typer.Option(help="most KL on neutral text, nats
 MaxPerplexityRatio = Annotated[float | None, typer.Option(help="most perplexity ratio on neutral text")]
 Template = Annotated[str, typer.Option(help="prompt format: auto, chat or none")]
 AsChoice = Annotated[bool, typer.Option("--as-choice", help="show yes/no questions as lettered choices")]
+KeepOrder = Annotated[
+    bool, typer.Option("--keep-order", help="options in the order of the data; otherwise drawn anew for every item")
+]
 Shares = Annotated[str, typer.Option(help="train,validation,test shares")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON with stable keys instead of tables")]
 Report = Annotated[Path | None, typer.Option(help="write a self-contained HTML report here")]

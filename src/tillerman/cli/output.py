@@ -63,8 +63,8 @@ def show_thoughts(log: Any, as_json: bool) -> None:
     OUT.print(thoughts_verdict(log), style="bold", highlight=False)
 
 
-def write_report(path: Path, log: Any) -> None:
+def write_report(path: Path, log: Any, studies: Any = ()) -> None:
     from tillerman.core.files import write_text
     from tillerman.evaluation.report import render_report
 
-    write_text(path, render_report(log))
+    write_text(path, render_report(log, studies))

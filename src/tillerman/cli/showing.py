@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,16 @@ from rich.console import Console
 from rich.table import Table
 
 from tillerman.cli.options import ModelChoice
-from tillerman.cli.views import conditions_table, facts, summary
+from tillerman.cli.views import conditions_table, facts, print_verdicts, summary, table_view
 from tillerman.core.artefact import Artefact
 from tillerman.core.errors import ArtefactError
 from tillerman.core.hookpoint import HookPoint, named
 from tillerman.core.plan import Intervention
 from tillerman.core.steering import joint_dose
 from tillerman.data.writing import make_writer
+from tillerman.evaluation.beside import Entry, beside_tables
 from tillerman.evaluation.log import EvaluationLog
+from tillerman.evaluation.study import studies_of
 from tillerman.steering.generation import Sampling, continuation
 
 
@@ -38,7 +41,24 @@ def artefact_json(artefact: Artefact) -> dict[str, Any]:
         },
         "gate": None if artefact.gate is None else str(artefact.gate),
         "measured": summary(stored_log(artefact)) if card is not None and card.report else None,
+        "studies": {
+            study.study: {"question": study.question, "outcome": study.verdict.outcome, "words": study.verdict.words}
+            for study in studies_of(artefact)
+        },
     }  # fmt: skip
+
+
+def entry_of(path: Path, artefact: Artefact) -> Entry:
+    return Entry(path.stem, stored_log(artefact), studies_of(artefact))
+
+
+def print_beside(console: Console, entries: Sequence[Entry]) -> None:
+    """Several artefacts, a column each, and what every study says of each."""
+    for table in beside_tables(entries):
+        console.print(table_view(table))
+    for entry in entries:
+        console.print(entry.name, style="bold", highlight=False, markup=False)
+        print_verdicts(console, entry.log, entry.studies)
 
 
 def print_artefact(console: Console, path: Path, artefact: Artefact) -> None:
@@ -64,6 +84,7 @@ def print_artefact(console: Console, path: Path, artefact: Artefact) -> None:
         console.print(conditions_table(log))
         for line in facts(log):
             console.print(line, highlight=False, markup=False)
+        print_verdicts(console, log, studies_of(artefact))
 
 
 def run_generate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from tillerman.cli.options import ModelChoice
-from tillerman.cli.views import table_view
+from tillerman.cli.views import print_verdict, table_view
 from tillerman.cli.watch import BarWatch
 from tillerman.core.artefact import Artefact, save
 from tillerman.core.errors import ArtefactError, UsageError
@@ -20,15 +20,14 @@ from tillerman.core.store import Store
 from tillerman.data.loading import LoadedData
 from tillerman.evaluation.charts_study import study_chart
 from tillerman.evaluation.charts_svg import standalone
-from tillerman.evaluation.report import render_study
-from tillerman.evaluation.study import StudyLog, heading, to_markdown, with_study
+from tillerman.evaluation.log import EvaluationLog
+from tillerman.evaluation.report import render_report, render_study
+from tillerman.evaluation.study import StudyLog, heading, studies_of, to_markdown, with_study
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.flow import fit, run_key
 from tillerman.studies.lab import StudyOptions, Subject, study_key
 from tillerman.studies.registry import STUDIES, judge_again, run
-
-_COLOURS = {"good": "green", "mixed": "yellow", "bad": "red", "unclear": "cyan"}
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,13 @@ def run_study(
     finally:
         store.close(finished=finished)
     path = studied.artefacts[0] if studied.artefacts else _fitted_at(out)
+    artefact = with_study(subject.artefact, log)
     if path is not None and studied.writes_card:
-        save(path, with_study(subject.artefact, log))
+        save(path, artefact)
         console.print(f"written on the card of {path}", highlight=False)
+    if out is not None and artefact.card is not None and artefact.card.report:
+        whole = EvaluationLog.from_json(dict(artefact.card.report))
+        write_text(out / "report.html", render_report(whole, studies_of(artefact)))
     return log
 
 
@@ -164,12 +167,4 @@ def print_study(console: Console, log: StudyLog) -> None:
         console.print(table_view(table))
     for note in log.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
-    print_verdicts(console, [log])
-
-
-def print_verdicts(console: Console, logs: Sequence[StudyLog]) -> None:
-    """One line per study: its name, the outcome, the words."""
-    for log in logs:
-        outcome = f"[{_COLOURS[log.verdict.outcome]}]{log.study}: {log.verdict.outcome}.[/]"
-        console.print(outcome, end=" ", highlight=False)
-        console.print(log.verdict.words, style="bold", highlight=False, markup=False)
+    print_verdict(console, log.study, log.verdict)

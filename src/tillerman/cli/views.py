@@ -7,17 +7,22 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
 from tillerman.core.finding import Finding
 from tillerman.evaluation.log import Condition, Effect, EvaluationLog, Interval, Rate
 from tillerman.evaluation.report_words import gate_words
+from tillerman.evaluation.study import StudyLog
 from tillerman.evaluation.tables import Table as TextTable
+from tillerman.evaluation.verdict import Verdict, judge_log
 
 NAMES = {
     "unsteered": "unsteered",
     "steered": "steered",
     "ungated": "steered, no gate",
+    "turned": "steered, all orders",
+    "constant": "constant answer",
     "prompt": "prompt baseline",
     "both": "prompt and steered",
     "icl": "few-shot baseline",
@@ -31,6 +36,7 @@ def summary(log: EvaluationLog) -> dict[str, Any]:
     """The stable keys of ``--json``; ``conditions`` and what follows hold the detail."""
     values = {c.name: c.rate.value for c in log.conditions}
     nulls = {c.name.removeprefix("null:"): _effect(c) for c in log.conditions if c.name.startswith("null:")}
+    effects = {c.name: _effect(c) for c in log.conditions if c.effect is not None}
     result: dict[str, Any] = {
         "data": log.data_name,
         "model": log.model_id,
@@ -49,6 +55,10 @@ def summary(log: EvaluationLog) -> dict[str, Any]:
         "p_value": log.effect.p_value,
         "effect_found": log.effect.found,
         "effect_letter_balanced": log.effect.balanced,
+        "effect_all_option_orders": effects.get("turned"),
+        "verdict": judge_log(log).outcome,
+        "verdict_words": judge_log(log).words,
+        "constant_answer": values.get("constant"),
         "prompt_baseline": values.get("prompt"),
         "prompt_and_steered": values.get("both"),
         "icl_baseline": values.get("icl"),
@@ -80,14 +90,15 @@ def _effect(condition: Condition) -> dict[str, Any]:
 
 
 def verdict(log: EvaluationLog) -> str:
-    """One sentence that says whether it worked."""
-    e = log.effect
+    """One sentence that says whether it worked, and whether a control explains it."""
+    e, judged = log.effect, judge_log(log)
     numbers = f"{points(e.value)} pp, 95 % interval {span(e.interval)}, n = {e.n}, p = {e.p_value:.2g}"
-    if e.found:
-        return f"Effect found on {log.data_name}: {numbers}."
     if e.interval.high < 0:
         return f"Steering made {log.data_name} worse: {numbers}."
-    return f"No effect found on {log.data_name}: {numbers}."
+    if not e.found:
+        return f"No effect found on {log.data_name}: {numbers}."
+    found = f"Effect found on {log.data_name}: {numbers}."
+    return found if judged.outcome == "good" else f"{found}\nVerdict: {judged.outcome}. {judged.words}"
 
 
 def conditions_table(log: EvaluationLog) -> Table:
@@ -209,3 +220,18 @@ def table_view(table: TextTable) -> Table:
 
 def _below(words: str) -> str:
     return words.replace(" (", "\n(").replace(" × ", "\n× ").replace("[", "\\[")
+
+
+_COLOURS = {"good": "green", "mixed": "yellow", "bad": "red", "unclear": "cyan"}
+
+
+def print_verdicts(console: Console, log: EvaluationLog, studies: Sequence[StudyLog]) -> None:
+    """What the evaluation and each study say."""
+    print_verdict(console, "evaluation", judge_log(log))
+    for study in studies:
+        print_verdict(console, study.study, study.verdict)
+
+
+def print_verdict(console: Console, name: str, verdict: Verdict) -> None:
+    console.print(f"[{_COLOURS[verdict.outcome]}]{name}: {verdict.outcome}.[/]", end=" ", highlight=False)
+    console.print(verdict.words, style="bold", highlight=False, markup=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tillerman.core.errors import DataError
 from tillerman.data.examples import Example
@@ -23,10 +23,23 @@ class Item:
     right: int
 
 
-def present(examples: Iterable[Example], seed: int = 0) -> tuple[Item, ...]:
+def present(examples: Iterable[Example], seed: int = 0, *, keep_order: bool = False) -> tuple[Item, ...]:
     """Show each example. The option order is drawn per item from (seed, item id), never per data set:
-    one order for all makes the right letter a constant (see docs/design/decisions.md)."""
-    return tuple(_present(example, seed) for example in examples)
+    one order for all makes the right letter a constant (see docs/design/decisions.md). ``keep_order``: as the
+    data have it."""
+    return tuple(_present(example, None if keep_order else seed) for example in examples)
+
+
+def turned(items: Iterable[Item]) -> tuple[Item, ...]:
+    """Lettered items in all their other option orders by rotation, k - 1 of each: over these and the item itself
+    the right answer has every letter once."""
+    return tuple(_turned(item, by) for item in items for by in range(1, len(item.answers)))
+
+
+def _turned(item: Item, by: int) -> Item:
+    texts = (*item.texts[by:], *item.texts[:by])
+    right = (item.right - by) % len(texts)
+    return replace(item, prompt=choice_text(item.example.question, texts), texts=texts, right=right)
 
 
 def shown_orders(items: Sequence[Item]) -> list[int] | None:
@@ -41,9 +54,10 @@ def as_choices(examples: Iterable[Example]) -> tuple[Example, ...]:
     )
 
 
-def _present(example: Example, seed: int) -> Item:
+def _present(example: Example, seed: int | None) -> Item:
     order = list(range(len(example.options)))
-    random.Random(f"{seed} {example.id}").shuffle(order)
+    if seed is not None:
+        random.Random(f"{seed} {example.id}").shuffle(order)
     texts = tuple(example.options[i] for i in order)
     right = order.index(example.answer)
     if example.kind != "choice":

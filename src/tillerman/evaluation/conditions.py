@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from tillerman.core.plan import Plan
 from tillerman.core.rows import Progress, silent
@@ -18,7 +19,7 @@ from tillerman.evaluation.grid import answers_under
 from tillerman.evaluation.log import Condition, Effect, Interval, Rate
 from tillerman.evaluation.replies import replies_under
 from tillerman.evaluation.scoring import answers_given, correct
-from tillerman.evaluation.statistics import balanced, effect, rate, t_interval
+from tillerman.evaluation.statistics import balanced, bootstrap_mean, effect, rate, t_interval
 from tillerman.models.opened import OpenModel
 from tillerman.steering.steer import steer
 
@@ -101,6 +102,22 @@ def null_condition(
     p_value = 2 * min(above, 1 - above) if interval.low < interval.high else float(mean == 0)
     n = right.shape[1]
     return Condition(name, Rate(base + mean, share, n, level), Effect(mean, interval, p_value, n, gain), detail)
+
+
+def averaged_condition(name: str, right: NDArray[np.float64], base: NDArray[np.float64], detail: str) -> Condition:
+    """A condition in which every item was asked several times ``[n]``: shares of right answers, and of the
+    unsteered ones. Bootstrap intervals over items; p of a paired t-test."""
+    change = right - base
+    p_value = float(stats.ttest_1samp(change, 0.0).pvalue) if change.std() > 0 else float(change.mean() == 0)
+    mean, n = float(right.mean()), len(right)
+    gain = Effect(float(change.mean()), bootstrap_mean(change), p_value, n, float(change.mean()))
+    return Condition(name, Rate(mean, bootstrap_mean(right), n, mean), gain, detail)
+
+
+def constant_condition(exam: Exam, usual: str, plain: NDArray[np.bool_]) -> Condition:
+    """Saying the same to every question, whatever it is."""
+    said = np.array([group == usual for group in exam.groups])
+    return condition("constant", said, plain, exam.groups, f"always {usual!r}, the commonest answer in training")
 
 
 def fitting_shots(

@@ -74,6 +74,8 @@ _CONDITIONS = {
     "unsteered": "Unsteered",
     "steered": "Steered",
     "ungated": "Steered, no gate",
+    "turned": "Steered, all option orders",
+    "constant": "Constant answer",
     "prompt": "Prompt baseline",
     "both": "Prompt and steered",
     "icl": "Few-shot baseline",

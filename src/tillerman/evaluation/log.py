@@ -53,7 +53,7 @@ class Effect:
 class Condition:
     """One way of running the model on the test items: its rate and its effect against unsteered."""
 
-    name: str  # unsteered, steered, ungated, prompt, both, icl, lora, null:random, null:shuffled
+    name: str  # unsteered, steered, ungated, turned, constant, prompt, both, icl, lora, null:random, null:shuffled
     rate: Rate
     effect: Effect | None  # None for unsteered
     detail: str = ""  # the prompt, the number of shots, the null's cell, ...

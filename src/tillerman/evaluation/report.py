@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from tillerman.core.finding import Finding
 from tillerman.evaluation import figures, report_words
+from tillerman.evaluation.beside import Entry, beside_charts, beside_tables
 from tillerman.evaluation.charts import effect_chart, overview_chart
 from tillerman.evaluation.charts_compare import compare_chart
 from tillerman.evaluation.charts_dose import dose_response
@@ -24,6 +25,7 @@ from tillerman.evaluation.comparison import Comparison, ComparisonLog, heading, 
 from tillerman.evaluation.log import EvaluationLog
 from tillerman.evaluation.study import StudyLog
 from tillerman.evaluation.tables import Table
+from tillerman.evaluation.verdict import Verdict, judge_log
 
 WIDE, NARROW = 860, 360  # pixels; the page shows the one that fits, so that type is never scaled down
 
@@ -38,6 +40,7 @@ class Section:
     log: EvaluationLog
     anchor: str
     headline: str
+    judged: Verdict
     comparison: str
     gate: str
     cautions: tuple[str, ...]
@@ -51,10 +54,11 @@ class Section:
     provenance: tuple[tuple[str, str], ...]
 
 
-def render_report(log: EvaluationLog) -> str:
+def render_report(log: EvaluationLog, studies: Sequence[StudyLog] = ()) -> str:
     """The log of one ``fit`` or ``eval`` as an HTML page: effect, search, dose and cost, side effects, example
-    texts, diagnostics, provenance. The text is self-contained; writing it to a file is the caller's."""
-    return _render("report.html.j2", section=_section(log, 1))
+    texts, diagnostics, provenance; and the studies of the same artefact. The text is self-contained; writing it
+    to a file is the caller's."""
+    return _render("report.html.j2", section=_section(log, 1), studies=tuple(map(_study, studies)))
 
 
 def render_demo_page(logs: Sequence[EvaluationLog]) -> str:
@@ -105,6 +109,28 @@ def render_study(log: StudyLog) -> str:
     return _render("study.html.j2", section=_study(log))
 
 
+@dataclass(frozen=True)
+class BesideSection:
+    """Several artefacts as the template sees them."""
+
+    entries: tuple[Entry, ...]
+    verdicts: tuple[tuple[str, str, Verdict], ...]  # artefact, what judged it, what it says
+    charts: tuple[Drawn, ...]
+    tables: tuple[Table, ...]
+
+
+def render_beside(entries: Sequence[Entry]) -> str:
+    """Several artefacts side by side as an HTML page."""
+    verdicts = [
+        (entry.name, name, verdict)
+        for entry in entries
+        for name, verdict in (("evaluation", judge_log(entry.log)), *((s.study, s.verdict) for s in entry.studies))
+    ]
+    charts = tuple(Drawn(c.title, _both(partial(study_chart, c))) for c in beside_charts(entries))
+    section = BesideSection(tuple(entries), tuple(verdicts), charts, beside_tables(entries))
+    return _render("beside.html.j2", section=section)
+
+
 def _study(log: StudyLog) -> StudySection:
     return StudySection(log, tuple(Drawn(c.title, _both(partial(study_chart, c))) for c in log.charts))
 
@@ -117,6 +143,7 @@ def _section(log: EvaluationLog, number: int) -> Section:
         log=log,
         anchor=f"b{number}",
         headline=report_words.headline(log),
+        judged=judge_log(log),
         comparison=report_words.comparison(log),
         gate=report_words.gate_words(log),
         cautions=report_words.cautions(log),

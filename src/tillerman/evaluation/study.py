@@ -16,9 +16,9 @@ from tillerman.core.artefact import Artefact
 from tillerman.core.errors import ArtefactError, MetricError, UnknownNameError
 from tillerman.evaluation.log import Interval, build
 from tillerman.evaluation.tables import Table, markdown_cell, markdown_table
+from tillerman.evaluation.verdict import Verdict
 
 STUDY_VERSION = 1
-OUTCOMES = ("good", "mixed", "bad", "unclear")
 KINDS = ("curve", "bars")
 
 
@@ -90,18 +90,6 @@ class Chart:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UnknownNameError("kind of chart", self.kind, KINDS)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The answer in plain words, with its uncertainty. ``outcome``: good, mixed, bad or unclear for the vector."""
-
-    outcome: str
-    words: str
-
-    def __post_init__(self) -> None:
-        if self.outcome not in OUTCOMES:
-            raise UnknownNameError("outcome", self.outcome, OUTCOMES)
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,8 @@ def set_up(
             )
     writer = make_writer(opened.tokenizer, e.template).with_system(e.system)
     shares = (split.train, split.validation, split.test)
-    exams = [Exam.of(opened, present(share, e.seed), writer, e.answer_tokens) for share in shares]
+    shown = [present(share, e.seed, keep_order=e.keep_order) for share in shares]
+    exams = [Exam.of(opened, items, writer, e.answer_tokens) for items in shown]
     bench = Bench(e, opened, data, split, writer, exams[0], exams[1], exams[2], store, watch)
     if e.base_lora:
         return bench.of(bench.tuned)

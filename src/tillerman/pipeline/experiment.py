@@ -27,6 +27,7 @@ class Experiment:
     # the prompt
     template: str = "auto"
     as_choice: bool = False  # yes/no questions shown as lettered choices
+    keep_order: bool = False  # options in the order of the data, not drawn per item
     system: str | None = None  # a system prompt under which everything runs, but for the prompt baseline
     answer_tokens: int = 256  # most tokens of the answer to an open question
     # the base: what "unsteered" is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -15,9 +16,16 @@ from tillerman.core.steering import Steering, joint_dose
 from tillerman.data.duplicates import clean_split
 from tillerman.data.loading import load_examples
 from tillerman.data.neutral import load_texts
-from tillerman.data.presenting import present
+from tillerman.data.presenting import present, shown_orders, turned
 from tillerman.data.writing import Writer
-from tillerman.evaluation.conditions import Exam, condition, fitting_shots, null_condition
+from tillerman.evaluation.conditions import (
+    Exam,
+    averaged_condition,
+    condition,
+    constant_condition,
+    fitting_shots,
+    null_condition,
+)
 from tillerman.evaluation.log import Condition, DosePoint, Generation, SideEffects
 from tillerman.evaluation.side_effects import Drift, DriftMeter, neutral_text
 from tillerman.evaluation.statistics import effect, rate
@@ -122,6 +130,11 @@ def run_conditions(
     ]
     if chosen.gate is not None:
         rows.append(condition("ungated", answers.ungated, plain, groups, f"as steered, without {chosen.gate}"))
+    if chosen.strength and shown_orders(bench.test.items) is not None:
+        rows.append(_all_orders(bench, chosen, answers))
+    if bench.kind in ("choice", "yes_no"):
+        usual = Counter(bench.train.groups or bench.test.groups).most_common(1)[0][0]
+        rows.append(constant_condition(bench.test, usual, plain))
     if bench.kind != "text":  # a text has no question that a prompt could precede
         rows += _baselines(bench, chosen, plain)
     if bench.experiment.lora:
@@ -137,6 +150,25 @@ def run_conditions(
             detail += f"; one draw at the best of the same grid ({named(c.points)}, dose {c.dose:.2f}): {gain:+.1f} pp"
         rows.append(null_condition(control.name, right[:count], plain, groups, detail))
     return tuple(rows)
+
+
+def _all_orders(bench: Bench, chosen: Chosen, answers: Answers) -> Condition:
+    """Steered over every rotation of each item's options. A letter that the vector prefers is right in one of
+    them and wrong in the others, so it gains nothing here: what is left is not about letters."""
+    exam = bench.test
+    others = Exam.of(bench.opened, turned(exam.items), bench.writer, exam.limit)
+    with bench.watch.stage("test, other option orders", 2 * len(others.items)) as progress:
+        before, after = others.correct_under([(), chosen.plan()], (bench.store, bench.own("test orders")), progress)
+    counts = np.array([len(item.answers) for item in exam.items])
+    starts = np.cumsum(counts - 1) - (counts - 1)
+
+    def share(first: NDArray[np.bool_], rest: NDArray[np.bool_]) -> NDArray[np.float64]:
+        shares: NDArray[np.float64] = (first + np.add.reduceat(rest.astype(float), starts)) / counts
+        return shares
+
+    right = share(answers.steered, chosen.through(others, after, before))
+    detail = "each item in every rotation of its options; a letter that is preferred gains nothing here"
+    return averaged_condition("turned", right, share(answers.unsteered, before), detail)
 
 
 def _baselines(bench: Bench, chosen: Chosen, plain: NDArray[np.bool_]) -> list[Condition]:

@@ -25,8 +25,9 @@ from tillerman.evaluation.figures import percent, points
 from tillerman.evaluation.log import Effect
 from tillerman.evaluation.replies import replies_under
 from tillerman.evaluation.statistics import holm
-from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial, Verdict
+from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
 from tillerman.evaluation.tables import Table
+from tillerman.evaluation.verdict import Verdict
 from tillerman.pipeline.bench import Unwatched, set_up
 from tillerman.pipeline.choosing import fit_methods
 from tillerman.studies.judging import (
@@ -151,7 +152,7 @@ def _unseen(lab: Lab, loaded: LoadedData) -> tuple[Item, ...]:
     share = clean_split(loaded.examples, e.shares, e.seed, sizes=(None, None, lab.options.limit)).test
     if not share:
         raise DataError(f"{loaded.name}: no item falls into the test share; give more data")
-    return present(share, e.seed)
+    return present(share, e.seed, keep_order=e.keep_order)
 
 
 def _matrix(lab: Lab, others: Sequence[LoadedData]) -> Iterator[Trial]:
@@ -255,7 +256,7 @@ def _shifts_table(
         rows.append((
             case.removeprefix(OTHER), str(effects[case].n), shown_rate(rate_of(pick(trials, case, "unsteered"))),
             shown_rate(rate_of(pick(trials, case, "steered"))), shown(effects[case]),
-            figures.p_value(adjusted[case]).removeprefix("p "), prompt, "" if random is None else in_points(*random),
+            figures.p_value(adjusted[case]).removeprefix("p ").removeprefix("= "), prompt, "" if random is None else in_points(*random),
         ))  # fmt: skip
     head = ("", "n", "unsteered, % (95 %)", "steered, % (95 %)", "effect, pp (95 %)", "p (Holm)", "prompt, pp (95 %)",
             "random null, pp (95 %)")  # fmt: skip

@@ -24,8 +24,9 @@ from tillerman.core.vector import SteeringVector
 from tillerman.evaluation.figures import decimal, points
 from tillerman.evaluation.log import Effect, Interval
 from tillerman.evaluation.statistics import t_interval
-from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial, Verdict
+from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
 from tillerman.evaluation.tables import Table
+from tillerman.evaluation.verdict import Verdict
 from tillerman.pipeline.bench import Unwatched
 from tillerman.pipeline.choosing import fit_methods
 from tillerman.studies.judging import in_points, paired, pick, right, said, values

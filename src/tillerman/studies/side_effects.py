@@ -21,8 +21,9 @@ from tillerman.evaluation.conditions import Exam
 from tillerman.evaluation.figures import compact, decimal, nats, points, ratio
 from tillerman.evaluation.log import Effect, Interval
 from tillerman.evaluation.statistics import bootstrap_mean
-from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial, Verdict
+from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
 from tillerman.evaluation.tables import Table
+from tillerman.evaluation.verdict import Verdict
 from tillerman.pipeline.testing import make_meter
 from tillerman.studies.judging import has, mark, paired, pick, shown, values
 from tillerman.studies.lab import Lab, StudyOptions, trial_of
@@ -65,7 +66,7 @@ def measure(lab: Lab, options: SideEffects) -> Iterator[Trial]:
 
 
 def _case(factor: float) -> str:
-    return f"{factor:g} ×"
+    return f"{decimal(factor, 2)} ×"
 
 
 def _dose(lab: Lab, factor: float) -> float:
@@ -229,11 +230,11 @@ def _charts(levels: Sequence[_Level], budget: SideEffects) -> tuple[Chart, ...]:
     def line(name: str, role: str, marks: Sequence[Mark]) -> Line:
         return Line(name, tuple(marks), role)
 
-    gains = [mark(_case(level.factor), level.behaviour, level.dose) for level in levels]
-    losses = [mark(_case(level.factor), level.unrelated, level.dose) for level in levels]
+    gains = [_none(0.0), *(mark(_case(level.factor), level.behaviour, level.dose) for level in levels)]
+    losses = [_none(0.0), *(mark(_case(level.factor), level.unrelated, level.dose) for level in levels)]
     kept = [level for level in levels if level.perplexity is not None and level.kl is not None]
-    ratios = [_mark(level, level.perplexity) for level in kept if level.perplexity]
-    divergences = [_mark(level, level.kl) for level in kept if level.kl]
+    ratios = [_none(1.0), *(_mark(level, level.perplexity) for level in kept if level.perplexity)]
+    divergences = [_none(0.0), *(_mark(level, level.kl) for level in kept if level.kl)]
     return (
         Chart("Behaviour and unrelated task", "curve", "pp",
               (line("behaviour", "steered", gains), line("unrelated task", "cost", losses)), "dose"),
@@ -242,6 +243,11 @@ def _charts(levels: Sequence[_Level], budget: SideEffects) -> tuple[Chart, ...]:
         Chart("KL on neutral text, nats per token", "curve", "nats", (line("KL", "cost", divergences),), "dose",
               budget.max_kl),
     )  # fmt: skip
+
+
+def _none(value: float) -> Mark:
+    """Where the curves start: no steering."""
+    return Mark("unsteered", value, None, 0, 0.0)
 
 
 def _mark(level: _Level, cost: _Cost) -> Mark:

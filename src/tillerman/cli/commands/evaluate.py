@@ -31,6 +31,10 @@ def evaluate(
         bool | None,
         typer.Option("--as-choice/--no-as-choice", help="yes/no questions as lettered choices, if not as in the fit"),
     ] = None,
+    keep_order: Annotated[
+        bool | None,
+        typer.Option("--keep-order/--draw-order", help="options in the order of the data, if not as in the fit"),
+    ] = None,
     system: o.System = None,
     answer_tokens: o.AnswerTokens = 256,
     prompt: o.Prompt = None,
@@ -56,6 +60,7 @@ def evaluate(
 
     Split and prompt format are the fit's, so that on its own data only the test share is used."""
     from tillerman.cli.fitting import EvalRequest, run_eval, run_thoughts
+    from tillerman.evaluation.verdict import judge_log
 
     if metric not in METRICS:
         raise UnknownNameError("metric", metric, METRICS)
@@ -65,8 +70,9 @@ def evaluate(
     loaded = load(data, layout, columns, positive, limit, skip_bad_rows)
     request = EvalRequest(
         artefact, strength, allow_mismatch, all_items,
-        given={"template": template, "as_choice": as_choice, "system": system, "answer_tokens": answer_tokens,
-               "prompt": prompt, "shots": shots, "base_shots": on_shots, "neutral": neutral, "unrelated": unrelated},
+        given={"template": template, "as_choice": as_choice, "keep_order": keep_order, "system": system,
+               "answer_tokens": answer_tokens, "prompt": prompt, "shots": shots, "base_shots": on_shots,
+               "neutral": neutral, "unrelated": unrelated},
     )  # fmt: skip
     choice = o.ModelChoice(model, device, guess_layout)
     if metric == "thought-length":
@@ -77,6 +83,6 @@ def evaluate(
     else:
         log = run_eval(request, loaded, choice, ERR)
         show_log(log, report, as_json)
-        found = log.effect.found
+        found = judge_log(log).outcome != "bad"
     if not found:
         raise typer.Exit(NO_EFFECT)

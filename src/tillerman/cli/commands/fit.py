@@ -56,6 +56,7 @@ def fit(
     system: o.System = None,
     answer_tokens: o.AnswerTokens = 256,
     as_choice: o.AsChoice = False,
+    keep_order: o.KeepOrder = False,
     shares: o.Shares = "0.6,0.2,0.2",
     prompt: o.Prompt = None,
     prompt_negative: o.PromptNegative = "",
@@ -86,6 +87,7 @@ def fit(
     Exit code 3 if no effect was found (the interval includes 0). An interrupted run goes on where it
     stopped when the same command is given again."""
     from tillerman.cli.fitting import Written, run_fit
+    from tillerman.evaluation.verdict import judge_log
     from tillerman.pipeline.experiment import Experiment, pas_paper as paper
 
     if on_lora != (save_model is not None):
@@ -109,6 +111,7 @@ def fit(
         "cold": o.cold_of(cold_loss, cold_epsilon, cold_keep),
         "gate": o.gate_of(gate, gate_at, gate_positive),
         "as_choice": as_choice,
+        "keep_order": keep_order,
         "system": system,
         "max_train": max_train,
         "answer_tokens": answer_tokens,
@@ -153,5 +156,5 @@ def fit(
         OUT.print(f"artefact: {path}", highlight=False)
         if save_model is not None:
             OUT.print(f"model: {save_model}", highlight=False)
-    if not log.effect.found:
+    if judge_log(log).outcome == "bad":
         raise typer.Exit(NO_EFFECT)
