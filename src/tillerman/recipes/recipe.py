@@ -74,12 +74,13 @@ class Step:
     ``curve``    every layer and strength on the test items, nothing chosen
     ``replies``  the same for open questions that the model answers in its own words
     ``shares``   towards the answer shares of groups of people
+    ``study``    a search, and one of ``tillerman.studies`` of what it chose, with its ``options``
 
     ``settings`` are fields of ``Experiment``. ``unit`` is what intervals are taken over.
     """
 
     name: str
-    kind: Literal["fit", "curve", "replies", "shares"]
+    kind: Literal["fit", "curve", "replies", "shares", "study"]
     words: str
     tasks: tuple[str, ...]
     arms: tuple[Arm, ...]
@@ -87,6 +88,8 @@ class Step:
     settings: Mapping[str, Any] = field(default_factory=dict)
     layers: Depths | None = None
     strengths: tuple[float, ...] = ()
+    study: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     seeds: int | None = None  # only the first of the recipe's
     least: int = 0  # items of each task that it makes no sense without: --limit does not go below
@@ -94,6 +97,8 @@ class Step:
 
     def __post_init__(self) -> None:
         _ensure_once("arm", [arm.name for arm in self.arms])
+        if (self.kind == "study") != bool(self.study) or (self.options and not self.study):
+            raise UsageError(f"step {self.name}: study and options are for kind 'study', which wants a study")
         if any(arm.draws for arm in self.arms) and self.kind not in ("curve", "replies"):
             raise UsageError(f"step {self.name}: draws are for curve and replies; a {self.kind} has nulls of its own")
         for need in self.needs:

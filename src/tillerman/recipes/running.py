@@ -27,11 +27,12 @@ from tillerman.recipes.steps.curves import run_curve
 from tillerman.recipes.steps.fitting import run_fit
 from tillerman.recipes.steps.replying import run_replies
 from tillerman.recipes.steps.shares import run_shares
+from tillerman.recipes.steps.studying import run_study
 from tillerman.recipes.steps.work import Work
 from tillerman.recipes.weighing import Measured
 
 KINDS: Mapping[str, Callable[[Work, Store], list[Piece]]] = {
-    "fit": run_fit, "curve": run_curve, "replies": run_replies, "shares": run_shares,
+    "fit": run_fit, "curve": run_curve, "replies": run_replies, "shares": run_shares, "study": run_study,
 }  # fmt: skip
 # What data or model cannot feed; any other error stops the run.
 _UNFIT = (FitError, HookPointError, ModelError)
