@@ -20,7 +20,7 @@ from tillerman.recipes.reading import read_recipe
 from tillerman.recipes.recipe import Recipe
 from tillerman.recipes.running import Request, reproduce
 from tillerman.recipes.telling import claims_table, run_lines, summary, tables_of, to_markdown
-from tillerman.recipes.weighing import Measured
+from tillerman.recipes.weighing import verdicts_on
 
 LOG = "reproduction.json"
 PIECES = "pieces"  # what is finished; kept, so that more seeds or items go on from there
@@ -50,16 +50,9 @@ def render_again(source: str, out: Path) -> tuple[Recipe, ReproductionLog]:
     log = read_reproduction(out / LOG)
     if log.recipe != recipe.name:
         raise ArtefactError(f"{out / LOG}: a log of the recipe {log.recipe}, not of {recipe.name}")
-    log = weighed_again(recipe, digest, log)
+    log = replace(log, verdicts=verdicts_on(recipe, log.pieces, log.left_out), recipe_digest=digest)
     write_reproduction(recipe, log, out)
     return recipe, log
-
-
-def weighed_again(recipe: Recipe, digest: str, log: ReproductionLog) -> ReproductionLog:
-    """The same figures, held against the claims as the recipe now has them."""
-    measured = Measured(recipe, log.pieces, log.left_out)
-    verdicts = tuple(verdict for claim in recipe.claims for verdict in measured.verdicts(claim))
-    return replace(log, verdicts=verdicts, recipe_digest=digest)
 
 
 def read_reproduction(path: Path) -> ReproductionLog:

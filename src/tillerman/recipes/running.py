@@ -29,7 +29,7 @@ from tillerman.recipes.steps.replying import run_replies
 from tillerman.recipes.steps.shares import run_shares
 from tillerman.recipes.steps.studying import run_study
 from tillerman.recipes.steps.work import Work
-from tillerman.recipes.weighing import Measured
+from tillerman.recipes.weighing import verdicts_on
 
 KINDS: Mapping[str, Callable[[Work, Store], list[Piece]]] = {
     "fit": run_fit, "curve": run_curve, "replies": run_replies, "shares": run_shares, "study": run_study,
@@ -79,7 +79,6 @@ def reproduce(
     run = _Run(chosen, tuple(models), request, sources, store or Store(None, ""), watch or Unwatched())
     pieces, ran, left_out = run.all_steps(steps)
     out = (*missing, *left_out)
-    measured = Measured(chosen, pieces, out)
     return ReproductionLog(
         recipe=chosen.name,
         recipe_digest=digest,
@@ -88,7 +87,7 @@ def reproduce(
         pieces=pieces,
         left_out=out,
         notes=notes,
-        verdicts=tuple(verdict for claim in chosen.claims for verdict in measured.verdicts(claim)),
+        verdicts=verdicts_on(chosen, pieces, out),
         versions={name: importlib.metadata.version(name) for name in VERSIONED},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=time.monotonic() - started,

@@ -103,6 +103,12 @@ class Measured:
         return "the two sides have no task and seed in common"
 
 
+def verdicts_on(recipe: Recipe, pieces: Sequence[Piece], left_out: Sequence[LeftOut]) -> tuple[Verdict, ...]:
+    """Every claim of a recipe, held against these figures."""
+    measured = Measured(recipe, pieces, left_out)
+    return tuple(verdict for claim in recipe.claims for verdict in measured.verdicts(claim))
+
+
 def outcome(expect: str, margin: float, interval: Interval) -> str:
     """Where the interval lies: ``above`` margin, ``below`` minus margin, or ``within`` both."""
     low, high = interval.low, interval.high
