@@ -20,6 +20,7 @@ from tillerman.cli.commands.evaluate import evaluate
 from tillerman.cli.commands.export_task import export_task
 from tillerman.cli.commands.fit import fit
 from tillerman.cli.commands.generate import generate
+from tillerman.cli.commands.reproduce import reproduce
 from tillerman.cli.commands.score import score
 from tillerman.cli.commands.show import show
 from tillerman.cli.commands.study import study
@@ -81,6 +82,7 @@ app.command()(fit)
 app.command()(compare)
 app.command()(study)
 app.command(name="eval")(evaluate)
+app.command()(reproduce)
 app.command()(score)
 app.command()(show)
 app.command()(generate)

@@ -226,13 +226,18 @@ def measure_drift(bench: Bench, chosen: Chosen, meter: DriftMeter) -> dict[float
         return dict(zip(factors, meter.measure_all(plans, progress), strict=True))
 
 
-def measure_side_effects(bench: Bench, chosen: Chosen, meter: DriftMeter, drift: Drift) -> SideEffects:
-    """Perplexity and KL on neutral text, and accuracy on a task the vector is not about."""
+def unrelated_exam(bench: Bench) -> tuple[Exam, str]:
+    """A task that the vector is not about, and its name."""
     e = bench.experiment
     loaded = load_examples(e.unrelated)
     share = clean_split(loaded.examples, shares=(0.0, 0.0, 1.0), sizes=(None, None, e.unrelated_items)).test
-    exam = Exam.of(bench.opened, present(share), bench.bare_writer)
-    with bench.watch.stage(f"unrelated task, {loaded.name}", 2 * len(share)) as progress:
+    return Exam.of(bench.opened, present(share), bench.bare_writer), loaded.name
+
+
+def measure_side_effects(bench: Bench, chosen: Chosen, meter: DriftMeter, drift: Drift) -> SideEffects:
+    """Perplexity and KL on neutral text, and accuracy on a task the vector is not about."""
+    exam, task = unrelated_exam(bench)
+    with bench.watch.stage(f"unrelated task, {task}", 2 * len(exam.items)) as progress:
         plans = [(), chosen.plan()]
         before, after = exam.correct_under(plans, (bench.store, bench.own("unrelated")), progress)
     after = chosen.through(exam, after, before)
@@ -243,7 +248,7 @@ def measure_side_effects(bench: Bench, chosen: Chosen, meter: DriftMeter, drift:
         perplexity_ratio=drift.perplexity_ratio,
         perplexity_ratio_interval=drift.perplexity_ratio_interval,
         kl=drift.kl,
-        unrelated_task=loaded.name,
+        unrelated_task=task,
         unrelated_unsteered=rate(before, exam.groups),
         unrelated_steered=rate(after, exam.groups),
         unrelated_effect=effect(after, before, exam.groups),

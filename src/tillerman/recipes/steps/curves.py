@@ -1,0 +1,72 @@
+"""Step ``curve``: every layer and strength on the test items, with what it costs. Nothing is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from tillerman.core.store import Store
+from tillerman.evaluation.conditions import Exam, null_condition
+from tillerman.evaluation.statistics import effect, rate
+from tillerman.pipeline.bench import Bench, set_up
+from tillerman.pipeline.testing import make_meter, unrelated_exam
+from tillerman.recipes.log import Figure, Piece
+from tillerman.recipes.steps.cells import Cell, cells_of, fitted_vector
+from tillerman.recipes.steps.work import Work, of_effect, of_interval, of_rate, of_value
+
+
+def run_curve(work: Work, shared: Store) -> list[Piece]:
+    """A piece per cell. The vector is of the training items; validation items play no part."""
+    bench = set_up(work.experiment, work.opened, work.data(), shared, work.watch, needed=("train", "test"))
+    cells = cells_of(work, bench, fitted_vector(bench))
+    parts = [_answered(bench, bench.test, cells, "test")]
+    if work.step.drift and not work.arm.draws:
+        exam, _ = unrelated_exam(bench)
+        unrelated = _answered(bench, exam, cells, "unrelated task")
+        parts += [[{"unrelated_effect": one["effect"]} for one in unrelated], _drifts(bench, cells)]
+    figures = [{name: f for one in of_cell for name, f in one.items()} for of_cell in zip(*parts, strict=True)]
+    return [
+        work.piece(one | {"dose": of_value(cell.dose)}, layer=cell.layer, strength=cell.strength)
+        for cell, one in zip(cells, figures, strict=True)
+    ]
+
+
+def _answered(bench: Bench, exam: Exam, cells: Sequence[Cell], name: str) -> list[dict[str, Figure]]:
+    """Right answers and effect of each cell; of several draws the mean, with an interval over draws."""
+    plans = [(), *(plan for cell in cells for plan in cell.plans)]
+    with bench.watch.stage(name, len(plans) * len(exam.items)) as progress:
+        plain, *rows = exam.correct_under(plans, (Store(None, ""), name), progress)
+    ends = np.cumsum([0, *(len(cell.plans) for cell in cells)])
+    found = []
+    for start, end in pairwise(ends.tolist()):
+        if end - start == 1:
+            steered = rows[start]
+            found.append({"right": of_rate(rate(steered, exam.groups)),
+                          "effect": of_effect(effect(steered, plain, exam.groups))})  # fmt: skip
+        else:
+            null = null_condition("null:random", np.array(rows[start:end]), plain, exam.groups, "")
+            assert null.effect is not None  # a null is always compared
+            found.append({"right": of_rate(null.rate), "effect": of_effect(null.effect)})
+    unsteered = of_rate(rate(plain, exam.groups))
+    return [{"unsteered": unsteered, **one} for one in found]
+
+
+def _drifts(bench: Bench, cells: Sequence[Cell]) -> list[dict[str, Figure]]:
+    """Of several draws the first stands for all."""
+    meter = make_meter(bench)
+    n = meter.text.tokens
+    plans = [cell.plans[0] for cell in cells if cell.strength]
+    with bench.watch.stage("side effects, neutral text", len(plans) * meter.passes) as progress:
+        measured = iter(meter.measure_all(plans, progress) if plans else [])
+    none = {"perplexity_ratio": of_value(1.0, n), "kl": of_value(0.0, n)}
+    found = []
+    for cell in cells:
+        if cell.strength:
+            drift = next(measured)
+            ratio = of_interval(drift.perplexity_ratio, drift.perplexity_ratio_interval, n)
+            found.append({"perplexity_ratio": ratio, "kl": of_value(drift.kl, n)})
+        else:
+            found.append(none)
+    return found

@@ -1,0 +1,69 @@
+"""Step ``study``: fit a vector, then ask one of the studies about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from tillerman.core.errors import FitError, UnknownNameError
+from tillerman.core.store import Store
+from tillerman.evaluation.study import Trial
+from tillerman.pipeline.flow import fit
+from tillerman.recipes.log import Figure, Piece
+from tillerman.recipes.steps.work import Work, of_effect, of_value
+from tillerman.studies import id_ood
+from tillerman.studies.judging import cases_of, paired
+from tillerman.studies.lab import StudyOptions, Subject
+from tillerman.studies.registry import STUDIES, run
+
+
+def run_study(work: Work, shared: Store) -> list[Piece]:
+    """One piece. ``FitError`` where the search abstains: there is nothing to study."""
+    options = options_of(work.step.study, work.step.options)
+    data = work.data()
+    outcome = fit(work.experiment, work.opened, data, store=shared, watch=work.watch)
+    log = outcome.log
+    if not log.strength:
+        raise FitError("the search abstains: no strength helps on the validation items")
+    studied = run(work.step.study, Subject(outcome.artefact, work.opened, data), options, watch=work.watch)
+    figures = _FIGURES[work.step.study](studied.trials)
+    cell = f"{log.method}, {log.hook_point} × {log.strength:.3g}"
+    return [work.piece({"effect": of_effect(log.effect), "dose": of_value(log.dose), **figures}, cell=cell)]
+
+
+def options_of(study: str, given: Mapping[str, Any]) -> StudyOptions:
+    """``UnknownNameError`` for a study that a recipe cannot read, or an option that it does not have."""
+    if study not in _FIGURES:
+        raise UnknownNameError("study", study, _FIGURES)
+    kind = STUDIES[study].options
+    known = [f.name for f in fields(kind)]
+    for name in given:
+        if name not in known:
+            raise UnknownNameError(f"option of the study {study}", name, known)
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+
+
+def _of_id_ood(trials: Sequence[Trial]) -> dict[str, Figure]:
+    """As fitted, the mean over other ways of asking, and the mean over other behaviours."""
+    cases = [case for case in cases_of(trials) if not case.startswith(id_ood.MATRIX)]
+    others = [case for case in cases if case.startswith(id_ood.OTHER)]
+    shifted = [case for case in cases if case not in others and case != id_ood.HOME]
+    found = {"id_effect": of_effect(paired(trials, id_ood.HOME))}
+    for name, of_kind in (("ood_effect", shifted), ("other_effect", others)):
+        if of_kind:
+            found[name] = _mean([of_effect(paired(trials, case)) for case in of_kind])
+    if id_ood.FREE in cases:
+        found["free_effect"] = of_effect(paired(trials, id_ood.FREE))
+    return found
+
+
+def _mean(figures: Sequence[Figure]) -> Figure:
+    """Of cases on the same items, so their intervals are not counted as independent."""
+    value, half = float(np.mean([f.value for f in figures])), float(np.mean([f.half for f in figures]))
+    return Figure(value, value - half, value + half, figures[0].n)
+
+
+_FIGURES: Mapping[str, Callable[[Sequence[Trial]], dict[str, Figure]]] = {"id-ood": _of_id_ood}

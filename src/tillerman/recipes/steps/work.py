@@ -1,0 +1,121 @@
+"""What a step is given for one arm, task and seed, and how its settings become an ``Experiment``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, get_args, get_origin, get_type_hints
+
+from tillerman.core.errors import UnknownNameError, UsageError
+from tillerman.data.loading import LoadedData
+from tillerman.evaluation.log import Effect, Interval, Rate
+from tillerman.evaluation.thoughts import Mean
+from tillerman.methods.cold import ColdChanges
+from tillerman.methods.registry import methods
+from tillerman.methods.sae.options import SaeOptions
+from tillerman.models.opened import OpenModel
+from tillerman.pipeline.bench import Watch
+from tillerman.pipeline.experiment import Experiment, pas_paper
+from tillerman.recipes.log import Figure, Piece
+from tillerman.recipes.recipe import Arm, Step
+from tillerman.recipes.sources import Source
+
+PROTOCOLS = {"": replace, "pas-paper": None}  # what a step may start from
+_SET_ELSEWHERE = ("method", "seed", "gate")  # by the arm, by the run, not at all
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """One arm of one step on one task with one seed."""
+
+    step: Step
+    arm: Arm
+    source: Source
+    seed: int
+    limit: int
+    opened: OpenModel
+    sae: str | None
+    watch: Watch
+
+    @property
+    def experiment(self) -> Experiment:
+        return experiment_of(self.step, self.arm, self.opened.layers, self.seed, self.sae)
+
+    def data(self) -> LoadedData:
+        return self.source.load(self.limit)
+
+    def piece(self, figures: Mapping[str, Figure], **where: Any) -> Piece:
+        return Piece(self.step.name, self.source.task.name, self.arm.name, self.seed, figures, **where)
+
+    def facts(self) -> list[Any]:
+        """Everything that the figures depend on, as plain values."""
+        e, o = self.experiment, self.opened
+        sae = None if e.sae is None else e.sae.opened().fingerprint
+        swept = [self.step.kind, self.step.layers and asdict(self.step.layers), self.strengths, self.arm.draws]
+        swept += [self.step.study, dict(self.step.options)] if self.step.study else []
+        model = [o.fingerprint, o.template_hash, sae]
+        return [asdict(e), *swept, self.step.drift, *model, self.source.digest(), self.limit, asdict(self.source.task)]
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        return self.arm.strengths or self.step.strengths
+
+
+def experiment_of(step: Step, arm: Arm, layers: int, seed: int, sae: str | None) -> Experiment:
+    """The step's settings, the arm's own before them. ``UnknownNameError`` or ``UsageError`` names the setting."""
+    said = {**step.settings, **arm.settings}
+    protocol = said.pop("protocol", "")
+    if protocol not in PROTOCOLS:
+        raise UnknownNameError("protocol", protocol, PROTOCOLS)
+    values = {name: _setting(step.name, name, value) for name, value in said.items() if name not in ("sae", "cold")}
+    if "cold" in said:
+        values["cold"] = ColdChanges(**said["cold"])
+    if "sae" in step.needs and sae is not None:  # every arm at the layer that the autoencoder reads
+        options = SaeOptions(sae, **said.get("sae", {}))
+        values["layers"] = (options.opened().point.layer,)
+        if any(method.reads_sae for method in methods(arm.method)):
+            values["sae"] = options
+    elif step.layers is not None:
+        values["layers"] = tuple(sorted(set(step.layers.of_model(layers).values())))
+    experiment = Experiment(method=arm.method, seed=seed, generations=(), **values)
+    return pas_paper(experiment) if protocol == "pas-paper" else experiment
+
+
+def _setting(step: str, name: str, value: Any) -> Any:
+    """A TOML value as the field of ``Experiment`` wants it."""
+    hints = get_type_hints(Experiment)
+    known = [f.name for f in fields(Experiment) if f.name not in _SET_ELSEWHERE]
+    if name not in known:
+        raise UnknownNameError(f"setting of step {step}", name, [*known, "protocol"])
+    if name == "layers":
+        raise UsageError(f"step {step}: name layers by 'layers = {{ of = 32, at = [...] }}' of the step")
+    wants = [get_origin(part) or part for part in (get_args(hints[name]) or (hints[name],))]
+    if isinstance(value, list):
+        value = tuple(float(v) if isinstance(v, int) else v for v in value)
+    if isinstance(value, int) and not isinstance(value, bool) and float in wants:
+        value = float(value)
+    is_tuple = get_origin(hints[name]) is tuple or tuple in wants
+    if is_tuple != isinstance(value, tuple) or (not is_tuple and not isinstance(value, tuple(wants))):
+        raise UsageError(f"step {step}: setting {name} = {value!r}: expected {hints[name]}")
+    return value
+
+
+def of_rate(rate: Rate) -> Figure:
+    return Figure(rate.value, rate.interval.low, rate.interval.high, rate.n)
+
+
+def of_effect(effect: Effect) -> Figure:
+    return Figure(effect.value, effect.interval.low, effect.interval.high, effect.n)
+
+
+def of_mean(mean: Mean) -> Figure:
+    return of_interval(mean.value, mean.interval, mean.n)
+
+
+def of_interval(value: float, interval: Interval, n: int) -> Figure:
+    return Figure(value, interval.low, interval.high, n)
+
+
+def of_value(value: float, n: int = 1) -> Figure:
+    """A figure whose own error is not measured."""
+    return Figure(value, value, value, n)

@@ -1,0 +1,132 @@
+"""A reproduction in words: its tables in the paper's layout, published beside measured, and its claims."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from tillerman.evaluation.figures import decimal
+from tillerman.evaluation.tables import Table, markdown_cell, markdown_table
+from tillerman.recipes.log import ReproductionLog, Verdict
+from tillerman.recipes.metrics import METRICS
+from tillerman.recipes.recipe import Claim, Layout, Recipe, TableRow
+from tillerman.recipes.weighing import FAILS, HOLDS, UNDECIDED, UNTESTABLE, Measured, Pooled
+
+OUTCOMES = (HOLDS, FAILS, UNDECIDED, UNTESTABLE)
+_PLURALS = {"seed": "seeds", "task": "tasks", "item": "items"}
+
+
+def tables_of(recipe: Recipe, log: ReproductionLog) -> tuple[Table, ...]:
+    """Every table of the recipe that has a measured figure."""
+    measured = Measured(recipe, log.pieces, log.left_out)
+    made = [_table(layout, recipe, measured) for layout in recipe.tables]
+    return tuple(table for table in made if table is not None)
+
+
+def _table(layout: Layout, recipe: Recipe, measured: Measured) -> Table | None:
+    units = {METRICS[cell.metric].unit for cell in layout.cells()}
+    unit = units.pop() if len(units) == 1 else ""
+    rows: list[tuple[str, ...]] = []
+    found = False
+    for row in layout.rows:
+        lines = [] if not row.published else [("published", _published(layout, row))]
+        for step in (layout.select.step, *layout.also):
+            cells = _measured(replace(layout, select=replace(layout.select, step=step)), row, measured)
+            if any(cell is not None for cell in cells):
+                found = True
+                lines.append((f"{recipe.step(step).words}; {_count(cells)}", _shown(layout, row, cells)))
+        names = [row.name, *("" for _ in lines[1:])]
+        rows += [(name, words, *shown) for name, (words, shown) in zip(names, lines, strict=False)]
+    source = f" (published: {layout.source})" if layout.source else ""
+    title = f"{layout.title}{', ' + unit if unit else ''}{source}"
+    return Table(title, ("", "", *(column.name for column in layout.columns)), tuple(rows)) if found else None
+
+
+def _metrics(layout: Layout, row: TableRow) -> list[str]:
+    return [layout.select.but(column.select).but(row.select).metric for column in layout.columns]
+
+
+def _published(layout: Layout, row: TableRow) -> tuple[str, ...]:
+    pairs = zip(_metrics(layout, row), row.published, strict=True)
+    return tuple(METRICS[metric].show(value) for metric, value in pairs)
+
+
+def _measured(layout: Layout, row: TableRow, measured: Measured) -> list[Pooled | None]:
+    return [measured.pooled(layout.select.but(column.select).but(row.select)) for column in layout.columns]
+
+
+def _shown(layout: Layout, row: TableRow, cells: list[Pooled | None]) -> tuple[str, ...]:
+    pairs = zip(_metrics(layout, row), cells, strict=True)
+    return tuple("" if cell is None else with_interval(cell, metric) for metric, cell in pairs)
+
+
+def _count(cells: list[Pooled | None]) -> str:
+    """Over what the intervals are: ``9 tasks, 3 seeds``, or ``1 task, 120 items``."""
+    there = [cell for cell in cells if cell is not None]
+    tasks, n, unit = max((len(cell.tasks), cell.n, cell.unit) for cell in there)
+    own = "" if unit == "task" else f", {_counted(n, unit)}"
+    return f"{_counted(tasks, 'task')}{own}"
+
+
+def _counted(n: int, unit: str) -> str:
+    return f"{n} {unit if n == 1 else _PLURALS[unit]}"
+
+
+def with_interval(found: Pooled | Verdict, metric: str) -> str:
+    """``+3.1 (−0.2 to +6.4)``; the value alone where its error was not measured."""
+    show = METRICS[metric].show
+    assert found.value is not None and found.interval is not None
+    low, high = show(found.interval.low), show(found.interval.high)
+    return show(found.value) if low == high == show(found.value) else f"{show(found.value)} ({low} to {high})"
+
+
+def claims_table(recipe: Recipe, log: ReproductionLog) -> Table:
+    """A line per claim and step it was tested in."""
+    claims = {claim.name: claim for claim in recipe.claims}
+    rows = []
+    for verdict in log.verdicts:
+        claim = claims[verdict.claim]
+        step = recipe.step(verdict.step).words if verdict.step else ""
+        rows.append((claim.words, claim.source, step, verdict.outcome, _evidence(claim, verdict)))
+    return Table("The paper's claims", ("claim", "source", "tested with", "verdict", "measured"), tuple(rows))
+
+
+def _evidence(claim: Claim, verdict: Verdict) -> str:
+    if verdict.value is None:
+        return verdict.why
+    unit = METRICS[verdict.metric].unit
+    difference = "difference " if claim.against is not None else ""
+    figure = f"{difference}{with_interval(verdict, verdict.metric)} {unit}, {_counted(verdict.n, verdict.unit)}"
+    return f"{figure}; {verdict.why}" if verdict.why else figure
+
+
+def summary(log: ReproductionLog) -> str:
+    """How many claims hold."""
+    counts = {outcome: sum(verdict.outcome == outcome for verdict in log.verdicts) for outcome in OUTCOMES}
+    return f"{len(log.verdicts)} tests of claims: " + ", ".join(f"{n} {outcome}" for outcome, n in counts.items()) + "."
+
+
+def run_lines(recipe: Recipe, log: ReproductionLog) -> Iterator[str]:
+    """What was run: step, model, tasks, seeds; and what stood in for what, or was left out."""
+    for ran in log.ran:
+        step = recipe.step(ran.step)
+        items = max(log.limit, step.least)
+        yield (f"{ran.step} ({step.words}): {ran.model_id}, {_counted(len(ran.tasks), 'task')}, at most {items} items "
+               f"each, {_counted(len(ran.seeds), 'seed')}")  # fmt: skip
+    yield from log.notes
+    yield from (f"left out: {one.what}: {one.reason}" for one in log.left_out)
+    unfit = {(p.step, p.task, p.arm): p.reason for p in log.pieces if p.reason}
+    yield from (f"no figure: {step}, {task}, {arm}: {reason}" for (step, task, arm), reason in unfit.items())
+
+
+def to_markdown(recipe: Recipe, log: ReproductionLog) -> str:
+    """Tables, claims and what was run, as a page can include them."""
+    parts = []
+    for table in tables_of(recipe, log):
+        parts += [f"### {markdown_cell(table.title)}", markdown_table(table)]
+    claims = claims_table(recipe, log)
+    parts += [f"### {claims.title}", markdown_table(claims), summary(log), "### What was run"]
+    parts.append("\n".join(f"* {markdown_cell(line)}" for line in run_lines(recipe, log)))
+    versions = ", ".join(f"{name} {version}" for name, version in log.versions.items())
+    parts.append(f"Recipe `{log.recipe}`, {versions}; {decimal(log.seconds / 60, 0)} minutes; {log.date}.")
+    return "\n\n".join(parts) + "\n"

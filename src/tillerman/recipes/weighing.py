@@ -1,0 +1,170 @@
+"""Figures of many pieces into one with an interval, and the claims held against them.
+
+A verdict is computed, never written: an interval that lies on the claimed side of its margin holds, one that lies
+on the other side does not hold, one that spans the margin is undecided.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tillerman.evaluation.log import Interval
+from tillerman.evaluation.statistics import t_interval
+from tillerman.recipes.log import Figure, LeftOut, Piece, Verdict
+from tillerman.recipes.metrics import METRICS
+from tillerman.recipes.recipe import Claim, Recipe, Where
+
+HOLDS, FAILS, UNDECIDED, UNTESTABLE = "holds", "does not hold", "undecided", "cannot be tested here"
+Cells = Mapping[tuple[str, int], Figure]  # task and seed -> figure
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A mean with its 95 % interval over ``n`` of ``unit``; ``tasks`` are those it is the mean of."""
+
+    value: float
+    interval: Interval
+    n: int
+    unit: str
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """All pieces of a run, to be asked for figures."""
+
+    recipe: Recipe
+    pieces: Sequence[Piece]
+    left_out: Sequence[LeftOut] = ()
+
+    def cells(self, where: Where) -> dict[tuple[str, int], Figure]:
+        tasks = {task.name for task in self.recipe.tasks_of([where.tasks])}
+        wanted = (where.step, where.arm, where.layer, where.strength)
+        return {
+            (piece.task, piece.seed): piece.figures[where.metric]
+            for piece in self.pieces
+            if piece.task in tasks
+            and (piece.step, piece.arm, piece.layer, piece.strength) == wanted
+            and where.metric in piece.figures
+        }
+
+    def pooled(self, where: Where, against: Where | None = None) -> Pooled | None:
+        """The mean of what is selected, minus that of ``against``; None where nothing was measured."""
+        cells = self.cells(where)
+        if against is not None:
+            cells = _minus(cells, self.cells(against), same=where.tasks == against.tasks)
+        return pool(cells, self.recipe.step(where.step).unit) if cells else None
+
+    def verdicts(self, claim: Claim) -> list[Verdict]:
+        """One for each step the claim is tested in."""
+        if claim.untestable:
+            return [Verdict(claim.name, "", UNTESTABLE, claim.untestable)]
+        return [self._verdict(claim, step) for step in (claim.select.step, *claim.also)]
+
+    def _verdict(self, claim: Claim, step: str) -> Verdict:
+        select = replace(claim.select, step=step)
+        against = None if claim.against is None else select.but(claim.against)
+        made = Verdict(claim.name, step, UNTESTABLE, "", select.metric)
+        found = self.pooled(select, against)
+        if found is None:
+            return replace(made, why=self._absent(select, against))
+        made = replace(made, value=found.value, interval=found.interval, n=found.n, unit=found.unit)
+        why = self._unfit(claim, select)
+        if why:
+            return replace(made, why=why)
+        return replace(made, outcome=outcome(claim.expect, claim.margin, found.interval))
+
+    def _unfit(self, claim: Claim, select: Where) -> str:
+        """Why the model is no test of the claim, or nothing."""
+        if claim.given is None:
+            return ""
+        where = select.but(claim.given.select)
+        base, metric = self.pooled(where), METRICS[where.metric]
+        if base is not None and base.interval.low > claim.given.above:
+            return ""
+        said = "not measured" if base is None else f"{metric.show(base.value)} {metric.unit}"
+        return f"{metric.words} ({where.arm}): {said}, not clearly above {metric.show(claim.given.above)}"
+
+    def _absent(self, *wheres: Where | None) -> str:
+        reasons = {one.what: one.reason for one in self.left_out}
+        for where in wheres:
+            if where is not None and not self.cells(where):
+                if where.step in reasons:
+                    return reasons[where.step]
+                tasks = [task.name for task in self.recipe.tasks_of([where.tasks])]
+                known = [f"{task}: {reasons[task]}" for task in tasks if task in reasons]
+                known += [f"{p.task}: {p.reason}" for p in self.pieces
+                          if p.task in tasks and (p.step, p.arm) == (where.step, where.arm) and p.reason]  # fmt: skip
+                return known[0] if known else f"no figure of step {where.step}, {where.arm}, {where.tasks}"
+        return "the two sides have no task and seed in common"
+
+
+def verdicts_on(recipe: Recipe, pieces: Sequence[Piece], left_out: Sequence[LeftOut]) -> tuple[Verdict, ...]:
+    """Every claim of a recipe, held against these figures."""
+    measured = Measured(recipe, pieces, left_out)
+    return tuple(verdict for claim in recipe.claims for verdict in measured.verdicts(claim))
+
+
+def outcome(expect: str, margin: float, interval: Interval) -> str:
+    """Where the interval lies: ``above`` margin, ``below`` minus margin, or ``within`` both."""
+    low, high = interval.low, interval.high
+    if expect == "within":
+        return HOLDS if -margin < low and high < margin else FAILS if high < -margin or low > margin else UNDECIDED
+    if expect == "below":
+        low, high = -high, -low
+    return HOLDS if low > margin else FAILS if high <= margin else UNDECIDED
+
+
+def pool(cells: Cells, unit: str) -> Pooled:
+    """The mean over tasks and seeds. Over ``seed`` or ``task`` a t-interval of their means, where there are two at
+    least; else, and over ``item``, the intervals of the cells combined, seeds not counted as more items."""
+    tasks = tuple(dict.fromkeys(task for task, _ in cells))
+    value = float(np.mean([np.mean(one) for one in _by(cells, 0).values()]))
+    for name, place in {"seed": (("seed", 1),), "task": (("task", 0), ("seed", 1))}.get(unit, ()):
+        groups = _by(cells, place)
+        if len(groups) > 1:
+            _, interval, _ = t_interval([float(np.mean(group)) for group in groups.values()])
+            half = (interval.high - interval.low) / 2
+            return Pooled(value, Interval(value - half, value + half), len(groups), name, tasks)
+    halves: dict[str, list[float]] = defaultdict(list)
+    sizes: dict[str, int] = defaultdict(int)
+    for (task, _), figure in cells.items():
+        halves[task].append(figure.half)
+        sizes[task] = max(sizes[task], figure.n)
+    half = float(np.sqrt(np.sum([np.mean(of_task) ** 2 for of_task in halves.values()])) / len(halves))
+    return Pooled(value, Interval(value - half, value + half), sum(sizes.values()), "item", tasks)
+
+
+def _by(cells: Cells, place: int) -> dict[str | int, list[float]]:
+    groups: dict[str | int, list[float]] = defaultdict(list)
+    for key, figure in cells.items():
+        groups[key[place]].append(figure.value)
+    return groups
+
+
+def _minus(ones: Cells, others: Cells, *, same: bool) -> dict[tuple[str, int], Figure]:
+    """Task by task and seed by seed; groups of different tasks by the mean over their tasks."""
+    if not same:
+        ones, others = _means(ones), _means(others)
+    return {
+        key: _less(figure, others[key]) for key, figure in ones.items() if key in others
+    }  # fmt: skip
+
+
+def _means(cells: Cells) -> dict[tuple[str, int], Figure]:
+    found = {}
+    for seed in dict.fromkeys(seed for _, seed in cells):
+        here = {key: figure for key, figure in cells.items() if key[1] == seed}
+        one = pool(here, "item")
+        found["all", seed] = Figure(one.value, one.interval.low, one.interval.high, one.n)
+    return found
+
+
+def _less(one: Figure, other: Figure) -> Figure:
+    """As if the two were independent: wider than the truth where the items are the same."""
+    value, half = one.value - other.value, float(np.hypot(one.half, other.half))
+    return Figure(value, value - half, value + half, min(one.n, other.n))

@@ -1,0 +1,65 @@
+"""Write the measured parts of ``docs/reproductions.md`` from the logs in ``benchmarks/reproductions``.
+
+``python tools/reproductions/build.py`` writes them between ``<!-- NAME -->`` and ``<!-- /NAME -->``; with ``--check``
+it only compares, and exits 1 where the page is stale. What stands outside the marks is written by hand. A log gets
+there with ``--add NAME FOLDER``, the folder that ``tillerman reproduce`` wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from tillerman.recipes.log import ReproductionLog
+from tillerman.recipes.reading import SHIPPED, read_recipe
+from tillerman.recipes.telling import to_markdown
+from tillerman.recipes.weighing import verdicts_on
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "reproductions.md"
+LOGS = ROOT / "benchmarks" / "reproductions"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare only; exit 1 if the page is stale")
+    parser.add_argument("--add", nargs=2, metavar=("NAME", "FOLDER"), help="take a run's log into the repository")
+    args = parser.parse_args()
+    if args.add:
+        add(args.add[0], Path(args.add[1]))
+    old = PAGE.read_text(encoding="utf-8")
+    new = page(old)
+    if not args.check:
+        PAGE.write_text(new, encoding="utf-8")
+    elif new != old:
+        sys.exit(f"stale: docs/reproductions.md; run 'python {Path(__file__).relative_to(ROOT)}'")
+
+
+def add(name: str, folder: Path) -> None:
+    LOGS.mkdir(exist_ok=True)
+    text = (folder / "reproduction.json").read_bytes()
+    (LOGS / f"{name}.json.gz").write_bytes(gzip.compress(text, mtime=0))
+
+
+def page(text: str) -> str:
+    """The page with every measured part made anew."""
+    for name in SHIPPED:
+        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        before, _, rest = text.partition(start)
+        _, _, after = rest.partition(end)
+        text = f"{before}{start}\n\n{measured(name)}\n{end}{after}"
+    return text
+
+
+def measured(name: str) -> str:
+    recipe, _ = read_recipe(name)
+    log = ReproductionLog.from_json(json.loads(gzip.decompress((LOGS / f"{name}.json.gz").read_bytes())))
+    return to_markdown(recipe, replace(log, verdicts=verdicts_on(recipe, log.pieces, log.left_out)))
+
+
+if __name__ == "__main__":
+    main()
