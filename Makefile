@@ -4,7 +4,7 @@ BIN := .venv/bin
 SIDE_BY_SIDE := -n 2 --dist loadfile  # two files of tests at a time, one thread each
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow lint types contracts docs pilot pilot-sae pilot-moe samples clean
+.PHONY: demo test test-slow lint types contracts docs pilot pilot-sae pilot-moe samples sentiment clean
 
 demo: .venv/installed  ## the main job on the embedded model and data
 	$(BIN)/tillerman demo --out demo
@@ -37,6 +37,9 @@ pilot-sae: .venv/installed-dev  ## train the pilot's sparse autoencoder anew (te
 
 pilot-moe: .venv/installed-dev  ## train the embedded mixture-of-experts model anew (about an hour); needs no data
 	$(BIN)/python tools/pilot_moe/train.py --out build/pilot-moe
+
+sentiment: .venv/installed-dev  ## train the shipped classifier of sentiment anew (two minutes); DATA as for pilot
+	$(BIN)/python tools/sentiment/train.py --data $(DATA)
 
 clean:
 	rm -rf .venv build demo

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
@@ -13,8 +15,8 @@ from tillerman.data.presenting import present
 from tillerman.data.writing import Written, make_writer
 from tillerman.evaluation import grid as module
 from tillerman.evaluation.conditions import Exam
-from tillerman.evaluation.grid import answers_under
-from tillerman.evaluation.scoring import answers_given
+from tillerman.evaluation.grid import answers_under, scores_under
+from tillerman.evaluation.scoring import answers_given, option_scores
 from tillerman.steering.steer import steer
 
 from .. import tiny
@@ -55,7 +57,7 @@ def test_answers_under_many_plans_are_those_of_one_pass_per_plan(family, scope):
 def test_no_steering_beside_steering_costs_no_pass_of_its_own_and_gives_the_unsteered_answers(opened, monkeypatch):
     written = _written(opened, MIXED[:6])
     plain = answers_given(opened, written)
-    monkeypatch.setattr(module, "answers_given", _never)
+    monkeypatch.setattr(module, "option_scores", _never)
     ablating = (Intervention(tiny.vector(1), 1.0, "ablate", Scope("last")),)
     beside = answers_under(opened, written, [ablating, (), _plans(Scope("last"))[1]], kept=_kept())
     assert beside[1].tolist() == plain.tolist()
@@ -80,6 +82,28 @@ def test_a_model_that_cannot_branch_gives_the_same_answers(opened, monkeypatch):
     assert answers_under(opened, written, _plans(Scope("last")), kept=_kept()).tolist() == before.tolist()
 
 
+@pytest.mark.parametrize("scope", [Scope("last"), Scope("all")], ids=str)
+def test_scores_under_many_plans_are_those_of_one_pass_per_plan_up_to_a_constant_of_the_item(family, scope):
+    opened = tiny.opened(family)
+    written = _written(opened, [*MIXED, Example("choice", "Is it?", ("apple", "stone"), 0)])
+    together = scores_under(opened, written, _plans(scope), kept=_kept())
+    for plan, of_plan in zip(_plans(scope), together, strict=True):
+        with steer(opened.model, plan) if plan else nullcontext():
+            alone = option_scores(opened, written)
+        for w, mine, other in zip(written, of_plan, alone, strict=True):
+            assert len(mine) == len(w.answers)
+            shift = 0.0 if w.whole else mine[0] - other[0]
+            np.testing.assert_allclose(np.array(mine) - shift, other, atol=2e-4)
+
+
+def test_scores_and_answers_do_not_take_each_others_finished_pieces(opened):
+    written, kept = _written(opened), _kept()
+    answers = answers_under(opened, written, _plans(Scope("last")), kept=kept)
+    scores = scores_under(opened, written, _plans(Scope("last")), kept=kept)
+    assert [[int(np.argmax(row)) for row in of_plan] for of_plan in scores] == answers.tolist()
+    assert scores_under(opened, written, _plans(Scope("last")), kept=kept) == scores
+
+
 def _never(*_, **__):
     raise AssertionError("this was not to be run")
 
@@ -88,7 +112,7 @@ def test_finished_pieces_are_not_run_again(opened, monkeypatch):
     written, kept = _written(opened), _kept()
     before = answers_under(opened, written, _plans(Scope("last")), kept=kept)
     monkeypatch.setattr(module, "grid_scores", _never)
-    monkeypatch.setattr(module, "answers_given", _never)
+    monkeypatch.setattr(module, "option_scores", _never)
     assert answers_under(opened, written, _plans(Scope("last")), kept=kept).tolist() == before.tolist()
 
 

@@ -16,9 +16,10 @@ from tillerman.evaluation.charts_dose import dose_response
 from tillerman.evaluation.charts_grid import Chosen, heat_map
 from tillerman.evaluation.charts_svg import fit, standalone, text_width, ticks
 from tillerman.evaluation.figures import compact, decimal, percent, points
-from tillerman.evaluation.log import Cell, Condition, DosePoint, Effect, EvaluationLog, Interval, Rate
+from tillerman.evaluation.log import Cell, Condition, DosePoint, Effect, Equivalence, EvaluationLog, Interval, Rate
+from tillerman.evaluation.power import foreseen
 from tillerman.evaluation.report import render_demo_page, render_report
-from tillerman.evaluation.report_words import cautions, headline
+from tillerman.evaluation.report_words import cautions, headline, power_warning, power_words
 
 from .example_log import FINDINGS, NASTY, PROVENANCE, effect, example_log, rate
 
@@ -137,6 +138,41 @@ def test_the_page_has_every_section() -> None:
     assert str(PROVENANCE["model"]["fingerprint"]) in page  # type: ignore[index]
     assert log.notes[0] in page
     assert "Mean effect +43.2 pp" in page
+
+
+def test_the_page_says_what_the_test_items_could_show() -> None:
+    log = replace(example_log(), power=foreseen(195))
+    said = (
+        "n = 195 test items: effects of 8.8 pp or more are found with 80 % power (if 20 % of items change their answer)"
+    )
+    assert power_words(log.power) == said  # type: ignore[arg-type]
+    assert f"Known before the run: {said}." in words(log)
+    assert "Known before the run" not in words(example_log())
+    assert "unseen" not in words(log)
+
+
+def test_too_few_test_items_are_a_caution_with_a_remedy() -> None:
+    assert power_warning(foreseen(30)) == ""
+    for n in (20, 12, 3):
+        assert "--shares 0.4,0.2,0.4" in power_warning(foreseen(n))
+    assert "effects below 25 pp will go unseen" in words(replace(example_log(), power=foreseen(12)))
+    assert "every item that changes its answer gains" in power_words(foreseen(12))
+    assert power_words(foreseen(3)) == "n = 3 test items: no effect of any size is found with 80 % power"
+
+
+def test_an_unrelated_task_is_called_left_alone_only_where_the_test_says_so() -> None:
+    plain = example_log()
+    for high, said in ((0.03, "is left alone: 90 % interval"), (0.2, "is not shown to be left alone: 90 % interval")):
+        tested = Equivalence(0.0, Interval(-high, high), 0.05, 0.01 if high < 0.05 else 0.4, 100)
+        log = replace(plain, side_effects=replace(plain.side_effects, unrelated_equivalence=tested))
+        assert said in words(log)
+        assert "against a margin of ±5 pp" in words(log)
+        assert EvaluationLog.from_json(json.loads(json.dumps(log.to_json()))) == log
+    assert "equivalence test" not in words(plain)
+
+
+def test_power_of_several_methods_says_that_they_share_alpha() -> None:
+    assert power_words(foreseen(200, 4)).endswith("at p below 0.013: several methods share 0.05)")
 
 
 def test_without_seeds_and_generations_their_sections_are_left_out() -> None:

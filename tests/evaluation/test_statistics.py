@@ -1,7 +1,8 @@
-"""Intervals cover, tests are exact, and a constant answer gains nothing."""
+"""Intervals and tests are those of their books, and a constant answer gains nothing."""
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -9,8 +10,21 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy import stats
 
-from tillerman.core.errors import UsageError
-from tillerman.evaluation.statistics import balanced, bootstrap_mean, effect, mcnemar, rate, t_interval
+from tillerman.core.errors import MetricError, UsageError
+from tillerman.evaluation.equivalence import equivalence
+from tillerman.evaluation.log import Interval
+from tillerman.evaluation.statistics import (
+    balanced,
+    benjamini_hochberg,
+    bootstrap_mean,
+    effect,
+    holm,
+    mcnemar,
+    mean_effect,
+    rate,
+    sign_flip,
+    t_interval,
+)
 
 
 def _bools(hits, n):
@@ -67,42 +81,82 @@ def test_an_effect_is_the_paired_difference_with_its_own_numbers(n, seed):
     assert swapped.p_value == found.p_value
 
 
-def test_an_effects_interval_is_the_bootstrap_over_items():
-    rng = np.random.default_rng(0)
-    before, after = rng.random(150) < 0.4, rng.random(150) < 0.6
-    difference = after.astype(float) - before.astype(float)
-    drawn = [difference[rng.integers(0, 150, 150)].mean() for _ in range(4000)]
-    found = effect(after, before, ["A"] * 150)
-    assert found.interval.low == pytest.approx(np.quantile(drawn, 0.025), abs=0.015)
-    assert found.interval.high == pytest.approx(np.quantile(drawn, 0.975), abs=0.015)
+def test_no_change_on_few_items_does_not_say_that_there_is_none():
+    same = np.array([True, False] * 10)
+    found = effect(same, same, ["A"] * 20)
+    assert (found.value, found.p_value, found.found) == (0.0, 1.0, False)
+    assert found.interval.high == pytest.approx(-found.interval.low)
+    assert found.interval.high == pytest.approx(1.96**2 / (20 + 1.96**2), abs=1e-3)
 
 
-def test_no_change_is_no_effect():
-    same = np.array([True, False, True])
-    found = effect(same, same, ["A", "B", "A"])
-    assert (found.value, found.interval.low, found.interval.high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
-    assert not found.found
+@pytest.mark.parametrize("wrong", [effect, mean_effect])
+def test_comparing_no_items_is_refused(wrong):
+    none = np.array([], dtype=bool if wrong is effect else float)
+    with pytest.raises(UsageError, match=r"no items|0 items"):
+        wrong(none, none, *([[]] if wrong is effect else []))
 
 
-def test_an_effects_interval_covers_the_truth_as_often_as_it_says():
-    rng = np.random.default_rng(1)
-    runs, n, covered = 400, 120, 0
-    probabilities = np.array([0.1, 0.6, 0.3])  # lost, same, gained: the true effect is 0.2
-    for _ in range(runs):
-        change = rng.choice([-1, 0, 1], n, p=probabilities)
-        before, after = change == -1, change == 1
-        interval = effect(after, before, ["A"] * n).interval
-        covered += interval.low <= 0.2 <= interval.high
-    assert 0.92 <= covered / runs <= 0.98
+def test_a_bootstrapped_interval_is_as_wide_as_the_t_interval_of_normal_values():
+    values = np.random.default_rng(3).normal(1.0, 2.0, 12)
+    ours, theirs = bootstrap_mean(values), t_interval(list(values))[1]
+    assert ours.high - ours.low == pytest.approx(theirs.high - theirs.low, rel=0.08)
+    percentiles = [values[np.random.default_rng(k).integers(0, 12, 12)].mean() for k in range(4000)]
+    assert ours.high - ours.low > 1.08 * float(np.ptp(np.quantile(percentiles, [0.025, 0.975])))
 
 
-def test_a_bootstrapped_means_interval_covers_the_truth_as_often_as_it_says():
-    rng = np.random.default_rng(2)
-    hits = 0
-    for _ in range(300):
-        interval = bootstrap_mean(rng.normal(1.0, 2.0, 60))
-        hits += interval.low <= 1.0 <= interval.high
-    assert 0.91 <= hits / 300 <= 0.98
+def test_one_value_has_an_interval_without_width_and_none_is_refused():
+    assert bootstrap_mean(np.array([2.0])) == Interval(2.0, 2.0)
+    with pytest.raises(UsageError, match="no values"):
+        bootstrap_mean(np.array([]))
+
+
+BROKEN = [float("nan"), float("inf"), -float("inf")]
+
+
+@pytest.mark.parametrize("bad", BROKEN)
+def test_values_that_are_not_finite_are_refused_and_counted(bad):
+    fine, broken = np.ones(5), np.array([1.0, bad, 2.0, bad, 3.0])
+    for made in (
+        lambda: bootstrap_mean(broken),
+        lambda: t_interval(list(broken)),
+        lambda: mean_effect(broken, fine),
+        lambda: mean_effect(fine, broken),
+        lambda: holm(list(broken)),
+        lambda: benjamini_hochberg(list(broken)),
+        lambda: equivalence(broken, 0.1),
+    ):
+        with pytest.raises(MetricError, match=r"2 of 5 .* not finite numbers"):
+            made()
+
+
+def test_a_mean_effect_is_of_the_pairs():
+    rng = np.random.default_rng(5)
+    before = rng.normal(0, 50, 40)  # items differ by far more than steering changes them
+    after = before + rng.normal(1.0, 1.0, 40)
+    found = mean_effect(after, before)
+    assert found.value == pytest.approx((after - before).mean())
+    assert found.n == 40
+    assert found.found
+    assert found.p_value < 0.001
+    assert mean_effect(before, after).p_value == found.p_value
+
+
+def test_a_sign_flip_of_few_items_tries_every_flip():
+    differences = [1.0, 2.0, -0.5, 3.0, 1.5]
+    flips = [np.mean(np.multiply(differences, signs)) for signs in itertools.product((1, -1), repeat=5)]
+    expected = np.mean([abs(m) >= np.mean(differences) - 1e-12 for m in flips])
+    assert sign_flip(np.array(differences)) == pytest.approx(expected)
+
+
+@given(st.lists(st.floats(0, 1), max_size=30))
+def test_benjamini_hochberg_is_its_step_up_rule(p_values):
+    """What is claimed at a level is the k smallest, k the last with p(k) <= level k / m."""
+    m, ordered = len(p_values), sorted(p_values)
+    adjusted = benjamini_hochberg(p_values)
+    for level in (0.01, 0.05, 0.2):
+        claimed = max((k for k in range(1, m + 1) if ordered[k - 1] * m / k <= level), default=0)
+        assert sum(p <= level for p in adjusted) == claimed
+    assert all(p <= q + 1e-12 for p, q in zip(adjusted, holm(p_values), strict=True))
 
 
 def test_intervals_are_the_same_every_time():

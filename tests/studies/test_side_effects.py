@@ -8,6 +8,7 @@ import pytest
 
 import tillerman
 from tillerman.data.loading import LoadedData
+from tillerman.evaluation.scorers.registry import text_scorers
 from tillerman.evaluation.study import Trial
 from tillerman.studies import SideEffects, Subject, run
 from tillerman.studies.side_effects import BEHAVIOUR, KL, PERPLEXITY, UNRELATED, judge
@@ -77,3 +78,18 @@ def test_a_model_wrecked_by_its_vector_is_called_so(
     wild = replace(artefact, card=replace(artefact.card, strength=1e38))
     log = run("side-effects", Subject(wild, pilot, science), SideEffects(limit=10, factors=(1.0,), unrelated_items=5))
     assert log.verdict.outcome == "bad"
+    assert log.tables[1].rows[-1] == ("1.00 ×", "", "", "", "")
+
+
+def test_free_texts_are_kept_and_measured_at_every_strength(subject: Subject) -> None:
+    options = SideEffects(limit=10, factors=(1.0, 8.0), unrelated_items=5, text_tokens=12)
+    log = run("side-effects", subject, options)
+    table = log.tables[1]
+    assert [row[0] for row in table.rows] == ["unsteered", "1.00 ×", "8.00 ×"]
+    assert len(table.head) == 5 and all(all(row) for row in table.rows)
+    texts = {t.condition: t.texts for t in log.trials if t.scorer == "length"}
+    assert texts["unsteered"] != texts["8.00 ×"] and len(texts["unsteered"]) == 32
+    again = text_scorers(["distinct:2"])[0].score([""] * 32, texts["8.00 ×"])
+    assert [value for value in again if value is not None] == [
+        value for t in log.trials if (t.scorer, t.condition) == ("distinct:2", "8.00 ×") for value in t.values
+    ]

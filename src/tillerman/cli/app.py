@@ -17,9 +17,11 @@ from tillerman.cli.commands.check import check
 from tillerman.cli.commands.compare import compare
 from tillerman.cli.commands.demo import demo
 from tillerman.cli.commands.evaluate import evaluate
+from tillerman.cli.commands.export_task import export_task
 from tillerman.cli.commands.fit import fit
 from tillerman.cli.commands.generate import generate
 from tillerman.cli.commands.reproduce import reproduce
+from tillerman.cli.commands.score import score
 from tillerman.cli.commands.show import show
 from tillerman.cli.commands.study import study
 from tillerman.cli.output import ERR, OUT
@@ -81,5 +83,7 @@ app.command()(compare)
 app.command()(study)
 app.command(name="eval")(evaluate)
 app.command()(reproduce)
+app.command()(score)
 app.command()(show)
 app.command()(generate)
+app.command(name="export-task")(export_task)

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tillerman.cli.options import ModelChoice
+from tillerman.cli.output import print_power
 from tillerman.cli.views import table_view
 from tillerman.cli.watch import BarWatch
 from tillerman.core.errors import UsageError
@@ -20,6 +21,7 @@ from tillerman.evaluation.charts_svg import standalone
 from tillerman.evaluation.comparison import Comparison, ComparisonLog, heading, tables, to_markdown, verdict
 from tillerman.evaluation.report import render_comparison
 from tillerman.pipeline.comparing import Lineup, compare, compare_key
+from tillerman.pipeline.foresight import foresee
 
 
 def run_compare(
@@ -29,6 +31,9 @@ def run_compare(
     there until all is done."""
     if len({one.digest for one in data}) < len(data):
         raise UsageError("the same DATA is given twice; give each once")
+    for one in data:
+        console.print(one.name, end=": ", highlight=False, markup=False)
+        print_power(console, foresee(lineup.experiment, one, len(lineup.methods)))
     opened = model.open()
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

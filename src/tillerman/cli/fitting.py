@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from tillerman.cli.options import ModelChoice
+from tillerman.cli.output import print_power
 from tillerman.cli.watch import BarWatch
 from tillerman.core.artefact import Artefact, save
 from tillerman.core.store import Store
@@ -21,6 +22,7 @@ from tillerman.models.finetuning import save_model
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.flow import evaluate, fit_seeds, run_key
+from tillerman.pipeline.foresight import foresee
 from tillerman.pipeline.thinking import evaluate_thoughts
 
 
@@ -41,6 +43,7 @@ def run_fit(
     console: Console,
 ) -> EvaluationLog:
     """Fit and write the artefact. Finished pieces lie in ``OUT.partial`` until it is written."""
+    print_power(console, foresee(replace(experiment, seed=seeds[0]), data))
     opened, out = model.open(), written.artefact
     store = Store(out.with_name(out.name + ".partial"), run_key(experiment, seeds, opened, data))
     if store.resumed:
@@ -75,6 +78,7 @@ _KEPT = {"as_choice": False, "keep_order": False, "system": None, "base_shots": 
 def run_eval(request: EvalRequest, data: LoadedData, model: ModelChoice, console: Console) -> EvaluationLog:
     """Test an artefact on the split that its fit would have made of these data."""
     artefact, experiment, opened, notes = _prepared(request, data, model)
+    print_power(console, foresee(experiment, data))
     log = evaluate(artefact, experiment, opened, data, watch=BarWatch(console))
     return replace(log, notes=(*log.notes, *notes))
 

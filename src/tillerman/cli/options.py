@@ -48,6 +48,12 @@ Site = Annotated[str, typer.Option(help="resid_pre, resid_post, attn_out, mlp_ou
 Read = Annotated[str, typer.Option(help="auto, last (token), end (of the answer's turn) or mean (over tokens)")]
 MaxKl = Annotated[float | None, typer.Option(help="most KL on neutral text, nats per token")]
 MaxPerplexityRatio = Annotated[float | None, typer.Option(help="most perplexity ratio on neutral text")]
+Nested = Annotated[
+    int | None,
+    typer.Option(
+        min=2, help="folds of a nested cross-validation that measures how much choosing flatters; a search per fold"
+    ),
+]
 Template = Annotated[str, typer.Option(help="prompt format: auto, chat or none")]
 AsChoice = Annotated[bool, typer.Option("--as-choice", help="show yes/no questions as lettered choices")]
 KeepOrder = Annotated[
@@ -104,6 +110,31 @@ GateData = Annotated[
 GateAt = Annotated[str | None, typer.Option(help="hook point the gate reads; the best one if not given")]
 GatePositive = Annotated[
     str | None, typer.Option(help="label of the gate's prompts to steer, where it is not yes or 1")
+]
+Scorers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scorer",
+        help="sentiment, fluency, length, distinct, repetition, thought-length, exact:TEXT, pattern:REGEX, "
+        "keywords:a+b, any:a+b; with commas, or several times; sentiment,fluency,length if not given",
+        metavar="NAMES",
+    ),
+]
+Judge = Annotated[
+    str | None, typer.Option(help="address of an OpenAI-compatible endpoint, e.g. http://localhost:8000/v1")
+]
+JudgeModel = Annotated[str | None, typer.Option(help="the judge's name at its endpoint")]
+JudgeScores = Annotated[
+    str, typer.Option(help="with commas: behaviour, coherence, behaviour-x-coherence, axbench", metavar="NAMES")
+]
+JudgeRepeats = Annotated[int, typer.Option(min=1, help="ratings of each text; from 2 on agreement is reported")]
+JudgeTemperature = Annotated[float, typer.Option(min=0, help="of the judge; repeats want more than 0")]
+JudgeKey = Annotated[str, typer.Option(help="environment variable with the judge's API key")]
+JudgeCache = Annotated[
+    Path | None, typer.Option(help="file of the judge's answers; beside OUT if not given", metavar="FILE")
+]
+JudgeReplay = Annotated[
+    Path | None, typer.Option(help="take the judge's answers from this file, without a network", metavar="FILE")
 ]
 AllowMismatch = Annotated[
     bool, typer.Option("--allow-mismatch", help="use an artefact of another model of the same shape, with a warning")

@@ -49,6 +49,15 @@ def show_log(log: Any, report: Path | None, as_json: bool) -> None:
         OUT.print(f"report: {report}", highlight=False)
 
 
+def print_power(console: Console, power: Any) -> None:
+    """Before the work begins: what its test items can show."""
+    from tillerman.evaluation.report_words import power_warning, power_words
+
+    console.print(power_words(power), highlight=False, markup=False)
+    if warning := power_warning(power):
+        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
+
+
 def show_thoughts(log: Any, as_json: bool) -> None:
     from tillerman.cli.thinking import thoughts_facts, thoughts_table, thoughts_verdict
 

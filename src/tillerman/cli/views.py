@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tillerman.core.finding import Finding
 from tillerman.evaluation.log import Condition, Effect, EvaluationLog, Interval, Rate
-from tillerman.evaluation.report_words import gate_words
+from tillerman.evaluation.report_words import gate_words, nested_words, unrelated_words
 from tillerman.evaluation.study import StudyLog
 from tillerman.evaluation.tables import Table as TextTable
 from tillerman.evaluation.verdict import Verdict, judge_log
@@ -37,6 +37,7 @@ def summary(log: EvaluationLog) -> dict[str, Any]:
     values = {c.name: c.rate.value for c in log.conditions}
     nulls = {c.name.removeprefix("null:"): _effect(c) for c in log.conditions if c.name.startswith("null:")}
     effects = {c.name: _effect(c) for c in log.conditions if c.effect is not None}
+    equivalence = log.side_effects.unrelated_equivalence
     result: dict[str, Any] = {
         "data": log.data_name,
         "model": log.model_id,
@@ -69,6 +70,10 @@ def summary(log: EvaluationLog) -> dict[str, Any]:
         "perplexity_ratio": log.side_effects.perplexity_ratio,
         "kl": log.side_effects.kl,
         "unrelated_effect": log.side_effects.unrelated_effect.value,
+        "unrelated_equivalent": None if equivalence is None else equivalence.equivalent,
+        "minimum_detectable_effect": None if log.power is None else log.power.minimum,
+        "optimism": None if log.nested is None else log.nested.optimism,
+        "nested": None if log.nested is None else asdict(log.nested),
         "cells_compared": log.cells_compared,
         "seconds": round(log.seconds, 2),
         "notes": list(log.notes),
@@ -128,8 +133,12 @@ def facts(log: EvaluationLog) -> list[str]:
         f"{points(side.unrelated_effect.value)} pp ({span(side.unrelated_effect.interval)}) steered, "
         f"n = {side.unrelated_effect.n}",
     ]
+    if side.unrelated_equivalence is not None:
+        lines.append(f"unrelated task {unrelated_words(side.unrelated_equivalence)}")
     if log.gate is not None:
         lines.append(gate_words(log))
+    if log.nested is not None:
+        lines.append(nested_words(log))
     if log.seeds is not None:
         s = log.seeds
         lines.append(

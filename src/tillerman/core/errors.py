@@ -11,6 +11,7 @@
     ├── ArtefactError              a file is missing, truncated or no artefact of ours
     ├── MismatchError              artefact and model do not belong together
     ├── NotAppliedError            a plan was given and never touched a token
+    ├── EndpointError              a judge's endpoint refuses, fails or answers nonsense
     ├── MetricError                a measured value is not a finite number; it is refused, never averaged
     └── UsageError                 exit code 2: options that contradict each other or are out of range
 
@@ -78,6 +79,10 @@ class MetricError(TillermanError):
 
 class NotAppliedError(TillermanError):
     """An intervention that never touched a token."""
+
+
+class EndpointError(TillermanError):
+    """A network endpoint that refuses, or still fails after every retry."""
 
 
 class UsageError(TillermanError):

@@ -77,6 +77,24 @@ def clean_split(
     )
 
 
+def folds_of(examples: Sequence[Example], count: int, seed: int = 0) -> tuple[tuple[Example, ...], ...]:
+    """``count`` folds of nearly equal size, in the order of the items' hashes. Near-duplicates stay together, in the
+    fold of the first of them.
+
+    ``UsageError`` for fewer than two folds, or more than there are items that are not near-duplicates.
+    """
+    # The shares of the split are intervals of the hash under the same seed; folds must not follow them.
+    ordered = sorted(examples, key=lambda e: (hash_fraction(split_text(e), ~seed), e.id))
+    first = list(range(len(ordered)))
+    for one, other in sorted(near_items(ordered)):
+        first[other] = min(first[other], first[one])
+    heads = sorted(set(first))
+    if not 2 <= count <= len(heads):
+        raise UsageError(f"{count} folds of {len(heads)} items: expected at least 2, and an item for each")
+    place = {head: k % count for k, head in enumerate(heads)}
+    return tuple(tuple(e for e, head in zip(ordered, first, strict=True) if place[head] == k) for k in range(count))
+
+
 def _clear(examples: Sequence[Example], where: Sequence[str]) -> list[bool]:
     """Which items stay: those without a near-duplicate among what stays in a more protected share."""
     straddling: dict[int, list[int]] = defaultdict(list)

@@ -42,6 +42,13 @@ def _turned(item: Item, by: int) -> Item:
     return replace(item, prompt=choice_text(item.example.question, texts), texts=texts, right=right)
 
 
+def lengthened(item: Item, text: str) -> Item:
+    """The item with a text right after its question, its options in the order they had."""
+    question = item.example.question.rstrip() + text
+    listed = item.example.kind == "choice"
+    return replace(item, prompt=choice_text(question, item.texts) if listed else question)
+
+
 def shown_orders(items: Sequence[Item]) -> list[int] | None:
     """Where the right option is shown, item by item; None for data without lettered options."""
     return [item.right for item in items] if all(i.example.kind == "choice" for i in items) else None

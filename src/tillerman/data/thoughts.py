@@ -91,6 +91,15 @@ def read_reply(
     return Reply(said, body[start:end], _text(tokenizer, body[end + 1 :]), finished)
 
 
+def parted(text: str, opening: str = "<think>", closing: str = "</think>") -> tuple[str | None, str]:
+    """Thought and answer of a reply as text; no thought (None) where neither tag stands, and no answer where the
+    thought never ends. A closing tag alone ends a thought that the prompt opened."""
+    if opening not in text and closing not in text:
+        return None, text
+    thought, closed, answer = text.partition(opening)[2 if opening in text else 0].partition(closing)
+    return thought, answer if closed else ""
+
+
 def reference_answer(text: str) -> str:
     """What an answer is compared with: after GSM8K's ``####`` where there is one, else all of it."""
     return text.rpartition("####")[2].strip()

@@ -92,6 +92,10 @@ class Writer:
         turns = [f"{prompt}{_cue(prompt)} {answer}" for prompt, answer in self.shots]
         return "\n\n".join([*([self.system] if self.system else []), *turns, user + _cue(user)])
 
+    def text_before(self, kind: str, user: str) -> str:
+        """The text that the answers of an item of this kind come after; plain preferences go on where they end."""
+        return user if kind == "preference" and self.template == "none" else self.prompt_text(user)
+
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids; a chat template brings its own first token, plain text gets the tokenizer's."""
         ids = self.tokenizer(text, add_special_tokens=self.template == "none")["input_ids"]
@@ -101,8 +105,7 @@ class Writer:
         if item.example.kind == "text":
             start = self._text_start()
             return Written(start, tuple(start_free(self.tokenizer, text) for text in answers))
-        text = user if item.example.kind == "preference" and self.template == "none" else self.prompt_text(user)
-        return self._answered(text, answers, texts=texts)
+        return self._answered(self.text_before(item.example.kind, user), answers, texts=texts)
 
     def _answered(self, text: str, answers: tuple[str, ...], *, texts: bool) -> Written:
         """Find how this tokenizer continues the prompt: with or without a blank before the answer. Texts of one

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from tillerman.core.errors import UsageError
 from tillerman.core.plan import Plan
 from tillerman.core.rows import Progress, silent
 from tillerman.core.store import Store
 from tillerman.data.presenting import Item
 from tillerman.data.thoughts import Reply, is_right
 from tillerman.data.writing import Writer, Written
-from tillerman.evaluation.grid import answers_under
+from tillerman.evaluation.grid import answers_under, scores_under
 from tillerman.evaluation.log import Condition, Effect, Interval, Rate
 from tillerman.evaluation.replies import replies_under
 from tillerman.evaluation.scoring import answers_given, correct
-from tillerman.evaluation.statistics import balanced, bootstrap_mean, effect, rate, t_interval
+from tillerman.evaluation.statistics import balanced, bootstrap_mean, effect, mean_effect, rate, t_interval
 from tillerman.models.opened import OpenModel
 from tillerman.steering.steer import steer
 
@@ -72,6 +72,15 @@ class Exam:
             return np.array([[*map(is_right, said, references)] for said in replies], dtype=bool)
         return correct(answers_under(self.opened, self.written, plans, kept=kept, progress=progress), self.written)
 
+    def scores_under(
+        self, plans: Sequence[Plan], kept: tuple[Store, str], progress: Progress = silent
+    ) -> list[list[list[float]]]:
+        """The scores of each item's options, ``[plans][items][options]``, for the scorers of answers:
+        log-probabilities up to a constant of the item. Open questions have no options."""
+        if self.is_open:
+            raise UsageError("open questions have no options to score; score their replies, or whether they are right")
+        return scores_under(self.opened, self.written, plans, kept=kept, progress=progress)
+
     def replies_under(
         self, plans: Sequence[Plan], kept: tuple[Store, str], progress: Progress = silent
     ) -> list[list[Reply]]:
@@ -106,12 +115,10 @@ def null_condition(
 
 def averaged_condition(name: str, right: NDArray[np.float64], base: NDArray[np.float64], detail: str) -> Condition:
     """A condition in which every item was asked several times ``[n]``: shares of right answers, and of the
-    unsteered ones. Bootstrap intervals over items; p of a paired t-test."""
-    change = right - base
-    p_value = float(stats.ttest_1samp(change, 0.0).pvalue) if change.std() > 0 else float(change.mean() == 0)
-    mean, n = float(right.mean()), len(right)
-    gain = Effect(float(change.mean()), bootstrap_mean(change), p_value, n, float(change.mean()))
-    return Condition(name, Rate(mean, bootstrap_mean(right), n, mean), gain, detail)
+    unsteered ones. Bootstrap intervals over items; p by flips of signs."""
+    mean, gain = float(right.mean()), mean_effect(right, base)
+    change = Effect(gain.value, gain.interval, gain.p_value, gain.n, gain.value)
+    return Condition(name, Rate(mean, bootstrap_mean(right), gain.n, mean), change, detail)
 
 
 def constant_condition(exam: Exam, usual: str, plain: NDArray[np.bool_]) -> Condition:

@@ -1,10 +1,12 @@
-"""Which answer a model gives to each item under each of many plans: the inner loop of every search."""
+"""Which answer a model gives to each item under each of many plans, and by which scores: the inner loop of every
+search."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from tillerman.core.rows import Progress, silent
 from tillerman.core.store import Store
 from tillerman.core.vector import SteeringVector
 from tillerman.data.writing import Written
-from tillerman.evaluation.scoring import answers_given, best
+from tillerman.evaluation.scoring import best, option_scores
 from tillerman.models.batches import Batch, batches, token_budget
 from tillerman.models.cells import GridCell
 from tillerman.models.grid import branch_fault, grid_answer_scores, grid_scores
@@ -39,7 +41,50 @@ def answers_under(
     that cannot branch, take one pass per plan. Finished pieces
     are in ``kept`` (a store and the name of this piece of work). ``progress`` is told plans times items.
     """
-    given = np.zeros((len(plans), len(written)), dtype=np.int64)
+    found = _under(opened, written, plans, _Piece(*kept, keep=_places), progress)
+    return np.array(found, dtype=np.int64).reshape(len(plans), len(written))
+
+
+def scores_under(
+    opened: OpenModel,
+    written: Sequence[Written],
+    plans: Sequence[Plan],
+    *,
+    kept: tuple[Store, str],
+    progress: Progress = silent,
+) -> list[list[list[float]]]:
+    """What ``answers_under`` goes by, ``[plans][items][options]``: log-probabilities up to a constant of the item."""
+    store, name = kept
+    return _under(opened, written, plans, _Piece(store, f"{name} scores", keep=_options), progress)
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """What is kept of the scores of some items' options, where, and under which name."""
+
+    store: Store
+    name: str
+    keep: Callable[[Sequence[Sequence[float]], Sequence[Written]], list[Any]]
+
+    def value(self, key: str, make: Callable[[], list[Any]]) -> Any:
+        return self.store.value(f"{self.name} {key}", make)
+
+
+def _places(scores: Sequence[Sequence[float]], written: Sequence[Written]) -> list[int]:
+    del written
+    return [best(row) for row in scores]
+
+
+def _options(scores: Sequence[Sequence[float]], written: Sequence[Written]) -> list[list[float]]:
+    """Without the columns beyond an item's last option."""
+    return [list(row[: len(w.answers)]) for row, w in zip(scores, written, strict=True)]
+
+
+def _under(
+    opened: OpenModel, written: Sequence[Written], plans: Sequence[Plan], piece: _Piece, progress: Progress
+) -> list[list[Any]]:
+    """What ``piece`` keeps, ``[plans][items]``."""
+    found: list[list[Any]] = [[None] * len(written) for _ in plans]
     can = branch_fault(opened) is None and all(w.prompt for w in written)
     edits = {k: plan[0] for k, plan in enumerate(plans) if can and _is_simple(plan)}
     if edits:  # no steering is one more cell, of strength 0: the same sums then stand on both sides
@@ -48,15 +93,16 @@ def answers_under(
     for whole in (False, True) if edits else ():
         mine = [i for i, w in enumerate(written) if w.whole == whole]
         if mine:
-            chosen = [written[i] for i in mine]
-            given[np.ix_(list(edits), mine)] = _branched(opened, chosen, list(edits.values()), kept, progress)
-    store, name = kept
+            made = _branched(opened, [written[i] for i in mine], list(edits.values()), piece, progress)
+            for k, of_plan in zip(edits, made, strict=True):
+                for i, value in zip(mine, of_plan, strict=True):
+                    found[k][i] = value
     for k, plan in enumerate(plans):
         if k not in edits:
-            piece = f"{name} plan {k}" if plan else f"{name} unsteered"
-            given[k] = store.value(piece, partial(_one_by_one, opened, written, plan))
+            key = f"plan {k}" if plan else "unsteered"
+            found[k] = piece.value(key, partial(_one_by_one, opened, written, plan, piece))
             progress(len(written))
-    return given
+    return found
 
 
 def _is_simple(plan: Plan) -> bool:
@@ -65,41 +111,39 @@ def _is_simple(plan: Plan) -> bool:
     return one and plan[0].gate is None and plan[0].scope.name not in ("thinking", "not_in_code")
 
 
-def _one_by_one(opened: OpenModel, written: Sequence[Written], plan: Plan) -> list[int]:
+def _one_by_one(opened: OpenModel, written: Sequence[Written], plan: Plan, piece: _Piece) -> list[Any]:
     if not plan:
-        return [int(k) for k in answers_given(opened, written, unsteered=True)]
+        return piece.keep(option_scores(opened, written, unsteered=True), written)
     with steer(opened.model, plan):
-        return [int(k) for k in answers_given(opened, written)]
+        return piece.keep(option_scores(opened, written), written)
 
 
 def _branched(
-    opened: OpenModel,
-    written: Sequence[Written],
-    items: Sequence[Intervention],
-    kept: tuple[Store, str],
-    progress: Progress,
-) -> NDArray[np.int64]:
+    opened: OpenModel, written: Sequence[Written], items: Sequence[Intervention], piece: _Piece, progress: Progress
+) -> list[list[Any]]:
     """Batch by batch: every prompt runs once, whatever the number of interventions. Items are all scored by
     whole answers, or none is."""
-    given = np.zeros((len(items), len(written)), dtype=np.int64)
+    found: list[list[Any]] = [[None] * len(written) for _ in items]
     by_scope: dict[Scope, list[int]] = {}
     for k, item in enumerate(items):
         by_scope.setdefault(item.scope, []).append(k)
-    store, name = kept
-    name = f"{name} whole" if written[0].whole else name
+    kind = "whole " if written[0].whole else ""
     touched = 0
     budget = token_budget(opened.parts)
     for number, batch in enumerate(batches([w.prompt for w in written], pad=opened.pad_id, budget=budget)):
-        mine = [written[i] for i in batch.rows.tolist()]
+        rows = batch.rows.tolist()
+        mine = [written[i] for i in rows]
         for scope, members in by_scope.items():
             cells = [_cell(items[k]) for k in members]
             score, count = _scoring(opened, batch, mine, cells, scope, progress)
             touched += count
-            answers = store.value(f"{name} batch {number} {scope}", partial(_best_of, score))
-            given[np.ix_(members, batch.rows.tolist())] = answers
+            made = piece.value(f"{kind}batch {number} {scope}", partial(_kept_of, score, piece, mine))
+            for k, of_cell in zip(members, made, strict=True):
+                for i, value in zip(rows, of_cell, strict=True):
+                    found[k][i] = value
     if not touched:
         raise NotAppliedError(f"scope {items[0].scope} meets no token of any prompt; choose another scope")
-    return given
+    return found
 
 
 def _scoring(
@@ -117,8 +161,8 @@ def _scoring(
     return score, int(meant.sum()) + int(after.sum())
 
 
-def _best_of(score: Callable[[], Tensor]) -> list[list[int]]:
-    return [[best(row) for row in cell] for cell in score().tolist()]
+def _kept_of(score: Callable[[], Tensor], piece: _Piece, written: Sequence[Written]) -> list[list[Any]]:
+    return [piece.keep(cell, written) for cell in score().tolist()]
 
 
 def _cell(item: Intervention) -> GridCell:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from tillerman.core.finding import Finding
 
 LOG_VERSION = 1
+EQUIVALENCE_ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Effect:
-    """Steered minus unsteered on the same items: paired bootstrap interval, exact McNemar p."""
+    """Steered minus unsteered on the same items: Tango's score interval, exact McNemar p."""
 
     value: float
     interval: Interval
@@ -47,6 +48,48 @@ class Effect:
     @property
     def found(self) -> bool:
         return self.interval.low > 0
+
+
+@dataclass(frozen=True)
+class MeanEffect:
+    """Mean paired change of a real-valued score (log-odds, lengths, points): bootstrap interval, sign-flip p."""
+
+    value: float
+    interval: Interval
+    p_value: float
+    n: int
+
+    @property
+    def found(self) -> bool:
+        return self.interval.low > 0
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Is an effect too small to matter? Two one-sided tests against ±``margin``; ``p_value`` is the larger of theirs.
+    ``interval`` is the 90 % interval, which lies within the margin exactly where that p is below 0.05."""
+
+    value: float
+    interval: Interval
+    margin: float
+    p_value: float
+    n: int
+
+    @property
+    def equivalent(self) -> bool:
+        return self.p_value < EQUIVALENCE_ALPHA
+
+
+@dataclass(frozen=True)
+class Power:
+    """Known before the run: on ``n`` test items an effect of ``minimum`` or more is found with probability
+    ``power``, if a share ``discordant`` of the items change their answer. None: no effect is found that often."""
+
+    n: int
+    minimum: float | None
+    discordant: float
+    power: float
+    alpha: float  # two-sided
 
 
 @dataclass(frozen=True)
@@ -99,6 +142,7 @@ class SideEffects:
     unrelated_unsteered: Rate
     unrelated_steered: Rate
     unrelated_effect: Effect
+    unrelated_equivalence: Equivalence | None = None  # None in logs of before it was tested
 
 
 @dataclass(frozen=True)
@@ -161,6 +205,36 @@ class SeedSummary:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """One outer fold: the cell that the other folds chose, on the items it was chosen by and on the fold's own."""
+
+    method: str
+    hook_point: str
+    strength: float
+    n_validation: int
+    validation: float
+    validation_unsteered: float
+    n_outer: int
+    outer: float
+    outer_unsteered: float
+
+
+@dataclass(frozen=True)
+class Nested:
+    """How much choosing on validation items flatters: nested cross-validation over train and validation items.
+
+    ``optimism`` is the mean over folds of (chosen cell's validation effect - its effect on the outer fold), with a
+    t-interval; effects, since folds differ in what the unsteered model gets right."""
+
+    folds: tuple[Fold, ...]
+    validation_effect: float
+    outer_effect: float
+    outer_interval: Interval
+    optimism: float
+    optimism_interval: Interval
+
+
+@dataclass(frozen=True)
 class EvaluationLog:
     """Everything one ``fit`` or ``eval`` measured."""
 
@@ -188,6 +262,8 @@ class EvaluationLog:
     notes: tuple[str, ...] = ()
     seconds_to_choose: float | None = None  # fitting and searching, without the test
     gate: GateFigures | None = None
+    power: Power | None = None
+    nested: Nested | None = None
     version: int = field(default=LOG_VERSION)
 
     def condition(self, name: str) -> Condition:

@@ -43,6 +43,8 @@ class Section:
     judged: Verdict
     comparison: str
     gate: str
+    power: str
+    nested: str
     cautions: tuple[str, ...]
     verdict: str
     effect_chart: Markup
@@ -146,6 +148,8 @@ def _section(log: EvaluationLog, number: int) -> Section:
         judged=judge_log(log),
         comparison=report_words.comparison(log),
         gate=report_words.gate_words(log),
+        power="" if log.power is None else report_words.power_words(log.power),
+        nested=report_words.nested_words(log),
         cautions=report_words.cautions(log),
         verdict=report_words.verdict(log.effect),
         effect_chart=_both(lambda width: effect_chart(log.conditions, width)),
@@ -190,6 +194,7 @@ def _environment() -> Environment:
         "compact": figures.compact,
         "decimal": figures.decimal,
         "condition": figures.condition_label,
+        "unrelated": report_words.unrelated_words,
         "duration": report_words.duration,
         "unbroken": _unbroken,
     }

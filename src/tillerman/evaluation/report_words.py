@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tillerman.evaluation.figures import condition_label, decimal, finite, p_value, percent, points, span
-from tillerman.evaluation.log import Condition, Effect, EvaluationLog, Interval
+from tillerman.evaluation.log import Condition, Effect, Equivalence, EvaluationLog, Interval, Power
+from tillerman.evaluation.power import ALPHA
+
+WEAK = 0.25  # an effect of a quarter of all items: far more than most steering has
 
 
 def _excludes_zero(interval: Interval) -> bool:
@@ -74,6 +77,48 @@ def gate_words(log: EvaluationLog) -> str:
     return "; ".join(said) + "."
 
 
+def power_words(power: Power) -> str:
+    """What the test items can show, said before they are looked at."""
+    items = f"n = {power.n} test items"
+    if power.minimum is None:
+        return f"{items}: no effect of any size is found with {percent(power.power, 0)} power"
+    changed = f"{percent(power.discordant, 0)} of items change their answer"
+    given = changed if power.minimum < power.discordant else "every item that changes its answer gains"
+    shared = "" if power.alpha == ALPHA else f", at p below {power.alpha:.2g}: several methods share 0.05"
+    least = points(power.minimum).lstrip("+")
+    return f"{items}: effects of {least} or more are found with {percent(power.power, 0)} power (if {given}{shared})"
+
+
+def power_warning(power: Power) -> str:
+    """Where only very large effects can be found, and what to do; empty else."""
+    if power.minimum is not None and power.minimum <= WEAK:
+        return ""
+    return (
+        f"effects below {points(WEAK, 0).lstrip('+')} will go unseen; give more data, a larger test share "
+        "(--shares 0.4,0.2,0.4), or test on data of its own (tillerman eval --all-items)"
+    )
+
+
+def unrelated_words(equivalence: Equivalence) -> str:
+    """Whether the unrelated task is left alone, which "no effect found" does not say."""
+    margin, found = points(equivalence.margin, 0).lstrip("+"), span(equivalence.interval, signed=True)
+    said = "left alone" if equivalence.equivalent else "not shown to be left alone"
+    return f"{said}: 90 % interval {found} pp against a margin of ±{margin}, {p_value(equivalence.p_value)}"
+
+
+def nested_words(log: EvaluationLog) -> str:
+    """What choosing on validation items promised, and what it kept; empty without nested folds."""
+    if log.nested is None:
+        return ""
+    n = log.nested
+    return (
+        f"Choosing on validation items flatters by {points(n.optimism)} "
+        f"({span(n.optimism_interval, signed=True)} pp over {len(n.folds)} nested folds): the chosen cell's effect is "
+        f"{points(n.validation_effect)} where it was chosen and {points(n.outer_effect)} "
+        f"({span(n.outer_interval, signed=True)} pp) on the fold left out."
+    )
+
+
 def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:] + "." if words else ""
 
@@ -98,6 +143,8 @@ def cautions(log: EvaluationLog) -> tuple[str, ...]:
         baseline = next((c for c in log.conditions if c.name == name), None)
         if baseline is not None and effect.found and _beats(baseline, log.condition("steered")):
             said.append(f"{condition_label(name)} does better than steering on the same items.")
+    if log.power is not None and power_warning(log.power):
+        said.append(_sentence(f"{power_words(log.power)}; {power_warning(log.power)}"))
     errors = sum(f.level == "error" for f in log.diagnostics)
     if errors:
         said.append(f"{errors} data {'diagnostic is' if errors == 1 else 'diagnostics are'} at level error; see below.")

@@ -22,7 +22,15 @@ def answers_given(
     by the mean log-probability per token of the whole answer. One forward per prompt or answer. -1 where
     the scores are not numbers (a model that steering has wrecked): no answer, so never a right one.
     ``unsteered`` (no edit is running) lets prompts that begin alike share their beginning."""
-    given = np.zeros(len(written), dtype=np.int64)
+    scores = option_scores(opened, written, progress, unsteered=unsteered)
+    return np.array([best(row) for row in scores], dtype=np.int64)
+
+
+def option_scores(
+    opened: OpenModel, written: Sequence[Written], progress: Progress = silent, *, unsteered: bool = False
+) -> list[list[float]]:
+    """What ``answers_given`` goes by, ``[items][options]``: log-probabilities up to a constant of the item."""
+    found: list[list[float]] = [[] for _ in written]
     short = [i for i, w in enumerate(written) if not w.whole]
     prompts = [written[i].prompt for i in short]
     options = [[answer[0] for answer in written[i].answers] for i in short]
@@ -32,13 +40,13 @@ def answers_given(
     else:
         scores = option_logprobs(opened, prompts, options, progress=progress)
     for i, score in zip(short, scores, strict=True):
-        given[i] = best(score.tolist())
+        found[i] = score.tolist()
     long = [i for i, w in enumerate(written) if w.whole]
     rows = [written[i].row(k) for i in long for k in range(len(written[i].answers))]
     whole = iter(answer_logprobs(opened, rows, progress=progress).tolist())
     for i in long:
-        given[i] = best([next(whole) for _ in written[i].answers])
-    return given
+        found[i] = [next(whole) for _ in written[i].answers]
+    return found
 
 
 def _shared(prompts: Sequence[tuple[int, ...]]) -> int:

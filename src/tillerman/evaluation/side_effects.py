@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,14 +14,16 @@ from tillerman.core.errors import DataError
 from tillerman.core.plan import Plan, Scope
 from tillerman.core.rows import Progress, silent
 from tillerman.evaluation.log import Interval
-from tillerman.evaluation.statistics import bootstrap_mean
+from tillerman.evaluation.statistics import bootstrap_mean, ensure_finite
 from tillerman.models.logits import kept_text_logprobs, text_logprobs
 from tillerman.models.opened import OpenModel
 from tillerman.models.restart import border_of, starting
 from tillerman.steering.steer import steer
 
 WINDOW = 128
-_WRECKED = 1e6  # nats per token: more than any model that still says something
+# Nats per token, more than any model that still says something. A model that gives NaN or infinity on any window
+# costs this much: a large number, never one that passes a limit.
+_WRECKED = 1e6
 
 
 @dataclass(frozen=True)
@@ -124,19 +127,18 @@ def _nats(logprobs: Tensor, target: Tensor) -> Tensor:
 
 def _drift(unsteered: Tensor, steered: Tensor, divergences: Tensor) -> Drift:
     nats, more, kl = (part.double().numpy() for part in (unsteered, steered, divergences))
+    ensure_finite(nats, "windows' surprises of the unsteered model")
+    perplexity = math.exp(nats.mean())
+    if not (np.isfinite(more).all() and np.isfinite(kl).all()):
+        return Drift(perplexity, _exp(_WRECKED), Interval(_exp(_WRECKED), _exp(_WRECKED)), _WRECKED)
     ratio = bootstrap_mean(more - nats)
     return Drift(
-        perplexity=math.exp(nats.mean()),
+        perplexity=perplexity,
         perplexity_ratio=_exp(float((more - nats).mean())),
         perplexity_ratio_interval=Interval(_exp(ratio.low), _exp(ratio.high)),
-        kl=max(0.0, _finite(float(kl.mean()), _WRECKED)),
+        kl=max(0.0, float(kl.mean())),
     )
 
 
 def _exp(x: float) -> float:
-    return math.exp(min(_finite(x, 700.0), 700.0))
-
-
-def _finite(x: float, wrecked: float) -> float:
-    """A wrecked model gives NaN or infinity; its cost is a large number, never one that passes a limit."""
-    return x if math.isfinite(x) else wrecked
+    return math.exp(min(x, 700.0))

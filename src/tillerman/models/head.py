@@ -28,6 +28,12 @@ def option_head(
     return lambda hidden: head(hidden).gather(2, tokens[:, None].expand(-1, hidden.shape[1], -1)).transpose(0, 1)
 
 
+def all_logits(parts: Anatomy, hidden: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
+    """The language-model head as it is, for few positions."""
+    head = parts.causal.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return _capped(parts, head(hidden))
+
+
 def token_logprobs(parts: Anatomy, hidden: Float[Tensor, "n c d"], tokens: Int[Tensor, " n"]) -> Float[Tensor, "n c"]:
     """Log-probability of each token where ``hidden`` predicts it, a slice of the vocabulary's room at a time."""
     head = parts.causal.get_output_embeddings()  # type: ignore[no-untyped-call]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tillerman.core.errors import DataError
@@ -41,7 +41,17 @@ def option_logprobs(
 def answer_logprobs(
     opened: OpenModel, rows: Sequence[Row], *, budget: int | None = None, progress: Progress = silent
 ) -> Float[Tensor, " n"]:
-    """Mean ``log p`` per token of each row from ``read_from`` on (at least the second token), in nats.
+    """Mean ``log p`` per token of each row from ``read_from`` on (at least the second token), in nats."""
+    sums, _ = answer_sums(opened, rows, budget=budget, progress=progress)
+    return sums / torch.tensor([len(row.tokens) - max(1, row.read_from) for row in rows])
+
+
+@torch.inference_mode()
+def answer_sums(
+    opened: OpenModel, rows: Sequence[Row], *, budget: int | None = None, progress: Progress = silent
+) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """``log p`` of each row from ``read_from`` on (at least the second token), summed, in nats, and whether
+    each of these tokens was the most likely one.
 
     A prompt runs once for all its answers, and they go on over its cache. So steering that is under way
     knows where the prompt ends: to a scope, the answers are what comes after it.
@@ -52,13 +62,14 @@ def answer_logprobs(
             raise DataError(f"{len(row.tokens)} tokens, read from {row.read_from}: a text of one token, with none "
                             "before it, cannot be scored; give longer texts")  # fmt: skip
         prompts.setdefault(row.tokens[: max(1, row.read_from)], []).append(i)
-    out = torch.empty(len(rows))
+    sums, likeliest = torch.empty(len(rows)), torch.empty(len(rows), dtype=torch.bool)
     for some in _together(rows, prompts, budget or token_budget(opened.parts)):
         members = torch.tensor([prompts[prompt] for prompt in some]).flatten()
         answers = [rows[i].tokens[len(prompt) :] for prompt in some for i in prompts[prompt]]
-        out[members] = _continued(opened, some, answers).cpu()
+        summed, first = _continued(opened, some, answers)
+        sums[members], likeliest[members] = summed.cpu(), first.cpu()
         progress(len(members))
-    return out
+    return sums, likeliest
 
 
 Prompt = tuple[int, ...]
@@ -78,8 +89,10 @@ def _together(rows: Sequence[Row], prompts: Mapping[Prompt, Sequence[int]], budg
         start = stop
 
 
-def _continued(opened: OpenModel, prompts: Sequence[Prompt], answers: Sequence[Prompt]) -> Float[Tensor, " n"]:
-    """Mean log-probability of answers, the same number after each prompt in turn."""
+def _continued(
+    opened: OpenModel, prompts: Sequence[Prompt], answers: Sequence[Prompt]
+) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """Log-probability of answers, and whether they are the most likely; the same number after each prompt in turn."""
     device = opened.device
     batch = padded(prompts, pad=opened.pad_id)
     after = padded(answers, pad=opened.pad_id, side="right")
@@ -92,10 +105,11 @@ def _continued(opened: OpenModel, prompts: Sequence[Prompt], answers: Sequence[P
         positions = (batch.mask.sum(1)[every][:, None] - 1) + after.mask[:, :-1].cumsum(1)
         rest, _ = _run(opened, after.tokens[:, :-1], mask, positions, cache, keep=after.tokens.shape[1] - 1)
         scores = torch.cat([scores, rest], dim=1)
-    each = scores.gather(2, after.tokens.to(device)[..., None]).squeeze(2)
-    weights = after.mask.to(device)
+    wanted, real = after.tokens.to(device), after.mask.to(device).bool()
+    each = scores.gather(2, wanted[..., None]).squeeze(2)
+    likeliest = ((scores.argmax(2) == wanted) | ~real).all(1)
     # where, not multiply: what stands in padding may be infinite
-    return torch.where(weights.bool(), each, 0.0).sum(1) / weights.sum(1)
+    return torch.where(real, each, 0.0).sum(1), likeliest
 
 
 @torch.inference_mode()
@@ -123,6 +137,11 @@ def kept_text_logprobs(
     edits = {entry(opened.parts, border): keeper(border) for border in borders}
     with edit_forward(opened.parts, edits, lambda _: None):
         return text_logprobs(opened, tokens), kept
+
+
+def next_logprobs(opened: OpenModel, batch: Batch) -> Float[Tensor, "b v"]:
+    """Log-probabilities of the token that follows each prompt of a left-padded batch."""
+    return _logprobs(opened, batch, keep=1)[:, -1]
 
 
 def _logprobs(opened: OpenModel, batch: Batch, keep: int) -> Float[Tensor, "b k v"]:

@@ -222,6 +222,20 @@ def set_up(
 ) -> Bench:
     """Split, show and write the items. ``needed``: the shares that may not be empty."""
     e = experiment
+    split = split_items(e, data, needed)
+    writer = make_writer(opened.tokenizer, e.template).with_system(e.system)
+    shares = (split.train, split.validation, split.test)
+    shown = [present(share, e.seed, keep_order=e.keep_order) for share in shares]
+    exams = [Exam.of(opened, items, writer, e.answer_tokens) for items in shown]
+    bench = Bench(e, opened, data, split, writer, exams[0], exams[1], exams[2], store, watch)
+    if e.base_lora:
+        return bench.of(bench.tuned)
+    return _after_exemplars(bench) if e.base_shots else bench
+
+
+def split_items(experiment: Experiment, data: LoadedData, needed: Sequence[str] = SPLITS) -> Split:
+    """The items of each share. ``DataError`` where one that is ``needed`` is empty."""
+    e = experiment
     examples = as_choices(data.examples) if e.as_choice else data.examples
     most = (e.max_train, e.max_validation, e.max_test)
     split = clean_split(examples, shares=e.shares, seed=e.seed, sizes=most)
@@ -231,14 +245,7 @@ def set_up(
                 f"{data.name}: no item falls into the {name} share of {len(examples)} items; "
                 "give more data, or other --shares"
             )
-    writer = make_writer(opened.tokenizer, e.template).with_system(e.system)
-    shares = (split.train, split.validation, split.test)
-    shown = [present(share, e.seed, keep_order=e.keep_order) for share in shares]
-    exams = [Exam.of(opened, items, writer, e.answer_tokens) for items in shown]
-    bench = Bench(e, opened, data, split, writer, exams[0], exams[1], exams[2], store, watch)
-    if e.base_lora:
-        return bench.of(bench.tuned)
-    return _after_exemplars(bench) if e.base_shots else bench
+    return split
 
 
 def _after_exemplars(bench: Bench) -> Bench:

@@ -57,6 +57,8 @@ class Lineup:
             raise UsageError("nothing to compare: give at least one method, e.g. caa,ipas-wrong")
         if self.experiment.gate is not None:
             raise UsageError("a comparison is of methods without a gate; fit one with a gate by itself")
+        if self.experiment.nested is not None:
+            raise UsageError("a comparison reports test items only; fit one method with nested folds by itself")
         if self.equal_kl is not None and not 0 < self.equal_kl < float("inf"):
             raise UsageError(f"--equal-kl {self.equal_kl:g}: expected more than 0 nats per token")
         object.__setattr__(self, "methods", names)

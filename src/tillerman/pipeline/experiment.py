@@ -56,6 +56,7 @@ class Experiment:
     scope: str = "auto"  # from the end of the instruction on; without chat template every token
     max_kl: float | None = None
     max_perplexity_ratio: float | None = None
+    nested: int | None = None  # folds that measure how much the choice flatters itself
     # the evaluation
     prompt: str | None = (
         None  # the prompt baseline's system prompt, and what prompts' vectors are made of; None: from the data's name
@@ -110,6 +111,12 @@ class Experiment:
         if self.base_lora and (self.base_shots or self.lora):
             other = "--on-shots" if self.base_shots else "--lora-baseline"
             raise UsageError(f"--on-lora and {other}: one base at a time, and no baseline that is the base itself")
+        if self.nested is not None and self.nested < 2:
+            raise UsageError(f"--nested {self.nested}: expected at least 2 folds")
+        if self.nested is not None and (self.base_shots or self.base_lora):
+            other = "--on-shots" if self.base_shots else "--on-lora"
+            raise UsageError(f"--nested and {other}: the base is made of training items, which every outer fold has "
+                             "some of; leave one of the two out")  # fmt: skip
         for name, count in (("--shots", self.shots), ("--on-shots", self.base_shots)):
             if count < 0:
                 raise UsageError(f"{name} {count}: expected 0 or more")

@@ -18,6 +18,7 @@ from tillerman.data.diagnostics import diagnose
 from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import shown_orders
 from tillerman.evaluation.log import EvaluationLog, GateTrial, SeedResult, SeedSummary
+from tillerman.evaluation.power import foreseen
 from tillerman.evaluation.statistics import t_interval
 from tillerman.methods.fit import random_like
 from tillerman.methods.report import found_lines
@@ -27,6 +28,7 @@ from tillerman.pipeline.bench import Bench, Unwatched, Watch, set_up
 from tillerman.pipeline.choosing import NULLS, choose, choose_null, log_cells, null_vectors
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.gating import ensure_prompts, fitted_gate, gate_data, gate_figures, opens
+from tillerman.pipeline.nesting import nested_folds
 from tillerman.pipeline.testing import (
     Chosen,
     Control,
@@ -70,6 +72,7 @@ def fit(
     meter = make_meter(bench)
     choice = choose(bench, meter)
     to_choose = time.monotonic() - ready + bench.store.saved - saved
+    nested = None if experiment.nested is None else nested_folds(bench, meter, experiment.nested)
     controls = []
     candidate = choice.cell.candidate
     for null in NULLS:
@@ -88,6 +91,7 @@ def fit(
         notes=(*_notes(bench), *choice.skipped, *found_lines(choice.fitted.vector.provenance.found)),
         seconds=time.monotonic() - started,
         seconds_to_choose=to_choose,
+        nested=nested,
     )
     return Outcome(_artefact(chosen, log), log, bench.opened if experiment.base_lora else None)
 
@@ -198,6 +202,7 @@ def _tested(
         constraints=bench.experiment.constraints,
         gate=None if gate is None else gate_figures(gate, opens(bench.opened, gate, bench.test), trial),
         seconds=0.0,
+        power=foreseen(len(bench.test.items)),
     )
 
 

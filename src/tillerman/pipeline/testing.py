@@ -26,6 +26,7 @@ from tillerman.evaluation.conditions import (
     fitting_shots,
     null_condition,
 )
+from tillerman.evaluation.equivalence import MARGIN, equivalence_of_answers
 from tillerman.evaluation.log import Condition, DosePoint, Generation, SideEffects
 from tillerman.evaluation.side_effects import Drift, DriftMeter, neutral_text
 from tillerman.evaluation.statistics import effect, rate
@@ -251,6 +252,7 @@ def measure_side_effects(bench: Bench, chosen: Chosen, meter: DriftMeter, drift:
         unrelated_unsteered=rate(before, exam.groups),
         unrelated_steered=rate(after, exam.groups),
         unrelated_effect=effect(after, before, exam.groups),
+        unrelated_equivalence=equivalence_of_answers(after, before, MARGIN),
     )
 
 

@@ -30,7 +30,7 @@ class Ahead:
 
     def __init__(self, parts: Anatomy, plans: Sequence[Plan]) -> None:
         for plan in plans:
-            _check(plan)
+            ensure_in_order(plan)
         items = [i for plan in plans for i in plan if isinstance(i.steering, LookaheadSteering) and i.strength != 0]
         self._kept = {i.steering for i in items if i.scope.name not in _PROMPT_ONLY}
         self._streams = {i.steering: SecondStream(parts, i.steering) for i in items}  # type: ignore[arg-type]
@@ -62,7 +62,8 @@ class Ahead:
         return torch.equal(before[0], tokens[:, :done]) and torch.equal(before[1], real[:, :done])
 
 
-def _check(plan: Plan) -> None:
+def ensure_in_order(plan: Plan) -> None:
+    """``UsageError`` where something is steered before a look ahead, which reads the unsteered stream."""
     for place, item in enumerate(plan):
         if not isinstance(item.steering, LookaheadSteering):
             continue

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import torch
 
-from tillerman.core.errors import UsageError
+from tillerman.core.errors import MetricError, UsageError
 from tillerman.core.plan import Plan
 from tillerman.models.opened import OpenModel
 from tillerman.steering.steer import steer_rows
+
+_NO_PROBABILITY = "probability tensor contains"  # what torch says of a draw from numbers that are none
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def continuations(
 def continuation_tokens(
     opened: OpenModel, prompts: Sequence[tuple[int, ...]], plans: Sequence[Plan], sampling: Sampling
 ) -> list[list[int]]:
-    """``continuations`` as tokens, the one that ends a text included."""
+    """``continuations`` as tokens, the one that ends a text included. ``MetricError`` where a sampled token has no
+    finite probability: steering has wrecked the model."""
     if len(prompts) != len(plans) or not prompts:
         raise UsageError(f"{len(prompts)} prompts and {len(plans)} plans: expected one plan per prompt, at least one")
     longest = max(map(len, prompts))
@@ -66,14 +69,22 @@ def continuation_tokens(
     steering = steer_rows(opened.model, plans) if any(plans) else nullcontext()
     with torch.random.fork_rng(devices=[] if opened.device.type == "cpu" else None), steering:
         torch.manual_seed(sampling.seed)
-        out = opened.model.generate(  # type: ignore[operator]
-            input_ids=tokens,
-            attention_mask=mask,
-            max_new_tokens=sampling.max_new_tokens,
-            min_new_tokens=sampling.min_new_tokens,
-            pad_token_id=opened.pad_id,
-            **options,
-        )
+        try:
+            out = opened.model.generate(  # type: ignore[operator]
+                input_ids=tokens,
+                attention_mask=mask,
+                max_new_tokens=sampling.max_new_tokens,
+                min_new_tokens=sampling.min_new_tokens,
+                pad_token_id=opened.pad_id,
+                **options,
+            )
+        except RuntimeError as error:
+            if _NO_PROBABILITY not in str(error):
+                raise
+            raise MetricError(
+                "the model gives no finite probabilities to draw a token from; a smaller strength may keep it in one "
+                "piece"
+            ) from None
     stops = stop_tokens(opened)
     return [_until(stops, row) for row in out[:, longest:].tolist()]
 

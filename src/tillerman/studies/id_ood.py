@@ -252,12 +252,18 @@ def _shifts_table(
     rows = []
     for case in cases:
         random = null_effect(trials, case)
-        prompt = shown(paired(trials, case, "prompt")) if has(trials, case, "prompt") else ""
-        rows.append((
-            case.removeprefix(OTHER), str(effects[case].n), shown_rate(rate_of(pick(trials, case, "unsteered"))),
-            shown_rate(rate_of(pick(trials, case, "steered"))), shown(effects[case]),
-            figures.p_value(adjusted[case]).removeprefix("p ").removeprefix("= "), prompt, "" if random is None else in_points(*random),
-        ))  # fmt: skip
+        rows.append(
+            (
+                case.removeprefix(OTHER),
+                str(effects[case].n),
+                shown_rate(rate_of(pick(trials, case, "unsteered"))),
+                shown_rate(rate_of(pick(trials, case, "steered"))),
+                shown(effects[case]),
+                figures.p_value(adjusted[case]).removeprefix("p ").removeprefix("= "),
+                shown(paired(trials, case, "prompt")) if has(trials, case, "prompt") else "",
+                "" if random is None else in_points(*random),
+            )
+        )
     head = ("", "n", "unsteered, % (95 %)", "steered, % (95 %)", "effect, pp (95 %)", "p (Holm)", "prompt, pp (95 %)",
             "random null, pp (95 %)")  # fmt: skip
     strong = tuple(i for i, case in enumerate(cases) if _holds(effects[case], adjusted[case]))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tillerman.core.artefact import Artefact
 from tillerman.core.errors import UsageError
 from tillerman.core.plan import Intervention, Plan
-from tillerman.core.rows import Progress
+from tillerman.core.rows import Progress, silent
 from tillerman.core.steering import Steering, joint_dose
 from tillerman.core.store import Store
 from tillerman.data.loading import LoadedData
@@ -24,6 +26,8 @@ from tillerman.data.presenting import Item
 from tillerman.data.writing import Writer
 from tillerman.evaluation.conditions import Exam
 from tillerman.evaluation.log import build
+from tillerman.evaluation.scoring import best
+from tillerman.evaluation.side_effects import Windows
 from tillerman.evaluation.study import Trial
 from tillerman.methods.fit import random_like
 from tillerman.models.opened import OpenModel, open_model
@@ -31,6 +35,7 @@ from tillerman.pipeline.bench import Bench, Unwatched, Watch, set_up
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.testing import Chosen
 
+KL, PERPLEXITY = "KL", "perplexity"
 MORE_DRAWS = 10_000  # seeds of nulls that no fit uses
 
 
@@ -123,6 +128,11 @@ class Lab:
     def dose(self, strength: float) -> float:
         return joint_dose(self.intervention.steering, strength)
 
+    def kept(self, piece: str, make: Callable[[], Iterable[Trial]]) -> list[Trial]:
+        """Trials that are made once: found in the store where an earlier run left them."""
+        found = self.store.value(piece, lambda: [asdict(trial) for trial in make()])
+        return [build(Trial, dict(values)) for values in found]
+
     def right(
         self, piece: str, exam: Exam, plans: Mapping[str, Plan], progress: Progress | None = None
     ) -> dict[str, NDArray[np.bool_]]:
@@ -145,10 +155,58 @@ class Lab:
         found = self.right(f"{case}, {', '.join(plans)}", exam, plans, progress)
         return [trial_of(case, name, exam, right, at=at) for name, right in found.items()]
 
+    def scored(self, case: str, exam: Exam, plans: Mapping[str, Plan], progress: Progress | None = None) -> list[Trial]:
+        """``trials``, and beside each the log-odds of the right answer (``odds_of(condition)``): against all others
+        of its item, ``log p(right) - log sum p(wrong)``, in nats. Log-odds that are no numbers give no trial, and
+        neither do open questions, which have no options."""
+        if exam.is_open:
+            return self.trials(case, exam, plans, progress=progress)
+        kept = (self.store, f"{case}, {', '.join(plans)}")
+        places, trials = [written.right for written in exam.written], []
+        for name, scores in zip(plans, exam.scores_under(list(plans.values()), kept, progress or silent), strict=True):
+            chosen = np.array([best(row) for row in scores])
+            trials.append(trial_of(case, name, exam, chosen == np.array(places)))
+            odds = [_log_odds(row, place) for row, place in zip(scores, places, strict=True)]
+            if np.isfinite(odds).all():
+                ids = tuple(item.example.id for item in exam.items)
+                trials.append(Trial(case, odds_of(name), ids, tuple(odds), scorer="log-odds"))
+        return trials
+
+
+def odds_of(condition: str) -> str:
+    """The condition under which a condition's log-odds are logged."""
+    return f"log-odds, {condition}"
+
+
+def _log_odds(scores: Sequence[float], right: int) -> float:
+    wrong = [score for place, score in enumerate(scores) if place != right]
+    return float(scores[right] - np.logaddexp.reduce(wrong))
+
 
 def trial_of(case: str, condition: str, exam: Exam, right: NDArray[np.bool_], *, at: float | None = None) -> Trial:
     ids = tuple(item.example.id for item in exam.items)
     return Trial(case, condition, ids, tuple(map(float, right)), tuple(exam.groups), at=at)
+
+
+def cost_trials(case: str, windows: Windows, *, at: float | None = None) -> list[Trial]:
+    """What a plan costs per window of neutral text, in nats per token: log of the perplexity ratio, and KL. What is not
+    a finite number gives no trial: the model is wrecked there, and no mean can say so."""
+    costs = {PERPLEXITY: windows.steered.double() - windows.unsteered.double(), KL: windows.kl.double()}
+    names = tuple(f"window {i}" for i in range(1, len(windows.kl) + 1))
+    return [
+        Trial(case, name, names, tuple(per_window.tolist()), at=at, scorer="nats per token")
+        for name, per_window in costs.items()
+        if bool(torch.isfinite(per_window).all())
+    ]
+
+
+def model_labels(names: Sequence[str]) -> list[str]:
+    """Folders by their last part: logs name no place of one machine. ``UsageError`` for two that are called alike."""
+    found = [Path(name).name if Path(name).is_dir() else name for name in names]
+    alike = sorted({label for label in found if found.count(label) > 1})
+    if alike:
+        raise UsageError(f"two models are both called {alike[0]}; give each once, from folders of different names")
+    return found
 
 
 def first(exam: Exam, count: int) -> Exam:

@@ -13,7 +13,7 @@ from tillerman.core.store import Store
 from tillerman.evaluation.log import build
 from tillerman.evaluation.study import Judged, StudyLog, Trial
 from tillerman.pipeline.bench import Watch
-from tillerman.studies import id_ood, samples, side_effects
+from tillerman.studies import attack, id_ood, interaction, samples, scale, side_effects, transfer
 from tillerman.studies.lab import Lab, StudyOptions, Subject, set_up_lab
 
 
@@ -35,6 +35,13 @@ _STUDIES = (
     Study("samples", "How many examples does the vector need?", samples.Samples, samples.measure, samples.judge),
     Study("side-effects", "What does it cost, and how strong may it be?", side_effects.SideEffects,
           side_effects.measure, side_effects.judge),
+    Study("attack", "Can a text in the question reverse it?", attack.Attack, attack.measure, attack.judge),
+    Study("interaction", "What do vectors do together that each does alone?", interaction.Interaction,
+          interaction.measure, interaction.judge),
+    Study("transfer", "Does the vector steer other models of the same shape?", transfer.Transfer, transfer.measure,
+          transfer.judge),
+    Study("scale", "Does the behaviour steer models of every size, and do larger ones resist degradation?", scale.Scale,
+          scale.measure, scale.judge),
 )  # fmt: skip
 STUDIES: Registry[Study] = Registry("study", {study.name: study for study in _STUDIES})
 

@@ -27,7 +27,9 @@ from tillerman.evaluation.verdict import Verdict
 from tillerman.pipeline.testing import make_meter
 from tillerman.studies.judging import has, mark, paired, pick, shown, values
 from tillerman.studies.lab import Lab, StudyOptions, trial_of
+from tillerman.studies.texts import texts_table, written
 
+UNSTEERED = "unsteered"
 BEHAVIOUR, UNRELATED, PERPLEXITY, KL = "behaviour", "unrelated task", "perplexity", "KL"
 CHOSEN = 1.0
 
@@ -42,6 +44,7 @@ class SideEffects(StudyOptions):
     max_perplexity_ratio: float = 1.1
     max_loss: float = 0.05
     unrelated_items: int = 200
+    text_tokens: int = 40  # of each of 32 free texts
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,11 +61,13 @@ def measure(lab: Lab, options: SideEffects) -> Iterator[Trial]:
     plans: dict[str, Plan] = {_case(factor): lab.plan(factor) for factor in factors}
     for what, exam in ((BEHAVIOUR, lab.exam), (UNRELATED, _unrelated(lab, options))):
         with lab.stage(what, (1 + len(plans)) * len(exam.items)) as progress:
-            found = lab.right(what, exam, {"unsteered": (), **plans}, progress)
+            found = lab.right(what, exam, {UNSTEERED: (), **plans}, progress)
         for factor in (0.0, *factors):
-            name = _case(factor) if factor else "unsteered"
+            name = _case(factor) if factor else UNSTEERED
             yield trial_of(what, name, exam, found[name], at=_dose(lab, factor))
     yield from _neutral(lab, factors, plans)
+    doses = {_case(factor): _dose(lab, factor) for factor in factors}
+    yield from written(lab, {UNSTEERED: (), **plans}, {UNSTEERED: 0.0, **doses}, options.text_tokens)
 
 
 def _case(factor: float) -> str:
@@ -150,7 +155,9 @@ class _Level:
 
 def judge(trials: Sequence[Trial], options: SideEffects) -> Judged:
     levels = [_level(trials, factor) for factor in sorted(options.factors)]
-    return Judged(_verdict(levels, options), (_table(levels, options),), _charts(levels, options), _notes(options))
+    texts = texts_table(trials, (UNSTEERED, *(_case(level.factor) for level in levels)))
+    tables = (_table(levels, options), *((texts,) if len(texts.head) > 1 else ()))
+    return Judged(_verdict(levels, options), tables, _charts(levels, options), _notes(options))
 
 
 def _level(trials: Sequence[Trial], factor: float) -> _Level:

@@ -1,0 +1,55 @@
+"""A model in another precision: bfloat16 weights, or 8-bit and 4-bit ones by torchao."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+
+import torch
+from torch import nn
+
+from tillerman.core.errors import ModelError, UnknownNameError
+from tillerman.models.families import anatomy
+from tillerman.models.opened import OpenModel
+
+PRECISIONS = ("bf16", "int8", "int4")
+_GROUP = 32  # weights that share a scale in int4
+
+
+def makeable() -> tuple[str, ...]:
+    """The precisions that the installed libraries can make."""
+    return PRECISIONS if find_spec("torchao") is not None else PRECISIONS[:1]
+
+
+def in_precision(opened: OpenModel, precision: str) -> OpenModel:
+    """A copy with weights rounded to ``bf16``; ``int8`` (one scale per row) and ``int4`` (one per 32 weights) round the
+    linear layers on from there. The given model is not changed.
+
+    ``UnknownNameError`` for another precision, ``ModelError`` without torchao or for weights that are not in memory.
+    """
+    if precision not in PRECISIONS:
+        raise UnknownNameError("precision", precision, PRECISIONS)
+    if any(p.is_meta or type(p).__module__.startswith("torchao") for p in opened.model.parameters()):
+        raise ModelError(f"{precision} needs plain weights in memory; open the model on one device, not quantised")
+    quantise = None if precision == "bf16" else _quantiser(precision)
+    model = copy.deepcopy(opened.model).to(torch.bfloat16)  # type: ignore[arg-type]
+    if quantise is not None:
+        quantise(model)
+    return replace(opened, model=model, id=f"{opened.id}, {precision}", parts=anatomy(model))
+
+
+def _quantiser(precision: str) -> Callable[[nn.Module], None]:
+    try:
+        from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, quantize_
+        from torchao.quantization.granularity import PerGroup
+    except ImportError as error:
+        raise ModelError(f"{precision} needs torchao: pip install 'torchao>=0.15'") from error
+    config = Int8WeightOnlyConfig() if precision == "int8" else IntxWeightOnlyConfig(torch.int4, PerGroup(_GROUP))  # type: ignore[attr-defined]
+    return lambda model: quantize_(model, config, filter_fn=_is_grouped)
+
+
+def _is_grouped(module: nn.Module, name: str) -> bool:
+    del name
+    return isinstance(module, nn.Linear) and module.in_features % _GROUP == 0

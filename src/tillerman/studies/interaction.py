@@ -1,0 +1,349 @@
+"""Two or more vectors at once: what each still does in company, whether what they do adds up, and what they cost
+together. Behaviour is compared, not angles between vectors.
+
+Additivity is ``together - unsteered - sum over vectors of (alone - unsteered)``, per item: 0 where effects add up,
+below 0 where the vectors get in each other's way. It is given in log-odds of the right answer, because right and
+wrong cannot rise beyond 100 %, and in percentage points beside it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tillerman.core.artefact import Artefact
+from tillerman.core.errors import UsageError
+from tillerman.core.lookahead import LookaheadSteering
+from tillerman.core.plan import Plan
+from tillerman.data.loading import LoadedData
+from tillerman.evaluation.figures import percent, points
+from tillerman.evaluation.log import Effect, Interval
+from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
+from tillerman.evaluation.tables import Table
+from tillerman.evaluation.verdict import Verdict
+from tillerman.pipeline.testing import make_meter
+from tillerman.steering.ahead import ensure_in_order
+from tillerman.studies.judging import (
+    Figure,
+    cases_of,
+    change,
+    has,
+    in_points,
+    mark,
+    mean_of,
+    null_effect,
+    paired,
+    pick,
+    rate_of,
+    said,
+    said_share,
+    share_of,
+    shown,
+    shown_figure,
+    shown_rate,
+    stands,
+    values,
+)
+from tillerman.studies.lab import KL, PERPLEXITY, Lab, StudyOptions, Subject, cost_trials, odds_of, set_up_lab
+
+TOGETHER, COMPANY, PROMPT = "together", "random company", "prompt"
+_KEPT, _LOST = 0.7, 0.5  # share of the effect alone: at least so much is kept, less than so much is lost
+_NOTES = (
+    "Additivity: together less the sum of the effects alone, per item; log-odds are in nats, and below 0 the vectors "
+    "get in each other's way.",
+    "Random company: each vector with random directions of the others' norms instead of these.",
+    "Neutral text is steered on every token; costs add up where together is the sum.",
+)
+
+
+@dataclass(frozen=True)
+class Interaction(StudyOptions):
+    """``draws``: random directions, of each vector alone and of each vector's company."""
+
+    draws: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.draws < 2:
+            raise UsageError(f"--draws {self.draws}: an interval over draws needs at least two")
+
+
+def measure(lab: Lab, options: Interaction) -> Iterator[Trial]:
+    """Every behaviour's test items under each vector alone, all together and, of more than two, all but one; with
+    random company; and asked for all behaviours in words."""
+    labs = _labs(lab)
+    plans = _plans({name: one.plan() for name, one in labs.items()})
+    told = " ".join(dict.fromkeys(one.bench.told for one in labs.values() if one.bench.kind != "text"))
+    for name, one in labs.items():
+        nulls = {f"null:random {k + 1}": plan for k, plan in enumerate(one.random_plans(options.draws))}
+        mine = {**plans, **nulls, **_companies(labs, name, options.draws)}
+        asks = one.bench.kind != "text"  # a text has no question that a prompt could precede
+        with lab.stage(name, (len(mine) + asks) * len(one.exam.items)) as progress:
+            yield from one.scored(name, one.exam, mine, progress)
+            if asks:
+                exam = one.exam_of(one.exam.items, one.bench.writer.with_system(told))
+                yield from one.scored(name, exam, {PROMPT: ()}, progress)
+    yield from _neutral(lab, {name: plan for name, plan in plans.items() if plan})
+
+
+def _labs(lab: Lab) -> dict[str, Lab]:
+    """A bench for each vector, by name: that of its data, with its method where two share it."""
+    subject = lab.subject
+    if not subject.others:
+        raise UsageError("interaction: one vector has no company; give two or more, each with its data")
+    pairs = [(subject.artefact, subject.data), *subject.others]
+    labs = [lab, *(_beside(lab, artefact, data) for artefact, data in subject.others)]
+    shared = Counter(data.name for _, data in pairs)
+    full = [d.name if shared[d.name] == 1 else f"{d.name}, {a.steering.provenance.method}" for a, d in pairs]
+    names = [name if full.count(name) == 1 else f"{name} {k + 1}" for k, name in enumerate(full)]
+    return dict(zip(names, labs, strict=True))
+
+
+def _beside(lab: Lab, artefact: Artefact, data: LoadedData) -> Lab:
+    """Set up without the store, where pieces of a set-up are named without their data."""
+    made = set_up_lab(Subject(artefact, lab.opened, data), lab.options, None, lab.bench.watch)
+    return replace(made, bench=replace(made.bench, store=lab.store))
+
+
+def _plans(own: Mapping[str, Plan]) -> dict[str, Plan]:
+    plans: dict[str, Plan] = {"unsteered": ()}
+    plans |= {_alone(name): plan for name, plan in own.items()}
+    plans[TOGETHER] = _joined(own)
+    if len(own) > 2:
+        plans |= {_without(name): _joined({n: p for n, p in own.items() if n != name}) for name in own}
+    return plans
+
+
+def _alone(name: str) -> str:
+    return f"alone: {name}"
+
+
+def _without(name: str) -> str:
+    return f"without: {name}"
+
+
+def _joined(plans: Mapping[str, Plan]) -> Plan:
+    """All interventions, what looks ahead first: it reads the unsteered stream."""
+    every = [item for plan in plans.values() for item in plan]
+    plan = tuple(sorted(every, key=lambda item: not isinstance(item.steering, LookaheadSteering)))
+    try:
+        ensure_in_order(plan)
+    except UsageError as error:
+        raise UsageError(f"{' and '.join(plans)} cannot act together: {error}") from None
+    return plan
+
+
+def _companies(labs: Mapping[str, Lab], name: str, draws: int) -> dict[str, Plan]:
+    """The vector itself among random directions of the others' norms; no two of them drawn alike."""
+    drawn = {other: one.random_plans(draws * (k + 2))[-draws:] for k, (other, one) in enumerate(labs.items())}
+    return {
+        f"{COMPANY} {k + 1}": _joined({n: one.plan() if n == name else drawn[n][k] for n, one in labs.items()})
+        for k in range(draws)
+    }
+
+
+def _neutral(lab: Lab, plans: Mapping[str, Plan]) -> Iterator[Trial]:
+    def measured() -> Iterator[Trial]:
+        meter = make_meter(lab.bench)
+        with lab.stage("neutral text", len(plans) * meter.passes) as progress:
+            found = meter.windows(list(plans.values()), progress)
+        for name, one in zip(plans, found, strict=True):
+            yield from (replace(trial, case=trial.condition, condition=name) for trial in cost_trials(name, one))
+
+    yield from lab.kept("neutral text", measured)
+
+
+@dataclass(frozen=True)
+class _Behaviour:
+    """One behaviour's own vector, alone and in company. ``kept`` is None where it does nothing alone."""
+
+    name: str
+    alone: Effect
+    together: Effect
+    company: tuple[float, Interval] | None
+    works: bool
+    kept: Figure | None
+    beyond: Figure  # together less random company, per item
+
+
+def judge(trials: Sequence[Trial], options: Interaction) -> Judged:
+    del options  # all that matters is in the trials
+    names = [case for case in cases_of(trials) if case not in (KL, PERPLEXITY)]
+    found = [_behaviour(trials, name) for name in names]
+    tables = (_own(trials, found), _additivity_table(trials, names), _cross(trials, names), _costs(trials, names))
+    charts = (_effects_chart(found), _additivity_chart(trials, names), *_cost_chart(trials, names))
+    return Judged(_verdict(trials, found), tables, charts, _NOTES)
+
+
+def _behaviour(trials: Sequence[Trial], name: str) -> _Behaviour:
+    alone, together = change(trials, name, _alone(name)), change(trials, name, TOGETHER)
+    draws = [t.condition for t in trials if t.case == name and t.condition.startswith(f"{COMPANY} ")]
+    pushed = np.mean([change(trials, name, draw) for draw in draws], axis=0)
+    own = paired(trials, name, _alone(name))
+    return _Behaviour(
+        name=name,
+        alone=own,
+        together=paired(trials, name, TOGETHER),
+        company=null_effect(trials, name, COMPANY),
+        works=stands(own, null_effect(trials, name)),
+        kept=share_of(together, alone) if own.found else None,
+        beyond=mean_of(together - pushed),
+    )
+
+
+def _additivity(trials: Sequence[Trial], case: str, names: Sequence[str], *, odds: bool) -> tuple[Figure, ...] | None:
+    """Sum of the effects alone, effect together, and together less the sum; None where there are no log-odds."""
+    conditions = [*(_alone(name) for name in names), TOGETHER]
+    base = "unsteered"
+    if odds:
+        conditions, base = [odds_of(one) for one in conditions], odds_of(base)
+        if not all(has(trials, case, one) for one in (*conditions, base)):
+            return None
+    *alone, together = (change(trials, case, one, base) for one in conditions)
+    total: NDArray[np.float64] = np.sum(alone, axis=0)
+    return mean_of(total), mean_of(together), mean_of(together - total)
+
+
+def _verdict(trials: Sequence[Trial], found: Sequence[_Behaviour]) -> Verdict:
+    idle = [one for one in found if not one.works]
+    if idle:
+        words = "; ".join(f"{one.name}, {said(one.alone)}" for one in idle)
+        return Verdict("bad", f"Nothing to combine: alone there is no effect beyond the controls of {words}.")
+    kept = [(one, one.kept) for one in found if one.kept is not None]
+    words = "Together " + "; ".join(
+        f"{one.name} keeps {said_share(share)} of its {points(one.alone.value)} (n = {one.alone.n})"
+        for one, share in kept
+    )
+    words += f". {_blame([one for one, share in kept if share.interval.high < 1])}{_sums(trials, found)}"
+    lows, highs = [s.interval.low for _, s in kept], [s.interval.high for _, s in kept]
+    if min(highs) < _LOST:
+        return Verdict("bad", words)
+    if min(lows) >= _KEPT:
+        return Verdict("good", words)
+    return Verdict("mixed" if min(highs) < 1 else "unclear", words)
+
+
+def _blame(less: Sequence[_Behaviour]) -> str:
+    """Whether what is lost is the other vectors' doing, or any push's of their size."""
+    parts = []
+    for one in less:
+        alike = one.beyond.interval.high >= 0
+        company = "" if one.company is None else f" ({points(one.company[0])} in random company)"
+        whose = "a random push of the same size takes as much" if alike else "it is the other vector's doing"
+        parts.append(f"{one.name}: {whose}{company}")
+    return f"What is lost: {'; '.join(parts)}. " if parts else ""
+
+
+def _sums(trials: Sequence[Trial], found: Sequence[_Behaviour]) -> str:
+    names, parts = [one.name for one in found], []
+    for name in names:
+        sums = _additivity(trials, name, names, odds=True)
+        if sums is not None:
+            gap = sums[2].interval
+            word = "less than the sum" if gap.high < 0 else "more than the sum" if gap.low > 0 else "as much as the sum"
+            parts.append(f"{name} {word} ({shown_figure(sums[2])} nats)")
+    words = f"In log-odds, together is {', '.join(parts)}." if parts else ""
+    cost = _cost(trials, KL, names)
+    if cost is not None:
+        words += f" KL together is {percent(cost[1].value / cost[0].value, 0)} of the sum." if cost[0].value > 0 else ""
+    return words
+
+
+def _cost(trials: Sequence[Trial], case: str, names: Sequence[str]) -> tuple[Figure, Figure, Figure] | None:
+    """As ``_additivity``, of costs on neutral text; None where the model was wrecked."""
+    if not all(has(trials, case, one) for one in (*map(_alone, names), TOGETHER)):
+        return None
+    total = np.sum([values(pick(trials, case, _alone(name))) for name in names], axis=0)
+    together = values(pick(trials, case, TOGETHER))
+    return mean_of(total), mean_of(together), mean_of(together - total)
+
+
+def _own(trials: Sequence[Trial], found: Sequence[_Behaviour]) -> Table:
+    head = ("behaviour", "n", "unsteered, % (95 %)", "alone, pp (95 %)", "together, pp (95 %)", "kept (95 %)",
+            "random company, pp (95 %)", "together less it, pp (95 %)", "prompt of all, pp (95 %)")  # fmt: skip
+    rows = [
+        (
+            one.name, str(one.alone.n), shown_rate(rate_of(pick(trials, one.name, "unsteered"))), shown(one.alone),
+            shown(one.together), "" if one.kept is None else said_share(one.kept),
+            "" if one.company is None else in_points(*one.company), in_points(one.beyond.value, one.beyond.interval),
+            shown(paired(trials, one.name, PROMPT)) if has(trials, one.name, PROMPT) else "",
+        )
+        for one in found
+    ]  # fmt: skip
+    strong = tuple(i for i, one in enumerate(found) if one.works)
+    return Table("Each vector on its own behaviour, alone and in company", head, tuple(rows), strong)
+
+
+def _additivity_table(trials: Sequence[Trial], names: Sequence[str]) -> Table:
+    rows = []
+    for name in names:
+        inside = _additivity(trials, name, names, odds=False)
+        odds = _additivity(trials, name, names, odds=True)
+        assert inside is not None  # right and wrong are always there
+        cells = [in_points(one.value, one.interval) for one in inside]
+        rows.append((name, *cells, *(map(shown_figure, odds) if odds else ("not a number",) * 3)))
+    head = ("behaviour", "sum alone, pp", "together, pp", "less the sum, pp (95 %)", "sum alone, log-odds",
+            "together, log-odds", "less the sum, log-odds (95 %)")  # fmt: skip
+    return Table("Do effects add up?", head, tuple(rows))
+
+
+def _cross(trials: Sequence[Trial], names: Sequence[str]) -> Table:
+    """Rows: vectors. Columns: the behaviours they were tested on."""
+    rows = [(_alone(name), *(shown(paired(trials, case, _alone(name))) for case in names)) for name in names]
+    rows.append((TOGETHER, *(shown(paired(trials, case, TOGETHER)) for case in names)))
+    if len(names) > 2:
+        rows += [(_without(name), *(shown(paired(trials, case, _without(name))) for case in names)) for name in names]
+    title = "Each vector on every behaviour: effect in pp (95 %)"
+    return Table(title, ("steered by", *names), tuple(rows), (len(names),))
+
+
+def _costs(trials: Sequence[Trial], names: Sequence[str]) -> Table:
+    rows = []
+    for condition in dict.fromkeys(t.condition for t in trials if t.case in (KL, PERPLEXITY)):
+        cells = [
+            shown_figure(mean_of(values(pick(trials, case, condition))), 3, signed=False)
+            if has(trials, case, condition)
+            else "not a number"
+            for case in (KL, PERPLEXITY)
+        ]
+        rows.append((condition, *cells))
+    both = [_cost(trials, case, names) for case in (KL, PERPLEXITY)]
+    rows.append(("together less the sum", *("not a number" if b is None else shown_figure(b[2], 3) for b in both)))
+    head = ("steered by", "KL, nats/token (95 %)", "log of the perplexity ratio, nats/token (95 %)")
+    return Table("What it costs on neutral text", head, tuple(rows))
+
+
+def _effects_chart(found: Sequence[_Behaviour]) -> Chart:
+    lines = [
+        Line("alone", tuple(mark(one.name, one.alone) for one in found)),
+        Line("together", tuple(mark(one.name, one.together) for one in found), "cost"),
+    ]
+    pushed = tuple(Mark(one.name, *one.company, one.alone.n) for one in found if one.company is not None)
+    return Chart("Each vector on its own behaviour", "bars", "pp", (*lines, Line(COMPANY, pushed, "null")),
+                 axis="effect against unsteered")  # fmt: skip
+
+
+def _additivity_chart(trials: Sequence[Trial], names: Sequence[str]) -> Chart:
+    sums = {name: found for name in names if (found := _additivity(trials, name, names, odds=True)) is not None}
+
+    def line(title: str, place: int, role: str) -> Line:
+        marks = [Mark(n, f[place].value, f[place].interval, len(values(pick(trials, n, TOGETHER)))) for n, f in
+                 sums.items()]  # fmt: skip
+        return Line(title, tuple(marks), role)
+
+    lines = (line("sum of the effects alone", 0, "prompt"), line("together", 1, "steered"))
+    return Chart("Do effects add up? Log-odds of the right answer", "bars", "", lines, axis="change of the log-odds")
+
+
+def _cost_chart(trials: Sequence[Trial], names: Sequence[str]) -> list[Chart]:
+    marks = []
+    for condition in (*map(_alone, names), TOGETHER):
+        if has(trials, KL, condition):
+            per_window = values(pick(trials, KL, condition))
+            found = mean_of(per_window)
+            marks.append(Mark(condition, found.value, found.interval, len(per_window)))
+    return [Chart("KL on neutral text", "bars", "nats", (Line("KL", tuple(marks), "cost"),))] if marks else []

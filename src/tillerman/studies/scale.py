@@ -1,0 +1,393 @@
+"""One behaviour in several models, in units of dose: does it steer all of them, and do larger ones resist degradation
+(CAE, arXiv 2505.03189, finding 5)?
+
+A dose is the change in units of the stream, so the same dose is the same push everywhere. What it costs grows with its
+square where it is small: ``log(perplexity ratio) = cost * dose^2``, fitted by least squares to every window of one
+neutral text, in nats per byte, because tokens of different tokenizers are of different length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from tillerman.core.errors import UsageError
+from tillerman.core.plan import Plan
+from tillerman.core.steering import joint_dose
+from tillerman.core.store import Store
+from tillerman.data.neutral import load_texts
+from tillerman.evaluation.figures import compact, decimal
+from tillerman.evaluation.log import Effect, Interval
+from tillerman.evaluation.side_effects import DriftMeter, neutral_text
+from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
+from tillerman.evaluation.tables import Table
+from tillerman.evaluation.verdict import Verdict
+from tillerman.methods.fit import random_like
+from tillerman.models.opened import EMBEDDED, OpenModel
+from tillerman.pipeline.bench import Bench, set_up
+from tillerman.pipeline.choosing import choose
+from tillerman.pipeline.testing import Chosen
+from tillerman.studies.judging import (
+    Figure,
+    cases_of,
+    has,
+    in_points,
+    mark,
+    mean_of,
+    null_effect,
+    paired,
+    pick,
+    rate_of,
+    said,
+    shown,
+    shown_figure,
+    shown_rate,
+    stands,
+    values,
+)
+from tillerman.studies.lab import (
+    KL,
+    MORE_DRAWS,
+    PERPLEXITY,
+    Lab,
+    StudyOptions,
+    cost_trials,
+    first,
+    model_labels,
+    trial_of,
+)
+
+SIZE, BYTES, STEERED = "parameters", "bytes per token", "steered"
+_FEWEST = 4  # models that a trend over sizes needs
+_SEARCHED = (0.1, 0.2, 0.35, 0.5)  # doses that a model's own cell is chosen from
+_RESAMPLES = 2000
+_NOTES = (
+    "Every model but the artefact's own has a vector of its own, by the same method on the same items, at the same "
+    "relative depth; its cell is the best of its validation items.",
+    "All models read the same neutral text, steered on every token. Nats per byte compare models of different "
+    "tokenizers; per token is the models' own unit.",
+    "Cost: nats per byte at dose 1, by least squares of cost times the squared dose; intervals are over windows.",
+)
+
+
+@dataclass(frozen=True)
+class Scale(StudyOptions):
+    """``models``: names or folders, beside the artefact's own; None takes the other embedded ones. ``doses``: where
+    costs are measured. ``characters`` of neutral text."""
+
+    models: tuple[str, ...] | None = None
+    doses: tuple[float, ...] = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
+    draws: int = 4  # random directions at the chosen dose
+    characters: int = 12_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.doses) < 2 or min(self.doses) <= 0:
+            raise UsageError(f"--doses {self.doses}: give at least two, all above 0")
+        if self.draws < 2:
+            raise UsageError(f"--draws {self.draws}: an interval over draws needs at least two")
+
+
+def measure(lab: Lab, options: Scale) -> Iterator[Trial]:
+    """Each model: how large it is, its test items at every dose, and what each dose costs."""
+    for resident in _residents(lab, options):
+        yield from lab.kept(f"{resident.name}: size", partial(_size, resident))
+        yield from lab.kept(f"{resident.name}: answers", partial(_answers, lab, resident, options))
+        yield from lab.kept(f"{resident.name}: neutral text", partial(_neutral, lab, resident, options))
+
+
+@dataclass(frozen=True, eq=False)
+class _Resident:
+    """A model in the study, with a vector for the behaviour; opened and fitted when it is first needed."""
+
+    name: str
+    opener: Callable[[], OpenModel]
+    home: Lab
+    characters: int
+
+    @cached_property
+    def bench(self) -> Bench:
+        """The artefact's own experiment on this model: the same split, at the same relative depths."""
+        home = self.home.bench
+        opened = self.opener()
+        if opened is home.opened:
+            return home
+        steered = {point.layer for point in self.home.intervention.steering.points}
+        experiment = replace(
+            home.experiment, layers=_depths(steered, home.opened.layers, opened.layers), doses=_SEARCHED,
+            strengths=None, zero=False, max_kl=None, max_perplexity_ratio=None, gate=None, null_draws=2,
+        )  # fmt: skip
+        return set_up(experiment, opened, home.data, Store(None, ""), home.watch)
+
+    @cached_property
+    def chosen(self) -> Chosen:
+        """The artefact itself on its own model, elsewhere a vector that is fitted and chosen there."""
+        if self.bench is self.home.bench:
+            return self.home.chosen
+        choice = choose(self.bench, self.meter)
+        cell = choice.cell.candidate
+        scope = self.bench.scope(choice.fitted.vector.provenance.method)
+        return Chosen(choice.fitted.vector.at(cell.points), cell.points, cell.strength, scope)
+
+    @cached_property
+    def meter(self) -> DriftMeter:
+        """Of the text that all models read, in windows of this model's own tokens."""
+        source, opened = self.home.bench.experiment.neutral, self.bench.opened
+        text = "\n\n".join(load_texts(source))[: self.characters]
+        return DriftMeter(opened, neutral_text(opened, source, [text], len(text)))
+
+    @property
+    def dose(self) -> float:
+        return joint_dose(self.chosen.vector.at(self.chosen.points), self.chosen.strength)
+
+    def plan(self, dose: float) -> Plan:
+        return self.chosen.live(dose / self.dose)
+
+    def random_plans(self, count: int, seed: int) -> list[Plan]:
+        (item,) = self.chosen.live(1.0)
+        seeds = range(MORE_DRAWS + 100 * seed, MORE_DRAWS + 100 * seed + count)
+        return [(replace(item, steering=random_like(item.steering, k)),) for k in seeds]
+
+
+def _residents(lab: Lab, options: Scale) -> list[_Resident]:
+    home, names = lab.opened.id, options.models
+    if names is None and home in EMBEDDED:
+        names = tuple(EMBEDDED)
+    others = [name for name in dict.fromkeys(names or ()) if name != home]
+    if not others:
+        raise UsageError("scale: one model has no scale; give --models NAME or FOLDER, best four or more of one family")
+    labels = model_labels([home, *others])
+    openers: list[Callable[[], OpenModel]] = [
+        lambda: lab.opened,
+        *(partial(lab.subject.opener, name) for name in others),
+    ]
+    return [_Resident(label, opener, lab, options.characters) for label, opener in zip(labels, openers, strict=True)]
+
+
+def _depths(steered: set[int], layers: int, there: int) -> tuple[int, ...]:
+    """The layers of another model that lie as deep as these, as a share of all."""
+    return tuple(sorted({min(there - 1, math.floor((layer + 0.5) / layers * there)) for layer in steered}))
+
+
+def _size(resident: _Resident) -> Iterator[Trial]:
+    opened, windows = resident.bench.opened, resident.meter.text.windows
+    count = sum(parameter.numel() for parameter in opened.model.parameters())
+    family = str(opened.model.config.get_text_config().model_type)
+    yield Trial(resident.name, SIZE, ("model",), (float(count),), texts=(family,), scorer="count")
+    length = np.mean([len(str(opened.tokenizer.decode(window[1:])).encode()) / (len(window) - 1) for window in windows])
+    yield Trial(resident.name, BYTES, ("neutral text",), (float(length),), scorer="bytes")
+
+
+def _answers(lab: Lab, resident: _Resident, options: Scale) -> Iterator[Trial]:
+    here = replace(lab, bench=replace(resident.bench, store=Store(None, "")))
+    exam = first(resident.bench.test, options.limit)
+    randoms = enumerate(resident.random_plans(options.draws, options.seed), start=1)
+    plans: dict[str, tuple[float, Plan]] = {
+        "unsteered": (0.0, ()),
+        STEERED: (resident.dose, resident.plan(resident.dose)),
+    }
+    plans |= {_at(dose): (dose, resident.plan(dose)) for dose in options.doses}
+    plans |= {f"null:random {k}": (resident.dose, plan) for k, plan in randoms}
+    with lab.stage(resident.name, len(plans) * len(exam.items)) as progress:
+        right = here.right(resident.name, exam, {name: plan for name, (_, plan) in plans.items()}, progress)
+    for name, (dose, _) in plans.items():
+        yield trial_of(resident.name, name, exam, right[name], at=dose)
+
+
+def _at(dose: float) -> str:
+    return f"dose {dose:g}"
+
+
+def _neutral(lab: Lab, resident: _Resident, options: Scale) -> Iterator[Trial]:
+    meter, plans = resident.meter, [resident.plan(dose) for dose in options.doses]
+    with lab.stage(f"{resident.name}: neutral text", len(plans) * meter.passes) as progress:
+        found = meter.windows(plans, progress)
+    for dose, one in zip(options.doses, found, strict=True):
+        for trial in cost_trials(resident.name, one, at=dose):
+            yield replace(trial, condition=f"{trial.condition}, {_at(dose)}")
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What one model shows. ``cost``: nats per byte at dose 1; None where no dose gives finite numbers."""
+
+    name: str
+    parameters: float
+    family: str
+    dose: float
+    effect: Effect
+    null: tuple[float, Interval] | None
+    cost: Figure | None
+    doubling: str
+
+    @property
+    def works(self) -> bool:
+        return stands(self.effect, self.null)
+
+
+def judge(trials: Sequence[Trial], options: Scale) -> Judged:
+    models = [_model(trials, case) for case in cases_of(trials)]
+    tables = (_models_table(trials, models), _doses_table(trials, models, options))
+    return Judged(_verdict(models), tables, _charts(trials, models, options), _NOTES)
+
+
+def _model(trials: Sequence[Trial], case: str) -> _Model:
+    size = pick(trials, case, SIZE)
+    doses, costs = _curve(trials, case)
+    return _Model(
+        name=case,
+        parameters=size.values[0],
+        family=size.texts[0],
+        dose=pick(trials, case, STEERED).at or 0.0,
+        effect=paired(trials, case),
+        null=null_effect(trials, case),
+        cost=mean_of(costs @ doses**2 / (doses**4).sum() / _bytes(trials, case)) if len(doses) else None,
+        doubling=_doubling(doses, costs),
+    )
+
+
+def _bytes(trials: Sequence[Trial], case: str) -> float:
+    return pick(trials, case, BYTES).values[0]
+
+
+def _curve(trials: Sequence[Trial], case: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Doses, and the log of the perplexity ratio per window ``[w, doses]``; without those that wreck the model."""
+    found = [t for t in trials if t.case == case and t.condition.startswith(f"{PERPLEXITY}, ")]
+    return np.array([t.at for t in found]), np.array([values(t) for t in found]).T
+
+
+def _doubling(doses: NDArray[np.float64], costs: NDArray[np.float64]) -> str:
+    """The dose at which perplexity doubles, with an interval over windows; what lies beyond all doses is said so."""
+    if not len(doses):
+        return "below all doses"
+    drawn = np.random.default_rng(0).integers(0, len(costs), (_RESAMPLES, len(costs)))
+    low, high = np.quantile([_crossing(doses, costs[rows].mean(0)) for rows in drawn], (0.025, 0.975), method="nearest")
+    most = f"beyond {compact(float(doses.max()))}"
+    shown = [most if math.isinf(x) else decimal(x, 2) for x in (_crossing(doses, costs.mean(0)), low, high)]
+    return most if set(shown) == {most} else f"{shown[0]} ({shown[1]} to {shown[2]})"
+
+
+def _crossing(doses: NDArray[np.float64], cost: NDArray[np.float64]) -> float:
+    """Where the cost first reaches log 2, between two doses by their squares; infinity where it does not."""
+    order = np.argsort(doses)
+    squares, cost = np.append(0.0, doses[order] ** 2), np.append(0.0, cost[order])
+    above = np.flatnonzero(cost >= math.log(2))
+    if not len(above):
+        return math.inf
+    k = int(above[0])
+    share = (math.log(2) - cost[k - 1]) / (cost[k] - cost[k - 1])
+    return math.sqrt(squares[k - 1] + share * (squares[k] - squares[k - 1]))
+
+
+def _verdict(models: Sequence[_Model]) -> Verdict:
+    home, *others = models
+    if not home.works:
+        words = f"Nothing to scale: on {home.name} there is no effect beyond the controls, {said(home.effect)}."
+        return Verdict("bad", words)
+    words = f"On {home.name} the effect is {said(home.effect)}; "
+    words += "; ".join(f"on {one.name} {shown(one.effect)} pp{'' if one.works else ', none'}" for one in others) + "."
+    trend, worse = _trend(models)
+    if not any(one.works for one in others):
+        return Verdict("unclear", f"{words} The behaviour is found on one model only, which has no scale. {trend}")
+    return Verdict("good" if all(one.works for one in others) and not worse else "mixed", f"{words} {trend}")
+
+
+def _trend(models: Sequence[_Model]) -> tuple[str, bool]:
+    """Whether cost at equal dose changes with size, in words, and whether larger models surely pay more."""
+    costs = {one: one.cost for one in models if one.cost is not None and one.cost.value > 0}
+    sizes = ", ".join(f"{_count(one.parameters)}: {shown_figure(c, signed=False)}" for one, c in costs.items())
+    words = f"Cost in nats per byte at dose 1, by parameters: {sizes}." if costs else "No cost is above 0."
+    if len(costs) < _FEWEST or len({one.parameters for one in costs}) < _FEWEST:
+        return (f"{words} Whether larger models resist degradation cannot be decided from {len(costs)} models; that "
+                f"takes {_FEWEST} sizes of one family."), False  # fmt: skip
+    x = np.log10([one.parameters for one in costs])
+    fitted = stats.linregress(x, np.log10([cost.value for cost in costs.values()]))
+    half = float(stats.t.ppf(0.975, len(x) - 2)) * float(fitted.stderr)
+    low, slope, high = (10 ** float(fitted.slope + by) for by in (-half, 0.0, half))
+    rho = float(stats.spearmanr(x, [cost.value for cost in costs.values()]).statistic)
+    words += f" Ten times the size multiplies it by {compact(slope)} (95 % interval {compact(low)} to {compact(high)}, "
+    words += f"rank correlation {decimal(rho, 2, True)}, {len(x)} models)."
+    families = sorted({one.family for one in costs})
+    if len(families) > 1:
+        named = ", ".join(families)
+        return (
+            f"{words} Whether that is size cannot be decided: the families differ ({named}), and with them more.",
+            False,
+        )
+    if high < 1:
+        return f"{words} Larger models resist degradation.", False
+    if low > 1:
+        return f"{words} Larger models degrade more.", True
+    return f"{words} No trend with size is found.", False
+
+
+def _count(parameters: float) -> str:
+    """``3.2 M``."""
+    for name, unit in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if parameters >= unit:
+            return f"{compact(parameters / unit)} {name}"
+    return f"{parameters:.0f}"
+
+
+def _models_table(trials: Sequence[Trial], models: Sequence[_Model]) -> Table:
+    head = ("model", "family", "parameters", "n", "unsteered, % (95 %)", "its dose", "effect, pp (95 %)",
+            "random null, pp (95 %)", "cost, nats/byte at dose 1 (95 %)", "dose that doubles perplexity (95 %)",
+            "bytes/token")  # fmt: skip
+    rows = [
+        (
+            one.name, one.family, _count(one.parameters), str(one.effect.n),
+            shown_rate(rate_of(pick(trials, one.name, "unsteered"))), compact(one.dose), shown(one.effect),
+            "" if one.null is None else in_points(*one.null),
+            "not a number" if one.cost is None else shown_figure(one.cost, 3, signed=False), one.doubling,
+            decimal(_bytes(trials, one.name), 2),
+        )
+        for one in models
+    ]  # fmt: skip
+    strong = tuple(i for i, one in enumerate(models) if one.works)
+    return Table("The models, each with its vector at its own dose", head, tuple(rows), strong)
+
+
+def _doses_table(trials: Sequence[Trial], models: Sequence[_Model], options: Scale) -> Table:
+    rows = []
+    for dose in sorted(options.doses):
+        for one in models:
+            length = _bytes(trials, one.name)
+            costs = [_cost(trials, one.name, case, dose) for case in (PERPLEXITY, KL)]
+            cells = ["not a number" if c is None else shown_figure(mean_of(c), 3, signed=False) for c in costs]
+            cells += ["not a number" if c is None else decimal(float(c.mean()) / length, 3) for c in costs]
+            rows.append((f"{dose:g}", one.name, shown(paired(trials, one.name, _at(dose))), *cells))
+    head = ("dose", "model", "effect, pp (95 %)", "log perplexity ratio, nats/token (95 %)", "KL, nats/token (95 %)",
+            "log perplexity ratio, nats/byte", "KL, nats/byte")  # fmt: skip
+    return Table("The same dose in every model", head, tuple(rows))
+
+
+def _cost(trials: Sequence[Trial], case: str, what: str, dose: float) -> NDArray[np.float64] | None:
+    condition = f"{what}, {_at(dose)}"
+    return values(pick(trials, case, condition)) if has(trials, case, condition) else None
+
+
+def _charts(trials: Sequence[Trial], models: Sequence[_Model], options: Scale) -> tuple[Chart, ...]:
+    effects, costs = [], []
+    for k, one in enumerate(models):
+        role = ("steered", "prompt", "cost", "null")[k % 4]
+        marks = [mark(f"{_at(d)}", paired(trials, one.name, _at(d)), d) for d in options.doses]
+        effects.append(Line(one.name, tuple(marks), role))
+        length = _bytes(trials, one.name)
+        kept = [
+            (d, found / length) for d in options.doses if (found := _cost(trials, one.name, PERPLEXITY, d)) is not None
+        ]
+        spots = [Mark(_at(d), float(c.mean()), mean_of(c).interval, len(c), d) for d, c in kept]
+        costs.append(Line(one.name, tuple(spots), role))
+    sized = [Mark(one.name, one.cost.value, one.cost.interval, 0, one.parameters) for one in models if one.cost]
+    return (
+        Chart("Effect at every dose", "curve", "pp", tuple(effects), "dose"),
+        Chart("Log of the perplexity ratio, nats per byte", "curve", "", tuple(costs), "dose"),
+        Chart("Cost at equal dose against size", "curve", "", (Line("nats per byte at dose 1", tuple(sized)),),
+              "parameters", log_axis=True),
+    )  # fmt: skip

@@ -1,0 +1,378 @@
+"""Does a vector fitted on one model steer another of the same shape: the same weights in another precision, another
+checkpoint, a fine-tuned copy? Every target is asked the same items again; what the vector did at home is not
+taken over.
+
+Retention is ``effect there / effect at home`` on the same items, in log-odds of the right answer where the model gives
+them, because accuracy also changes with where the unsteered model stands: near an even chance a small shift of all
+log-odds takes half of the items over the line. Beside it stands a vector fitted anew on the target, at the same
+hook points and dose: what the target could have at best by this method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+
+from tillerman.core.errors import DataError, FitError, HookPointError, MetricError, UnknownNameError, UsageError
+from tillerman.core.plan import Intervention, Plan, Scope
+from tillerman.core.steering import Steering, joint_dose, joint_strength
+from tillerman.core.store import Store
+from tillerman.core.vector import SteeringVector
+from tillerman.evaluation.figures import decimal, percent, points
+from tillerman.evaluation.log import Effect, Interval, Rate
+from tillerman.evaluation.statistics import effect
+from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
+from tillerman.evaluation.tables import Table
+from tillerman.evaluation.verdict import Verdict
+from tillerman.models.opened import OpenModel
+from tillerman.models.precision import PRECISIONS, in_precision, makeable
+from tillerman.pipeline.bench import Bench, Unwatched, set_up
+from tillerman.pipeline.choosing import fit_methods
+from tillerman.pipeline.testing import make_meter
+from tillerman.studies.judging import (
+    Figure,
+    cases_of,
+    change,
+    has,
+    in_points,
+    mark,
+    mean_of,
+    null_effect,
+    paired,
+    pick,
+    rate_of,
+    right,
+    said,
+    said_share,
+    share_of,
+    shown,
+    shown_figure,
+    shown_rate,
+    stands,
+    values,
+)
+from tillerman.studies.lab import KL, PERPLEXITY, Lab, StudyOptions, cost_trials, first, model_labels, odds_of
+
+HOME, TUNED = "at home", "fine-tuned on the training items"
+OWN, DOSE, NORM, COSINE = "own vector", "dose", "stream norm", "cosine"
+_KEPT, _LOST = 0.7, 0.5  # share of the effect at home: at least so much is kept, less than so much is lost
+_ROOM = 0.5  # of the effect at home: a target with less to be gained cannot show it
+_NOTES = (
+    "Every model is asked the same items; the vector has the same strength everywhere, so its dose may differ.",
+    "Own vector: fitted anew on that model, at the same hook points and the dose at home.",
+    "Retention: effect there as a share of that at home, items drawn together; that in log-odds decides, because it "
+    "does not depend on where the unsteered model stands.",
+)
+
+
+@dataclass(frozen=True)
+class Transfer(StudyOptions):
+    """``to``: other checkpoints, names or folders. ``precisions`` of the home model; None takes what can be made here
+    where nothing else is asked for. ``tuned``: a copy of the home model, fine-tuned (LoRA) on the training items."""
+
+    to: tuple[str, ...] = ()
+    precisions: tuple[str, ...] | None = None
+    tuned: bool = False
+    draws: int = 4  # random directions
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.draws < 2:
+            raise UsageError(f"--draws {self.draws}: an interval over draws needs at least two")
+        for precision in self.precisions or ():
+            if precision not in PRECISIONS:
+                raise UnknownNameError("precision", precision, PRECISIONS)
+
+
+def measure(lab: Lab, options: Transfer) -> Iterator[Trial]:
+    """Home, then every target: unsteered, steered, random directions, the prompt baseline, a vector of its own, and
+    what steering costs there."""
+    yield from _asked(lab, _Target(HOME, lambda: lab.opened, lab), options)
+    for target in _targets(lab, options):
+        yield from _asked(lab, target, options)
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """A model that the vector is tried on; opened when it is first needed."""
+
+    name: str
+    opener: Callable[[], OpenModel]
+    home: Lab
+
+    @cached_property
+    def opened(self) -> OpenModel:
+        found = self.opener()
+        found.check_provenance(self.home.intervention.steering.provenance, allow_mismatch=True)
+        return found
+
+    @cached_property
+    def lab(self) -> Lab:
+        """The same items, written for this model's tokenizer. Nothing is stored by itself: pieces of a fit are named
+        without their model."""
+        if self.name == HOME:
+            return self.home
+        bench, opened, alone = self.home.bench, self.opened, Store(None, "")
+        hashes = (bench.opened.tokenizer_hash, bench.opened.template_hash)
+        if (opened.tokenizer_hash, opened.template_hash) == hashes:
+            return replace(self.home, bench=replace(bench.of(opened), store=alone))
+        return replace(self.home, bench=set_up(bench.experiment, opened, bench.data, alone, bench.watch))
+
+    @cached_property
+    def intervention(self) -> Intervention:
+        return replace(self.home.intervention, scope=_scope(self.home.intervention.scope, self.lab.bench))
+
+    def with_steering(self, steering: Steering, strength: float) -> Plan:
+        return (replace(self.intervention, steering=steering, strength=strength),)
+
+    @cached_property
+    def own(self) -> Steering | None:
+        """The method's vector of this model's own training items; None where they give none."""
+        if self.name == HOME:
+            return self.home.intervention.steering
+        wanted, bench = self.intervention.steering.points, self.lab.bench
+        layers = tuple(sorted({point.layer for point in wanted}))
+        experiment = replace(bench.experiment, layers=layers, null_draws=2)
+        try:
+            fitted, _ = fit_methods(replace(bench, experiment=experiment, watch=Unwatched()))
+            return fitted[experiment.method].vector.at(wanted)
+        except (FitError, HookPointError):
+            return None
+
+
+def _scope(scope: Scope, bench: Bench) -> Scope:
+    """The artefact's scope; marks that are tokens are this tokenizer's own."""
+    if not (scope.marker or scope.opening or scope.piece):
+        return scope
+    return replace(bench, experiment=replace(bench.experiment, scope=scope.name)).scope(bench.experiment.method)
+
+
+def _targets(lab: Lab, options: Transfer) -> Iterator[_Target]:
+    asked = options.to or options.tuned
+    precisions = (() if asked else makeable()) if options.precisions is None else options.precisions
+    for precision in precisions:
+        yield _Target(precision, partial(in_precision, lab.opened, precision), lab)
+    labels = model_labels([*precisions, *options.to])[len(precisions) :]
+    for label, name in zip(labels, options.to, strict=True):
+        yield _Target(label, partial(lab.subject.opener, name), lab)
+    if options.tuned:
+        if not lab.bench.train.items:
+            raise DataError("--tuned: there is no training item to fine-tune on; give the data of the fit")
+        yield _Target(TUNED, lambda: lab.bench.tuned, lab)
+
+
+def _asked(lab: Lab, target: _Target, options: Transfer) -> Iterator[Trial]:
+    yield from lab.kept(f"{target.name}: facts", partial(_facts, target))
+    yield from lab.kept(f"{target.name}: answers", partial(_answers, target, options))
+    yield from lab.kept(f"{target.name}: neutral text", partial(_neutral, target))
+
+
+def _facts(target: _Target) -> Iterator[Trial]:
+    """Dose of the vector and length of the stream there; and whether a vector fitted there is the same direction."""
+    item, own = target.intervention, target.own
+    names = tuple(str(point) for point in item.steering.points)
+    if own is None:
+        return
+    norms = [own.stream_norms[point] for point in own.points]
+    scale = np.mean([item.steering.stream_norms[p] / norm for p, norm in zip(item.steering.points, norms, strict=True)])
+    dose = joint_dose(item.steering, item.strength) * float(scale)
+    yield Trial(target.name, NORM, names, tuple(norms), scorer="mean norm")
+    yield Trial(target.name, DOSE, ("all hook points",), (dose,), scorer="dose")
+    if isinstance(own, SteeringVector) and isinstance(item.steering, SteeringVector):
+        pairs = [(own.directions[point], item.steering.directions[point]) for point in own.points]
+        alike = tuple(float(torch.cosine_similarity(one, other, dim=0)) for one, other in pairs)
+        yield Trial(target.name, COSINE, names, alike, scorer="cosine")
+
+
+def _answers(target: _Target, options: Transfer) -> Iterator[Trial]:
+    lab, item = replace(target.lab, bench=replace(target.lab.bench, store=Store(None, ""))), target.intervention
+    exam = first(lab.bench.test, lab.options.limit)
+    asked: dict[str, Plan] = {"unsteered": (), "steered": (item,)}
+    randoms = enumerate(target.home.random_plans(options.draws), start=1)
+    others: dict[str, Plan] = {f"null:random {k}": (replace(plan[0], scope=item.scope),) for k, plan in randoms}
+    if target.name != HOME and target.own is not None:
+        strength = joint_strength(target.own, target.home.dose(item.strength))
+        others[OWN] = target.with_steering(target.own, strength)
+    asks_prompt = lab.bench.kind != "text"  # a text has no question that a prompt could precede
+    with lab.stage(target.name, (len(asked) + len(others) + asks_prompt) * len(exam.items)) as progress:
+        yield from lab.scored(target.name, exam, asked, progress)
+        yield from lab.trials(target.name, exam, others, progress=progress)
+        if asks_prompt:
+            told = lab.exam_of(exam.items, lab.bench.writer.with_system(lab.bench.told))
+            yield from lab.trials(target.name, told, {"prompt": ()}, progress=progress)
+
+
+def _neutral(target: _Target) -> Iterator[Trial]:
+    meter = make_meter(target.lab.bench)
+    with target.lab.stage(f"{target.name}: neutral text", meter.passes) as progress:
+        (windows,) = meter.windows([(target.intervention,)], progress)
+    yield from cost_trials(target.name, windows)
+
+
+@dataclass(frozen=True)
+class _Landing:
+    """What the vector does on one model. What is kept of the effect at home is None where there is none to keep, and in
+    log-odds where there are none."""
+
+    name: str
+    plain: Rate
+    effect: Effect
+    own: Effect | None
+    null: tuple[float, Interval] | None
+    kept_points: Figure | None
+    kept_odds: Figure | None
+    shift: Effect | None  # of the unsteered model, against home
+
+    @property
+    def kept(self) -> Figure | None:
+        return self.kept_odds or self.kept_points
+
+    @property
+    def works(self) -> bool:
+        return stands(self.effect, self.null)
+
+    def has_room(self, home: Effect) -> bool:
+        """Whether the unsteered model leaves as much to be gained as shows a loss."""
+        return 1 - self.plain.value >= _ROOM * home.value
+
+
+def judge(trials: Sequence[Trial], options: Transfer) -> Judged:
+    del options  # all that matters is in the trials
+    home, *targets = (_landing(trials, case) for case in cases_of(trials))
+    tables = (_behaviour_table(trials, [home, *targets]), _odds_table(trials, [home, *targets]),
+              _cost_table(trials, [home, *targets]))  # fmt: skip
+    return Judged(_verdict(home, targets), tables, _charts(trials, [home, *targets]), _NOTES)
+
+
+def _landing(trials: Sequence[Trial], case: str) -> _Landing:
+    there, at_home = change(trials, case, "steered"), change(trials, HOME, "steered")
+    plain, before = pick(trials, case, "unsteered"), pick(trials, HOME, "unsteered")
+    if plain.items != before.items:
+        raise MetricError(f"{case}: not asked the items that were asked {HOME}")
+    return _Landing(
+        name=case,
+        plain=rate_of(plain),
+        effect=paired(trials, case),
+        own=paired(trials, case, OWN) if has(trials, case, OWN) else None,
+        null=null_effect(trials, case),
+        kept_points=share_of(there, at_home) if paired(trials, HOME).found else None,
+        kept_odds=_kept_odds(trials, case),
+        shift=None if case == HOME else effect(right(plain), right(before), plain.groups),
+    )
+
+
+def _kept_odds(trials: Sequence[Trial], case: str) -> Figure | None:
+    plain, steered = odds_of("unsteered"), odds_of("steered")
+    if not all(has(trials, where, one) for where in (case, HOME) for one in (plain, steered)):
+        return None
+    there, at_home = (change(trials, where, steered, plain) for where in (case, HOME))
+    return share_of(there, at_home) if mean_of(at_home).interval.low > 0 else None
+
+
+def _verdict(home: _Landing, targets: Sequence[_Landing]) -> Verdict:
+    if not home.works:
+        words = f"Nothing to transfer: at home there is no effect beyond the controls, {said(home.effect)}."
+        return Verdict("bad", words)
+    words = f"At home the effect is {said(home.effect)}."
+    if not targets:
+        return Verdict("unclear", f"{words} No other model was asked.")
+    outcomes = {one: _outcome(home, one) for one in targets}
+    words += " " + " ".join(_sentence(home, one, outcomes[one]) for one in targets)
+    found = set(outcomes.values())
+    if len(found) == 1:
+        return Verdict(found.pop(), words)
+    return Verdict("mixed" if found & {"bad", "mixed"} else "unclear", words)
+
+
+def _outcome(home: _Landing, one: _Landing) -> str:
+    if one.kept is None or not one.has_room(home.effect):
+        return "unclear"
+    if not one.works or one.kept.interval.high < _LOST:
+        return "bad"
+    return "good" if one.kept.interval.low >= _KEPT else "mixed" if one.kept.interval.high < 1 else "unclear"
+
+
+def _sentence(home: _Landing, one: _Landing, outcome: str) -> str:
+    words = f"{one.name}: {shown(one.effect)} pp"
+    if one.kept is not None:
+        words += f", {said_share(one.kept)} of home{' in log-odds' if one.kept_odds else ''}"
+    if one.shift is not None and not one.shift.interval.low <= 0 <= one.shift.interval.high:
+        words += f" (unsteered it is {points(one.shift.value)} beside home)"
+    if not one.has_room(home.effect):
+        left = points(1 - one.plain.value).lstrip("+")
+        return f"{words}; it is right unsteered in {percent(one.plain.value, 0)}, so that only {left} could be gained."
+    if outcome == "bad" and one.own is not None and one.own.found:
+        words += f"; a vector fitted there gives {shown(one.own)} pp: fit it anew"
+    return f"{words}."
+
+
+def _behaviour_table(trials: Sequence[Trial], found: Sequence[_Landing]) -> Table:
+    head = ("model", "n", "unsteered, % (95 %)", "against home, pp (95 %)", "effect, pp (95 %)", "retention (95 %)",
+            "own vector, pp (95 %)", "random null, pp (95 %)", "prompt, pp (95 %)")  # fmt: skip
+    rows = [
+        (
+            one.name, str(one.effect.n), shown_rate(one.plain), "" if one.shift is None else shown(one.shift),
+            shown(one.effect), "" if one.kept_points is None or one.shift is None else said_share(one.kept_points),
+            "" if one.own is None else shown(one.own), "" if one.null is None else in_points(*one.null),
+            shown(paired(trials, one.name, "prompt")) if has(trials, one.name, "prompt") else "",
+        )
+        for one in found
+    ]  # fmt: skip
+    strong = tuple(i for i, one in enumerate(found) if one.works)
+    return Table("The same items under the same vector", head, tuple(rows), strong)
+
+
+def _odds_table(trials: Sequence[Trial], found: Sequence[_Landing]) -> Table:
+    """What accuracy does not show where it is near 0 or 100 %."""
+    plain, steered = odds_of("unsteered"), odds_of("steered")
+    rows = []
+    for one in found:
+        if not has(trials, one.name, plain) or not has(trials, one.name, steered):
+            rows.append((one.name, *("not a number",) * 3))
+            continue
+        before = mean_of(values(pick(trials, one.name, plain)))
+        moved = mean_of(change(trials, one.name, steered, plain))
+        kept = "" if one.kept_odds is None or one.shift is None else said_share(one.kept_odds)
+        rows.append((one.name, shown_figure(before), shown_figure(moved), kept))
+    head = ("model", "unsteered, nats (95 %)", "change by the vector, nats (95 %)", "retention (95 %)")
+    return Table("Log-odds of the right answer", head, tuple(rows))
+
+
+def _cost_table(trials: Sequence[Trial], found: Sequence[_Landing]) -> Table:
+    def cell(case: str, condition: str, places: int, *, windows: bool = False) -> str:
+        if not has(trials, case, condition):
+            return "not a number" if windows else ""
+        got = values(pick(trials, case, condition))
+        return shown_figure(mean_of(got), places, signed=False) if windows else decimal(float(got.mean()), places)
+
+    rows = [
+        (
+            one.name, cell(one.name, KL, 3, windows=True), cell(one.name, PERPLEXITY, 3, windows=True),
+            cell(one.name, DOSE, 3), cell(one.name, NORM, 2), cell(one.name, COSINE, 3),
+        )
+        for one in found
+    ]  # fmt: skip
+    head = ("model", "KL, nats/token (95 %)", "log of the perplexity ratio (95 %)", "dose there", "stream norm there",
+            "cosine to own vector")  # fmt: skip
+    return Table("What it costs there, and at which dose", head, tuple(rows))
+
+
+def _charts(trials: Sequence[Trial], found: Sequence[_Landing]) -> tuple[Chart, ...]:
+    lines = [Line("this vector", tuple(mark(one.name, one.effect) for one in found))]
+    own = tuple(mark(one.name, one.own) for one in found if one.own is not None)
+    nulls = tuple(Mark(one.name, *one.null, one.effect.n) for one in found if one.null is not None)
+    lines += [Line("own vector", own, "prompt")] if own else []
+    lines += [Line("random direction", nulls, "null")] if nulls else []
+    costs = [
+        Mark(one.name, figure.value, figure.interval, len(trial.items))
+        for one in found
+        if has(trials, one.name, KL) and (trial := pick(trials, one.name, KL)) and (figure := mean_of(values(trial)))
+    ]
+    charts = [Chart("Effect on each model", "bars", "pp", tuple(lines), axis="effect against unsteered")]
+    if costs:
+        charts.append(Chart("KL on neutral text", "bars", "nats", (Line("KL", tuple(costs), "cost"),)))
+    return tuple(charts)
