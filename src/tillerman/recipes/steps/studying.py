@@ -10,12 +10,13 @@ import numpy as np
 
 from tillerman.core.errors import FitError, UnknownNameError
 from tillerman.core.store import Store
+from tillerman.evaluation.statistics import bootstrap_mean
 from tillerman.evaluation.study import Trial
 from tillerman.pipeline.flow import fit
 from tillerman.recipes.log import Figure, Piece
-from tillerman.recipes.steps.work import Work, of_effect, of_value
-from tillerman.studies import id_ood
-from tillerman.studies.judging import cases_of, paired
+from tillerman.recipes.steps.work import Work, of_effect, of_interval, of_rate, of_value
+from tillerman.studies import attack, id_ood
+from tillerman.studies.judging import cases_of, has, paired, pick, rate_of, values
 from tillerman.studies.lab import StudyOptions, Subject
 from tillerman.studies.registry import STUDIES, run
 
@@ -66,4 +67,20 @@ def _mean(figures: Sequence[Figure]) -> Figure:
     return Figure(value, value - half, value + half, figures[0].n)
 
 
-_FIGURES: Mapping[str, Callable[[Sequence[Trial]], dict[str, Figure]]] = {"id-ood": _of_id_ood}
+def _of_attack(trials: Sequence[Trial]) -> dict[str, Figure]:
+    """The share of answers that were reversed with the whole budget: steered, prompted, and by random texts."""
+    whole = [case for case in cases_of(trials) if case.startswith(attack.AFTER)][-1]
+    names = {"reversed": attack.STEERED, "reversed_random": attack.RANDOM, "reversed_prompted": attack.PROMPT}
+    found = {name: of_rate(rate_of(pick(trials, whole, condition))) for name, condition in names.items()}
+    usual = values(pick(trials, attack.USUAL, attack.STEERED))
+    nats = {"nats_natural": of_interval(float(usual.mean()), bootstrap_mean(usual), len(usual))}
+    if has(trials, attack.FIRST, attack.STEERED):
+        first = values(pick(trials, attack.FIRST, attack.STEERED))
+        nats["nats_attack"] = of_interval(float(first.mean()), bootstrap_mean(first), len(first))
+    return found | nats
+
+
+_FIGURES: Mapping[str, Callable[[Sequence[Trial]], dict[str, Figure]]] = {
+    "id-ood": _of_id_ood,
+    "attack": _of_attack,
+}
