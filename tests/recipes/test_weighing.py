@@ -97,6 +97,11 @@ def test_more_seeds_of_the_same_items_are_not_more_items():
     assert (three.interval.low, three.n) == (pytest.approx(one.interval.low), one.n)
 
 
+def test_a_single_run_keeps_its_own_interval():
+    found = pool({("a", 0): Figure(1.0, 0.86, 1.0, 24)}, "item")
+    assert (found.value, found.interval.low, found.interval.high) == (1.0, pytest.approx(0.86), 1.0)
+
+
 def test_a_difference_is_taken_task_by_task_and_seed_by_seed():
     ones, others = [[0.5, 0.1], [0.4, 0.2]], [[0.4, 0.0], [0.3, 0.1]]
     measured = Measured(RECIPE, [*pieces(ones), *pieces(others, "wrong")])
@@ -159,3 +164,21 @@ def test_a_claim_is_tested_in_every_step_it_names():
     also = Claim("c", "words", "source", EFFECT, also=("curve",))
     found = Measured(RECIPE, pieces([[0.3, 0.3]])).verdicts(also)
     assert [(v.step, v.outcome) for v in found] == [("fits", HOLDS), ("curve", UNTESTABLE)]
+
+
+def test_ratios_are_averaged_and_compared_by_their_logarithms():
+    where = Where(step="fits", tasks="both", arm="CAA", metric="perplexity_ratio")
+    of_ratio = {"CAA": (1.0, 4.0), "wrong": (0.5, 2.0)}
+    given_pieces = [
+        Piece("fits", task, arm, seed, {"perplexity_ratio": Figure(value, value, value, 1)})
+        for arm, values in of_ratio.items() for task, value in zip(("science", "art"), values, strict=True)
+        for seed in (0, 1)
+    ]  # fmt: skip
+    measured = Measured(RECIPE, given_pieces)
+    assert measured.pooled(where).value == pytest.approx(2)
+    assert measured.pooled(where, replace(where, arm="wrong")).value == pytest.approx(2)
+    claim = Claim("c", "words", "source", where, against=Where(arm="wrong"))
+    assert verdict_of(claim, given_pieces).outcome == HOLDS
+    assert verdict_of(replace(claim, expect="below"), given_pieces).outcome == FAILS
+    same = replace(claim, against=Where(arm="CAA"))
+    assert verdict_of(same, given_pieces).outcome == FAILS  # a ratio of 1 is no rise

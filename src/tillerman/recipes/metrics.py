@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
 from tillerman.core.registry import Registry
 from tillerman.evaluation.figures import decimal
@@ -13,58 +11,63 @@ from tillerman.evaluation.figures import decimal
 
 @dataclass(frozen=True)
 class Metric:
-    """``show`` writes a value; shares are in [0, 1] and are shown in per cent or percentage points."""
+    """How a value is shown: ``scale`` times it, with so many ``places``; shares are in [0, 1] and are shown in per
+    cent or percentage points. ``log``: a ratio, whose means and differences are taken of its logarithm."""
 
     words: str
     unit: str
-    show: Callable[[float], str]
+    scale: float = 1.0
+    places: int = 2
+    signed: bool = False
+    log: bool = False
 
+    def show(self, value: float) -> str:
+        """Nothing for what is not a number: a figure that was not published."""
+        return "" if math.isnan(value) else decimal(self.scale * value, self.places, self.signed)
 
-def _shown(scale: float, places: int, signed: bool, value: float) -> str:
-    return "" if math.isnan(value) else decimal(scale * value, places, signed)
-
-
-def _metric(words: str, unit: str, scale: float = 1, places: int = 2, signed: bool = False) -> Metric:
-    return Metric(words, unit, partial(_shown, scale, places, signed))
+    @property
+    def difference(self) -> Metric:
+        """Of two such values: signed, and of two percentages in points. Of two ratios it is their ratio."""
+        return self if self.log else replace(self, signed=True, unit="pp" if self.unit == "%" else self.unit)
 
 
 METRICS: Registry[Metric] = Registry(
     "metric",
     {
-        "unsteered": _metric("right, unsteered", "%", 100, 1),
-        "right": _metric("right", "%", 100, 1),
-        "effect": _metric("change of right answers", "pp", 100, 1, True),
-        "prompt_effect": _metric("change under the prompt alone", "pp", 100, 1, True),
-        "icl_effect": _metric("change under exemplars alone", "pp", 100, 1, True),
-        "null_random": _metric("change under random directions", "pp", 100, 1, True),
-        "null_shuffled": _metric("change under vectors of shuffled labels", "pp", 100, 1, True),
-        "unrelated_effect": _metric("change on MMLU", "pp", 100, 1, True),
-        "id_effect": _metric("change as fitted", "pp", 100, 1, True),
-        "ood_effect": _metric("change, asked in other ways", "pp", 100, 1, True),
-        "free_effect": _metric("change in free replies", "pp", 100, 1, True),
-        "other_effect": _metric("change of other behaviours", "pp", 100, 1, True),
-        "reversed": _metric("answers that an attack reverses", "%", 100, 1),
-        "reversed_random": _metric("answers that random texts reverse", "%", 100, 1),
-        "reversed_prompted": _metric("answers of the prompted model that an attack reverses", "%", 100, 1),
-        "nats_natural": _metric("cross-entropy of natural texts", "nats/token", 1, 1),
-        "nats_attack": _metric("cross-entropy of the texts that reverse", "nats/token", 1, 1),
-        "perplexity_ratio": _metric("perplexity, steered over unsteered", "×"),
-        "kl": _metric("KL on neutral text", "nats/token", 1, 3),
-        "dose": _metric("dose", "of the stream's norm"),
-        "thought": _metric("length of the thought", "tokens", 1, 1),
-        "thought_change": _metric("change of the thought's length", "tokens", 1, 1, True),
-        "stripped": _metric("length without repeats", "tokens", 1, 1),
-        "repetition": _metric("repeated runs", "%", 100, 1),
-        "unfinished": _metric("replies that do not end", "%", 100, 1),
-        "tv": _metric("total variation", "", 1, 3),
-        "tv_before": _metric("total variation, unsteered", "", 1, 3),
-        "tv_change": _metric("change of total variation", "", 1, 3, True),
-        "tv_null_change": _metric("change of total variation under random directions", "", 1, 3, True),
-        "tv_even_change": _metric("total variation beyond that of equal chances", "", 1, 3, True),
-        "kl_people": _metric("KL(people, model)", "nats", 1, 3),
-        "kl_people_before": _metric("KL(people, model), unsteered", "nats", 1, 3),
-        "kl_people_change": _metric("change of KL(people, model)", "nats", 1, 3, True),
-        "kl_people_null_change": _metric("change of KL under random directions", "nats", 1, 3, True),
-        "kl_people_even_change": _metric("KL beyond that of equal chances", "nats", 1, 3, True),
+        "unsteered": Metric("right, unsteered", "%", 100, 1),
+        "right": Metric("right", "%", 100, 1),
+        "effect": Metric("change of right answers", "pp", 100, 1, True),
+        "prompt_effect": Metric("change under the prompt alone", "pp", 100, 1, True),
+        "icl_effect": Metric("change under exemplars alone", "pp", 100, 1, True),
+        "null_random": Metric("change under random directions", "pp", 100, 1, True),
+        "null_shuffled": Metric("change under vectors of shuffled labels", "pp", 100, 1, True),
+        "unrelated_effect": Metric("change on MMLU", "pp", 100, 1, True),
+        "id_effect": Metric("change as fitted", "pp", 100, 1, True),
+        "ood_effect": Metric("change, asked in other ways", "pp", 100, 1, True),
+        "free_effect": Metric("change in free replies", "pp", 100, 1, True),
+        "other_effect": Metric("change of other behaviours", "pp", 100, 1, True),
+        "reversed": Metric("answers that an attack reverses", "%", 100, 1),
+        "reversed_random": Metric("answers that random texts reverse", "%", 100, 1),
+        "reversed_prompted": Metric("answers of the prompted model that an attack reverses", "%", 100, 1),
+        "nats_natural": Metric("cross-entropy of natural texts", "nats/token", 1, 1),
+        "nats_attack": Metric("cross-entropy of the texts that reverse", "nats/token", 1, 1),
+        "perplexity_ratio": Metric("perplexity, steered over unsteered", "×", log=True),
+        "kl": Metric("KL on neutral text", "nats/token", 1, 3),
+        "dose": Metric("dose", "of the stream's norm"),
+        "thought": Metric("length of the thought", "tokens", 1, 1),
+        "thought_change": Metric("change of the thought's length", "tokens", 1, 1, True),
+        "stripped": Metric("length without repeats", "tokens", 1, 1),
+        "repetition": Metric("repeated runs", "%", 100, 1),
+        "unfinished": Metric("replies that do not end", "%", 100, 1),
+        "tv": Metric("total variation", "", 1, 3),
+        "tv_before": Metric("total variation, unsteered", "", 1, 3),
+        "tv_change": Metric("change of total variation", "", 1, 3, True),
+        "tv_null_change": Metric("change of total variation under random directions", "", 1, 3, True),
+        "tv_even_change": Metric("total variation beyond that of equal chances", "", 1, 3, True),
+        "kl_people": Metric("KL(people, model)", "nats", 1, 3),
+        "kl_people_before": Metric("KL(people, model), unsteered", "nats", 1, 3),
+        "kl_people_change": Metric("change of KL(people, model)", "nats", 1, 3, True),
+        "kl_people_null_change": Metric("change of KL under random directions", "nats", 1, 3, True),
+        "kl_people_even_change": Metric("KL beyond that of equal chances", "nats", 1, 3, True),
     },
 )

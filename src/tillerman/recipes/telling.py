@@ -8,11 +8,12 @@ from dataclasses import replace
 from tillerman.evaluation.figures import decimal
 from tillerman.evaluation.tables import Table, markdown_cell, markdown_table
 from tillerman.recipes.log import ReproductionLog, Verdict
-from tillerman.recipes.metrics import METRICS
+from tillerman.recipes.metrics import METRICS, Metric
 from tillerman.recipes.recipe import Claim, Layout, Recipe, TableRow
 from tillerman.recipes.weighing import FAILS, HOLDS, UNDECIDED, UNTESTABLE, Measured, Pooled
 
 OUTCOMES = (HOLDS, FAILS, UNDECIDED, UNTESTABLE)
+_COUNTED = ("hold", "do not hold", "undecided", "cannot be tested here")
 _PLURALS = {"seed": "seeds", "task": "tasks", "item": "items"}
 
 
@@ -57,7 +58,7 @@ def _measured(layout: Layout, row: TableRow, measured: Measured) -> list[Pooled 
 
 def _shown(layout: Layout, row: TableRow, cells: list[Pooled | None]) -> tuple[str, ...]:
     pairs = zip(_metrics(layout, row), cells, strict=True)
-    return tuple("" if cell is None else with_interval(cell, metric) for metric, cell in pairs)
+    return tuple("" if cell is None else with_interval(cell, METRICS[metric]) for metric, cell in pairs)
 
 
 def _count(cells: list[Pooled | None]) -> str:
@@ -72,9 +73,9 @@ def _counted(n: int, unit: str) -> str:
     return f"{n} {unit if n == 1 else _PLURALS[unit]}"
 
 
-def with_interval(found: Pooled | Verdict, metric: str) -> str:
+def with_interval(found: Pooled | Verdict, metric: Metric) -> str:
     """``+3.1 (−0.2 to +6.4)``; the value alone where its error was not measured."""
-    show = METRICS[metric].show
+    show = metric.show
     assert found.value is not None and found.interval is not None
     low, high = show(found.interval.low), show(found.interval.high)
     return show(found.value) if low == high == show(found.value) else f"{show(found.value)} ({low} to {high})"
@@ -94,16 +95,19 @@ def claims_table(recipe: Recipe, log: ReproductionLog) -> Table:
 def _evidence(claim: Claim, verdict: Verdict) -> str:
     if verdict.value is None:
         return verdict.why
-    unit = METRICS[verdict.metric].unit
-    difference = "difference " if claim.against is not None else ""
-    figure = f"{difference}{with_interval(verdict, verdict.metric)} {unit}, {_counted(verdict.n, verdict.unit)}"
+    metric = METRICS[verdict.metric]
+    shown = metric if claim.against is None else metric.difference
+    difference = "" if claim.against is None else "ratio " if metric.log else "difference "
+    figure = f"{difference}{with_interval(verdict, shown)} {shown.unit}".rstrip()
+    figure += f", {_counted(verdict.n, verdict.unit)}"
     return f"{figure}; {verdict.why}" if verdict.why else figure
 
 
 def summary(log: ReproductionLog) -> str:
     """How many claims hold."""
-    counts = {outcome: sum(verdict.outcome == outcome for verdict in log.verdicts) for outcome in OUTCOMES}
-    return f"{len(log.verdicts)} tests of claims: " + ", ".join(f"{n} {outcome}" for outcome, n in counts.items()) + "."
+    counts = [sum(verdict.outcome == outcome for verdict in log.verdicts) for outcome in OUTCOMES]
+    said = ", ".join(f"{n} {words}" for n, words in zip(counts, _COUNTED, strict=True))
+    return f"{len(log.verdicts)} tests of claims: {said}."
 
 
 def run_lines(recipe: Recipe, log: ReproductionLog) -> Iterator[str]:
@@ -119,13 +123,18 @@ def run_lines(recipe: Recipe, log: ReproductionLog) -> Iterator[str]:
     yield from (f"no figure: {step}, {task}, {arm}: {reason}" for (step, task, arm), reason in unfit.items())
 
 
+def _of_words(table: str) -> str:
+    """Words stand to the left."""
+    return table.replace("---:", "---", table.split("\n")[1].count("---:"))
+
+
 def to_markdown(recipe: Recipe, log: ReproductionLog) -> str:
     """Tables, claims and what was run, as a page can include them."""
     parts = []
     for table in tables_of(recipe, log):
         parts += [f"### {markdown_cell(table.title)}", markdown_table(table)]
     claims = claims_table(recipe, log)
-    parts += [f"### {claims.title}", markdown_table(claims), summary(log), "### What was run"]
+    parts += [f"### {claims.title}", _of_words(markdown_table(claims)), summary(log), "### What was run"]
     parts.append("\n".join(f"* {markdown_cell(line)}" for line in run_lines(recipe, log)))
     versions = ", ".join(f"{name} {version}" for name, version in log.versions.items())
     parts.append(f"Recipe `{log.recipe}`, {versions}; {decimal(log.seconds / 60, 0)} minutes; {log.date}.")

@@ -6,8 +6,9 @@ on the other side does not hold, one that spans the margin is undecided.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from tillerman.recipes.metrics import METRICS
 from tillerman.recipes.recipe import Claim, Recipe, Where
 
 HOLDS, FAILS, UNDECIDED, UNTESTABLE = "holds", "does not hold", "undecided", "cannot be tested here"
+_LEAST, _MOST = 1e-300, 700.0  # of a ratio, and of its logarithm
 Cells = Mapping[tuple[str, int], Figure]  # task and seed -> figure
 
 
@@ -45,7 +47,7 @@ class Measured:
         tasks = {task.name for task in self.recipe.tasks_of([where.tasks])}
         wanted = (where.step, where.arm, where.layer, where.strength)
         return {
-            (piece.task, piece.seed): piece.figures[where.metric]
+            (piece.task, piece.seed): _scaled(piece.figures[where.metric], where.metric)
             for piece in self.pieces
             if piece.task in tasks
             and (piece.step, piece.arm, piece.layer, piece.strength) == wanted
@@ -57,7 +59,8 @@ class Measured:
         cells = self.cells(where)
         if against is not None:
             cells = _minus(cells, self.cells(against), same=where.tasks == against.tasks)
-        return pool(cells, self.recipe.step(where.step).unit) if cells else None
+        found = pool(cells, self.recipe.step(where.step).unit) if cells else None
+        return found if found is None or not METRICS[where.metric].log else _exponential(found)
 
     def verdicts(self, claim: Claim) -> list[Verdict]:
         """One for each step the claim is tested in."""
@@ -76,7 +79,9 @@ class Measured:
         why = self._unfit(claim, select)
         if why:
             return replace(made, why=why)
-        return replace(made, outcome=outcome(claim.expect, claim.margin, found.interval))
+        # A ratio is above or below 1, not 0.
+        interval = _logarithm(found.interval) if METRICS[select.metric].log else found.interval
+        return replace(made, outcome=outcome(claim.expect, claim.margin, interval))
 
     def _unfit(self, claim: Claim, select: Where) -> str:
         """Why the model is no test of the claim, or nothing."""
@@ -109,6 +114,23 @@ def verdicts_on(recipe: Recipe, pieces: Sequence[Piece], left_out: Sequence[Left
     return tuple(verdict for claim in recipe.claims for verdict in measured.verdicts(claim))
 
 
+def _scaled(figure: Figure, metric: str) -> Figure:
+    """As it is averaged: ratios by their logarithms."""
+    if not METRICS[metric].log:
+        return figure
+    value, low, high = (math.log(max(x, _LEAST)) for x in (figure.value, figure.low, figure.high))
+    return Figure(value, low, high, figure.n)
+
+
+def _exponential(found: Pooled) -> Pooled:
+    low, high = (math.exp(min(x, _MOST)) for x in (found.interval.low, found.interval.high))
+    return replace(found, value=math.exp(min(found.value, _MOST)), interval=Interval(low, high))
+
+
+def _logarithm(interval: Interval) -> Interval:
+    return Interval(math.log(max(interval.low, _LEAST)), math.log(max(interval.high, _LEAST)))
+
+
 def outcome(expect: str, margin: float, interval: Interval) -> str:
     """Where the interval lies: ``above`` margin, ``below`` minus margin, or ``within`` both."""
     low, high = interval.low, interval.high
@@ -130,13 +152,17 @@ def pool(cells: Cells, unit: str) -> Pooled:
             _, interval, _ = t_interval([float(np.mean(group)) for group in groups.values()])
             half = (interval.high - interval.low) / 2
             return Pooled(value, Interval(value - half, value + half), len(groups), name, tasks)
-    halves: dict[str, list[float]] = defaultdict(list)
-    sizes: dict[str, int] = defaultdict(int)
+    below, above = (_combined(cells, side) for side in (lambda f: f.value - f.low, lambda f: f.high - f.value))
+    n = sum(max(f.n for (task, _), f in cells.items() if task == one) for one in tasks)
+    return Pooled(value, Interval(value - below, value + above), n, "item", tasks)
+
+
+def _combined(cells: Cells, side: Callable[[Figure], float]) -> float:
+    """One side of the interval of a mean over tasks; seeds share their items, and so their error."""
+    of_task: dict[str, list[float]] = defaultdict(list)
     for (task, _), figure in cells.items():
-        halves[task].append(figure.half)
-        sizes[task] = max(sizes[task], figure.n)
-    half = float(np.sqrt(np.sum([np.mean(of_task) ** 2 for of_task in halves.values()])) / len(halves))
-    return Pooled(value, Interval(value - half, value + half), sum(sizes.values()), "item", tasks)
+        of_task[task].append(side(figure))
+    return float(np.sqrt(np.sum([np.mean(one) ** 2 for one in of_task.values()])) / len(of_task))
 
 
 def _by(cells: Cells, place: int) -> dict[str | int, list[float]]:

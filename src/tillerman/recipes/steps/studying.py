@@ -44,7 +44,8 @@ def options_of(study: str, given: Mapping[str, Any]) -> StudyOptions:
     for name in given:
         if name not in known:
             raise UnknownNameError(f"option of the study {study}", name, known)
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in given.items()}
+    return kind(**values)
 
 
 def _of_id_ood(trials: Sequence[Trial]) -> dict[str, Figure]:

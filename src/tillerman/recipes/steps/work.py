@@ -51,7 +51,12 @@ class Work:
         """Everything that the figures depend on, as plain values."""
         e, o = self.experiment, self.opened
         sae = None if e.sae is None else e.sae.opened().fingerprint
-        swept = [self.step.kind, self.step.layers and asdict(self.step.layers), self.strengths, self.arm.draws]
+        swept: list[Any] = [
+            self.step.kind,
+            self.step.layers and asdict(self.step.layers),
+            self.strengths,
+            self.arm.draws,
+        ]
         swept += [self.step.study, dict(self.step.options)] if self.step.study else []
         model = [o.fingerprint, o.template_hash, sae]
         return [asdict(e), *swept, self.step.drift, *model, self.source.digest(), self.limit, asdict(self.source.task)]
