@@ -142,6 +142,8 @@ def test_what_cannot_be_tested_says_why():
     assert (gone.outcome, gone.why) == (UNTESTABLE, "lost: no file nowhere/lost.jsonl in the data folder")
     unfit = verdict_of(claim, [Piece("fits", "lost", "CAA", 0, {}, reason="all answers are right")])
     assert (unfit.outcome, unfit.why) == (UNTESTABLE, "lost: all answers are right")
+    partly = verdict_of(replace(claim, select=EFFECT), [], [LeftOut("art", "no file of art")])
+    assert partly.why == "not run: step fits, CAA, both"  # the other task could have been
     step = verdict_of(claim, [], [LeftOut("fits", "the model has no experts")])
     assert step.why == "the model has no experts"
     assert verdict_of(replace(claim, untestable="no such thing"), []).why == "no such thing"

@@ -101,10 +101,11 @@ class Measured:
                 if where.step in reasons:
                     return reasons[where.step]
                 tasks = [task.name for task in self.recipe.tasks_of([where.tasks])]
-                known = [f"{task}: {reasons[task]}" for task in tasks if task in reasons]
-                known += [f"{p.task}: {p.reason}" for p in self.pieces
-                          if p.task in tasks and (p.step, p.arm) == (where.step, where.arm) and p.reason]  # fmt: skip
-                return known[0] if known else f"no figure of step {where.step}, {where.arm}, {where.tasks}"
+                mine = [p for p in self.pieces if p.task in tasks and (p.step, p.arm) == (where.step, where.arm)]
+                known = [f"{p.task}: {p.reason}" for p in mine if p.reason]
+                if not mine and all(task in reasons for task in tasks):
+                    known = [f"{task}: {reasons[task]}" for task in tasks]
+                return known[0] if known else f"not run: step {where.step}, {where.arm}, {where.tasks}"
         return "the two sides have no task and seed in common"
 
 
