@@ -168,6 +168,18 @@ def test_a_claim_is_tested_in_every_step_it_names():
     assert [(v.step, v.outcome) for v in found] == [("fits", HOLDS), ("curve", UNTESTABLE)]
 
 
+@pytest.mark.parametrize(("n", "verdict"), [(9, UNDECIDED), (200, HOLDS)])
+def test_where_no_answer_differs_the_number_of_items_decides_what_can_be_told(n, verdict):
+    same = [
+        Piece("fits", task, "CAA", seed, {"effect": Figure(0.0, 0.0, 0.0, n)})
+        for task in ("science", "art") for seed in (0, 1)
+    ]  # fmt: skip
+    near = verdict_of(Claim("c", "words", "source", EFFECT, expect="within", margin=0.03), same)
+    assert near.outcome == verdict
+    assert near.interval.high == pytest.approx(3 / (2 * n))
+    assert verdict_of(Claim("c", "words", "source", EFFECT), same).outcome == UNDECIDED
+
+
 def test_ratios_are_averaged_and_compared_by_their_logarithms():
     where = Where(step="fits", tasks="both", arm="CAA", metric="perplexity_ratio")
     of_ratio = {"CAA": (1.0, 4.0), "wrong": (0.5, 2.0)}
