@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import tillerman
 from tillerman.core.errors import DataError, UnknownNameError, UsageError
 from tillerman.pipeline.bench import Unwatched
 from tillerman.recipes import running
-from tillerman.recipes.log import ReproductionLog
+from tillerman.recipes.log import ReproductionLog, merged
 from tillerman.recipes.reading import SHIPPED, parse_recipe, read_recipe
 from tillerman.recipes.running import Request, reproduce
 from tillerman.recipes.sources import find_sources
@@ -106,6 +107,23 @@ def test_the_log_comes_back_from_its_file(log):
     assert tables_of(recipe, again) == tables_of(recipe, log)
     with pytest.raises(UsageError, match="a reproduction log of version 99"):
         ReproductionLog.from_json({**log.to_json(), "version": 99})
+
+
+def test_runs_of_parts_make_one_log(log, pilot):
+    recipe, request = read_recipe(SMALL), Request(None, limit=40, seeds=1)
+    parts = [reproduce(recipe, [pilot], replace(request, only=("curve", task))) for task in ("art", "science")]
+    whole = reproduce(recipe, [pilot], replace(request, only=("curve", "both")))
+    both = merged(parts)
+    assert {(p.task, p.arm, p.strength): p.figures for p in both.pieces} == {
+        (p.task, p.arm, p.strength): p.figures for p in whole.pieces
+    }
+    assert merged([both, parts[0]]).pieces == both.pieces
+    assert tables_of(recipe[0], both) == tables_of(recipe[0], whole)
+    with pytest.raises(UsageError, match="logs of several recipes: other, small"):
+        merged([log, replace(log, recipe="other")])
+    elsewhere = tuple(replace(ran, model_fingerprint="another") for ran in log.ran)
+    with pytest.raises(UsageError, match="run on several models"):
+        merged([log, replace(log, ran=elsewhere)])
 
 
 def test_a_second_model_takes_the_steps_that_the_first_cannot_do(pilot):

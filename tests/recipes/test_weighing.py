@@ -142,6 +142,8 @@ def test_what_cannot_be_tested_says_why():
     assert (gone.outcome, gone.why) == (UNTESTABLE, "lost: no file nowhere/lost.jsonl in the data folder")
     unfit = verdict_of(claim, [Piece("fits", "lost", "CAA", 0, {}, reason="all answers are right")])
     assert (unfit.outcome, unfit.why) == (UNTESTABLE, "lost: all answers are right")
+    partly = verdict_of(replace(claim, select=EFFECT), [], [LeftOut("art", "no file of art")])
+    assert partly.why == "not run: step fits, CAA, both"  # the other task could have been
     step = verdict_of(claim, [], [LeftOut("fits", "the model has no experts")])
     assert step.why == "the model has no experts"
     assert verdict_of(replace(claim, untestable="no such thing"), []).why == "no such thing"
@@ -164,6 +166,18 @@ def test_a_claim_is_tested_in_every_step_it_names():
     also = Claim("c", "words", "source", EFFECT, also=("curve",))
     found = Measured(RECIPE, pieces([[0.3, 0.3]])).verdicts(also)
     assert [(v.step, v.outcome) for v in found] == [("fits", HOLDS), ("curve", UNTESTABLE)]
+
+
+@pytest.mark.parametrize(("n", "verdict"), [(9, UNDECIDED), (200, HOLDS)])
+def test_where_no_answer_differs_the_number_of_items_decides_what_can_be_told(n, verdict):
+    same = [
+        Piece("fits", task, "CAA", seed, {"effect": Figure(0.0, 0.0, 0.0, n)})
+        for task in ("science", "art") for seed in (0, 1)
+    ]  # fmt: skip
+    near = verdict_of(Claim("c", "words", "source", EFFECT, expect="within", margin=0.03), same)
+    assert near.outcome == verdict
+    assert near.interval.high == pytest.approx(3 / (2 * n))
+    assert verdict_of(Claim("c", "words", "source", EFFECT), same).outcome == UNDECIDED
 
 
 def test_ratios_are_averaged_and_compared_by_their_logarithms():

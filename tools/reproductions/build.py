@@ -2,7 +2,7 @@
 
 ``python tools/reproductions/build.py`` writes them between ``<!-- NAME -->`` and ``<!-- /NAME -->``; with ``--check``
 it only compares, and exits 1 where the page is stale. What stands outside the marks is written by hand. A log gets
-there with ``--add NAME FOLDER``, the folder that ``tillerman reproduce`` wrote.
+there with ``--add NAME FOLDER...``, the folders that runs of ``tillerman reproduce NAME`` wrote.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from tillerman.recipes.log import ReproductionLog
+from tillerman.recipes.log import ReproductionLog, merged
 from tillerman.recipes.reading import SHIPPED, read_recipe
 from tillerman.recipes.telling import to_markdown
 from tillerman.recipes.weighing import verdicts_on
@@ -27,10 +27,10 @@ LOGS = ROOT / "benchmarks" / "reproductions"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare only; exit 1 if the page is stale")
-    parser.add_argument("--add", nargs=2, metavar=("NAME", "FOLDER"), help="take a run's log into the repository")
+    parser.add_argument("--add", nargs="+", metavar=("NAME", "FOLDER"), help="take the logs of runs, as one")
     args = parser.parse_args()
     if args.add:
-        add(args.add[0], Path(args.add[1]))
+        add(args.add[0], [Path(folder) for folder in args.add[1:]])
     old = PAGE.read_text(encoding="utf-8")
     new = page(old)
     if not args.check:
@@ -39,10 +39,10 @@ def main() -> None:
         sys.exit(f"stale: docs/reproductions.md; run 'python {Path(__file__).relative_to(ROOT)}'")
 
 
-def add(name: str, folder: Path) -> None:
+def add(name: str, folders: list[Path]) -> None:
     LOGS.mkdir(exist_ok=True)
-    text = (folder / "reproduction.json").read_bytes()
-    (LOGS / f"{name}.json.gz").write_bytes(gzip.compress(text, mtime=0))
+    whole = merged([read(json.loads((folder / "reproduction.json").read_bytes())) for folder in folders])
+    (LOGS / f"{name}.json.gz").write_bytes(gzip.compress(json.dumps(whole.to_json()).encode(), mtime=0))
 
 
 def page(text: str) -> str:
@@ -55,9 +55,12 @@ def page(text: str) -> str:
     return text
 
 
+read = ReproductionLog.from_json
+
+
 def measured(name: str) -> str:
     recipe, _ = read_recipe(name)
-    log = ReproductionLog.from_json(json.loads(gzip.decompress((LOGS / f"{name}.json.gz").read_bytes())))
+    log = read(json.loads(gzip.decompress((LOGS / f"{name}.json.gz").read_bytes())))
     return to_markdown(recipe, replace(log, verdicts=verdicts_on(recipe, log.pieces, log.left_out)))
 
 

@@ -5,7 +5,7 @@ Plain values only, written to JSON and read back without a model. Shares are in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -48,13 +48,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Ran:
-    """How a step was run: on which model, with how many items of each task."""
+    """How a step was run: on which model, with at most how many items of each task."""
 
     step: str
     model_id: str
     model_fingerprint: str
     tasks: tuple[str, ...]
     seeds: tuple[int, ...]
+    limit: int
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,28 @@ class ReproductionLog:
                              f"{REPRODUCTION_VERSION}")  # fmt: skip
         pieces = tuple(piece_from_json(piece) for piece in values["pieces"])
         return replace(build(cls, {**values, "pieces": ()}), pieces=pieces)
+
+
+def merged(logs: Sequence[ReproductionLog]) -> ReproductionLog:
+    """Several runs of one recipe (other tasks, steps, seeds or numbers of items) as one log; of a piece that several
+    have, the first one's. Verdicts are those of the first: weigh them again.
+
+    ``UsageError`` for logs of several recipes, or of several models for one step."""
+    first = logs[0]
+    if {log.recipe for log in logs} != {first.recipe}:
+        raise UsageError(f"logs of several recipes: {', '.join(sorted({log.recipe for log in logs}))}")
+    ran = tuple(dict.fromkeys(one for log in logs for one in log.ran))
+    models = {(one.step, one.model_fingerprint) for one in ran}
+    if len(models) > len({step for step, _ in models}):
+        raise UsageError("a step was run on several models; a log is of one model per step")
+    pieces: dict[tuple[object, ...], Piece] = {}
+    for piece in (piece for log in logs for piece in log.pieces):
+        pieces.setdefault((piece.step, piece.task, piece.arm, piece.seed, piece.layer, piece.strength), piece)
+    done = {name for one in ran for name in (one.step, *one.tasks)}
+    left_out = dict.fromkeys(one for log in logs for one in log.left_out if one.what not in done)
+    notes = dict.fromkeys(note for log in logs for note in log.notes)
+    return replace(first, ran=ran, pieces=tuple(pieces.values()), left_out=tuple(left_out), notes=tuple(notes),
+                   limit=max(log.limit for log in logs), seconds=sum(log.seconds for log in logs))  # fmt: skip
 
 
 def piece_to_json(piece: Piece) -> dict[str, Any]:

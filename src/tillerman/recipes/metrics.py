@@ -26,6 +26,10 @@ class Metric:
         return "" if math.isnan(value) else decimal(self.scale * value, self.places, self.signed)
 
     @property
+    def is_share(self) -> bool:
+        return self.unit in ("%", "pp")
+
+    @property
     def difference(self) -> Metric:
         """Of two such values: signed, and of two percentages in points. Of two ratios it is their ratio."""
         return self if self.log else replace(self, signed=True, unit="pp" if self.unit == "%" else self.unit)

@@ -139,7 +139,7 @@ class _Run:
                 pieces += self._done(replace(work, watch=_Titled(self.watch, f"{name} {number}/{len(works)}")), shared)
             there = tuple(dict.fromkeys(work.source.task.name for work, _ in works))
             seeds = tuple(dict.fromkeys(work.seed for work, _ in works))
-            ran.append(Ran(name, able.id, able.fingerprint, there, seeds))
+            ran.append(Ran(name, able.id, able.fingerprint, there, seeds, self._limit(step)))
         return tuple(pieces), tuple(ran), tuple(left_out)
 
     def _able(self, step: Step) -> OpenModel | str:
@@ -161,11 +161,14 @@ class _Run:
     def _sae(self, opened: OpenModel) -> str | None:
         return self.request.sae or (PILOT if opened.id == PILOT else None)
 
+    def _limit(self, step: Step) -> int:
+        return min(self.recipe.limit, max(self.limit, step.least))
+
     def _works(self, step: Step, tasks: Sequence[Task], opened: OpenModel) -> Iterator[tuple[Work, Store]]:
         """With each work, the memory that it shares with other arms of the same task, seed and settings."""
         counts = [count for count in (step.seeds, self.request.seeds) if count is not None]
         seeds = self.recipe.seeds[: min(counts, default=None)]
-        limit = min(self.recipe.limit, max(self.limit, step.least))
+        limit = self._limit(step)
         for task in tasks:
             if task.name not in self.sources:
                 continue

@@ -113,10 +113,9 @@ def summary(log: ReproductionLog) -> str:
 def run_lines(recipe: Recipe, log: ReproductionLog) -> Iterator[str]:
     """What was run: step, model, tasks, seeds; and what stood in for what, or was left out."""
     for ran in log.ran:
-        step = recipe.step(ran.step)
-        items = max(log.limit, step.least)
-        yield (f"{ran.step} ({step.words}): {ran.model_id}, {_counted(len(ran.tasks), 'task')}, at most {items} items "
-               f"each, {_counted(len(ran.seeds), 'seed')}")  # fmt: skip
+        words = recipe.step(ran.step).words
+        yield (f"{ran.step} ({words}): {ran.model_id}, {_counted(len(ran.tasks), 'task')} ({', '.join(ran.tasks)}), at "
+               f"most {ran.limit} items each, {_counted(len(ran.seeds), 'seed')}")  # fmt: skip
     yield from log.notes
     yield from (f"left out: {one.what}: {one.reason}" for one in log.left_out)
     unfit = {(p.step, p.task, p.arm): p.reason for p in log.pieces if p.reason}

@@ -16,7 +16,7 @@ import numpy as np
 from tillerman.evaluation.log import Interval
 from tillerman.evaluation.statistics import t_interval
 from tillerman.recipes.log import Figure, LeftOut, Piece, Verdict
-from tillerman.recipes.metrics import METRICS
+from tillerman.recipes.metrics import METRICS, Metric
 from tillerman.recipes.recipe import Claim, Recipe, Where
 
 HOLDS, FAILS, UNDECIDED, UNTESTABLE = "holds", "does not hold", "undecided", "cannot be tested here"
@@ -26,13 +26,15 @@ Cells = Mapping[tuple[str, int], Figure]  # task and seed -> figure
 
 @dataclass(frozen=True)
 class Pooled:
-    """A mean with its 95 % interval over ``n`` of ``unit``; ``tasks`` are those it is the mean of."""
+    """A mean with its 95 % interval over ``n`` of ``unit``; ``tasks`` are those it is the mean of, ``items`` the
+    number of different items in it."""
 
     value: float
     interval: Interval
     n: int
     unit: str
     tasks: tuple[str, ...]
+    items: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +77,7 @@ class Measured:
         found = self.pooled(select, against)
         if found is None:
             return replace(made, why=self._absent(select, against))
+        found = replace(found, interval=_unspread(found, METRICS[select.metric]))
         made = replace(made, value=found.value, interval=found.interval, n=found.n, unit=found.unit)
         why = self._unfit(claim, select)
         if why:
@@ -101,10 +104,11 @@ class Measured:
                 if where.step in reasons:
                     return reasons[where.step]
                 tasks = [task.name for task in self.recipe.tasks_of([where.tasks])]
-                known = [f"{task}: {reasons[task]}" for task in tasks if task in reasons]
-                known += [f"{p.task}: {p.reason}" for p in self.pieces
-                          if p.task in tasks and (p.step, p.arm) == (where.step, where.arm) and p.reason]  # fmt: skip
-                return known[0] if known else f"no figure of step {where.step}, {where.arm}, {where.tasks}"
+                mine = [p for p in self.pieces if p.task in tasks and (p.step, p.arm) == (where.step, where.arm)]
+                known = [f"{p.task}: {p.reason}" for p in mine if p.reason]
+                if not mine and all(task in reasons for task in tasks):
+                    known = [f"{task}: {reasons[task]}" for task in tasks]
+                return known[0] if known else f"not run: step {where.step}, {where.arm}, {where.tasks}"
         return "the two sides have no task and seed in common"
 
 
@@ -120,6 +124,15 @@ def _scaled(figure: Figure, metric: str) -> Figure:
         return figure
     value, low, high = (math.log(max(x, _LEAST)) for x in (figure.value, figure.low, figure.high))
     return Figure(value, low, high, figure.n)
+
+
+def _unspread(found: Pooled, metric: Metric) -> Interval:
+    """Where no answer differs there is no spread to judge by: then three over the number of items either way, what
+    95 of 100 such samples would show at most."""
+    interval = found.interval
+    if not metric.is_share or interval.high > interval.low:
+        return interval
+    return Interval(found.value - 3 / found.items, found.value + 3 / found.items)
 
 
 def _exponential(found: Pooled) -> Pooled:
@@ -145,16 +158,16 @@ def pool(cells: Cells, unit: str) -> Pooled:
     """The mean over tasks and seeds. Over ``seed`` or ``task`` a t-interval of their means, where there are two at
     least; else, and over ``item``, the intervals of the cells combined, seeds not counted as more items."""
     tasks = tuple(dict.fromkeys(task for task, _ in cells))
+    items = sum(max(f.n for (task, _), f in cells.items() if task == one) for one in tasks)
     value = float(np.mean([np.mean(one) for one in _by(cells, 0).values()]))
     for name, place in {"seed": (("seed", 1),), "task": (("task", 0), ("seed", 1))}.get(unit, ()):
         groups = _by(cells, place)
         if len(groups) > 1:
             _, interval, _ = t_interval([float(np.mean(group)) for group in groups.values()])
             half = (interval.high - interval.low) / 2
-            return Pooled(value, Interval(value - half, value + half), len(groups), name, tasks)
+            return Pooled(value, Interval(value - half, value + half), len(groups), name, tasks, items)
     below, above = (_combined(cells, side) for side in (lambda f: f.value - f.low, lambda f: f.high - f.value))
-    n = sum(max(f.n for (task, _), f in cells.items() if task == one) for one in tasks)
-    return Pooled(value, Interval(value - below, value + above), n, "item", tasks)
+    return Pooled(value, Interval(value - below, value + above), items, "item", tasks, items)
 
 
 def _combined(cells: Cells, side: Callable[[Figure], float]) -> float:

@@ -1,0 +1,33 @@
+"""The published reproductions are what their logs say."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from tillerman.recipes.reading import SHIPPED
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def build():
+    spec = importlib.util.spec_from_file_location("reproductions_build", ROOT / "tools/reproductions/build.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_made_of_the_logs_as_they_are(build):
+    text = build.PAGE.read_text(encoding="utf-8")
+    assert build.page(text) == text, "stale: run 'python tools/reproductions/build.py'"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_recipe_has_a_published_run_and_a_section(build, name):
+    text = build.PAGE.read_text(encoding="utf-8")
+    assert f"\n## {name}\n" in text
+    assert "| holds |" in build.measured(name) or "| does not hold |" in build.measured(name)
