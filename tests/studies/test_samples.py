@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tillerman.evaluation.study import StudyLog, Trial
 from tillerman.studies import Samples, Subject, run
@@ -28,6 +28,7 @@ def test_the_curve_is_found_again(top: float, half: float) -> None:
     assert found_top == pytest.approx(top, rel=0.03) and found_half == pytest.approx(half, rel=0.06)
 
 
+@settings(max_examples=12)
 @given(half=st.floats(1.0, 200))
 def test_the_knee_is_where_nine_tenths_of_the_whole_are_reached(half: float) -> None:
     def curve(n: float) -> float:

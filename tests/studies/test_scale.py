@@ -71,7 +71,7 @@ SIZES = (1e6, 1e7, 1e8, 1e9)
         (made((1.6, 0.8, 0.4), SIZES[:3]), "good", "cannot be decided from 3 models; that takes 4 sizes of one family"),
         (made((1.6, 0.8, 0.4, 0.4), (1e6, 1e7, 1e8, 1e8)), "good", "cannot be decided from 4 models"),
         (made((1.6, 0.8), SIZES[:2], steered=(90, 51)), "unclear", "found on one model only"),
-        (made((1.6, 0.8, 0.4), SIZES[:3], steered=(90, 51, 90)), "mixed", "on model 1 +1.0 (0.0 to +3.0) pp, none"),
+        (made((1.6, 0.8, 0.4), SIZES[:3], steered=(90, 51, 90)), "mixed", "on model 1 +1.0 (−2.7 to +5.4) pp, none"),
         (made((1.6, 0.8), SIZES[:2], steered=(51, 90)), "bad", "Nothing to scale: on model 0 there is no effect"),
     ],
 )  # fmt: skip
