@@ -174,6 +174,21 @@ def test_what_the_data_cannot_feed_is_told_and_stops_nothing(pilot):
     assert unfit.reason
 
 
+def test_an_arm_of_other_settings_does_not_take_the_answers_of_one_of_the_same_method(pilot):
+    text = TEXT.replace(
+        'name = "wrong"\nmethod = "ipas-wrong"', 'name = "wrong"\nmethod = "caa"\nsettings = { max_train = 3 }'
+    )
+    assert text != TEXT
+    request = Request(None, limit=60, seeds=1, only=("fits", "art"))
+    few = {p.arm: p for p in reproduce((parse_recipe(text), ""), [pilot], request).pieces}["wrong"]
+    swapped = text.replace(
+        'name = "CAA"\nmethod = "caa"\n[[step.arm]]', 'name = "CAA"\nmethod = "ipas-wrong"\n[[step.arm]]', 1
+    )
+    assert swapped != text
+    alone = {p.arm: p for p in reproduce((parse_recipe(swapped), ""), [pilot], request).pieces}["wrong"]
+    assert (few.cell, few.figures) == (alone.cell, alone.figures)
+
+
 def counting(monkeypatch):
     """How often work is really done."""
     done = []
