@@ -239,6 +239,7 @@ def test_diagnostics_of_the_shown_orders_are_part_of_the_log(outcome: tillerman.
     assert "error" not in {finding.level for finding in outcome.log.diagnostics}
 
 
+@pytest.mark.slow
 def test_the_json_has_its_stable_keys_and_no_effect_ends_with_exit_code_three(tmp_path: Path) -> None:
     done = subprocess.run([*COMMAND, "--max-kl", "0"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 3, done.stderr
