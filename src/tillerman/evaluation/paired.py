@@ -34,6 +34,7 @@ def score_interval(gained: int, lost: int, n: int, level: float = 0.95) -> Inter
     def end(border: float, target: float) -> float:
         if gained - lost == n * border:
             return border
-        return float(optimize.brentq(lambda d: score(gained, lost, n, d) - target, *sorted((border, value))))
+        low, high = sorted((border, value))
+        return float(optimize.brentq(lambda d: score(gained, lost, n, d) - target, low, high))
 
     return Interval(end(-1.0, z), end(1.0, -z))
