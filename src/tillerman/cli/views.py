@@ -37,6 +37,7 @@ def summary(log: EvaluationLog) -> dict[str, Any]:
     values = {c.name: c.rate.value for c in log.conditions}
     nulls = {c.name.removeprefix("null:"): _effect(c) for c in log.conditions if c.name.startswith("null:")}
     effects = {c.name: _effect(c) for c in log.conditions if c.effect is not None}
+    judged = judge_log(log)
     equivalence = log.side_effects.unrelated_equivalence
     result: dict[str, Any] = {
         "data": log.data_name,
@@ -57,8 +58,8 @@ def summary(log: EvaluationLog) -> dict[str, Any]:
         "effect_found": log.effect.found,
         "effect_letter_balanced": log.effect.balanced,
         "effect_all_option_orders": effects.get("turned"),
-        "verdict": judge_log(log).outcome,
-        "verdict_words": judge_log(log).words,
+        "verdict": judged.outcome,
+        "verdict_words": judged.words,
         "constant_answer": values.get("constant"),
         "prompt_baseline": values.get("prompt"),
         "prompt_and_steered": values.get("both"),

@@ -6,7 +6,7 @@ repetition, distinct bigrams, length. And the largest strength that stays within
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +20,18 @@ from tillerman.data.presenting import present
 from tillerman.evaluation.conditions import Exam
 from tillerman.evaluation.figures import compact, decimal, nats, points, ratio
 from tillerman.evaluation.log import Effect, Interval
+from tillerman.evaluation.side_effects import Windows
 from tillerman.evaluation.statistics import bootstrap_mean
 from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
 from tillerman.evaluation.tables import Table
 from tillerman.evaluation.verdict import Verdict
 from tillerman.pipeline.testing import make_meter
 from tillerman.studies.judging import has, mark, paired, pick, shown, values
-from tillerman.studies.lab import Lab, StudyOptions, trial_of
+from tillerman.studies.lab import KL, PERPLEXITY, Lab, StudyOptions, cost_trials, trial_of
 from tillerman.studies.texts import texts_table, written
 
 UNSTEERED = "unsteered"
-BEHAVIOUR, UNRELATED, PERPLEXITY, KL = "behaviour", "unrelated task", "perplexity", "KL"
+BEHAVIOUR, UNRELATED = "behaviour", "unrelated task"
 CHOSEN = 1.0
 
 
@@ -93,13 +94,11 @@ def _neutral(lab: Lab, factors: Sequence[float], plans: dict[str, Plan]) -> Iter
         kept = {f"{k} {name}": getattr(one, name) for k, one in enumerate(found) for name in ("steered", "kl")}
         return {"unsteered": found[0].unsteered, **kept}
 
-    kept = {name: tensor.double().numpy() for name, tensor in lab.store.tensors("neutral text", windows).items()}
+    kept = lab.store.tensors("neutral text", windows)
     for k, factor in enumerate(factors):
-        dose = _dose(lab, factor)
-        for case, per_window in ((PERPLEXITY, kept[f"{k} steered"] - kept["unsteered"]), (KL, kept[f"{k} kl"])):
-            if np.isfinite(per_window).all():
-                names = tuple(f"window {i}" for i in range(1, len(per_window) + 1))
-                yield Trial(case, _case(factor), names, tuple(per_window.tolist()), at=dose, scorer="nats per token")
+        one, name = Windows(kept["unsteered"], kept[f"{k} steered"], kept[f"{k} kl"]), _case(factor)
+        found = cost_trials(name, one, at=_dose(lab, factor))
+        yield from (replace(trial, case=trial.condition, condition=name) for trial in found)
 
 
 @dataclass(frozen=True)
