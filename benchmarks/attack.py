@@ -79,8 +79,16 @@ class OneByOne:
 
 def plan_of(opened: OpenModel) -> tuple[Plan, torch.Tensor]:
     data = tillerman.load_examples("sample:interest-in-science")
-    asked = tillerman.Experiment(method="caa", max_train=100, max_validation=20, max_test=20, layers=(POINT.layer,),
-                                 doses=(0.3,), null_draws=2, generations=())  # fmt: skip
+    asked = tillerman.Experiment(
+        method="caa",
+        max_train=100,
+        max_validation=20,
+        max_test=20,
+        layers=(POINT.layer,),
+        doses=(0.3,),
+        null_draws=2,
+        generations=(),
+    )
     vector = tillerman.fit(asked, opened, data).artefact.steering.at(POINT)
     scope = after_instruction(opened.tokenizer)
     return (Intervention(vector, STRENGTH, scope=scope),), STRENGTH * vector.directions[POINT]

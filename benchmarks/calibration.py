@@ -89,8 +89,10 @@ def intervals(runs: int) -> Iterator[Row]:
     random = np.random.default_rng(0)
     for n in (20, 50, 100):
         counts = [(g, l) for g in range(n + 1) for l in range(n + 1 - g)]
-        kinds = {"tango": [score_interval(g, l, n) for g, l in counts],
-                 "bootstrap": [_percentiles(random, g, l, n, runs) for g, l in counts]}  # fmt: skip
+        kinds = {
+            "tango": [score_interval(g, l, n) for g, l in counts],
+            "bootstrap": [_percentiles(random, g, l, n, runs) for g, l in counts],
+        }
         for changed, effect in ((0.05, 0.0), (0.05, 0.05), (0.1, 0.1), (0.2, 0.1), (0.4, 0.0), (0.4, 0.35)):
             gain, loss = (changed + effect) / 2, (changed - effect) / 2
             likely = stats.multinomial.pmf([(g, l, n - g - l) for g, l in counts], n, [gain, loss, 1 - changed])

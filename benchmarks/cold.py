@@ -45,9 +45,15 @@ def steering(opened: OpenModel, mode: str, n: int = 8) -> LookaheadSteering:
     depth = depths(opened.parts)
     made = Provenance("random-46M", "-", WIDTH, BLOCKS, "-", "-", "none", f"cold-{mode}")
     plain = LookaheadSteering(
-        {HALF: 1.0}, {HALF: 1.0}, made, gradient, {name: depth[name] for name in gradient}, {HALF: WIDTH}, mode,
+        {HALF: 1.0},
+        {HALF: 1.0},
+        made,
+        gradient,
+        {name: depth[name] for name in gradient},
+        {HALF: WIDTH},
+        mode,
         1.0,
-    )  # fmt: skip
+    )
     return measured(opened, plain, prompts(n), own_step=True)
 
 

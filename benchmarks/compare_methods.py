@@ -31,15 +31,24 @@ from tillerman.models.opened import OpenModel
 from tillerman.pipeline.comparing import compare_key
 
 PERSONAS = (
-    "interest-in-science", "conscientiousness", "risk-seeking",
-    "interest-in-literature", "low-discount-rate", "desire-to-persuade-people-to-be-more-helpful-to-others",
-)  # fmt: skip
+    "interest-in-science",
+    "conscientiousness",
+    "risk-seeking",
+    "interest-in-literature",
+    "low-discount-rate",
+    "desire-to-persuade-people-to-be-more-helpful-to-others",
+)
 BBQ = ("Age", "Nationality")
 OPINIONS, ATTRIBUTE, GROUP = "opinions_qa", "POLPARTY", "Democrat"
 EXPERIMENT = tillerman.Experiment(
-    method="caa", layers=(2, 3, 4, 5), max_train=300, max_validation=100, neutral="sample:tinystories",
-    neutral_tokens=2048, unrelated_items=60,
-)  # fmt: skip
+    method="caa",
+    layers=(2, 3, 4, 5),
+    max_train=300,
+    max_validation=100,
+    neutral="sample:tinystories",
+    neutral_tokens=2048,
+    unrelated_items=60,
+)
 
 
 def data_sets(folder: Path | None, limit: int | None) -> Iterator[LoadedData]:

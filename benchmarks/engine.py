@@ -51,9 +51,15 @@ BLOCKS, WIDTH, VOCABULARY, PROMPT = 12, 512, 8192, 150
 def new_model() -> OpenModel:
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=BLOCKS,
-        num_attention_heads=8, num_key_value_heads=8, max_position_embeddings=2048, initializer_range=0.06,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        num_hidden_layers=BLOCKS,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        max_position_embeddings=2048,
+        initializer_range=0.06,
+    )
     model = LlamaForCausalLM(config).eval()
     words = Tokenizer(WordLevel({"<pad>": 0, "<unk>": 1}, unk_token="<unk>"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>")
@@ -129,9 +135,14 @@ def selection(opened: OpenModel, n: int) -> dict[str, object]:
     theirs = timed(lambda: found.update(theirs=plainly()))
     best = [int((found[k].argmax(-1) == right).float().mean(1).argmax()) for k in ("ours", "theirs")]
     return {
-        "cells": len(cells), "prompts": n, "plain_s": theirs, "branches_s": ours, "ratio": theirs / ours,
-        "largest_difference": float((found["ours"] - found["theirs"]).abs().max()), "same_cell": best[0] == best[1],
-    }  # fmt: skip
+        "cells": len(cells),
+        "prompts": n,
+        "plain_s": theirs,
+        "branches_s": ours,
+        "ratio": theirs / ours,
+        "largest_difference": float((found["ours"] - found["theirs"]).abs().max()),
+        "same_cell": best[0] == best[1],
+    }
 
 
 @torch.inference_mode()
@@ -198,9 +209,14 @@ def fitting(opened: OpenModel, n: int) -> dict[str, object]:
     ours = worked(lambda: found.update(ours=engine()))
     theirs = worked(lambda: found.update(theirs=plainly()))
     return {
-        "train": 2 * n, "validation": n, "test": n, "plain_cpu_s": theirs, "engine_cpu_s": ours, "ratio": theirs / ours,
+        "train": 2 * n,
+        "validation": n,
+        "test": n,
+        "plain_cpu_s": theirs,
+        "engine_cpu_s": ours,
+        "ratio": theirs / ours,
         "largest_difference": float((found["ours"] - found["theirs"]).abs().max()),
-    }  # fmt: skip
+    }
 
 
 @torch.inference_mode()
@@ -224,10 +240,14 @@ def capturing(opened: OpenModel, n: int) -> dict[str, object]:
     after = _peak()
     theirs = timed(lambda: found.update(theirs=plainly()))
     return {
-        "pairs": n, "plain_tokens_s": tokens / theirs, "ours_tokens_s": tokens / ours, "ratio": theirs / ours,
+        "pairs": n,
+        "plain_tokens_s": tokens / theirs,
+        "ours_tokens_s": tokens / ours,
+        "ratio": theirs / ours,
         "largest_difference": float((found["ours"] - found["theirs"]).abs().max()),
-        "peak_above_model_mb": (after - before) / 1024, "peak_plain_above_model_mb": (_peak() - before) / 1024,
-    }  # fmt: skip
+        "peak_above_model_mb": (after - before) / 1024,
+        "peak_plain_above_model_mb": (_peak() - before) / 1024,
+    }
 
 
 @torch.inference_mode()
@@ -246,9 +266,13 @@ def decoding(opened: OpenModel, new_tokens: int) -> dict[str, object]:
 
         def run(ids: torch.Tensor = ids) -> object:
             return opened.model.generate(  # type: ignore[operator]
-                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=new_tokens,
-                min_new_tokens=new_tokens, do_sample=False, pad_token_id=0,
-            )  # fmt: skip
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=new_tokens,
+                min_new_tokens=new_tokens,
+                do_sample=False,
+                pad_token_id=0,
+            )
 
         def steered(run: Callable[[], object] = run) -> object:
             with tillerman.steer(opened.model, plan):
@@ -290,9 +314,11 @@ def everywhere(opened: OpenModel, n: int) -> dict[str, object]:
     ours = timed(lambda: found.update(ours=restarted()))
     theirs = timed(lambda: found.update(theirs=plainly()))
     return {
-        "cells": len(cells), "prompts": n, "ratio": theirs / ours,
+        "cells": len(cells),
+        "prompts": n,
+        "ratio": theirs / ours,
         "largest_difference": float((found["ours"] - found["theirs"]).abs().max()),
-    }  # fmt: skip
+    }
 
 
 @torch.inference_mode()
@@ -336,8 +362,10 @@ def _panel(title: str, values: Mapping[int, float], at: float, width: float, hei
     y = Scale(0, 1.1 * max(values.values()), top + height, top)
     parts = [text(at, 16, f"{value[:1].upper()}{value[1:]}", "strong")]
     for tick in ticks(0, y.high, 5):
-        parts += [line(left, y(tick), at + width, y(tick), "grid"),
-                  text(left - 6, y(tick) + 4, compact(tick), "tick", "end")]  # fmt: skip
+        parts += [
+            line(left, y(tick), at + width, y(tick), "grid"),
+            text(left - 6, y(tick) + 4, compact(tick), "tick", "end"),
+        ]
     spots = [(x(n), y(v)) for n, v in values.items()]
     parts.append(path(spots, "curve steered"))
     for (n, v), spot in zip(values.items(), spots, strict=True):

@@ -35,10 +35,25 @@ def main() -> None:
     for name, file in FAMILIES.items():
         with TemporaryDirectory() as folder:
             command = [
-                sys.executable, "-c", "from tillerman.cli.app import main; main()", "fit", str(args.data / file),
-                "--method", "pas", "--limit", args.limit, "--layers", "2-5", "--doses", "0.05,0.1,0.2,0.3,0.4",
-                "--neutral", "sample:tinystories", "--json", "--out", f"{folder}/vector.safetensors",
-            ]  # fmt: skip
+                sys.executable,
+                "-c",
+                "from tillerman.cli.app import main; main()",
+                "fit",
+                str(args.data / file),
+                "--method",
+                "pas",
+                "--limit",
+                args.limit,
+                "--layers",
+                "2-5",
+                "--doses",
+                "0.05,0.1,0.2,0.3,0.4",
+                "--neutral",
+                "sample:tinystories",
+                "--json",
+                "--out",
+                f"{folder}/vector.safetensors",
+            ]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode not in (0, 3):
             raise SystemExit(f"{name}: exit code {done.returncode}\n{done.stderr}")

@@ -45,16 +45,28 @@ def main() -> None:
         started = time.perf_counter()
         cells[name] = choose(bench, meter).cells
         grids[name] = time.perf_counter() - started
-    print(json.dumps({
-        "items": len(data.examples), "n_train": log.n_train, "n_validation": log.n_validation, "n_test": log.n_test,
-        "layers": opened.layers, "strengths": len(DOSES), "cells": log.cells_compared, "threads": args.threads,
-        "fit_seconds": round(whole, 1), "search_seconds_branches": round(grids["branches"], 1),
-        "search_seconds_plain": round(grids["plain"], 1),
-        "ratio_plain_to_branches": round(grids["plain"] / grids["branches"], 2),
-        "largest_difference_of_a_cell": max(
-            abs(a.score - b.score) for a, b in zip(cells["plain"], cells["branches"], strict=True)
-        ),
-    }, indent=1))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "items": len(data.examples),
+                "n_train": log.n_train,
+                "n_validation": log.n_validation,
+                "n_test": log.n_test,
+                "layers": opened.layers,
+                "strengths": len(DOSES),
+                "cells": log.cells_compared,
+                "threads": args.threads,
+                "fit_seconds": round(whole, 1),
+                "search_seconds_branches": round(grids["branches"], 1),
+                "search_seconds_plain": round(grids["plain"], 1),
+                "ratio_plain_to_branches": round(grids["plain"] / grids["branches"], 2),
+                "largest_difference_of_a_cell": max(
+                    abs(a.score - b.score) for a, b in zip(cells["plain"], cells["branches"], strict=True)
+                ),
+            },
+            indent=1,
+        )
+    )
 
 
 if __name__ == "__main__":

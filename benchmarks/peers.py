@@ -261,16 +261,23 @@ def nnsight_grid(field: Field, scope: str) -> Tensor:
 
 def grid_rows(field: Field) -> None:
     peers: list[tuple[str, Callable[[Field, str], Tensor]]] = [
-        ("repeng", repeng_grid), ("steering-vectors", steering_vectors_grid), ("nnsight", nnsight_grid),
-    ]  # fmt: skip
+        ("repeng", repeng_grid),
+        ("steering-vectors", steering_vectors_grid),
+        ("nnsight", nnsight_grid),
+    ]
 
     def apart(a: Tensor, b: Tensor) -> dict[str, float]:
         return {"difference": float((a - b).abs().max())}
 
     for scope in ("all", "last"):
         for peer, theirs in peers:
-            about = {"work": f"grid, scope {scope}", "peer": peer, "cells": len(field.cells),
-                     "prompts": len(field.batch.rows), "tokens": field.batch.tokens.shape[1]}  # fmt: skip
+            about = {
+                "work": f"grid, scope {scope}",
+                "peer": peer,
+                "cells": len(field.cells),
+                "prompts": len(field.batch.rows),
+                "tokens": field.batch.tokens.shape[1],
+            }
             race(field, about, lambda s=scope: our_grid(field, s), lambda t=theirs, s=scope: t(field, s), apart)
 
 
@@ -280,8 +287,13 @@ Generate = Callable[[Tensor, GridCell], Tensor]
 
 
 def _settings(tokens: Tensor, new: int) -> dict[str, Any]:
-    return {"attention_mask": torch.ones_like(tokens), "max_new_tokens": new, "min_new_tokens": new,
-            "do_sample": False, "pad_token_id": 0}  # fmt: skip
+    return {
+        "attention_mask": torch.ones_like(tokens),
+        "max_new_tokens": new,
+        "min_new_tokens": new,
+        "do_sample": False,
+        "pad_token_id": 0,
+    }
 
 
 def decoders(field: Field, new: int) -> dict[str, Generate]:
@@ -320,8 +332,13 @@ def decoders(field: Field, new: int) -> dict[str, Generate]:
             out = tracer.result.save()
         return out
 
-    return {"unsteered": unsteered, "tillerman": ours, "repeng": repeng, "steering-vectors": steering_vectors,
-            "nnsight": nnsight}  # fmt: skip
+    return {
+        "unsteered": unsteered,
+        "tillerman": ours,
+        "repeng": repeng,
+        "steering-vectors": steering_vectors,
+        "nnsight": nnsight,
+    }
 
 
 def decoding_rows(field: Field, new: int, rounds: int) -> None:
@@ -341,11 +358,16 @@ def decoding_rows(field: Field, new: int, rounds: int) -> None:
                 show(field, {**about, "error": failed[name]})
                 continue
             ratios = sorted(s / u for s, u in zip(times[name], times["unsteered"], strict=True))
-            show(field, {
-                **about, "ratio": median(ratios), "ratios": [round(ratios[0], 3), round(ratios[-1], 3)],
-                "same_tokens": torch.equal(said[name], said["tillerman"]),
-                "moved": not torch.equal(said[name], said["unsteered"]),
-            })  # fmt: skip
+            show(
+                field,
+                {
+                    **about,
+                    "ratio": median(ratios),
+                    "ratios": [round(ratios[0], 3), round(ratios[-1], 3)],
+                    "same_tokens": torch.equal(said[name], said["tillerman"]),
+                    "moved": not torch.equal(said[name], said["unsteered"]),
+                },
+            )
 
 
 # The races
@@ -380,10 +402,16 @@ def race(
             return
         mine = seconds(ours)
         times.append((mine[0], found[0]))
-    show(field, {
-        **about, "ours_s": median(a for a, _ in times), "theirs_s": median(b for _, b in times),
-        "ratio": median(b / a for a, b in times), **apart(mine[1], found[1]),
-    })  # fmt: skip
+    show(
+        field,
+        {
+            **about,
+            "ours_s": median(a for a, _ in times),
+            "theirs_s": median(b for _, b in times),
+            "ratio": median(b / a for a, b in times),
+            **apart(mine[1], found[1]),
+        },
+    )
 
 
 def show(field: Field, row: dict[str, Any]) -> None:

@@ -45,8 +45,10 @@ def main() -> None:
     names = (
         args.only.split(",") if args.only else [n for n, s in SAMPLES.items() if s.kind != "neutral" and n != "mmlu"]
     )
-    print("| behaviour | trained | n | unsteered | steered | effect, pp | prompt | few-shot | null: random "
-          "| null: shuffled | chosen | ppl ratio | s |")  # fmt: skip
+    print(
+        "| behaviour | trained | n | unsteered | steered | effect, pp | prompt | few-shot | null: random "
+        "| null: shuffled | chosen | ppl ratio | s |"
+    )
     print("|---" * 13 + "|")
     for name in names:
         started = time.perf_counter()

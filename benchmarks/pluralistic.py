@@ -95,9 +95,15 @@ def run(opened: OpenModel, asked: list[Asked], method: str, layers: list[int]) -
     parts = {part: [a.taught for a in asked if a.part == part] for part in ("fit", "choose", "test")}
     points = tuple(opened.points()[i] for i in layers)
     made = tillerman.Provenance(
-        opened.id, opened.fingerprint, opened.parts.width, opened.layers, opened.tokenizer_hash,
-        opened.template_hash, "auto", method,
-    )  # fmt: skip
+        opened.id,
+        opened.fingerprint,
+        opened.parts.width,
+        opened.layers,
+        opened.tokenizer_hash,
+        opened.template_hash,
+        "auto",
+        method,
+    )
     lesson = Lesson(opened, (), (), make_writer(opened.tokenizer), points, made)
     steering = fit_taught(lesson, parts["fit"], METHODS[method])
     cells = [(i, dose) for i in range(len(points)) for dose in DOSES]
@@ -122,8 +128,10 @@ def main() -> None:
     args = parser.parse_args()
     opened = tillerman.open_model(args.model)
     layers = [int(layer) for layer in args.layers.split(",")]
-    print("| group | method | fit, choose, test | TV before, after | KL before, after | random at that cell, TV, KL | "
-          "all options alike, TV, KL | layer, dose |\n" + "|---" * 8 + "|")  # fmt: skip
+    print(
+        "| group | method | fit, choose, test | TV before, after | KL before, after | random at that cell, TV, KL | "
+        "all options alike, TV, KL | layer, dose |\n" + "|---" * 8 + "|"
+    )
     for attribute, groups in GROUPS.items():
         for group in groups:
             asked = read(opened, args.data, attribute, group)

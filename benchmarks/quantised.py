@@ -49,8 +49,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     torch.set_num_threads(parser.parse_args().threads)
     models = {bits: opened(bits) for bits in BITS}
-    print("| behaviour | weights | n | cosine of its own vector with bf16's | unsteered | steered by bf16's vector "
-          "| effect, pp | same steered answers as bf16 | steered by its own vector |")  # fmt: skip
+    print(
+        "| behaviour | weights | n | cosine of its own vector with bf16's | unsteered | steered by bf16's vector "
+        "| effect, pp | same steered answers as bf16 | steered by its own vector |"
+    )
     print("|---" * 9 + "|")
     for name in PERSONAS:
         data = tillerman.load_examples(f"sample:{name}")

@@ -48,14 +48,23 @@ def main() -> None:
     def beyond(name: str, base: str) -> float:
         return round(median(turn[name] - turn[base] for turn in turns), 3)
 
-    print(json.dumps({
-        "interpreters": args.n, "python": platform.python_version(), "torch": torch.__version__,
-        "transformers": transformers.__version__, "machine": platform.machine(),
-        **{f"{name}, s": round(median(turn[name] for turn in turns), 3) for name in PROGRAMS},
-        "tillerman beyond torch, s": beyond("torch, tillerman", "torch"),
-        "every name beyond torch and transformers, s":
-            beyond("torch, transformers, tillerman, every name", "torch, transformers"),
-    }, indent=1))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "interpreters": args.n,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+                "machine": platform.machine(),
+                **{f"{name}, s": round(median(turn[name] for turn in turns), 3) for name in PROGRAMS},
+                "tillerman beyond torch, s": beyond("torch, tillerman", "torch"),
+                "every name beyond torch and transformers, s": beyond(
+                    "torch, transformers, tillerman, every name", "torch, transformers"
+                ),
+            },
+            indent=1,
+        )
+    )
 
 
 if __name__ == "__main__":

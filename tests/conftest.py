@@ -11,9 +11,20 @@ import jaxtyping
 # Before the first import of tillerman: every annotation, tensor shapes included, becomes a check.
 # Left out: cli and pipeline (typer reads their signatures; their protocols are for mypy only), data and the
 # report (no tensors; an int is a float to mypy and not to beartype).
-_ROOMS = ("core", "models", "methods", "steering", "selection", "evaluation.statistics", "evaluation.paired",
-          "evaluation.equivalence", "evaluation.power", "evaluation.scoring", "evaluation.side_effects",
-          "evaluation.conditions")  # fmt: skip
+_ROOMS = (
+    "core",
+    "models",
+    "methods",
+    "steering",
+    "selection",
+    "evaluation.statistics",
+    "evaluation.paired",
+    "evaluation.equivalence",
+    "evaluation.power",
+    "evaluation.scoring",
+    "evaluation.side_effects",
+    "evaluation.conditions",
+)
 jaxtyping.install_import_hook([f"tillerman.{room}" for room in _ROOMS], "beartype.beartype")
 
 import pytest  # noqa: E402

@@ -48,10 +48,15 @@ def gemmascope(folder: Path, threshold: float = 1.0, **changes: object) -> Path:
 def llamascope(folder: Path, norms: tuple[float, float], threshold: float, **facts: object) -> Path:
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     given = {
-        "d_model": 2, "d_sae": 3, "act_fn": "jumprelu", "jump_relu_threshold": threshold,
-        "norm_activation": "dataset-wise", "hook_point_in": "blocks.1.hook_resid_post",
-        "dataset_average_activation_norm": {"in": norms[0], "out": norms[1]}, **facts,
-    }  # fmt: skip
+        "d_model": 2,
+        "d_sae": 3,
+        "act_fn": "jumprelu",
+        "jump_relu_threshold": threshold,
+        "norm_activation": "dataset-wise",
+        "hook_point_in": "blocks.1.hook_resid_post",
+        "dataset_average_activation_norm": {"in": norms[0], "out": norms[1]},
+        **facts,
+    }
     (folder / "hyperparams.json").write_text(json.dumps(given))
     tensors = {"encoder.weight": W_ENC.T, "encoder.bias": B_ENC, "decoder.weight": W_DEC.T, "decoder.bias": B_DEC}
     save_file({k: t.contiguous() for k, t in tensors.items()}, folder / "checkpoints/final.safetensors")
@@ -83,8 +88,13 @@ def basis(width: int, layer: int = 1) -> SAE:
 
 def write_saelens(sae: SAE, folder: Path) -> Path:
     assert isinstance(sae.activation, JumpRelu)
-    tensors = {"W_enc": sae.w_enc, "W_dec": sae.w_dec, "b_dec": sae.b_dec, "b_enc": sae.activation.bias,
-               "threshold": sae.activation.threshold}  # fmt: skip
+    tensors = {
+        "W_enc": sae.w_enc,
+        "W_dec": sae.w_dec,
+        "b_dec": sae.b_dec,
+        "b_enc": sae.activation.bias,
+        "threshold": sae.activation.threshold,
+    }
     name = f"blocks.{sae.point.layer}.hook_{sae.point.site}"
     facts = {"architecture": "jumprelu", "apply_b_dec_to_input": sae.centred, "metadata": {"hook_name": name}}
     return saelens(folder, facts, tensors)

@@ -78,8 +78,17 @@ if TYPE_CHECKING:
 _HOME = {
     "core.artefact": ("Artefact", "load", "save"),
     "core.errors": (
-        "ArtefactError", "DataError", "FitError", "HookPointError", "MetricError", "MismatchError", "ModelError",
-        "NotAppliedError", "TillermanError", "UnknownNameError", "UsageError",
+        "ArtefactError",
+        "DataError",
+        "FitError",
+        "HookPointError",
+        "MetricError",
+        "MismatchError",
+        "ModelError",
+        "NotAppliedError",
+        "TillermanError",
+        "UnknownNameError",
+        "UsageError",
     ),
     "core.gates": ("ProbeGate", "SimilarityGate"),
     "core.hookpoint": ("HookPoint",),
@@ -109,7 +118,7 @@ _HOME = {
     "steering.generation": ("Sampling", "continuation", "continuations"),
     "steering.receipt": ("Receipt",),
     "steering.steer": ("steer", "steer_rows"),
-}  # fmt: skip
+}
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __version__ = "0.1.0"

@@ -61,9 +61,29 @@ def test_an_evaluation_says_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_nested_folds_are_in_the_json_beside_the_detectable_effect(tmp_path: Path) -> None:
-    command = ["fit", DATA, "--limit", "150", "--method", "caa", "--layers", "3", "--doses", "0.3", "--nested", "2",
-               "--shots", "0", "--neutral", "sample:tinystories", "--unrelated", "sample:bbq-age", "--json",
-               "-o", str(tmp_path / "v.safetensors")]  # fmt: skip
+    command = [
+        "fit",
+        DATA,
+        "--limit",
+        "150",
+        "--method",
+        "caa",
+        "--layers",
+        "3",
+        "--doses",
+        "0.3",
+        "--nested",
+        "2",
+        "--shots",
+        "0",
+        "--neutral",
+        "sample:tinystories",
+        "--unrelated",
+        "sample:bbq-age",
+        "--json",
+        "-o",
+        str(tmp_path / "v.safetensors"),
+    ]
     made = CliRunner().invoke(app, command)
     assert made.exit_code in (0, 3), made.output
     found = json.loads(made.stdout)

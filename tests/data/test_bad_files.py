@@ -64,19 +64,41 @@ BAD: dict[str, tuple[str, bytes, int | None, str | None, str]] = {
     "empty option": ("x.jsonl", lines(GOOD, changed(options=["a", " "])), 2, "options", "list of texts"),
     "empty question": ("x.jsonl", lines(GOOD, changed(question=" ")), 2, "question", "empty"),
     "null question": ("x.jsonl", lines(GOOD, changed(question=None)), 2, "question", "empty"),
-    "half an emoji": ("x.jsonl", lines(GOOD) + b'{"question": "\\ud83d", "options": ["a", "b"], "answer": 0}\n',
-                      2, "question", "Unicode"),
-    "persona of one class": ("x.jsonl", lines(PERSONA, {**PERSONA, "question": "Other?"}),
-                             None, None, "one class only"),
+    "half an emoji": (
+        "x.jsonl",
+        lines(GOOD) + b'{"question": "\\ud83d", "options": ["a", "b"], "answer": 0}\n',
+        2,
+        "question",
+        "Unicode",
+    ),
+    "persona of one class": (
+        "x.jsonl",
+        lines(PERSONA, {**PERSONA, "question": "Other?"}),
+        None,
+        None,
+        "one class only",
+    ),
     "texts of one class": ("x.csv", b"text,label\na,1\nb,1\n", None, "label", "one class only"),
     "texts of many classes": ("x.csv", b"text,label\na,joy\nb,fear\n", 2, "label", "positive_label"),
-    "choices missing in the text": ("x.jsonl", lines({"question": "Which?", "answer_matching_behavior": "(A)",
-                                    "answer_not_matching_behavior": "(B)"}), 1, "question", "expected choices"),
-    "letter of no choice": ("x.jsonl", lines({"question": "Q?\n (A) a\n (B) b", "answer_matching_behavior": "(C)",
-                            "answer_not_matching_behavior": "(B)"}), 1, "answer_matching_behavior", "2 choices"),
+    "choices missing in the text": (
+        "x.jsonl",
+        lines({"question": "Which?", "answer_matching_behavior": "(A)", "answer_not_matching_behavior": "(B)"}),
+        1,
+        "question",
+        "expected choices",
+    ),
+    "letter of no choice": (
+        "x.jsonl",
+        lines(
+            {"question": "Q?\n (A) a\n (B) b", "answer_matching_behavior": "(C)", "answer_not_matching_behavior": "(B)"}
+        ),
+        1,
+        "answer_matching_behavior",
+        "2 choices",
+    ),
     "no parquet": ("x.parquet", b"this is text", None, None, "Parquet"),
     "unknown suffix": ("x.xlsx", b"abc", None, None, "unknown kind of file"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", BAD)

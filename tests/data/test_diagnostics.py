@@ -166,8 +166,14 @@ def test_preferences_have_no_position_to_judge() -> None:
     rng = random.Random(0)
     examples = [Example("preference", words(rng, 9), (words(rng, 8), words(rng, 8)), 0) for _ in range(200)]
     assert {f.check for f in diagnose(examples, clean_split(examples))} == {
-        "size", "longest-option", "shortest-option", "first-word", "duplicates", "leakage", "template",
-    }  # fmt: skip
+        "size",
+        "longest-option",
+        "shortest-option",
+        "first-word",
+        "duplicates",
+        "leakage",
+        "template",
+    }
 
 
 def test_no_examples_are_one_error() -> None:

@@ -211,9 +211,10 @@ OTHER_WITHOUT = NOTHING + "{% if add_generation_prompt %} =>{% else %}.{% endif 
 
 
 @pytest.mark.parametrize(
-    ("template", "cue"), [(tiny.CHAT, "<|assistant|>\n"), (LLAMA2, " [/INST]"), (OTHER_WITHOUT, " =>")],
+    ("template", "cue"),
+    [(tiny.CHAT, "<|assistant|>\n"), (LLAMA2, " [/INST]"), (OTHER_WITHOUT, " =>")],
     ids=["cue", "llama 2", "closes otherwise"],
-)  # fmt: skip
+)
 def test_the_instruction_ends_where_the_template_opens_the_answer(template, cue):
     scope = after_instruction(tiny.tokenizer(template))
     assert scope.name == "after_instruction"

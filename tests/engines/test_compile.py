@@ -36,9 +36,13 @@ def _close(a, b):
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("how", "backend"),
-    [("module", "aot_eager"), ("method", "aot_eager"), ("forward", "aot_eager"),
-     pytest.param("module", "inductor", marks=compiler)],
-)  # fmt: skip
+    [
+        ("module", "aot_eager"),
+        ("method", "aot_eager"),
+        ("forward", "aot_eager"),
+        pytest.param("module", "inductor", marks=compiler),
+    ],
+)
 def test_a_compiled_model_follows_every_change_of_plan(how, backend):
     plain, model = tiny.new_model(), tiny.new_model()
     compiled = model

@@ -21,8 +21,15 @@ from .. import tiny
 accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed: make test installs it")
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
-MAP = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk", "model.layers.2": "disk",
-       "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}  # fmt: skip
+MAP = {
+    "model.embed_tokens": "cpu",
+    "model.layers.0": "cpu",
+    "model.layers.1": "disk",
+    "model.layers.2": "disk",
+    "model.norm": "cpu",
+    "model.rotary_emb": "cpu",
+    "lm_head": "cpu",
+}
 
 
 @pytest.fixture(params=["loaded", "dispatched"])
@@ -34,8 +41,9 @@ def split(request, tmp_path):
     else:
         whole.save_pretrained(tmp_path / "model")
         kind = type(whole)
-        model = kind.from_pretrained(tmp_path / "model", device_map=MAP, offload_folder=tmp_path / "off",
-                                     dtype=torch.float32).eval()  # fmt: skip
+        model = kind.from_pretrained(
+            tmp_path / "model", device_map=MAP, offload_folder=tmp_path / "off", dtype=torch.float32
+        ).eval()
     assert next(model.model.layers[1].parameters()).device.type == "meta"
     return open_model(model, tiny.tokenizer())
 
@@ -91,8 +99,11 @@ def away(request, tmp_path):
     whole = tiny.new_model(request.param)
     whole.save_pretrained(tmp_path / "model")
     places = dict.fromkeys(EVERYTHING[request.param], "disk")
-    model = type(whole).from_pretrained(tmp_path / "model", device_map=places, offload_folder=tmp_path / "off",
-                                        dtype=torch.float32).eval()  # fmt: skip
+    model = (
+        type(whole)
+        .from_pretrained(tmp_path / "model", device_map=places, offload_folder=tmp_path / "off", dtype=torch.float32)
+        .eval()
+    )
     assert all(weight.is_meta for weight in model.parameters())
     return tiny.opened(request.param), open_model(model, tiny.tokenizer())
 

@@ -16,12 +16,24 @@ from .example_log import example_log
 def study(name: str, outcome: str) -> StudyLog:
     mark = Mark("as fitted", 0.3, None, 100)
     return StudyLog(
-        study=name, question=f"What about {name}?", data_name="data", model_id="model", method="caa",
-        hook_point="layers.3.resid_post", strength=1.0, dose=0.2, scope="all", options={}, trials=(),
-        verdict=Verdict(outcome, f"The words of {name}."), tables=(Table("A table", ("", "n"), (("row", "7"),)),),
-        charts=(Chart("A chart", "bars", "pp", (Line("steered", (mark,)),)),), notes=("A note.",), provenance={},
+        study=name,
+        question=f"What about {name}?",
+        data_name="data",
+        model_id="model",
+        method="caa",
+        hook_point="layers.3.resid_post",
+        strength=1.0,
+        dose=0.2,
+        scope="all",
+        options={},
+        trials=(),
+        verdict=Verdict(outcome, f"The words of {name}."),
+        tables=(Table("A table", ("", "n"), (("row", "7"),)),),
+        charts=(Chart("A chart", "bars", "pp", (Line("steered", (mark,)),)),),
+        notes=("A note.",),
+        provenance={},
         seconds=1.0,
-    )  # fmt: skip
+    )
 
 
 ENTRIES = (

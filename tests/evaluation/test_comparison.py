@@ -39,9 +39,21 @@ WIDTHS = (860, 360)
 def result(name: str = "caa", gain: float = 0.4, p: float = 1e-4) -> MethodResult:
     at = AtBudget(True, 0.5, 0.15, 0.05, 1.04, rate(0.5), effect(0.16, 0.07, 1e-3), 2e-3)
     return MethodResult(
-        name, name, "layers.12.resid_post", 1.5, 0.45, "all", 33, rate(0.338 + gain), effect(gain, 0.08, p), p,
-        conditions(0.5)[-2:], side_effects(), Cost(3.2, 3616, 1.06, Interval(1.04, 1.08)), at,
-    )  # fmt: skip
+        name,
+        name,
+        "layers.12.resid_post",
+        1.5,
+        0.45,
+        "all",
+        33,
+        rate(0.338 + gain),
+        effect(gain, 0.08, p),
+        p,
+        conditions(0.5)[-2:],
+        side_effects(),
+        Cost(3.2, 3616, 1.06, Interval(1.04, 1.08)),
+        at,
+    )
 
 
 def comparison(*methods: MethodResult, name: str = "sycophancy", budget: float | None = 0.05) -> Comparison:
@@ -49,9 +61,20 @@ def comparison(*methods: MethodResult, name: str = "sycophancy", budget: float |
     if budget is None:
         kept = tuple(replace(m, at_budget=None) for m in kept)
     return Comparison(
-        name, "tiny", 0, 300, 100, 195, "abc", (*conditions(0.7)[:1], *conditions(0.7)[2:4]), adjusted(kept),
-        (LeftOut("sta", "no autoencoder"),), budget, {"options": {"seed": 0}}, 12.5,
-    )  # fmt: skip
+        name,
+        "tiny",
+        0,
+        300,
+        100,
+        195,
+        "abc",
+        (*conditions(0.7)[:1], *conditions(0.7)[2:4]),
+        adjusted(kept),
+        (LeftOut("sta", "no autoencoder"),),
+        budget,
+        {"options": {"seed": 0}},
+        12.5,
+    )
 
 
 def test_a_log_of_comparisons_survives_json():
@@ -108,13 +131,27 @@ def test_the_tables_hold_every_row_and_every_figure():
     effects, costs, at = tables(shown)
     assert [row[0] for row in effects.rows] == ["Unsteered", "Prompt baseline", "Few-shot baseline", "caa", "pas"]
     assert effects.rows[3][1:] == (
-        "73.8 (67 to 79)", "72.8", "+40.0 (+32 to +48)", "< 0.001", "+1 (−3 to +5)", "−1 (−5 to +3)", "yes",
-    )  # fmt: skip
+        "73.8 (67 to 79)",
+        "72.8",
+        "+40.0 (+32 to +48)",
+        "< 0.001",
+        "+1 (−3 to +5)",
+        "−1 (−5 to +3)",
+        "yes",
+    )
     assert effects.strong == (3,)
     assert costs.rows[0] == (
-        "caa", "layers.12.resid_post × 1.5", "0.45", "33", "0.071", "1.25", "−1.2 (−4 to +2)", "3.2", "3,616",
+        "caa",
+        "layers.12.resid_post × 1.5",
+        "0.45",
+        "33",
+        "0.071",
+        "1.25",
+        "−1.2 (−4 to +2)",
+        "3.2",
+        "3,616",
         "1.06 (1.04 to 1.08)",
-    )  # fmt: skip
+    )
     assert at.rows[1] == ("pas", "0.5", "0.15", "0.050", "1.04", "50.0 (43 to 57)", "+16.0 (+9 to +23)", "0.002")
     assert len(tables(comparison(budget=None))) == 2
     for table in (effects, costs, at):

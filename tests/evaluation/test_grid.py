@@ -132,8 +132,9 @@ def test_prompts_that_begin_alike_share_their_beginning_and_keep_their_answers(f
     written = _written(opened, MIXED[:6], present(MIXED[:2]))
     tokens = []
     first = tiny.blocks(opened.model, family)[0]
-    handle = first.register_forward_pre_hook(lambda _, a, k: tokens.append((a[0] if a else k["hidden_states"]).shape),
-                                             with_kwargs=True)  # fmt: skip
+    handle = first.register_forward_pre_hook(
+        lambda _, a, k: tokens.append((a[0] if a else k["hidden_states"]).shape), with_kwargs=True
+    )
     try:
         whole = answers_given(opened, written)
         seen = sum(shape[0] * shape[1] for shape in tokens)

@@ -129,8 +129,18 @@ def test_every_interval_of_every_condition_is_on_the_page() -> None:
 def test_the_page_has_every_section() -> None:
     log = example_log("seeds")
     page = words(log)
-    for section in ("Effect on the test items", "The search", "Dose and cost", "Side effects", "Example generations",
-                    "Data diagnostics", "Over 5 seeds", "Provenance", "Notes", "How to read this"):  # fmt: skip
+    for section in (
+        "Effect on the test items",
+        "The search",
+        "Dose and cost",
+        "Side effects",
+        "Example generations",
+        "Data diagnostics",
+        "Over 5 seeds",
+        "Provenance",
+        "Notes",
+        "How to read this",
+    ):
         assert section in page
     assert "20 cells were compared" in page
     assert all(finding.message in page for finding in FINDINGS)

@@ -17,9 +17,12 @@ def pilot_artefact(opened: OpenModel) -> Artefact:
     """A random direction, several times as long as the activations it is added to."""
     vector = tiny.vector(3, width=opened.parts.width, size=60.0)
     provenance = replace(
-        vector.provenance, model_fingerprint=opened.fingerprint, layers=opened.layers,
-        tokenizer_hash=opened.tokenizer_hash, template_hash=opened.template_hash,
-    )  # fmt: skip
+        vector.provenance,
+        model_fingerprint=opened.fingerprint,
+        layers=opened.layers,
+        tokenizer_hash=opened.tokenizer_hash,
+        template_hash=opened.template_hash,
+    )
     card = Card("layers.3.resid_post", 2.0, 1.0, "after_instruction")
     return Artefact(replace(vector, provenance=provenance), card, after_instruction(opened.tokenizer))
 

@@ -138,10 +138,16 @@ def test_texts_are_those_of_our_own_continuation():
 
 def test_system_prompt_and_earlier_turns_are_written_as_our_writer_writes_them():
     opened = tiny.opened("llama", tiny.CHAT)
-    talk = [ChatMessageSystem(content="Be kind."), ChatMessageUser(content="the cat"),
-            ChatMessageAssistant(content="sat"), ChatMessageUser(content="the dog")]  # fmt: skip
-    text = ("<|system|>\nBe kind.<|end|>\n<|user|>\nthe cat<|end|>\n<|assistant|>\nsat<|end|>\n<|user|>\nthe dog"
-            "<|end|>\n<|assistant|>\n")  # fmt: skip
+    talk = [
+        ChatMessageSystem(content="Be kind."),
+        ChatMessageUser(content="the cat"),
+        ChatMessageAssistant(content="sat"),
+        ChatMessageUser(content="the dog"),
+    ]
+    text = (
+        "<|system|>\nBe kind.<|end|>\n<|user|>\nthe cat<|end|>\n<|assistant|>\nsat<|end|>\n<|user|>\nthe dog"
+        "<|end|>\n<|assistant|>\n"
+    )
     prompt = tuple(opened.tokenizer(text, add_special_tokens=False)["input_ids"])
     assert reply(tiny_model(PLAN), talk, max_tokens=6).completion == continuation(opened, prompt, PLAN, Sampling(6))
 

@@ -32,9 +32,14 @@ from tillerman.steering.generation import Sampling, continuation
 from .. import tiny
 from .plans import pilot_artefact, pilot_plan
 
-PAIRS = [("Question: is the sky blue? Answer:", " Yes"), ("Question: is the sky blue? Answer:", " No, it is red"),
-         ("the cat", " sat on the mat"), ("", "the dog lay in the sun"), ("Answer: ", "A"),
-         ("Answer:\n", "A")]  # fmt: skip
+PAIRS = [
+    ("Question: is the sky blue? Answer:", " Yes"),
+    ("Question: is the sky blue? Answer:", " No, it is red"),
+    ("the cat", " sat on the mat"),
+    ("", "the dog lay in the sun"),
+    ("Answer: ", "A"),
+    ("Answer:\n", "A"),
+]
 TEXTS = ["the cat sat on the mat and the dog lay in the sun", "is the grass red? " * 60, "Yes"]
 CHOICES = [Example("choice", f"Question {i}?", ("apple", "stone", "river"), i % 3) for i in range(6)]
 WHOLE = [Example("preference", f"Say {i}.", ("hello dear friend", "hello you dog"), i % 2) for i in range(6)]
@@ -238,8 +243,20 @@ def test_lm_evals_command_line_knows_the_model_and_writes_its_receipts(tmp_path)
     save(tmp_path / "a.safetensors", pilot_artefact(opened))
     items = present(load_examples("sample:bbq-age").examples[:4])
     export_task(items, make_writer(opened.tokenizer), tmp_path / "task", "sample")
-    command = [sys.executable, "-m", "tillerman.harnesses.lm_harness", "run", "--model", "tillerman", "--tasks",
-               "sample", "--include_path", str(tmp_path / "task"), "--output_path", str(tmp_path / "out")]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "tillerman.harnesses.lm_harness",
+        "run",
+        "--model",
+        "tillerman",
+        "--tasks",
+        "sample",
+        "--include_path",
+        str(tmp_path / "task"),
+        "--output_path",
+        str(tmp_path / "out"),
+    ]
     subprocess.run([*command, "--model_args", f"artefact={tmp_path / 'a.safetensors'}"], check=True)
     (results,) = (tmp_path / "out").rglob("results_*.json")
     told = json.loads(results.read_text())["config"]["tillerman_receipts"]["loglikelihood"]

@@ -123,9 +123,14 @@ def test_no_step_of_decoding_is_touched_even_where_the_prompt_is_shorter_than_th
 
     def generate(**more):
         return model.generate(
-            input_ids=torch.tensor([row]), max_new_tokens=5, min_new_tokens=5, do_sample=False, output_logits=True,
-            return_dict_in_generate=True, **more,
-        )  # fmt: skip
+            input_ids=torch.tensor([row]),
+            max_new_tokens=5,
+            min_new_tokens=5,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+            **more,
+        )
 
     with steer(model, Intervention(steering.at(POINT), 2.0, scope=Scope(scope))) as steered:
         ours = generate(**options)

@@ -88,8 +88,17 @@ def changed(model, steering, strength, rows=ROWS, point=POINT):
 def stepped(opened: OpenModel, examples, point, eta, loss="pair"):
     """A copy of the model after one real step of gradient descent on the parameters up to the hook point."""
     causal = copy.deepcopy(opened.model)
-    other = OpenModel(causal, opened.tokenizer, "copy", type(opened.parts)(causal, causal.base_model, tuple(
-        causal.base_model.get_submodule(opened.parts.family.blocks)), opened.parts.family))  # fmt: skip
+    other = OpenModel(
+        causal,
+        opened.tokenizer,
+        "copy",
+        type(opened.parts)(
+            causal,
+            causal.base_model,
+            tuple(causal.base_model.get_submodule(opened.parts.family.blocks)),
+            opened.parts.family,
+        ),
+    )
     own = parameters_below(other.parts, point)
     gradient = parameter_gradient(other, examples, point, loss)
     with torch.no_grad():
@@ -251,8 +260,10 @@ def test_a_short_real_step_changes_the_stream_as_looking_ahead_says(family, mode
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_finite_difference_comes_close_to_the_derivative(family):
     opened = tiny.opened(family)
-    ahead = [changed(opened.model, fitted(name, opened).at(HookPoint(0)), 1.0, point=HookPoint(0))
-             for name in ("cold-fd", "cold-jvp")]  # fmt: skip
+    ahead = [
+        changed(opened.model, fitted(name, opened).at(HookPoint(0)), 1.0, point=HookPoint(0))
+        for name in ("cold-fd", "cold-jvp")
+    ]
     assert torch.cosine_similarity(*(a.flatten() for a in ahead), dim=0) > 0.99
 
 
@@ -305,10 +316,16 @@ def generated(model, rows, plans, cache="dynamic", **options):
     ids, mask = tiny.padded(rows, "left")
     with steer_rows(model, plans):
         out = model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=4, min_new_tokens=4, do_sample=False,
-            output_logits=True, return_dict_in_generate=True,
-            **({"use_cache": False} if cache == "none" else {"cache_implementation": cache}), **options,
-        )  # fmt: skip
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=4,
+            min_new_tokens=4,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+            **({"use_cache": False} if cache == "none" else {"cache_implementation": cache}),
+            **options,
+        )
     return torch.stack(out.logits, 1), out.sequences[:, ids.shape[1] :]
 
 

@@ -144,8 +144,13 @@ def test_changes_of_any_length_can_be_compared(opened):
 
 
 def test_what_the_fit_found_is_told_in_two_lines(opened):
-    facts = {"kept": 1250, "of": 100_000, "bytes": 25_000, "dense_bytes": 400_000,
-             "agreement": [["layers.1.resid_post", 0.9812, 0.66]]}  # fmt: skip
+    facts = {
+        "kept": 1250,
+        "of": 100_000,
+        "bytes": 25_000,
+        "dense_bytes": 400_000,
+        "agreement": [["layers.1.resid_post", 0.9812, 0.66]],
+    }
     first, second = found_lines({"displaced": facts})
     assert "1,250 of 100,000 entries kept (1.25%), in 25,000 bytes instead of 400,000 (6.2%)" in first
     assert second.endswith("layers.1.resid_post 0.981, 0.660")
@@ -294,9 +299,26 @@ def test_a_fit_hands_what_was_asked_to_its_methods():
 def test_the_command_line_asks_for_all_three_and_the_artefact_remembers(tmp_path):
     path = tmp_path / "v.safetensors"
     call = [
-        "fit", "sample:interest-in-science", "--method", "cold-fd", "--layers", "1", "--doses", "0.2", "--limit", "60",
-        "--cold-loss", "positive", "--cold-epsilon", "0.001", "--cold-keep", "0.05", "--json", "-o", str(path),
-    ]  # fmt: skip
+        "fit",
+        "sample:interest-in-science",
+        "--method",
+        "cold-fd",
+        "--layers",
+        "1",
+        "--doses",
+        "0.2",
+        "--limit",
+        "60",
+        "--cold-loss",
+        "positive",
+        "--cold-epsilon",
+        "0.001",
+        "--cold-keep",
+        "0.05",
+        "--json",
+        "-o",
+        str(path),
+    ]
     done = CliRunner().invoke(app, call)
     assert done.exit_code in (0, 3), done.output
     made = load(path).steering

@@ -20,8 +20,14 @@ from .. import tiny
 
 D = 24
 P, Q = HookPoint(0), HookPoint(1)
-PAIRED = {"caa": True, "pas-full": False, "ipas-all": False, "ipas-wrong": True, "prompt-vector": True,
-          "prompt-contrast": True}  # fmt: skip
+PAIRED = {
+    "caa": True,
+    "pas-full": False,
+    "ipas-all": False,
+    "ipas-wrong": True,
+    "prompt-vector": True,
+    "prompt-contrast": True,
+}
 every = pytest.mark.parametrize("name", [f"{p}+{e}" for p in PAIRINGS for e in ESTIMATORS])
 
 
@@ -131,8 +137,11 @@ def test_a_fitted_vector_is_saved_and_loaded_to_the_same_numbers(name, tmp_path)
 def test_points_where_nothing_tells_the_sides_apart_are_left_out():
     activations, _ = _planted(True)
     same = {P: activations.positive[P], Q: activations.negative[Q]}
-    vector = fit(Activations(same, activations.negative, activations.stream_norms, True), "mean_difference",
-                 tiny.provenance(width=D))  # fmt: skip
+    vector = fit(
+        Activations(same, activations.negative, activations.stream_norms, True),
+        "mean_difference",
+        tiny.provenance(width=D),
+    )
     assert vector.points == (P,)
 
 

@@ -27,8 +27,17 @@ BOTH = {"one": UNPAIRED, "two": PAIRED}
 
 def _read(opened, contrasts=BOTH, *, keep_rows, store=None, read_site="resid_post", read="last", **more):
     stored = (store or Store(None, ""), "k")
-    return read_contrasts(opened, contrasts, POINTS, read_site=read_site, read=read, keep_rows=keep_rows,
-                          shuffles=SEEDS, stored=stored, **more)  # fmt: skip
+    return read_contrasts(
+        opened,
+        contrasts,
+        POINTS,
+        read_site=read_site,
+        read=read,
+        keep_rows=keep_rows,
+        shuffles=SEEDS,
+        stored=stored,
+        **more,
+    )
 
 
 @pytest.mark.parametrize("keep_rows", [True, False])

@@ -125,8 +125,14 @@ def test_sta_is_its_formula(seed, share, modes, rule):
     positive, negative = (torch.randn(n, D, generator=g) + 0.3 for n in (9, 9))
     activations = _encoded(positive, negative, share=share, modes=modes, rule=rule)
     e = activations.encoded
-    direction, mask = _sta_by_hand(e.positive.mean.double().numpy(), e.negative.mean.double().numpy(),
-                                   SAE.w_dec.double().numpy(), share, modes, rule)  # fmt: skip
+    direction, mask = _sta_by_hand(
+        e.positive.mean.double().numpy(),
+        e.negative.mean.double().numpy(),
+        SAE.w_dec.double().numpy(),
+        share,
+        modes,
+        rule,
+    )
     if not mask:
         with pytest.raises(FitError, match="no atom of made passes"):
             _fit("sta", activations)
@@ -189,8 +195,11 @@ def test_an_atom_is_taken_by_number_or_by_label():
     for feature, atom in (("9", 9), ("boats", 5), ("RED CARS", 4), ("cars", 6)):
         assert ask(feature).provenance.found["feature"] == atom
     assert ask("boats").provenance.found["top"][0]["label"] == "red boats"
-    for feature, said in (("12", r"made has atoms 0..11"), ("red", "2 labels have these words: 4 'red cars'; 5 'red"),
-                          ("ship", "0 labels have these words")):  # fmt: skip
+    for feature, said in (
+        ("12", r"made has atoms 0..11"),
+        ("red", "2 labels have these words: 4 'red cars'; 5 'red"),
+        ("ship", "0 labels have these words"),
+    ):
         with pytest.raises(UsageError, match=said):
             ask(feature)
     with pytest.raises(UsageError, match="no labels are known; give --sae-labels FILE"):
@@ -291,7 +300,11 @@ def test_an_experiment_wants_an_autoencoder_where_one_is_read_and_only_there():
         Experiment(method="caa,sta")
     with pytest.raises(UsageError, match="no method of 'caa' reads an autoencoder"):
         Experiment(method="caa", sae=SaeOptions("pilot"))
-    for changes, error in (({"rule": "other"}, UnknownNameError), ({"modes": "all"}, UnknownNameError),
-                           ({"operator": "ablate"}, UnknownNameError), ({"share": 0.0}, UsageError)):  # fmt: skip
+    for changes, error in (
+        ({"rule": "other"}, UnknownNameError),
+        ({"modes": "all"}, UnknownNameError),
+        ({"operator": "ablate"}, UnknownNameError),
+        ({"share": 0.0}, UsageError),
+    ):
         with pytest.raises(error):
             SaeOptions("pilot", **changes)

@@ -97,8 +97,15 @@ def test_the_first_generated_token_is_steered_under_generated(family):
     model, point = tiny.model(family), HookPoint(1)
     vector = tiny.vector(point)
     with steer(model, Intervention(vector, 1.0, scope=Scope("generated"))):
-        made = model.generate(input_ids=IDS, max_new_tokens=1, min_new_tokens=1, do_sample=False, pad_token_id=0,
-                              output_logits=True, return_dict_in_generate=True)  # fmt: skip
+        made = model.generate(
+            input_ids=IDS,
+            max_new_tokens=1,
+            min_new_tokens=1,
+            do_sample=False,
+            pad_token_id=0,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
 
     def push(h):
         return torch.cat([h[:, :-1], h[:, -1:] + vector.directions[point]], 1)

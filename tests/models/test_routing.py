@@ -228,9 +228,15 @@ def test_the_cache_changes_nothing_and_rows_generate_as_alone(family, site):
         ids, mask = tiny.padded(rows, "left")
         with steer_rows(model, plans, must_apply=False) as steered:
             out = model.generate(
-                input_ids=ids, attention_mask=mask, max_new_tokens=4, min_new_tokens=4, do_sample=False,
-                output_logits=True, return_dict_in_generate=True, **cache,
-            )  # fmt: skip
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=4,
+                min_new_tokens=4,
+                do_sample=False,
+                output_logits=True,
+                return_dict_in_generate=True,
+                **cache,
+            )
         return torch.stack(out.logits, 1), steered.receipt
 
     cached, receipt = generated(ROWS, plans)

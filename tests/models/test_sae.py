@@ -18,8 +18,11 @@ from tillerman.models.sae.files import open_sae
 H = torch.tensor([3.0, 2.0])
 LN2 = math.log(2)
 HALF = math.sqrt(2) / 2  # a data set's mean norm that makes s = sqrt(d) / norm two
-GATES = {"b_gate": torch.tensor([-3.0, 0.0, 0.0]), "r_mag": torch.tensor([0.0, LN2, 0.0]),
-         "b_mag": torch.tensor([0.0, 1.0, -1.0])}  # fmt: skip
+GATES = {
+    "b_gate": torch.tensor([-3.0, 0.0, 0.0]),
+    "r_mag": torch.tensor([0.0, LN2, 0.0]),
+    "b_mag": torch.tensor([0.0, 1.0, -1.0]),
+}
 GATED = {k: v for k, v in made.PLAIN.items() if k != "b_enc"} | GATES
 JUMP = {**made.PLAIN, "threshold": torch.ones(3)}
 
@@ -30,41 +33,100 @@ SAELENS = {
     "jumprelu": (made.v6(architecture="jumprelu"), JUMP, H, [2.5, 1.5, 0.0], [5.5, 2.5]),
     "topk": (made.v6(architecture="topk", k=1), None, H, [2.5, 0.0, 0.0], [5.5, -0.5]),
     "topk, negative ones kept out": (
-        made.v6(architecture="topk", k=3), None, torch.tensor([-2.5, 1.5]), [0.0, 1.0, 0.0], [0.5, 1.5]),
+        made.v6(architecture="topk", k=3),
+        None,
+        torch.tensor([-2.5, 1.5]),
+        [0.0, 1.0, 0.0],
+        [0.5, 1.5],
+    ),
     "topk, rescaled": (
-        made.v6(architecture="topk", k=1, rescale_acts_by_decoder_norm=True), None, H, [5.0, 0.0, 0.0], [5.5, -0.5]),
+        made.v6(architecture="topk", k=1, rescale_acts_by_decoder_norm=True),
+        None,
+        H,
+        [5.0, 0.0, 0.0],
+        [5.5, -0.5],
+    ),
     "batchtopk": (
-        made.v6(architecture="batchtopk", k=2), {**made.PLAIN, "topk_threshold": torch.tensor(1.0)}, H,
-        [2.5, 1.5, 0.0], [5.5, 2.5]),
+        made.v6(architecture="batchtopk", k=2),
+        {**made.PLAIN, "topk_threshold": torch.tensor(1.0)},
+        H,
+        [2.5, 1.5, 0.0],
+        [5.5, 2.5],
+    ),
     "gated": (made.v6(architecture="gated"), GATED, H, [0.0, 6.0, 0.0], [0.5, 11.5]),
     "constant norm": (
-        made.v6(apply_b_dec_to_input=False, normalize_activations="constant_norm_rescale"), None,
-        torch.tensor([4.0, 4.0]), [1.0, 0.0, 0.5], [12.0, 0.0]),
+        made.v6(apply_b_dec_to_input=False, normalize_activations="constant_norm_rescale"),
+        None,
+        torch.tensor([4.0, 4.0]),
+        [1.0, 0.0, 0.5],
+        [12.0, 0.0],
+    ),
     "layer norm": (
-        made.v6(apply_b_dec_to_input=False, normalize_activations="layer_norm"), None, torch.tensor([1.0, 3.0]),
-        [0.0, 0.0, 0.0], [2 + HALF, 2 - HALF]),
+        made.v6(apply_b_dec_to_input=False, normalize_activations="layer_norm"),
+        None,
+        torch.tensor([1.0, 3.0]),
+        [0.0, 0.0, 0.0],
+        [2 + HALF, 2 - HALF],
+    ),
     "average folded in": (
-        made.v6(normalize_activations="expected_average_only_in"), None, H, [2.5, 1.5, 0.5], [6.0, 3.0]),
+        made.v6(normalize_activations="expected_average_only_in"),
+        None,
+        H,
+        [2.5, 1.5, 0.5],
+        [6.0, 3.0],
+    ),
     "average given": (
-        made.v6(normalize_activations="expected_average_only_in", norm_scaling_factor=2.0), None, H, [5.5, 3.5, 1.5],
-        [6.5, 4.0]),
+        made.v6(normalize_activations="expected_average_only_in", norm_scaling_factor=2.0),
+        None,
+        H,
+        [5.5, 3.5, 1.5],
+        [6.5, 4.0],
+    ),
     "old: flat": (made.flat(), None, H, [2.5, 1.5, 0.5], [6.0, 3.0]),
     "old: hook_name": (
-        {"hook_name": "blocks.1.hook_resid_post", "activation_fn_str": "relu", "d_in": 2, "d_sae": 3,
-         "dtype": "float32"}, None, H, [2.5, 1.5, 0.5], [6.0, 3.0]),
+        {
+            "hook_name": "blocks.1.hook_resid_post",
+            "activation_fn_str": "relu",
+            "d_in": 2,
+            "d_sae": 3,
+            "dtype": "float32",
+        },
+        None,
+        H,
+        [2.5, 1.5, 0.5],
+        [6.0, 3.0],
+    ),
     "old: topk by activation": (
-        made.flat(activation_fn_str="topk", activation_fn_kwargs={"k": 1}), None, H, [2.5, 0.0, 0.0], [5.5, -0.5]),
+        made.flat(activation_fn_str="topk", activation_fn_kwargs={"k": 1}),
+        None,
+        H,
+        [2.5, 0.0, 0.0],
+        [5.5, -0.5],
+    ),
     "old: not centred": (made.flat(apply_b_dec_to_input=False), None, H, [3.0, 1.0, 1.5], [8.0, 3.0]),
     "old: normalised by a yes": (made.flat(normalize_activations=True), None, H, [2.5, 1.5, 0.5], [6.0, 3.0]),
     "old: scaling factor": (
-        made.flat(finetuning_scaling_factor=True), {**made.PLAIN, "scaling_factor": torch.tensor([2.0, 1.0, 1.0])}, H,
-        [2.5, 1.5, 0.5], [11.0, 3.0]),
+        made.flat(finetuning_scaling_factor=True),
+        {**made.PLAIN, "scaling_factor": torch.tensor([2.0, 1.0, 1.0])},
+        H,
+        [2.5, 1.5, 0.5],
+        [11.0, 3.0],
+    ),
     "old: scaling factor without its flag": (
-        made.flat(), {**made.PLAIN, "scaling_factor": torch.tensor([2.0, 1.0, 1.0])}, H, [2.5, 1.5, 0.5], [11.0, 3.0]),
+        made.flat(),
+        {**made.PLAIN, "scaling_factor": torch.tensor([2.0, 1.0, 1.0])},
+        H,
+        [2.5, 1.5, 0.5],
+        [11.0, 3.0],
+    ),
     "old: scaling factor switched off": (
-        made.flat(finetuning_scaling_factor=False), {**made.PLAIN, "scaling_factor": torch.tensor([2.0, 1.0, 1.0])}, H,
-        [2.5, 1.5, 0.5], [6.0, 3.0]),
-}  # fmt: skip
+        made.flat(finetuning_scaling_factor=False),
+        {**made.PLAIN, "scaling_factor": torch.tensor([2.0, 1.0, 1.0])},
+        H,
+        [2.5, 1.5, 0.5],
+        [6.0, 3.0],
+    ),
+}
 
 
 def _reads(sae, h, latents, back):

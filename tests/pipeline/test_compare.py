@@ -18,9 +18,18 @@ from tillerman.pipeline.comparing import compare_key, digest_of_test
 from tillerman.pipeline.testing import make_meter
 
 SMALL = tillerman.Experiment(
-    method="caa", max_train=40, max_validation=16, max_test=16, null_draws=2, layers=(2, 4), doses=(0.1, 0.4),
-    neutral="sample:tinystories", neutral_tokens=256, unrelated_items=4, shots=2,
-)  # fmt: skip
+    method="caa",
+    max_train=40,
+    max_validation=16,
+    max_test=16,
+    null_draws=2,
+    layers=(2, 4),
+    doses=(0.1, 0.4),
+    neutral="sample:tinystories",
+    neutral_tokens=256,
+    unrelated_items=4,
+    shots=2,
+)
 PILOT_SAE = replace(SMALL, method="sta", sae=SaeOptions("pilot"), layers=None)
 
 

@@ -12,9 +12,18 @@ from tillerman.core.hookpoint import named, parse_points
 from tillerman.pipeline.flow import evaluate
 
 SMALL = tillerman.Experiment(
-    max_train=40, max_validation=16, max_test=16, null_draws=2, layers=(2, 3, 4), neutral="sample:tinystories",
-    neutral_tokens=256, unrelated_items=4, generations=("Tell me a story.",), generation_tokens=3, shots=2,
-)  # fmt: skip
+    max_train=40,
+    max_validation=16,
+    max_test=16,
+    null_draws=2,
+    layers=(2, 3, 4),
+    neutral="sample:tinystories",
+    neutral_tokens=256,
+    unrelated_items=4,
+    generations=("Tell me a story.",),
+    generation_tokens=3,
+    shots=2,
+)
 IDS = torch.tensor([[1, 40, 50, 60, 70]])
 
 

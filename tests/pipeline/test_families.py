@@ -28,9 +28,14 @@ FAMILIES = {
 def test_a_data_family_of_pas_runs_from_file_to_verdict(family: str) -> None:
     data = tillerman.load_examples(shared_data(FAMILIES[family]), limit=80, skip_bad_rows=True)
     experiment = tillerman.Experiment(
-        layers=(3,), doses=(0.5,), shots=2, neutral="sample:tinystories", neutral_tokens=256, unrelated_items=5,
+        layers=(3,),
+        doses=(0.5,),
+        shots=2,
+        neutral="sample:tinystories",
+        neutral_tokens=256,
+        unrelated_items=5,
         generations=(),
-    )  # fmt: skip
+    )
     log = tillerman.fit(experiment, tillerman.open_model("pilot"), data).log
     assert log.n_train >= 20
     assert {"unsteered", "steered", "prompt", "null:random", "null:shuffled"} <= {c.name for c in log.conditions}

@@ -38,14 +38,45 @@ SMALL = tillerman.Experiment(
     generation_tokens=5,
 )
 KEYS = {
-    "method", "hook_point", "strength", "dose", "n_train", "n_validation", "n_test", "unsteered", "steered", "effect",
-    "interval", "p_value", "prompt_baseline", "prompt_and_steered", "icl_baseline", "nulls", "perplexity_ratio", "kl",
-    "cells_compared", "seconds",
-}  # fmt: skip
+    "method",
+    "hook_point",
+    "strength",
+    "dose",
+    "n_train",
+    "n_validation",
+    "n_test",
+    "unsteered",
+    "steered",
+    "effect",
+    "interval",
+    "p_value",
+    "prompt_baseline",
+    "prompt_and_steered",
+    "icl_baseline",
+    "nulls",
+    "perplexity_ratio",
+    "kl",
+    "cells_compared",
+    "seconds",
+}
 COMMAND = [
-    sys.executable, "-c", "from tillerman.cli.app import main; main()", "fit", "sample:agreeableness", "--limit", "150",
-    "--method", "caa,pas-full", "--layers", "1-5", "--doses", "0.25,0.5,1", "--neutral", "sample:tinystories", "--json",
-]  # fmt: skip
+    sys.executable,
+    "-c",
+    "from tillerman.cli.app import main; main()",
+    "fit",
+    "sample:agreeableness",
+    "--limit",
+    "150",
+    "--method",
+    "caa,pas-full",
+    "--layers",
+    "1-5",
+    "--doses",
+    "0.25,0.5,1",
+    "--neutral",
+    "sample:tinystories",
+    "--json",
+]
 
 
 @pytest.fixture(scope="module")

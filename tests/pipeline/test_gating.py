@@ -171,8 +171,13 @@ def test_yes_or_no_questions_are_labelled_prompts_too(
     bench = bench_of(SMALL, pilot, science)
     data = gate_data(bench, GateOptions(str(path)))
     first = bench.writer.encode(bench.writer.prompt_text("Tell me about number 7"))
-    labels = dict(zip((row.tokens for one in (data.train, data.test) for row in one.rows),
-                      torch.cat([data.train.wanted, data.test.wanted]).tolist(), strict=True))  # fmt: skip
+    labels = dict(
+        zip(
+            (row.tokens for one in (data.train, data.test) for row in one.rows),
+            torch.cat([data.train.wanted, data.test.wanted]).tolist(),
+            strict=True,
+        )
+    )
     assert labels[first] and len(labels) == 60 and sum(labels.values()) == 30
 
 

@@ -14,9 +14,18 @@ from tillerman.evaluation.report import render_report
 from tillerman.evaluation.verdict import judge_log
 
 SMALL = tillerman.Experiment(
-    method="caa", max_train=80, max_validation=60, max_test=80, layers=(1, 3), doses=(0.1, 0.2), null_draws=2, shots=0,
-    neutral_tokens=512, unrelated_items=10, generations=(),
-)  # fmt: skip
+    method="caa",
+    max_train=80,
+    max_validation=60,
+    max_test=80,
+    layers=(1, 3),
+    doses=(0.1, 0.2),
+    null_draws=2,
+    shots=0,
+    neutral_tokens=512,
+    unrelated_items=10,
+    generations=(),
+)
 
 
 @pytest.fixture(scope="module")

@@ -113,9 +113,16 @@ def _plain(bench: Bench, method: str) -> tuple[dict[int, Tensor], dict[tuple[int
 @pytest.mark.parametrize("method", METHODS)
 def test_the_pipeline_gives_the_vectors_the_scores_and_the_cell_of_pas_one_prompt_at_a_time(method: str) -> None:
     experiment = tillerman.Experiment(
-        method=method, template="none", read="last", layers=LAYERS, strengths=STRENGTHS, scope="last", zero=False,
-        ties="first", shares=(0.5, 0.4, 0.1),
-    )  # fmt: skip
+        method=method,
+        template="none",
+        read="last",
+        layers=LAYERS,
+        strengths=STRENGTHS,
+        scope="last",
+        zero=False,
+        ties="first",
+        shares=(0.5, 0.4, 0.1),
+    )
     data = LoadedData(_examples(), "words", "made", "digest", (), "")
     bench = set_up(experiment, tiny.opened(), data, tillerman.Store(None, ""), Unwatched())
     vectors, expected = _plain(bench, method)

@@ -31,9 +31,17 @@ from tillerman.steering.generation import Sampling, continuations
 
 MOODS = Path(__file__).parent / "moods.csv"
 FIT = tillerman.Experiment(
-    method="caa", layers=(2,), doses=(0.3,), shares=(0.8, 0.1, 0.1), neutral="sample:tinystories", neutral_tokens=256,
-    unrelated_items=5, null_draws=2, generations=("Tell me a story.",), generation_tokens=3,
-)  # fmt: skip
+    method="caa",
+    layers=(2,),
+    doses=(0.3,),
+    shares=(0.8, 0.1, 0.1),
+    neutral="sample:tinystories",
+    neutral_tokens=256,
+    unrelated_items=5,
+    null_draws=2,
+    generations=("Tell me a story.",),
+    generation_tokens=3,
+)
 DOSES = (-0.6, 0.6)
 JOYFUL = "You are joyful."
 
@@ -137,9 +145,13 @@ def test_without_doses_multiples_of_the_chosen_strength_are_run(artefact, inquir
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"samples": 2, "temperature": 0.0}, "all samples are the same"), ({"null_draws": 1}, "at least two"),
-     ({"doses": (0.0,)}, "at least one that is not 0"), ({"samples": 0}, "at least 1")],
-)  # fmt: skip
+    [
+        ({"samples": 2, "temperature": 0.0}, "all samples are the same"),
+        ({"null_draws": 1}, "at least two"),
+        ({"doses": (0.0,)}, "at least one that is not 0"),
+        ({"samples": 0}, "at least 1"),
+    ],
+)
 def test_what_cannot_be_asked_is_refused(inquiry, change, message):
     with pytest.raises(tillerman.UsageError, match=message):
         replace(inquiry, **change)
@@ -151,12 +163,14 @@ def test_thoughts_stay_in_the_text_and_are_measured():
     asks = tuple(module.Ask(example.question) for example in sums)
     vector = tillerman.SteeringVector(
         {HookPoint(2): tillerman.capture(reasoner, [tillerman.Row((1, 2, 3))], [HookPoint(2)])[HookPoint(2)][0]},
-        {HookPoint(2): 1.0}, tillerman.Provenance("x", "y", 128, 4, "t", "c", "chat", "caa"),
-    )  # fmt: skip
+        {HookPoint(2): 1.0},
+        tillerman.Provenance("x", "y", 128, 4, "t", "c", "chat", "caa"),
+    )
     made = reply(
         tillerman.Artefact(vector, Card("layers.2.resid_post", 0.01, 0.1, "all")),
-        Inquiry(asks, "x", tokens=100, temperature=0.0, null_draws=2), reasoner,
-    )  # fmt: skip
+        Inquiry(asks, "x", tokens=100, temperature=0.0, null_draws=2),
+        reasoner,
+    )
     assert made.conditions[0].replies[0][0].startswith("<think>")
     rows = scored(made, text_scorers(["thought-length"])).scored[0].rows
     assert rows[0].figure.n == 4 and rows[0].figure.value > 1

@@ -16,9 +16,18 @@ from tillerman.core.errors import HookPointError, MismatchError, UsageError
 from tillerman.pipeline.flow import run_key
 
 SMALL = tillerman.Experiment(
-    max_train=60, max_validation=16, max_test=16, doses=(0.2,), null_draws=2, neutral="sample:tinystories",
-    neutral_tokens=256, unrelated_items=4, generations=("Tell me a story.",), generation_tokens=3, shots=2,
-)  # fmt: skip
+    max_train=60,
+    max_validation=16,
+    max_test=16,
+    doses=(0.2,),
+    null_draws=2,
+    neutral="sample:tinystories",
+    neutral_tokens=256,
+    unrelated_items=4,
+    generations=("Tell me a story.",),
+    generation_tokens=3,
+    shots=2,
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,15 +102,32 @@ def test_an_autoencoder_of_another_model_is_refused(pilot, data, tmp_path):
 def test_the_command_line_fits_shows_and_refuses(tmp_path):
     run = CliRunner()
     out = tmp_path / "v.safetensors"
-    asked = ["fit", "sample:interest-in-science", "--limit", "150", "--method", "sae-feature", "--sae", "pilot",
-             "--sae-feature", "813", "--doses", "0.3", "--out", str(out), "--json"]  # fmt: skip
+    asked = [
+        "fit",
+        "sample:interest-in-science",
+        "--limit",
+        "150",
+        "--method",
+        "sae-feature",
+        "--sae",
+        "pilot",
+        "--sae-feature",
+        "813",
+        "--doses",
+        "0.3",
+        "--out",
+        str(out),
+        "--json",
+    ]
     done = run.invoke(app, asked)
     assert done.exit_code in (0, 3), done.output
     assert any("atom 813: ROC-AUC" in note for note in json.loads(done.stdout)["notes"])
     shown = run.invoke(app, ["show", str(out)])
     assert "atom 813" in shown.stdout
-    for options, said in ((["--method", "caa", "--sta-share", "0.1"], "give --sae PATH"),
-                          (["--method", "sta"], "reads a sparse autoencoder")):  # fmt: skip
+    for options, said in (
+        (["--method", "caa", "--sta-share", "0.1"], "give --sae PATH"),
+        (["--method", "sta"], "reads a sparse autoencoder"),
+    ):
         refused = run.invoke(app, ["fit", "sample:interest-in-science", *options])
         assert isinstance(refused.exception, UsageError) and said in str(refused.exception)
 

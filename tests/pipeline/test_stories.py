@@ -15,10 +15,17 @@ MOODS = Path(__file__).parent / "moods.csv"
 HAPPY = "happy happily joy smile smiled laugh laughed fun glad love loved excited hug hugged proud wonderful nice kind"
 SAD = "sad sadly cry cried tears scared afraid hurt lost angry alone lonely upset sorry mean bad dark pain broke broken"
 PROMPTS = [
-    "Once upon a time there was a girl named", "One day a boy went to the", "There was a small dog who",
-    "Tom and his mom were", "The old man looked at", "Lily opened the door and", "In the morning the bird",
-    "A cat sat on the", "The children came to the house and", "Ben found a box. He",
-]  # fmt: skip
+    "Once upon a time there was a girl named",
+    "One day a boy went to the",
+    "There was a small dog who",
+    "Tom and his mom were",
+    "The old man looked at",
+    "Lily opened the door and",
+    "In the morning the bird",
+    "A cat sat on the",
+    "The children came to the house and",
+    "Ben found a box. He",
+]
 
 
 def words(text: str, names: str) -> int:
@@ -36,9 +43,14 @@ def stories(opened: tillerman.OpenModel, plan: tillerman.Plan) -> str:
     with torch.random.fork_rng(), tillerman.steer(opened.model, plan):
         torch.manual_seed(0)
         out = opened.model.generate(
-            input_ids=tokens, attention_mask=mask, max_new_tokens=100, do_sample=True, temperature=0.8,
-            num_return_sequences=4, pad_token_id=opened.pad_id,
-        )  # fmt: skip
+            input_ids=tokens,
+            attention_mask=mask,
+            max_new_tokens=100,
+            do_sample=True,
+            temperature=0.8,
+            num_return_sequences=4,
+            pad_token_id=opened.pad_id,
+        )
     return " ".join(tokenizer.batch_decode(out[:, longest:], skip_special_tokens=True))
 
 
@@ -51,9 +63,16 @@ def test_happy_against_sad_sentences_move_the_words_of_the_stories(name: str, la
     opened = tillerman.open_model(folder)
     data = tillerman.load_examples(MOODS, positive_label="happy")
     experiment = tillerman.Experiment(
-        method="caa", layers=(layer,), doses=(0.3, 0.6), shares=(0.8, 0.1, 0.1), neutral="sample:tinystories",
-        neutral_tokens=512, unrelated_items=5, generations=("Once upon a time",), generation_tokens=20,
-    )  # fmt: skip
+        method="caa",
+        layers=(layer,),
+        doses=(0.3, 0.6),
+        shares=(0.8, 0.1, 0.1),
+        neutral="sample:tinystories",
+        neutral_tokens=512,
+        unrelated_items=5,
+        generations=("Once upon a time",),
+        generation_tokens=20,
+    )
     outcome = tillerman.fit(experiment, opened, data)
     assert outcome.log.provenance["read_positions"] == "mean"
     point = tillerman.HookPoint(layer)

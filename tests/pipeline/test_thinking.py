@@ -19,10 +19,24 @@ from tillerman.pipeline.thinking import evaluate_thoughts
 from tillerman.steering.generation import Sampling, continuation_tokens
 
 SMALL = tillerman.Experiment(
-    method="caa", read="mean", max_train=60, max_validation=10, max_test=10, layers=(2,), doses=(0.75,), zero=False,
-    null_draws=2, neutral="sample:tinystories", neutral_tokens=256, unrelated="sample:bbq-age", unrelated_items=2,
-    generations=("What is 2+3?",), generation_tokens=3, shots=1, answer_tokens=80,
-)  # fmt: skip
+    method="caa",
+    read="mean",
+    max_train=60,
+    max_validation=10,
+    max_test=10,
+    layers=(2,),
+    doses=(0.75,),
+    zero=False,
+    null_draws=2,
+    neutral="sample:tinystories",
+    neutral_tokens=256,
+    unrelated="sample:bbq-age",
+    unrelated_items=2,
+    generations=("What is 2+3?",),
+    generation_tokens=3,
+    shots=1,
+    answer_tokens=80,
+)
 
 
 @pytest.fixture(scope="module")

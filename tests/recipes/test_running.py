@@ -46,8 +46,11 @@ def test_a_run_has_a_piece_for_every_arm_task_and_seed_and_cell(log):
     fits = {("fits", t, a, s, None, None) for t in ("science", "art") for a in ("CAA", "wrong") for s in (0, 1)}
     curve = {
         ("curve", t, a, s, 13, strength)
-        for t in ("science", "art", "moods") for a in ("CAA", "random") for s in (0, 1) for strength in (-3, 0, 3)
-    }  # fmt: skip
+        for t in ("science", "art", "moods")
+        for a in ("CAA", "random")
+        for s in (0, 1)
+        for strength in (-3, 0, 3)
+    }
     assert found == fits | curve
     assert all(p.figures for p in log.pieces)
 
@@ -55,9 +58,17 @@ def test_a_run_has_a_piece_for_every_arm_task_and_seed_and_cell(log):
 def test_the_figures_of_a_fit_are_those_of_the_pipeline(log, pilot):
     piece = next(p for p in log.pieces if (p.step, p.task, p.arm, p.seed) == ("fits", "art", "wrong", 1))
     experiment = tillerman.Experiment(
-        method="ipas-wrong", seed=1, layers=(3, 4), doses=(0.2, 0.4), null_draws=2, neutral="sample:tinystories",
-        neutral_tokens=256, unrelated_items=4, shots=2, generations=(),
-    )  # fmt: skip
+        method="ipas-wrong",
+        seed=1,
+        layers=(3, 4),
+        doses=(0.2, 0.4),
+        null_draws=2,
+        neutral="sample:tinystories",
+        neutral_tokens=256,
+        unrelated_items=4,
+        shots=2,
+        generations=(),
+    )
     alone = tillerman.fit(experiment, pilot, tillerman.load_examples("sample:interest-in-art", limit=60)).log
     assert piece.figures["effect"].value == pytest.approx(alone.effect.value)
     assert piece.figures["null_random"].value == pytest.approx(alone.condition("null:random").effect.value)
@@ -221,8 +232,9 @@ def test_after_kill_9_a_run_goes_on_and_gives_the_same_numbers(tmp_path):
     command = [sys.executable, "-c", "from tillerman.cli.app import main; main()", "reproduce", str(SMALL), *asked]
     whole = subprocess.run([*command, "--out", str(tmp_path / "whole")], capture_output=True, text=True, check=True)
     assert "verdict" in whole.stdout
-    killed = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], stderr=subprocess.DEVNULL,
-                              stdout=subprocess.DEVNULL)  # fmt: skip
+    killed = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "killed")], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
     kept = tmp_path / "killed" / "pieces" / "values.jsonl"
     until = time.monotonic() + 300
     while not (kept.exists() and kept.stat().st_size) and time.monotonic() < until:

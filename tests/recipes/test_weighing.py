@@ -172,8 +172,9 @@ def test_a_claim_is_tested_in_every_step_it_names():
 def test_where_no_answer_differs_the_number_of_items_decides_what_can_be_told(n, verdict):
     same = [
         Piece("fits", task, "CAA", seed, {"effect": Figure(0.0, 0.0, 0.0, n)})
-        for task in ("science", "art") for seed in (0, 1)
-    ]  # fmt: skip
+        for task in ("science", "art")
+        for seed in (0, 1)
+    ]
     near = verdict_of(Claim("c", "words", "source", EFFECT, expect="within", margin=0.03), same)
     assert near.outcome == verdict
     assert near.interval.high == pytest.approx(3 / (2 * n))
@@ -185,9 +186,10 @@ def test_ratios_are_averaged_and_compared_by_their_logarithms():
     of_ratio = {"CAA": (1.0, 4.0), "wrong": (0.5, 2.0)}
     given_pieces = [
         Piece("fits", task, arm, seed, {"perplexity_ratio": Figure(value, value, value, 1)})
-        for arm, values in of_ratio.items() for task, value in zip(("science", "art"), values, strict=True)
+        for arm, values in of_ratio.items()
+        for task, value in zip(("science", "art"), values, strict=True)
         for seed in (0, 1)
-    ]  # fmt: skip
+    ]
     measured = Measured(RECIPE, given_pieces)
     assert measured.pooled(where).value == pytest.approx(2)
     assert measured.pooled(where, replace(where, arm="wrong")).value == pytest.approx(2)

@@ -87,8 +87,12 @@ def test_strength_0_is_bit_equal_and_rows_have_atoms_of_their_own():
 def test_a_search_over_shared_prompts_gives_the_answers_of_plain_passes():
     opened = tiny.opened("llama")
     written = [Written(row, ((20,), (30,), (40,))) for row in tiny.random_rows([6, 9, 7, 8, 5, 6])]
-    plans = [(Intervention(_vector(k), s, op, Scope("last")),) for k in (1, 2) for s in (4.0, -9.0)
-             for op in ("clamp_atom", "add")]  # fmt: skip
+    plans = [
+        (Intervention(_vector(k), s, op, Scope("last")),)
+        for k in (1, 2)
+        for s in (4.0, -9.0)
+        for op in ("clamp_atom", "add")
+    ]
     shared = answers_under(opened, written, plans, kept=(Store(None, ""), "x"))
     for plan, given_ in zip(plans, shared.tolist(), strict=True):
         with steer(opened.model, plan):

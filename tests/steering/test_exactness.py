@@ -104,10 +104,15 @@ def _generated(model, rows, scope, cache):
     ids, mask = tiny.padded(rows, "left")
     with steer(model, Intervention(tiny.vector(0, 2), 1.0, "add", scope)):
         out = model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=4, min_new_tokens=4, do_sample=False,
-            output_logits=True, return_dict_in_generate=True,
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=4,
+            min_new_tokens=4,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
             **({"use_cache": False} if cache == "none" else {"cache_implementation": cache}),
-        )  # fmt: skip
+        )
     return torch.stack(out.logits, 1), out.sequences[:, ids.shape[1] :]
 
 
@@ -203,8 +208,14 @@ def test_nested_blocks_both_know_where_the_prompt_ends(cache):
             stack.enter_context(steer(model, Intervention(tiny.vector(layer), 1.0, "add", Scope("generated"))))
             for layer in (0, 1)
         ]
-        model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=3, min_new_tokens=3, do_sample=False,
-                       use_cache=cache != "none")  # fmt: skip
+        model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=3,
+            min_new_tokens=3,
+            do_sample=False,
+            use_cache=cache != "none",
+        )
     expected = 3 * 3 if cache == "dynamic" else 3 * (1 + 2 + 3)
     assert [list(b.receipt.applied[0].tokens.values()) for b in blocks] == [[expected], [expected]]
 

@@ -47,10 +47,15 @@ def _gates(read, point=READ):
 def _generate(model, cache="dynamic", side="left", rows=ROWS):
     ids, mask = tiny.padded(rows, side)
     out = model.generate(
-        input_ids=ids, attention_mask=mask, max_new_tokens=4, min_new_tokens=4, do_sample=False,
-        output_logits=True, return_dict_in_generate=True,
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=4,
+        min_new_tokens=4,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
         **({"use_cache": False} if cache == "none" else {"cache_implementation": cache}),
-    )  # fmt: skip
+    )
     return torch.stack(out.logits, 1)
 
 

@@ -31,10 +31,16 @@ PLANS = (
 def _generate(model, rows, cache, **options):
     ids, mask = tiny.padded(rows, "left")
     out = model.generate(
-        input_ids=ids, attention_mask=mask, max_new_tokens=4, min_new_tokens=4, do_sample=False,
-        output_logits=True, return_dict_in_generate=True,
-        **({"use_cache": False} if cache == "none" else {"cache_implementation": cache}), **options,
-    )  # fmt: skip
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=4,
+        min_new_tokens=4,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+        **({"use_cache": False} if cache == "none" else {"cache_implementation": cache}),
+        **options,
+    )
     return torch.stack(out.logits, 1), out.sequences[:, ids.shape[1] :]
 
 

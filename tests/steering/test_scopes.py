@@ -85,9 +85,13 @@ def test_several_samples_per_prompt_are_steered_alike(scope):
     watch = Watch(tiny.blocks(model, "llama")[POINT.layer])
     with watch.outside(), steer(model, Intervention(tiny.vector(POINT), 1.0, "add", scope)), watch.inside():
         model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=2, min_new_tokens=2, do_sample=True,
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=2,
+            min_new_tokens=2,
+            do_sample=True,
             num_return_sequences=2,
-        )  # fmt: skip
+        )
     torch.random.set_rng_state(torch_state)
     width = ids.shape[1]
     assert watch.touched(cached=True) == [
@@ -140,8 +144,13 @@ def test_a_marker_that_the_model_says_itself_does_not_move_the_border(use_cache)
         return forced
 
     with steer(model, Intervention(tiny.vector(POINT), 1.0, "add", scope)) as steered:
-        model.generate(input_ids=torch.tensor([row]), max_new_tokens=3, do_sample=False, use_cache=use_cache,
-                       logits_processor=[says_the_marker])  # fmt: skip
+        model.generate(
+            input_ids=torch.tensor([row]),
+            max_new_tokens=3,
+            do_sample=False,
+            use_cache=use_cache,
+            logits_processor=[says_the_marker],
+        )
     expected = 3 + 1 + 1 if use_cache else 3 + 4 + 5
     assert steered.receipt.applied[0].tokens == {str(POINT): expected}
 
@@ -212,8 +221,14 @@ def test_generation_over_a_prefix_cached_before_the_block_knows_where_the_prompt
         steer(model, Intervention(tiny.vector(POINT), 1.0, "add", scope), must_apply=False),
         watch.inside(),
     ):
-        model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache,
-                       max_new_tokens=2, min_new_tokens=2, do_sample=False)  # fmt: skip
+        model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            past_key_values=cache,
+            max_new_tokens=2,
+            min_new_tokens=2,
+            do_sample=False,
+        )
     assert watch.touched(cached=True, start=cut) == [
         meant(scope, [row], range(cut, 8), "left"),
         meant(scope, [row], range(8, 9), "left"),
@@ -262,7 +277,10 @@ def test_the_first_generated_token_is_steered(scope, cache):
     with steer(model, Intervention(vector, 1e3, "add", scope)):
         ids, mask = tiny.padded(ROWS, "left")
         out = model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=1, do_sample=False,
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=1,
+            do_sample=False,
             **({"use_cache": False} if cache == "none" else {"cache_implementation": cache}),
-        )  # fmt: skip
+        )
     assert out[:, -1].tolist() == [target] * len(ROWS)

@@ -53,10 +53,14 @@ def _steered_columns(scope, prompts, said, cache):
     plan = Intervention(tiny.vector(POINT), 1.0, "add", scope)
     with watch.outside(), steer(model, plan, must_apply=False), watch.inside():
         model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=len(said[0]), do_sample=False,
-            logits_processor=[_says(said)], eos_token_id=None,
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=len(said[0]),
+            do_sample=False,
+            logits_processor=[_says(said)],
+            eos_token_id=None,
             **({"use_cache": False} if cache == "none" else {"cache_implementation": cache}),
-        )  # fmt: skip
+        )
     cached, start = cache != "none", 0
     passes = []
     for before, after in zip(watch.before, watch.after, strict=True):
@@ -97,8 +101,13 @@ def test_a_tag_before_the_answer_opens_no_thought(cache):
 @pytest.mark.parametrize("cache", ["dynamic", "none"])
 def test_a_tag_of_several_tokens_counts_once_it_is_complete(cache):
     scope = Scope("thinking", opening=(50, 51), closing=(52, 53))
-    _check(scope, [(20, 21), (50, 20)], [(50, 51, 40, 52, 53, 41), (51, 50, 51, 52, 40, 53)], [{3, 4, 5}, {4, 5, 6, 7}],
-           cache)  # fmt: skip
+    _check(
+        scope,
+        [(20, 21), (50, 20)],
+        [(50, 51, 40, 52, 53, 41), (51, 50, 51, 52, 40, 53)],
+        [{3, 4, 5}, {4, 5, 6, 7}],
+        cache,
+    )
 
 
 @pytest.mark.parametrize("cache", ["dynamic", "static", "none"])
@@ -126,9 +135,17 @@ def test_beams_carry_their_thoughts_with_them():
         for use_cache in (True, False):
             with steer(model, Intervention(tiny.vector(POINT), 2.0, "add", chosen), must_apply=False) as steered:
                 outs.append(
-                    model.generate(input_ids=ids, num_beams=4, max_new_tokens=8, min_new_tokens=8, do_sample=False,
-                                   use_cache=use_cache, output_scores=True, return_dict_in_generate=True)
-                )  # fmt: skip
+                    model.generate(
+                        input_ids=ids,
+                        num_beams=4,
+                        max_new_tokens=8,
+                        min_new_tokens=8,
+                        do_sample=False,
+                        use_cache=use_cache,
+                        output_scores=True,
+                        return_dict_in_generate=True,
+                    )
+                )
             assert sum(steered.receipt.applied[0].tokens.values()) > 0
         assert torch.equal(outs[0].sequences, outs[1].sequences)
         assert torch.allclose(outs[0].sequences_scores, outs[1].sequences_scores, atol=1e-3)

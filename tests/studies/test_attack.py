@@ -141,8 +141,13 @@ def test_found_texts_are_tried_at_other_strengths_on_random_vectors_and_on_the_o
     log = run("attack", subject, replace(QUICK, limit=6, iterations=8, children=8))
     assert sum(of(log, f"{AFTER}{replace(QUICK, iterations=8, children=8).search.candidates}", STEERED).values) > 0
     names = [t.case.removeprefix(TRANSFER) for t in log.trials if t.case.startswith(TRANSFER) and t.condition == WITH]
-    assert names[:5] == ["-1 × the strength", "unsteered", "0.5 × the strength", "1.5 × the strength",
-                         "2 × the strength"]  # fmt: skip
+    assert names[:5] == [
+        "-1 × the strength",
+        "unsteered",
+        "0.5 × the strength",
+        "1.5 × the strength",
+        "2 × the strength",
+    ]
     assert {"random vector 1", "random vector 2", "the prompted model"} <= set(names)
     assert set(of(log, FIRST, STEERED).items) == set(of(log, LIKELIEST, STEERED).items)
     first, likeliest = of(log, FIRST, STEERED), of(log, LIKELIEST, STEERED)

@@ -147,7 +147,7 @@ def test_every_study_is_named_in_the_help_and_on_its_page() -> None:
         (["side-effects", "--rejudge", "nothing.json"], "not a study's log"),
         (["samples", "sample:agreeableness", "-a", "nothing.safetensors"], "no such file"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_call_is_one_clear_error(
     call: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,23 +61,38 @@ def test_the_first_answer_word_counts_and_no_part_of_a_word(text: str, found: in
 
 @pytest.fixture(scope="module")
 def log(subject: Subject) -> StudyLog:
-    options = IdOod(limit=40, others=("sample:interest-in-art",), sources=("sample:interest-in-sports",), draws=2,
-                    context_tokens=64)  # fmt: skip
+    options = IdOod(
+        limit=40, others=("sample:interest-in-art",), sources=("sample:interest-in-sports",), draws=2, context_tokens=64
+    )
     return run("id-ood", subject, options)
 
 
 def test_every_way_of_asking_is_tried_on_the_same_items(log: StudyLog) -> None:
     cases = list(dict.fromkeys(t.case for t in log.trials))
     assert cases == [
-        HOME, "as A/B choice", "reworded", "longer question", "after a long context", "another language", "second turn",
-        "third turn", FREE, "source: interest-in-sports", OTHER + "interest-in-art",
-        f"{MATRIX}interest-in-art on {HOME}", f"{MATRIX}interest-in-art on interest-in-art",
-    ]  # fmt: skip
+        HOME,
+        "as A/B choice",
+        "reworded",
+        "longer question",
+        "after a long context",
+        "another language",
+        "second turn",
+        "third turn",
+        FREE,
+        "source: interest-in-sports",
+        OTHER + "interest-in-art",
+        f"{MATRIX}interest-in-art on {HOME}",
+        f"{MATRIX}interest-in-art on interest-in-art",
+    ]
     home = next(t for t in log.trials if t.case == HOME)
     assert all(t.items == home.items for t in log.trials if t.case in ("reworded", "second turn", FREE))
     assert {t.condition for t in log.trials if t.case == HOME} == {
-        "unsteered", "steered", "null:random 1", "null:random 2", "prompt",
-    }  # fmt: skip
+        "unsteered",
+        "steered",
+        "null:random 1",
+        "null:random 2",
+        "prompt",
+    }
 
 
 def test_the_steered_trial_as_fitted_is_the_evaluation_of_the_artefact(log: StudyLog, subject: Subject) -> None:

@@ -41,9 +41,15 @@ def made(
     trials = []
     for case, other in ((A, B), (B, A)):
         rights = {
-            "unsteered": plain, f"alone: {case}": alone, f"alone: {other}": plain, TOGETHER: together,
-            "null:random 1": plain, "null:random 2": plain + 1, f"{COMPANY} 1": company[0], f"{COMPANY} 2": company[1],
-        }  # fmt: skip
+            "unsteered": plain,
+            f"alone: {case}": alone,
+            f"alone: {other}": plain,
+            TOGETHER: together,
+            "null:random 1": plain,
+            "null:random 2": plain + 1,
+            f"{COMPANY} 1": company[0],
+            f"{COMPANY} 2": company[1],
+        }
         trials += [trial(case, name, share(count, of)) for name, count in rights.items()]
         trials += [odds(case, name, [2.0 * count / of] * of) for name, count in rights.items() if "random" not in name]
     for cost, size in ((KL, 0.1), (PERPLEXITY, 0.2)):
@@ -87,8 +93,9 @@ def test_log_odds_that_are_no_numbers_leave_the_accuracy() -> None:
 
 
 def test_a_plan_that_wrecks_neutral_text_has_no_cost() -> None:
-    judged = judge([one for one in made() if one.condition != TOGETHER or one.case not in (KL, PERPLEXITY)],
-                   Interaction())  # fmt: skip
+    judged = judge(
+        [one for one in made() if one.condition != TOGETHER or one.case not in (KL, PERPLEXITY)], Interaction()
+    )
     (costs,) = [table for table in judged.tables if table.title.startswith("What it costs")]
     assert costs.rows[-1][1] == "not a number" and "KL" not in judged.verdict.words
 
@@ -197,9 +204,15 @@ def test_what_looks_ahead_goes_first_and_two_that_cannot_be_combined_are_one_cle
     def ahead(layer: int) -> tillerman.Plan:
         point = tillerman.HookPoint(layer)
         steering = LookaheadSteering(
-            change_norms={point: 1.0}, stream_norms={point: 1.0}, provenance=tiny.provenance(), mode="fd", epsilon=1.0,
-            displacement={"weight": torch.ones(2)}, depths={"weight": 0}, widths={point: tiny.WIDTH},
-        )  # fmt: skip
+            change_norms={point: 1.0},
+            stream_norms={point: 1.0},
+            provenance=tiny.provenance(),
+            mode="fd",
+            epsilon=1.0,
+            displacement={"weight": torch.ones(2)},
+            depths={"weight": 0},
+            widths={point: tiny.WIDTH},
+        )
         return (tillerman.Intervention(steering),)
 
     added: tillerman.Plan = (tillerman.Intervention(tiny.vector(2)),)
@@ -217,8 +230,10 @@ def test_exemplars_of_one_behaviour_are_chosen_by_answers_to_its_own_items(
 
     def after_shots(artefact: tillerman.Artefact) -> tillerman.Artefact:
         made = artefact.steering.provenance
-        return replace(artefact, steering=replace(artefact.steering, provenance=replace(
-            made, options={**made.options, "base_shots": 1})))  # fmt: skip
+        return replace(
+            artefact,
+            steering=replace(artefact.steering, provenance=replace(made, options={**made.options, "base_shots": 1})),
+        )
 
     pair = replace(subject, artefact=after_shots(subject.artefact), others=((after_shots(agreeable[0]), agreeable[1]),))
     store = Store(tmp_path / "kept", "key")

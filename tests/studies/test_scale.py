@@ -66,15 +66,18 @@ SIZES = (1e6, 1e7, 1e8, 1e9)
         (made((1.6, 0.8, 0.42, 0.2), SIZES), "good", "Larger models resist degradation."),
         (made((0.2, 0.4, 0.82, 1.6), SIZES), "mixed", "Larger models degrade more."),
         (made((1.0, 0.4, 1.1, 0.9), SIZES), "good", "No trend with size is found."),
-        (made((1.6, 0.8, 0.42, 0.2), SIZES, families="llama bitnet"), "good",
-         "cannot be decided: the families differ (bitnet, llama)"),
+        (
+            made((1.6, 0.8, 0.42, 0.2), SIZES, families="llama bitnet"),
+            "good",
+            "cannot be decided: the families differ (bitnet, llama)",
+        ),
         (made((1.6, 0.8, 0.4), SIZES[:3]), "good", "cannot be decided from 3 models; that takes 4 sizes of one family"),
         (made((1.6, 0.8, 0.4, 0.4), (1e6, 1e7, 1e8, 1e8)), "good", "cannot be decided from 4 models"),
         (made((1.6, 0.8), SIZES[:2], steered=(90, 51)), "unclear", "found on one model only"),
         (made((1.6, 0.8, 0.4), SIZES[:3], steered=(90, 51, 90)), "mixed", "on model 1 +1.0 (−2.7 to +5.4) pp, none"),
         (made((1.6, 0.8), SIZES[:2], steered=(51, 90)), "bad", "Nothing to scale: on model 0 there is no effect"),
     ],
-)  # fmt: skip
+)
 def test_the_verdict_follows_from_effects_and_costs(trials: list[Trial], outcome: str, says: str) -> None:
     verdict = judge(trials, HAND).verdict
     assert (verdict.outcome, says in verdict.words) == (outcome, True), verdict.words
@@ -197,9 +200,17 @@ def test_one_model_has_no_scale(subject: Subject) -> None:
 def test_labelled_texts_scale_over_models_that_answer_no_questions(pilot: tillerman.OpenModel) -> None:
     data = tillerman.load_examples(Path(__file__).parents[1] / "pipeline" / "moods.csv", positive_label="happy")
     experiment = tillerman.Experiment(
-        method="caa", layers=(2, 3), doses=(0.4,), zero=False, shares=(0.4, 0.3, 0.3), null_draws=2, generations=(),
-        neutral="sample:tinystories", neutral_tokens=512, unrelated_items=5,
-    )  # fmt: skip
+        method="caa",
+        layers=(2, 3),
+        doses=(0.4,),
+        zero=False,
+        shares=(0.4, 0.3, 0.3),
+        null_draws=2,
+        generations=(),
+        neutral="sample:tinystories",
+        neutral_tokens=512,
+        unrelated_items=5,
+    )
     artefact = tillerman.fit(experiment, pilot, data).artefact
     subject = Subject(artefact, pilot, data, opener=lambda name: in_precision(pilot, "bf16"))
     log = run("scale", subject, QUICK)

@@ -149,8 +149,11 @@ def train(opened: OpenModel, corpus: Corpus, recipe: Recipe) -> Autoencoder:
         model.unit_atoms()
         if step % 100 == 0 or step == recipe.steps - 1:
             dead = int((model.idle > recipe.dead_after).sum())
-            print(f"{step} loss {float(loss.detach()):.4f} dead {dead} threshold {model.threshold:.3f} "
-                  f"{time.monotonic() - started:.0f} s", flush=True)  # fmt: skip
+            print(
+                f"{step} loss {float(loss.detach()):.4f} dead {dead} threshold {model.threshold:.3f} "
+                f"{time.monotonic() - started:.0f} s",
+                flush=True,
+            )
     return model
 
 

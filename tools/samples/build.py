@@ -24,9 +24,17 @@ from tillerman.data.splits import hash_fraction, split_of
 
 OUT = Path(__file__).parents[2] / "src/tillerman/data/samples"
 MMLU_SUBJECTS = (
-    "astronomy", "computer_security", "global_facts", "high_school_biology", "high_school_geography",
-    "high_school_psychology", "management", "marketing", "nutrition", "world_religions",
-)  # fmt: skip
+    "astronomy",
+    "computer_security",
+    "global_facts",
+    "high_school_biology",
+    "high_school_geography",
+    "high_school_psychology",
+    "management",
+    "marketing",
+    "nutrition",
+    "world_religions",
+)
 WIKITEXT_CHARACTERS = 40_000
 
 

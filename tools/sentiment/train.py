@@ -28,13 +28,32 @@ from tillerman.evaluation.statistics import rate
 
 OUT = Path(__file__).parents[2] / "src/tillerman/evaluation/scorers/files"
 POSITIVE = {
-    "admiration", "amusement", "approval", "caring", "desire", "excitement", "gratitude", "joy", "love", "optimism",
-    "pride", "relief",
-}  # fmt: skip
+    "admiration",
+    "amusement",
+    "approval",
+    "caring",
+    "desire",
+    "excitement",
+    "gratitude",
+    "joy",
+    "love",
+    "optimism",
+    "pride",
+    "relief",
+}
 NEGATIVE = {
-    "anger", "annoyance", "disappointment", "disapproval", "disgust", "embarrassment", "fear", "grief", "nervousness",
-    "remorse", "sadness",
-}  # fmt: skip
+    "anger",
+    "annoyance",
+    "disappointment",
+    "disapproval",
+    "disgust",
+    "embarrassment",
+    "fear",
+    "grief",
+    "nervousness",
+    "remorse",
+    "sadness",
+}
 PENALTIES = (5e-6, 1e-5, 2e-5)
 STEPS = 150
 BINS = 15

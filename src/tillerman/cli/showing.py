@@ -35,9 +35,14 @@ def artefact_json(artefact: Artefact) -> dict[str, Any]:
     return {
         "provenance": vector.provenance.to_json(),
         "hook_points": {str(p): {"norm": vector.norm(p), "stream_norm": vector.stream_norms[p]} for p in vector.points},
-        "chosen": None if card is None else {
-            "hook_point": card.hook_point, "strength": card.strength, "dose": card.dose,
-            "scope": card.scope, "operator": card.operator,
+        "chosen": None
+        if card is None
+        else {
+            "hook_point": card.hook_point,
+            "strength": card.strength,
+            "dose": card.dose,
+            "scope": card.scope,
+            "operator": card.operator,
         },
         "gate": None if artefact.gate is None else str(artefact.gate),
         "measured": summary(stored_log(artefact)) if card is not None and card.report else None,
@@ -45,7 +50,7 @@ def artefact_json(artefact: Artefact) -> dict[str, Any]:
             study.study: {"question": study.question, "outcome": study.verdict.outcome, "words": study.verdict.words}
             for study in studies_of(artefact)
         },
-    }  # fmt: skip
+    }
 
 
 def entry_of(path: Path, artefact: Artefact) -> Entry:

@@ -116,8 +116,14 @@ def conditions_table(log: EvaluationLog) -> Table:
     for c in log.conditions:
         effect = ("", "") if c.effect is None else (points(c.effect.value), span(c.effect.interval))
         style = "bold" if c.name == "steered" else None
-        table.add_row(NAMES.get(c.name, c.name), percent(c.rate), interval(c.rate), f"{100 * c.rate.balanced:.1f}",
-                      *effect, style=style)  # fmt: skip
+        table.add_row(
+            NAMES.get(c.name, c.name),
+            percent(c.rate),
+            interval(c.rate),
+            f"{100 * c.rate.balanced:.1f}",
+            *effect,
+            style=style,
+        )
     return table
 
 

@@ -17,8 +17,15 @@ from tillerman.core.steering import Steering
 from tillerman.core.vector import SteeringVector
 
 SCOPES = (
-    "all", "prompt", "generated", "last", "after_instruction", "thinking", "not_in_code", "positions",
-)  # fmt: skip
+    "all",
+    "prompt",
+    "generated",
+    "last",
+    "after_instruction",
+    "thinking",
+    "not_in_code",
+    "positions",
+)
 _MARKED = ("after_instruction", "thinking", "not_in_code")
 
 
@@ -96,8 +103,10 @@ class Intervention:
         if self.operator == "clamp_atom" and vector is not None:
             bare = [str(point) for point in vector.points if point not in vector.atoms]
             if bare:
-                raise UsageError(f"operator 'clamp_atom': the vector names no atom at {', '.join(bare)}; "
-                                 "fit it with --method sae-feature --sae-operator clamp")  # fmt: skip
+                raise UsageError(
+                    f"operator 'clamp_atom': the vector names no atom at {', '.join(bare)}; "
+                    "fit it with --method sae-feature --sae-operator clamp"
+                )
         if self.operator == "replace" and not 0 <= self.strength <= 1:
             raise UsageError(f"strength {self.strength}: operator 'replace' mixes h and v, expected 0 to 1")
         if self.gate is not None:

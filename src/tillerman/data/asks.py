@@ -12,16 +12,39 @@ SAMPLE = "sample"
 _STORY = "Tell me a story."
 # The first words of 32 stories, without a mood: what comes next is the model's.
 _STARTS = (
-    "Once upon a time, there was a girl named", "One day, a boy went to the", "There was a small dog who",
-    "Tom and his mom were", "The old man looked at", "Lily opened the door and", "In the morning, the bird",
-    "A cat sat on the", "The children came to the house and", "Ben found a box. He", "Anna and her dad walked to",
-    "One evening, the farmer", "Max had a red ball. He", "The teacher asked the class to", "A little fish lived in",
-    "Sam woke up and", "On the way to the park, Mia", "The train stopped and", "Under the tree there was",
-    "Grandma made some soup. Then", "The two friends met at", "A bear came out of the", "When the rain began, Jack",
-    "Sue looked in the mirror and", "The mouse ran to the", "At school, Leo", "The king called his",
-    "Emma went to the lake with", "The baby heard a sound and", "A man in a hat said", "In the garden, the rabbit",
+    "Once upon a time, there was a girl named",
+    "One day, a boy went to the",
+    "There was a small dog who",
+    "Tom and his mom were",
+    "The old man looked at",
+    "Lily opened the door and",
+    "In the morning, the bird",
+    "A cat sat on the",
+    "The children came to the house and",
+    "Ben found a box. He",
+    "Anna and her dad walked to",
+    "One evening, the farmer",
+    "Max had a red ball. He",
+    "The teacher asked the class to",
+    "A little fish lived in",
+    "Sam woke up and",
+    "On the way to the park, Mia",
+    "The train stopped and",
+    "Under the tree there was",
+    "Grandma made some soup. Then",
+    "The two friends met at",
+    "A bear came out of the",
+    "When the rain began, Jack",
+    "Sue looked in the mirror and",
+    "The mouse ran to the",
+    "At school, Leo",
+    "The king called his",
+    "Emma went to the lake with",
+    "The baby heard a sound and",
+    "A man in a hat said",
+    "In the garden, the rabbit",
     "That night, the moon",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -56,8 +79,11 @@ def load_asks(source: str) -> tuple[Ask, ...]:
     shown = [ask.shown for ask in asks]
     if len(set(shown)) < len(shown):
         twice = next(text for i, text in enumerate(shown) if text in shown[:i])
-        raise DataError(f"the prompt {twice[:60]!r} stands there twice; intervals want different prompts, and "
-                        "--samples asks each several times", file=source)  # fmt: skip
+        raise DataError(
+            f"the prompt {twice[:60]!r} stands there twice; intervals want different prompts, and "
+            "--samples asks each several times",
+            file=source,
+        )
     return tuple(asks)
 
 

@@ -120,8 +120,10 @@ class ComparisonLog:
     def from_json(cls, values: dict[str, Any]) -> ComparisonLog:
         """``UsageError`` for a log of another version."""
         if values.get("version") != COMPARISON_VERSION:
-            raise UsageError(f"a comparison log of version {values.get('version')}; this Tillerman reads version "
-                             f"{COMPARISON_VERSION}")  # fmt: skip
+            raise UsageError(
+                f"a comparison log of version {values.get('version')}; this Tillerman reads version "
+                f"{COMPARISON_VERSION}"
+            )
         return build(cls, values)
 
 
@@ -130,8 +132,9 @@ def adjusted(methods: Sequence[MethodResult]) -> tuple[MethodResult, ...]:
     main = [replace(m, p_holm=p) for m, p in zip(methods, holm([m.effect.p_value for m in methods]), strict=True)]
     budgeted = [m.at_budget for m in main if m.at_budget is not None]
     raised = iter(holm([b.effect.p_value for b in budgeted]))
-    return tuple(m if m.at_budget is None else replace(m, at_budget=replace(m.at_budget, p_holm=next(raised)))
-                 for m in main)  # fmt: skip
+    return tuple(
+        m if m.at_budget is None else replace(m, at_budget=replace(m.at_budget, p_holm=next(raised))) for m in main
+    )
 
 
 def tables(comparison: Comparison) -> tuple[Table, ...]:
@@ -145,8 +148,16 @@ def _effects(comparison: Comparison) -> Table:
     for m in comparison.methods:
         clears = "yes" if m.clears_nulls else "no"
         rows.append((m.method, *_rate(m.rate), *_effect(m.effect, m.p_holm), *_nulls(m), clears))
-    head = ("", "right, % (95 %)", "balanced", "effect, pp (95 %)", "p (Holm)", "random null", "shuffled null",
-            "clears both")  # fmt: skip
+    head = (
+        "",
+        "right, % (95 %)",
+        "balanced",
+        "effect, pp (95 %)",
+        "p (Holm)",
+        "random null",
+        "shuffled null",
+        "clears both",
+    )
     found = [len(comparison.baselines) + i for i, m in enumerate(comparison.methods) if m.effect.found]
     return Table(f"{comparison.n_test} test items", head, tuple(rows), tuple(found))
 
@@ -176,8 +187,18 @@ def _nulls(m: MethodResult) -> tuple[str, str]:
 
 
 def _costs(comparison: Comparison) -> Table:
-    head = ("", "chosen cell", "dose", "of cells", "KL", "ppl ×", "unrelated, pp (95 %)", "fit, s", "bytes",
-            "time × (95 %)")  # fmt: skip
+    head = (
+        "",
+        "chosen cell",
+        "dose",
+        "of cells",
+        "KL",
+        "ppl ×",
+        "unrelated, pp (95 %)",
+        "fit, s",
+        "bytes",
+        "time × (95 %)",
+    )
     return Table("What it costs; KL in nats per token", head, tuple(map(_cost, comparison.methods)))
 
 
@@ -198,15 +219,23 @@ def _cost(m: MethodResult) -> tuple[str, ...]:
 
 
 def _at_budget(comparison: Comparison) -> Table:
-    head = ("", "strength", "dose", "KL", "ppl ×", "right, % (95 %)",
-            "effect, pp (95 %)", "p (Holm)")  # fmt: skip
+    head = ("", "strength", "dose", "KL", "ppl ×", "right, % (95 %)", "effect, pp (95 %)", "p (Holm)")
     rows, found = [], []
     for i, m in enumerate(comparison.methods):
         b = m.at_budget
         assert b is not None  # a budget was given, so every method has been set to it
         kl = decimal(b.kl, 3) if b.reached else f"{decimal(b.kl, 3)}, not reached"
-        rows.append((m.method, compact(b.strength), decimal(b.dose), kl, decimal(b.perplexity_ratio),
-                     _rate(b.rate)[0], *_effect(b.effect, b.p_holm)))  # fmt: skip
+        rows.append(
+            (
+                m.method,
+                compact(b.strength),
+                decimal(b.dose),
+                kl,
+                decimal(b.perplexity_ratio),
+                _rate(b.rate)[0],
+                *_effect(b.effect, b.p_holm),
+            )
+        )
         found += [i] if b.effect.found else []
     title = f"At equal cost: KL {compact(comparison.equal_kl)} nats per token on neutral text"
     return Table(title, head, tuple(rows), tuple(found))
@@ -238,6 +267,8 @@ def verdict(comparison: Comparison) -> str:
     best = max(found, key=lambda m: m.effect.value)
     cleared = sum(m.clears_nulls for m in found)
     have = "has" if len(found) == 1 else "have"
-    return (f"{len(found)} of {len(comparison.methods)} methods {have} an effect on {comparison.data_name} "
-            f"(Holm p < 0.05), {cleared} beyond their nulls; the largest is {best.method}'s, "
-            f"{points(best.effect.value)} to {percent(best.rate.value)}.")  # fmt: skip
+    return (
+        f"{len(found)} of {len(comparison.methods)} methods {have} an effect on {comparison.data_name} "
+        f"(Holm p < 0.05), {cleared} beyond their nulls; the largest is {best.method}'s, "
+        f"{points(best.effect.value)} to {percent(best.rate.value)}."
+    )

@@ -131,14 +131,20 @@ def random_texts(objective: Objective, count: int, rng: torch.Generator, log: _L
         kept = torch.cat([kept, (log or _Log()).surviving(objective, drawn)])
         if len(kept) >= count:
             return kept[:count]
-    raise UsageError(f"of {4 * count * _DRAWS} random texts of {objective.width} tokens only {len(kept)} come back "
-                     "from decoding as they were; take fewer tokens")  # fmt: skip
+    raise UsageError(
+        f"of {4 * count * _DRAWS} random texts of {objective.width} tokens only {len(kept)} come back "
+        "from decoding as they were; take fewer tokens"
+    )
 
 
 def _children(
-    objective: Objective, options: EpoOptions, parents: Int[Tensor, "m w"], weights: Float[Tensor, " m"],
-    rng: torch.Generator, log: _Log,
-) -> Int[Tensor, "n w"]:  # fmt: skip
+    objective: Objective,
+    options: EpoOptions,
+    parents: Int[Tensor, "m w"],
+    weights: Float[Tensor, " m"],
+    rng: torch.Generator,
+    log: _Log,
+) -> Int[Tensor, "n w"]:
     """Each parent with one token exchanged, at a place drawn evenly, for one drawn evenly from the best there."""
     slope = objective.gradient(parents, weights).masked_fill(~objective.allowed, -torch.inf)
     best = slope.topk(min(options.top, int(objective.allowed.sum())), dim=2).indices

@@ -59,8 +59,9 @@ def allowed_tokens(opened: OpenModel) -> Bool[Tensor, " v"]:
     barred = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     pieces = tokenizer.batch_decode([[i] for i in ids], skip_special_tokens=False)
     out = torch.zeros(size, dtype=torch.bool)
-    out[ids] = torch.tensor([i not in barred and piece != "" and "\ufffd" not in piece
-                             for i, piece in zip(ids, pieces, strict=True)])  # fmt: skip
+    out[ids] = torch.tensor(
+        [i not in barred and piece != "" and "\ufffd" not in piece for i, piece in zip(ids, pieces, strict=True)]
+    )
     return out
 
 
@@ -135,8 +136,10 @@ class Reversal:
         texts = self.opened.tokenizer.batch_decode(rows, clean_up_tokenization_spaces=False)
         read = self.place.prompts(self.opened.tokenizer, texts)
         # Templates may strip a user's turn.
-        kept = [ids == self.place.window.filled(row) and text == text.rstrip()
-                for ids, row, text in zip(read, rows, texts, strict=True)]  # fmt: skip
+        kept = [
+            ids == self.place.window.filled(row) and text == text.rstrip()
+            for ids, row, text in zip(read, rows, texts, strict=True)
+        ]
         return torch.tensor(kept, dtype=torch.bool)
 
     def _both(self, tokens: Tensor, soft: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -154,8 +157,10 @@ class Reversal:
 def unwanted(written: Written) -> tuple[int, ...]:
     """The first tokens of all answers but the wanted one."""
     if written.whole:
-        raise UsageError("the answers' first tokens are the same, or they are texts: an attack needs answers that one "
-                         "token tells apart; try --as-choice, or lettered questions")  # fmt: skip
+        raise UsageError(
+            "the answers' first tokens are the same, or they are texts: an attack needs answers that one "
+            "token tells apart; try --as-choice, or lettered questions"
+        )
     return tuple(answer[0] for k, answer in enumerate(written.answers) if k != written.right)
 
 

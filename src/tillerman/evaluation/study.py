@@ -50,9 +50,11 @@ class Trial:
                 raise MetricError(f"{self.case}, {self.condition}: {len(self.items)} items, {length} {name}")
         broken = [item for item, value in zip(self.items, self.values, strict=True) if not math.isfinite(value)]
         if broken:
-            raise MetricError(f"{self.case}, {self.condition}: {self.scorer} is not a finite number for {len(broken)} "
-                              f"of {len(self.items)} items, the first {broken[0]}; a smaller strength may keep the "
-                              "model in one piece")  # fmt: skip
+            raise MetricError(
+                f"{self.case}, {self.condition}: {self.scorer} is not a finite number for {len(broken)} "
+                f"of {len(self.items)} items, the first {broken[0]}; a smaller strength may keep the "
+                "model in one piece"
+            )
 
 
 @dataclass(frozen=True)

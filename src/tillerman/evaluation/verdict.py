@@ -69,8 +69,9 @@ def _explanations(log: EvaluationLog) -> list[str]:
     if turned is not None and (turned.interval.low <= 0 or turned.value < _SHARE * effect.value):
         found.append(f"it is about a letter, over all option orders {_change(turned)} is left")
     elif turned is None and effect.balanced < _SHARE * effect.value:
-        found.append("it is about an answer word, averaged over the right answers' words "
-                     f"{points(effect.balanced)} is left")  # fmt: skip
+        found.append(
+            f"it is about an answer word, averaged over the right answers' words {points(effect.balanced)} is left"
+        )
     return found
 
 

@@ -57,8 +57,11 @@ def export_task(items: Sequence[Item], writer: Writer, folder: Path, name: str) 
 def _row(item: Item, writer: Writer) -> dict[str, Any]:
     example = item.example
     if example.kind in ("open", "text"):
-        raise DataError(f"items of kind {example.kind!r} have no options to choose from after a question; "
-                        "export multiple choice, yes/no questions or preferences", field="kind")  # fmt: skip
+        raise DataError(
+            f"items of kind {example.kind!r} have no options to choose from after a question; "
+            "export multiple choice, yes/no questions or preferences",
+            field="kind",
+        )
     written = writer.write(item)
     text = writer.text_before(example.kind, item.prompt)
     # What decides is all that lm-eval may score: where first tokens tell answers apart, these alone.
@@ -66,8 +69,10 @@ def _row(item: Item, writer: Writer) -> dict[str, Any]:
     choices = [_after(writer, written.prompt, tokens) for tokens in scored]
     for tokens, choice in zip(scored, choices, strict=True):
         if writer.encode(text + choice) != written.prompt + tokens:
-            raise DataError(f"the tokenizer makes other tokens of {text[-20:]!r} and {choice!r} together than of each "
-                            "alone, so lm-eval would score other tokens than Tillerman")  # fmt: skip
+            raise DataError(
+                f"the tokenizer makes other tokens of {text[-20:]!r} and {choice!r} together than of each "
+                "alone, so lm-eval would score other tokens than Tillerman"
+            )
     return {
         "id": example.id,
         "messages": _messages(item, writer),

@@ -38,8 +38,17 @@ except ImportError as error:
 
 # What of a request is read here; what concerns connections and retries is inspect's own business.
 _READ = {"max_tokens", "temperature", "seed", "extra_body"}
-_INSPECTS = {"max_retries", "timeout", "attempt_timeout", "stream_idle_timeout", "max_connections",
-             "adaptive_connections", "system_message", "cache", "max_tool_output"}  # fmt: skip
+_INSPECTS = {
+    "max_retries",
+    "timeout",
+    "attempt_timeout",
+    "stream_idle_timeout",
+    "max_connections",
+    "adaptive_connections",
+    "system_message",
+    "cache",
+    "max_tool_output",
+}
 # Steering acts on the model itself, which several providers may share.
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -161,8 +170,10 @@ def _conversation(writer: Writer, messages: Sequence[ChatMessage]) -> tuple[Writ
     system = said.pop(0)[1] if said and said[0][0] == "system" else None
     roles = [role for role, _ in said]
     if not said or roles != ["user", "assistant"] * (len(said) // 2) + ["user"]:
-        raise UsageError(f"messages by {', '.join(roles) or 'nobody'}: expected the user and the assistant in turn, "
-                         "after at most one system prompt, and the user last")  # fmt: skip
+        raise UsageError(
+            f"messages by {', '.join(roles) or 'nobody'}: expected the user and the assistant in turn, "
+            "after at most one system prompt, and the user last"
+        )
     texts: list[Any] = [text for _, text in said]
     shots = tuple(zip(texts[:-1:2], texts[1::2], strict=True))
     return replace(writer.with_system(system), shots=shots), texts[-1]

@@ -51,8 +51,10 @@ def pair_of(lesson: Lesson) -> tuple[tuple[int, ...], tuple[int, ...]]:
     sides = [list(tokenizer(text)["input_ids"]) for text in texts]
     blank = tokenizer(" ", add_special_tokens=False)["input_ids"]
     if len(blank) != 1 and len(sides[0]) != len(sides[1]):
-        raise FitError(f"a blank is {len(blank)} tokens of this tokenizer, so no text can be filled up with blanks; "
-                       "give --prompt and --prompt-negative of the same number of tokens")  # fmt: skip
+        raise FitError(
+            f"a blank is {len(blank)} tokens of this tokenizer, so no text can be filled up with blanks; "
+            "give --prompt and --prompt-negative of the same number of tokens"
+        )
     longest = max(map(len, sides))
     wanted, other = (tuple(side + (longest - len(side)) * blank) for side in sides)
     return wanted, other

@@ -56,8 +56,9 @@ def count_routing(
     edits = {point: keep(point) for point in points}
     for batch in batches([row.tokens for row in rows], pad=opened.pad_id, budget=token_budget(opened.parts)):
         with edit_forward(opened.parts, edits, lambda _: None):
-            opened.parts.decoder(input_ids=batch.tokens.to(opened.device), attention_mask=batch.mask.to(opened.device),
-                                 use_cache=False)  # fmt: skip
+            opened.parts.decoder(
+                input_ids=batch.tokens.to(opened.device), attention_mask=batch.mask.to(opened.device), use_cache=False
+            )
         real = batch.mask.bool()
         mark = torch.cat([marks[i] for i in batch.rows.tolist()], dim=1).double()  # real tokens, row after row
         total += int(real.sum())

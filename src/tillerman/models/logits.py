@@ -59,8 +59,10 @@ def answer_sums(
     prompts: dict[tuple[int, ...], list[int]] = {}
     for i, row in enumerate(rows):
         if len(row.tokens) <= max(1, row.read_from):
-            raise DataError(f"{len(row.tokens)} tokens, read from {row.read_from}: a text of one token, with none "
-                            "before it, cannot be scored; give longer texts")  # fmt: skip
+            raise DataError(
+                f"{len(row.tokens)} tokens, read from {row.read_from}: a text of one token, with none "
+                "before it, cannot be scored; give longer texts"
+            )
         prompts.setdefault(row.tokens[: max(1, row.read_from)], []).append(i)
     sums, likeliest = torch.empty(len(rows)), torch.empty(len(rows), dtype=torch.bool)
     for some in _together(rows, prompts, budget or token_budget(opened.parts)):

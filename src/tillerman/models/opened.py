@@ -163,8 +163,10 @@ def _unwrapped(model: nn.Module) -> PreTrainedModel:
     """The transformers model itself, with the adapters that a wrapper has put into it."""
     configs = getattr(model, "peft_config", {})
     if any(getattr(config, "is_prompt_learning", False) for config in dict(configs).values()):
-        raise ModelError("this adapter is a learnt prompt beside the model, and a plan would run without it; give the "
-                         "base model, or an adapter that sits in the blocks (LoRA)")  # fmt: skip
+        raise ModelError(
+            "this adapter is a learnt prompt beside the model, and a plan would run without it; give the "
+            "base model, or an adapter that sits in the blocks (LoRA)"
+        )
     return causal_model(model)
 
 

@@ -57,8 +57,11 @@ class Asked:
 def ask(opened: OpenModel, examples: Sequence[Taught], points: Sequence[HookPoint]) -> Asked:
     """Run the prompts once, unsteered. A model that cannot branch has a row for every answer, prompt included."""
     branching = branch_fault(opened) is None
-    rows = [(t.prompt, t.answers) if branching else (t.prompt, (a,)) for t in examples
-            for a in (t.answers[:1] if branching else t.answers)]  # fmt: skip
+    rows = [
+        (t.prompt, t.answers) if branching else (t.prompt, (a,))
+        for t in examples
+        for a in (t.answers[:1] if branching else t.answers)
+    ]
     batch = padded([prompt for prompt, _ in rows], pad=opened.pad_id)
     borders = sorted({border_of(point) for point in points})
     stem = run_stem(opened.parts, batch, 1) if branching else unshared(opened.parts, batch)
@@ -117,8 +120,9 @@ def train_vectors(
     stands for the steps done.
     """
     vectors = {p: torch.zeros(opened.parts.width_at(p), device=opened.device) for p in stream_norms}
-    groups = [{"params": [v.requires_grad_()], "lr": _rate(options, stream_norms[p], len(v))}
-              for p, v in vectors.items()]  # fmt: skip
+    groups = [
+        {"params": [v.requires_grad_()], "lr": _rate(options, stream_norms[p], len(v))} for p, v in vectors.items()
+    ]
     adam = torch.optim.Adam(groups)
     falling = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: (1 + math.cos(math.pi * step / options.steps)) / 2)
     for step, (chosen, sign) in enumerate(_steps(len(examples), options, seed)):

@@ -260,9 +260,17 @@ def log_cells(bench: Bench, cells: tuple[Scored, ...]) -> tuple[Cell, ...]:
         costs = dict(zip(names, cell.costs or (), strict=False))
         c = cell.candidate
         rows.append(
-            Cell(c.method, named(c.points), c.strength, c.dose, cell.score, costs.get("kl"),
-                 costs.get("perplexity_ratio"), cell.admissible)
-        )  # fmt: skip
+            Cell(
+                c.method,
+                named(c.points),
+                c.strength,
+                c.dose,
+                cell.score,
+                costs.get("kl"),
+                costs.get("perplexity_ratio"),
+                cell.admissible,
+            )
+        )
     return tuple(rows)
 
 

@@ -79,15 +79,19 @@ class Experiment:
         if readers and self.sae is None:
             raise UsageError(f"--method {readers[0]} reads a sparse autoencoder; give --sae PATH, or --sae pilot")
         if self.sae is not None and not readers:
-            raise UsageError(f"--sae: no method of {self.method!r} reads an autoencoder; use sta, sae-difference "
-                             "or sae-feature")  # fmt: skip
+            raise UsageError(
+                f"--sae: no method of {self.method!r} reads an autoencoder; use sta, sae-difference or sae-feature"
+            )
         for option in self.cold.asked if self.cold else ():
             if not {method.name for method in methods(self.method)} & set(cold_readers(option)):
-                raise UsageError(f"--cold-{option}: no method of {self.method!r} reads it; use "
-                                 f"{', '.join(cold_readers(option))}")  # fmt: skip
+                raise UsageError(
+                    f"--cold-{option}: no method of {self.method!r} reads it; use {', '.join(cold_readers(option))}"
+                )
         if self.prompt_negative and not any(map(reads_prompt, methods(self.method))):
-            raise UsageError(f"--prompt-negative: no method of {self.method!r} reads it; use actadd, prompt-vector "
-                             "or prompt-contrast")  # fmt: skip
+            raise UsageError(
+                f"--prompt-negative: no method of {self.method!r} reads it; use actadd, prompt-vector "
+                "or prompt-contrast"
+            )
         for site in (self.site, self.read_site or self.site):
             if site not in SITES:
                 raise UnknownNameError("site", site, SITES)
@@ -115,8 +119,10 @@ class Experiment:
             raise UsageError(f"--nested {self.nested}: expected at least 2 folds")
         if self.nested is not None and (self.base_shots or self.base_lora):
             other = "--on-shots" if self.base_shots else "--on-lora"
-            raise UsageError(f"--nested and {other}: the base is made of training items, which every outer fold has "
-                             "some of; leave one of the two out")  # fmt: skip
+            raise UsageError(
+                f"--nested and {other}: the base is made of training items, which every outer fold has "
+                "some of; leave one of the two out"
+            )
         for name, count in (("--shots", self.shots), ("--on-shots", self.base_shots)):
             if count < 0:
                 raise UsageError(f"{name} {count}: expected 0 or more")

@@ -56,8 +56,10 @@ def gate_data(bench: Bench, options: GateOptions) -> GateData:
     at = options.points
     late = [point for point in at or () if point.order > first.order]
     if late:
-        raise UsageError(f"--gate-at {late[0]}: the search may steer {first} before the gate has read; give an earlier "
-                         "hook point, or later --layers")  # fmt: skip
+        raise UsageError(
+            f"--gate-at {late[0]}: the search may steer {first} before the gate has read; give an earlier "
+            "hook point, or later --layers"
+        )
     for point in at or ():
         bench.opened.parts.part(point)  # says what is missing
     loaded = load_examples(options.data, positive_label=options.positive)
@@ -123,8 +125,10 @@ def _prompts(bench: Bench, loaded: LoadedData, examples: Sequence[Example]) -> P
     labelled = [pair for example in examples for pair in _labelled(example)]
     wanted = torch.tensor([label for _, label in labelled], dtype=torch.bool)
     if bool(wanted.all()) or not bool(wanted.any()):
-        raise DataError(f"{loaded.name}: a share of the gate's prompts has one class only ({int(wanted.sum())} of "
-                        f"{len(wanted)} to steer); give more of both")  # fmt: skip
+        raise DataError(
+            f"{loaded.name}: a share of the gate's prompts has one class only ({int(wanted.sum())} of "
+            f"{len(wanted)} to steer); give more of both"
+        )
     return Prompts(tuple(Row(bench.writer.encode(bench.writer.prompt_text(text))) for text, _ in labelled), wanted)
 
 
@@ -134,6 +138,8 @@ def _labelled(example: Example) -> list[tuple[str, bool]]:
         return [(text, place == example.answer) for place, text in enumerate(example.options)]
     said = example.options[example.answer].strip().casefold()
     if example.kind != "yes_no" or said not in (*TRUE_WORDS, *FALSE_WORDS):
-        raise DataError("the gate's data are prompts of two classes: texts with a label (1 to steer, 0 to leave alone) "
-                        f"or yes/no questions, not items of kind {example.kind!r}")  # fmt: skip
+        raise DataError(
+            "the gate's data are prompts of two classes: texts with a label (1 to steer, 0 to leave alone) "
+            f"or yes/no questions, not items of kind {example.kind!r}"
+        )
     return [(example.question, said in TRUE_WORDS)]

@@ -47,8 +47,10 @@ class Inquiry:
 
     def __post_init__(self) -> None:
         if self.samples < 1 or (self.samples > 1 and self.temperature == 0):
-            raise UsageError(f"--samples {self.samples} at temperature {self.temperature:g}: give at least 1, and 1 at "
-                             "temperature 0, where all samples are the same")  # fmt: skip
+            raise UsageError(
+                f"--samples {self.samples} at temperature {self.temperature:g}: give at least 1, and 1 at "
+                "temperature 0, where all samples are the same"
+            )
         if self.null_draws < 2:
             raise UsageError(f"--null-draws {self.null_draws}: an interval over draws needs at least two")
         if self.doses is not None and not any(self.doses):
@@ -70,8 +72,9 @@ def reply(
     (item,) = artefact.plan()
     if inquiry.points is not None:
         item = replace(item, steering=artefact.steering.at(inquiry.points))
-    room = _Room(inquiry, opened, make_writer(opened.tokenizer, inquiry.template), store or Store(None, ""),
-                 watch or Unwatched())  # fmt: skip
+    room = _Room(
+        inquiry, opened, make_writer(opened.tokenizer, inquiry.template), store or Store(None, ""), watch or Unwatched()
+    )
     conditions = room.conditions(item, _strengths(item, inquiry))
     return ScoreLog(
         model_id=opened.id,

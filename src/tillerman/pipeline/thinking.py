@@ -96,8 +96,12 @@ class _Questions:
         middle = 2 + len(curve)
         pooled = [reply for replies in said[middle:] for reply in replies]
         system = self.bench.told
-        told = Exam.of(self.bench.opened, self.bench.test.items, self.bench.writer.with_system(system),
-                       self.bench.experiment.answer_tokens)  # fmt: skip
+        told = Exam.of(
+            self.bench.opened,
+            self.bench.test.items,
+            self.bench.writer.with_system(system),
+            self.bench.experiment.answer_tokens,
+        )
         prompted, both = self._ask(told, [(), (item,)], "test, prompt")
         rows = (
             self._row("unsteered", plain),
@@ -105,10 +109,14 @@ class _Questions:
             self._row("prompt", prompted, plain, detail=system),
             self._row("both", both, plain, detail=system, strength=strength),
             thinking(
-                "null:random", pooled, self._references * len(nulls), plain * len(nulls),
-                detail=f"{len(nulls)} draws pooled", strength=strength,
+                "null:random",
+                pooled,
+                self._references * len(nulls),
+                plain * len(nulls),
+                detail=f"{len(nulls)} draws pooled",
+                strength=strength,
             ),
-        )  # fmt: skip
+        )
         points = [
             (0.0, plain),
             (strength, steered),
@@ -118,9 +126,14 @@ class _Questions:
         return rows, tuple(self._row("steered", replies, plain, strength=s) for s, replies in points)
 
     def _row(
-        self, name: str, replies: Sequence[Reply], plain: Sequence[Reply] | None = None, *, detail: str = "",
+        self,
+        name: str,
+        replies: Sequence[Reply],
+        plain: Sequence[Reply] | None = None,
+        *,
+        detail: str = "",
         strength: float = 0.0,
-    ) -> Thinking:  # fmt: skip
+    ) -> Thinking:
         return thinking(name, replies, self._references, plain, detail=detail, strength=strength)
 
     def _ask(self, exam: Exam, plans: Sequence[Plan], name: str) -> list[list[Reply]]:

@@ -105,8 +105,10 @@ class ReproductionLog:
     def from_json(cls, values: Mapping[str, Any]) -> ReproductionLog:
         """``UsageError`` for a log of another version."""
         if values.get("version") != REPRODUCTION_VERSION:
-            raise UsageError(f"a reproduction log of version {values.get('version')}; this Tillerman reads version "
-                             f"{REPRODUCTION_VERSION}")  # fmt: skip
+            raise UsageError(
+                f"a reproduction log of version {values.get('version')}; this Tillerman reads version "
+                f"{REPRODUCTION_VERSION}"
+            )
         pieces = tuple(piece_from_json(piece) for piece in values["pieces"])
         return replace(build(cls, {**values, "pieces": ()}), pieces=pieces)
 
@@ -129,8 +131,15 @@ def merged(logs: Sequence[ReproductionLog]) -> ReproductionLog:
     done = {name for one in ran for name in (one.step, *one.tasks)}
     left_out = dict.fromkeys(one for log in logs for one in log.left_out if one.what not in done)
     notes = dict.fromkeys(note for log in logs for note in log.notes)
-    return replace(first, ran=ran, pieces=tuple(pieces.values()), left_out=tuple(left_out), notes=tuple(notes),
-                   limit=max(log.limit for log in logs), seconds=sum(log.seconds for log in logs))  # fmt: skip
+    return replace(
+        first,
+        ran=ran,
+        pieces=tuple(pieces.values()),
+        left_out=tuple(left_out),
+        notes=tuple(notes),
+        limit=max(log.limit for log in logs),
+        seconds=sum(log.seconds for log in logs),
+    )
 
 
 def piece_to_json(piece: Piece) -> dict[str, Any]:

@@ -17,8 +17,15 @@ from tillerman.recipes.recipe import Recipe
 
 SHIPPED = ("pas", "cae", "cold-steer", "sta", "rice")
 # A TOML file reads better with one [[task]] than with an entry of [[tasks]].
-_PLURAL = {"task": "tasks", "step": "steps", "table": "tables", "claim": "claims", "arm": "arms", "row": "rows",
-           "column": "columns"}  # fmt: skip
+_PLURAL = {
+    "task": "tasks",
+    "step": "steps",
+    "table": "tables",
+    "claim": "claims",
+    "arm": "arms",
+    "row": "rows",
+    "column": "columns",
+}
 
 
 def read_recipe(source: str | Path) -> tuple[Recipe, str]:

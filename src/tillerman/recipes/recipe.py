@@ -156,8 +156,10 @@ class Layout:
     def __post_init__(self) -> None:
         for row in self.rows:
             if row.published and len(row.published) != len(self.columns):
-                raise UsageError(f"table {self.title!r}, row {row.name!r}: expected {len(self.columns)} published "
-                                 f"figures, one per column, got {len(row.published)}")  # fmt: skip
+                raise UsageError(
+                    f"table {self.title!r}, row {row.name!r}: expected {len(self.columns)} published "
+                    f"figures, one per column, got {len(row.published)}"
+                )
 
     def cells(self) -> Iterator[Where]:
         for row in self.rows:

@@ -32,8 +32,12 @@ from tillerman.recipes.steps.work import Work
 from tillerman.recipes.weighing import verdicts_on
 
 KINDS: Mapping[str, Callable[[Work, Store], list[Piece]]] = {
-    "fit": run_fit, "curve": run_curve, "replies": run_replies, "shares": run_shares, "study": run_study,
-}  # fmt: skip
+    "fit": run_fit,
+    "curve": run_curve,
+    "replies": run_replies,
+    "shares": run_shares,
+    "study": run_study,
+}
 # What data or model cannot feed; any other error stops the run.
 _UNFIT = (FitError, HookPointError, ModelError)
 _REVISION = 1  # raised when the same settings give other figures

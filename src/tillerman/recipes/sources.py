@@ -35,8 +35,9 @@ class Source:
 
     def _loaded(self, file: str, limit: int) -> LoadedData:
         task = self.task
-        data = load_examples(file, limit=limit, layout=task.layout or None, positive_label=task.positive or None,
-                             skip_bad_rows=True)  # fmt: skip
+        data = load_examples(
+            file, limit=limit, layout=task.layout or None, positive_label=task.positive or None, skip_bad_rows=True
+        )
         return replace(data, name=task.name, default_prompt=task.prompt or data.default_prompt)
 
 
@@ -77,9 +78,12 @@ def find_sources(
 def _message(missing: Mapping[str, list[str]], folder: Path | None) -> str:
     lines = [f"  {file}  (task {name})" for name, files in missing.items() for file in files]
     return "\n".join(
-        [f"{len(lines)} of the recipe's data files are missing in {folder}:", *lines,
-         "Put them there as published, run without their tasks (--skip-missing), or name others (--only)."]
-    )  # fmt: skip
+        [
+            f"{len(lines)} of the recipe's data files are missing in {folder}:",
+            *lines,
+            "Put them there as published, run without their tasks (--skip-missing), or name others (--only).",
+        ]
+    )
 
 
 def _place(folder: Path | None, file: str) -> Path:

@@ -114,8 +114,10 @@ def run_lines(recipe: Recipe, log: ReproductionLog) -> Iterator[str]:
     """What was run: step, model, tasks, seeds; and what stood in for what, or was left out."""
     for ran in log.ran:
         words = recipe.step(ran.step).words
-        yield (f"{ran.step} ({words}): {ran.model_id}, {_counted(len(ran.tasks), 'task')} ({', '.join(ran.tasks)}), at "
-               f"most {ran.limit} items each, {_counted(len(ran.seeds), 'seed')}")  # fmt: skip
+        yield (
+            f"{ran.step} ({words}): {ran.model_id}, {_counted(len(ran.tasks), 'task')} ({', '.join(ran.tasks)}), at "
+            f"most {ran.limit} items each, {_counted(len(ran.seeds), 'seed')}"
+        )
     yield from log.notes
     yield from (f"left out: {one.what}: {one.reason}" for one in log.left_out)
     unfit = {(p.step, p.task, p.arm): p.reason for p in log.pieces if p.reason}

@@ -189,9 +189,7 @@ def _minus(ones: Cells, others: Cells, *, same: bool) -> dict[tuple[str, int], F
     """Task by task and seed by seed; groups of different tasks by the mean over their tasks."""
     if not same:
         ones, others = _means(ones), _means(others)
-    return {
-        key: _less(figure, others[key]) for key, figure in ones.items() if key in others
-    }  # fmt: skip
+    return {key: _less(figure, others[key]) for key, figure in ones.items() if key in others}
 
 
 def _means(cells: Cells) -> dict[tuple[str, int], Figure]:

@@ -37,9 +37,13 @@ class Ahead:
         self._seen: dict[SecondStream, tuple[Int[Tensor, "b k"], Bool[Tensor, "b k"]]] = {}
 
     def change(
-        self, steering: LookaheadSteering, point: HookPoint, h: Float[Tensor, "b s d"], sequences: Sequences,
+        self,
+        steering: LookaheadSteering,
+        point: HookPoint,
+        h: Float[Tensor, "b s d"],
+        sequences: Sequences,
         info: ForwardInfo,
-    ) -> Float[Tensor, "b s d"]:  # fmt: skip
+    ) -> Float[Tensor, "b s d"]:
         """The change at strength 1 of this pass's tokens; ``h`` is the stream as the unsteered model has it."""
         stream = self._streams[steering]
         tokens, real = sequences.text()

@@ -184,8 +184,14 @@ def _prompt_known(model: nn.Module, sequences: Sequences, *, keep_text: bool) ->
 
     def generating(generate: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            given = next((v for v in (kwargs.get("inputs_embeds"), *args[:1], kwargs.get("inputs"),
-                                      kwargs.get("input_ids")) if isinstance(v, Tensor)), None)  # fmt: skip
+            given = next(
+                (
+                    v
+                    for v in (kwargs.get("inputs_embeds"), *args[:1], kwargs.get("inputs"), kwargs.get("input_ids"))
+                    if isinstance(v, Tensor)
+                ),
+                None,
+            )
             outer = sequences.declare(None if given is None else int(given.shape[1]))
             try:
                 return generate(*args, **kwargs)

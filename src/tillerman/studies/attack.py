@@ -108,18 +108,23 @@ def measure(lab: Lab, options: Attack) -> Iterator[Trial]:
 
 def _victims(lab: Lab, options: Attack) -> tuple[Item, ...]:
     items = lab.bench.test.items[: _POOL * options.limit]
-    exams = {STEERED: (lab.exam_of(items, lab.bench.writer), lab.plan()),
-             PROMPT: (lab.exam_of(items, lab.bench.writer.with_system(lab.bench.told)), ())}  # fmt: skip
+    exams = {
+        STEERED: (lab.exam_of(items, lab.bench.writer), lab.plan()),
+        PROMPT: (lab.exam_of(items, lab.bench.writer.with_system(lab.bench.told)), ()),
+    }
     for written in exams[STEERED][0].written:
         unwanted(written)
     with lab.stage("answers before the attack", len(exams) * len(items)) as progress:
-        right = [lab.right(f"before, {name}", exam, {name: plan}, progress)[name]
-                 for name, (exam, plan) in exams.items()]  # fmt: skip
+        right = [
+            lab.right(f"before, {name}", exam, {name: plan}, progress)[name] for name, (exam, plan) in exams.items()
+        ]
     both = [item for item, wanted in zip(items, right[0] & right[1], strict=True) if wanted]
     if len(both) < 2:
-        raise UsageError(f"of {len(items)} test items {len(both)} are answered as wanted by the steered and by the "
-                         "prompted model; an attack needs at least two. Give a vector that works, or a higher "
-                         "--limit")  # fmt: skip
+        raise UsageError(
+            f"of {len(items)} test items {len(both)} are answered as wanted by the steered and by the "
+            "prompted model; an attack needs at least two. Give a vector that works, or a higher "
+            "--limit"
+        )
     return tuple(both[: options.limit])
 
 
@@ -149,14 +154,17 @@ class _Attacked:
         """Item by item; each is a finished piece."""
         tried = 2 * self.options.search.candidates
         with self.lab.stage(f"attack, {self.name}", tried * len(self.items)) as progress:
-            return [self.lab.store.value(f"{self.name} {item.example.id}", self._maker(item, k, progress))
-                    for k, item in enumerate(self.items)]  # fmt: skip
+            return [
+                self.lab.store.value(f"{self.name} {item.example.id}", self._maker(item, k, progress))
+                for k, item in enumerate(self.items)
+            ]
 
     def _maker(self, item: Item, k: int, progress: Progress) -> Callable[[], Result]:
         def make() -> Result:
             width, seed = self.options.tokens, _seed(self.options.seed, item)
-            target = Reversal.of(self.lab.opened, self.plan, place_in(item, self.writer, width), self.exam.written[k],
-                                 self._allowed)  # fmt: skip
+            target = Reversal.of(
+                self.lab.opened, self.plan, place_in(item, self.writer, width), self.exam.written[k], self._allowed
+            )
             found = optimise(target, self.options.search, seed=seed, progress=progress)
             drawn = random_texts(target, found.tried, torch.Generator().manual_seed(seed + 1))
             others = self._others(item, target)
@@ -174,19 +182,26 @@ class _Attacked:
             text = self.lab.opened.tokenizer.decode(list(one.tokens), clean_up_tokenization_spaces=False)
             return [text, one.value, one.cross_entropy, one.tried]
 
-        return {"records": [plain(one) for one in found.records], "front": [plain(one) for one in found.front],
-                "tried": found.tried}  # fmt: skip
+        return {
+            "records": [plain(one) for one in found.records],
+            "front": [plain(one) for one in found.front],
+            "tried": found.tried,
+        }
 
     def _others(self, item: Item, target: Reversal) -> Tensor:
         """The last tokens of other test items' questions, as many as a text under attack has."""
         width, tokenizer = self.options.tokens, self.lab.opened.tokenizer
-        ends = [tokenizer(other.example.question.rstrip(), add_special_tokens=False)["input_ids"][-width:]
-                for other in self.lab.bench.test.items if other.example.id != item.example.id]  # fmt: skip
+        ends = [
+            tokenizer(other.example.question.rstrip(), add_special_tokens=False)["input_ids"][-width:]
+            for other in self.lab.bench.test.items
+            if other.example.id != item.example.id
+        ]
         rows = torch.tensor([end for end in ends if len(end) == width], dtype=torch.long).reshape(-1, width)
         kept = rows[target.survives(rows)] if len(rows) else rows
         if not len(kept):
-            raise UsageError(f"no other question has {width} tokens that can stand at the end of another one; "
-                             "take fewer --tokens")  # fmt: skip
+            raise UsageError(
+                f"no other question has {width} tokens that can stand at the end of another one; take fewer --tokens"
+            )
         return kept
 
     def trials(self, results: Sequence[Result]) -> Iterator[Trial]:
@@ -212,8 +227,14 @@ class _Attacked:
         yield from self._reversals(attack)
         front = [(i, one) for i, found in attack.items() for one in found["front"]]
         for case, place, scorer in ((FRONT_F, 1, "logits"), (FRONT_X, 2, _NATS)):
-            yield Trial(case, self.name, tuple(i for i, _ in front), tuple(one[place] for _, one in front),
-                        texts=tuple(one[0] for _, one in front), scorer=scorer)  # fmt: skip
+            yield Trial(
+                case,
+                self.name,
+                tuple(i for i, _ in front),
+                tuple(one[place] for _, one in front),
+                texts=tuple(one[0] for _, one in front),
+                scorer=scorer,
+            )
 
     def _reversals(self, attack: dict[str, Result]) -> Iterator[Trial]:
         """The first text that reversed each item, and the likeliest one; only items that were reversed."""
@@ -221,8 +242,14 @@ class _Attacked:
             found = {i: next((one for one in result[kind] if one[1] > 0), None) for i, result in attack.items()}
             kept = {i: one for i, one in found.items() if one is not None}
             if kept:
-                yield Trial(case, self.name, tuple(kept), tuple(one[2] for one in kept.values()),
-                            texts=tuple(one[0] for one in kept.values()), scorer=_NATS)  # fmt: skip
+                yield Trial(
+                    case,
+                    self.name,
+                    tuple(kept),
+                    tuple(one[2] for one in kept.values()),
+                    texts=tuple(one[0] for one in kept.values()),
+                    scorer=_NATS,
+                )
 
 
 def budgets(options: Attack, most: int) -> list[int]:
@@ -250,13 +277,22 @@ def _transfers(
     """The text of the highest f of every item that was reversed, put to other plans and to the other model."""
     steered, prompted = attacks[STEERED], attacks[PROMPT]
     elsewhere: list[tuple[str, _Attacked, list[Result], Plan]] = [
-        (f"{factor:g} × the strength" if factor else "unsteered", steered, results[STEERED],
-         lab.plan(factor) if factor else ()) for factor in _FACTORS
-    ]  # fmt: skip
-    elsewhere += [(f"random vector {k}", steered, results[STEERED], plan)
-                  for k, plan in enumerate(lab.random_plans(options.draws), start=1)]  # fmt: skip
-    elsewhere += [(f"{artefact.steering.provenance.method} of {data.name}", steered, results[STEERED], artefact.plan())
-                  for artefact, data in lab.subject.others]  # fmt: skip
+        (
+            f"{factor:g} × the strength" if factor else "unsteered",
+            steered,
+            results[STEERED],
+            lab.plan(factor) if factor else (),
+        )
+        for factor in _FACTORS
+    ]
+    elsewhere += [
+        (f"random vector {k}", steered, results[STEERED], plan)
+        for k, plan in enumerate(lab.random_plans(options.draws), start=1)
+    ]
+    elsewhere += [
+        (f"{artefact.steering.provenance.method} of {data.name}", steered, results[STEERED], artefact.plan())
+        for artefact, data in lab.subject.others
+    ]
     elsewhere.append(("the prompted model", prompted, results[STEERED], ()))
     elsewhere.append(("from the prompted to the steered model", steered, results[PROMPT], lab.plan()))
     with lab.stage("transfer", len(elsewhere)) as progress:
@@ -273,8 +309,10 @@ def _transferred(
     texts = tuple(result["attack"]["records"][-1][0] for _, result in found)
     items, written = [target.items[k] for k, _ in found], [target.exam.written[k] for k, _ in found]
     ids = tuple(item.example.id for item in items)
-    changed = [place_in(item, target.writer, target.options.tokens).prompts(lab.opened.tokenizer, [text])[0]
-               for item, text in zip(items, texts, strict=True)]  # fmt: skip
+    changed = [
+        place_in(item, target.writer, target.options.tokens).prompts(lab.opened.tokenizer, [text])[0]
+        for item, text in zip(items, texts, strict=True)
+    ]
     for condition, prompts in ((WITH, changed), (WITHOUT, [w.prompt for w in written])):
         turned = lab.store.value(f"{case} {condition}", partial(_turned, lab, prompts, written, plan))
         yield Trial(case, condition, ids, tuple(turned), texts=texts if condition == WITH else (), scorer="reversed")
@@ -297,10 +335,12 @@ def _verdict(trials: Sequence[Trial], options: Attack, whole: str) -> Verdict:
     """By the interval of the share that the attack reverses: above one half is bad, below it good."""
     rates = {name: rate_of(pick(trials, whole, name)) for name in _LABELS}
     steered, random, other, prompted = rates[STEERED], rates[RANDOM], rates[NATURAL], rates[PROMPT]
-    words = (f"{_of(steered)} steered answers can be reversed by {options.tokens} tokens within "
-             f"{options.search.candidates:,} candidates ({_share(steered)}); as many random texts of the same length "
-             f"reverse {_of(random)} ({_share(random)}), ends of other questions {_of(other)} ({_share(other)}). "
-             f"The prompted model, attacked in the same way: {_of(prompted)} ({_share(prompted)}).")  # fmt: skip
+    words = (
+        f"{_of(steered)} steered answers can be reversed by {options.tokens} tokens within "
+        f"{options.search.candidates:,} candidates ({_share(steered)}); as many random texts of the same length "
+        f"reverse {_of(random)} ({_share(random)}), ends of other questions {_of(other)} ({_share(other)}). "
+        f"The prompted model, attacked in the same way: {_of(prompted)} ({_share(prompted)})."
+    )
     words += _compared(paired(trials, whole, STEERED, PROMPT))
     if steered.value > 0 and paired(trials, whole, STEERED, RANDOM).interval.low <= 0:
         words += " The search is not shown to find more than random texts do: the answers are brittle anyhow."
@@ -351,8 +391,13 @@ def _table(trials: Sequence[Trial], options: Attack, whole: str) -> Table:
         for name, label in _LABELS.items()
     ]
     head = ("reversed, % (95 %), after so many texts", *(f"{int(case.removeprefix(AFTER)):,}" for case in cases))
-    return Table(f"Answers reversed by {options.tokens} tokens at the end of the question, n = "
-                 f"{len(pick(trials, whole, STEERED).items)}", head, tuple(rows), (0,))  # fmt: skip
+    return Table(
+        f"Answers reversed by {options.tokens} tokens at the end of the question, n = "
+        f"{len(pick(trials, whole, STEERED).items)}",
+        head,
+        tuple(rows),
+        (0,),
+    )
 
 
 def _likelihood(trials: Sequence[Trial]) -> Table:
@@ -364,8 +409,15 @@ def _likelihood(trials: Sequence[Trial]) -> Table:
             if has(trials, case, name):
                 found = values(pick(trials, case, name))
                 middle = f"{decimal(float(np.median(found)), 1)} ({_range(found)})"
-                rows.append((label, str(len(found)), middle, decimal(float(values(usual).mean()), 1),
-                             "" if gap is None else _gap(*gap).replace(" nats per token", "")))  # fmt: skip
+                rows.append(
+                    (
+                        label,
+                        str(len(found)),
+                        middle,
+                        decimal(float(values(usual).mean()), 1),
+                        "" if gap is None else _gap(*gap).replace(" nats per token", ""),
+                    )
+                )
     head = ("", "n", "cross-entropy, median (range)", "other questions' ends, mean", "difference (95 %)")
     return Table("How likely the texts are, nats per token under the unsteered model", head, tuple(rows))
 
@@ -393,10 +445,17 @@ def _charts(trials: Sequence[Trial]) -> tuple[Chart, ...]:
         "Prompted answers reversed, by search and by chance": (PROMPT, PROMPT_RANDOM),
     }
     return tuple(
-        Chart(title, "curve", "%", tuple(Line(_LABELS[name], _curve(trials, name), roles[name]) for name in names),
-              "texts tried", None, True)
+        Chart(
+            title,
+            "curve",
+            "%",
+            tuple(Line(_LABELS[name], _curve(trials, name), roles[name]) for name in names),
+            "texts tried",
+            None,
+            True,
+        )
         for title, names in wanted.items()
-    )  # fmt: skip
+    )
 
 
 def _curve(trials: Sequence[Trial], name: str) -> tuple[Mark, ...]:

@@ -109,8 +109,9 @@ def _in_own_words(lab: Lab) -> Iterator[Trial]:
     exam = lab.exam
     plans: dict[str, Plan] = {"unsteered": (), "steered": lab.plan()}
     with lab.stage(FREE, len(plans) * len(exam.items)) as progress:
-        said_under = replies_under(lab.opened, exam.written, list(plans.values()), _REPLY_TOKENS,
-                                   kept=(lab.store, FREE), progress=progress)  # fmt: skip
+        said_under = replies_under(
+            lab.opened, exam.written, list(plans.values()), _REPLY_TOKENS, kept=(lab.store, FREE), progress=progress
+        )
     for condition, replies in zip(plans, said_under, strict=True):
         texts = tuple(reply.answer or "" for reply in replies)
         found = [_first_answer(text, item.answers) == item.right for text, item in zip(texts, exam.items, strict=True)]
@@ -264,8 +265,16 @@ def _shifts_table(
                 "" if random is None else in_points(*random),
             )
         )
-    head = ("", "n", "unsteered, % (95 %)", "steered, % (95 %)", "effect, pp (95 %)", "p (Holm)", "prompt, pp (95 %)",
-            "random null, pp (95 %)")  # fmt: skip
+    head = (
+        "",
+        "n",
+        "unsteered, % (95 %)",
+        "steered, % (95 %)",
+        "effect, pp (95 %)",
+        "p (Holm)",
+        "prompt, pp (95 %)",
+        "random null, pp (95 %)",
+    )
     strong = tuple(i for i, case in enumerate(cases) if _holds(effects[case], adjusted[case]))
     return Table(title, head, tuple(rows), strong)
 

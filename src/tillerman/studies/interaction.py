@@ -263,17 +263,31 @@ def _cost(trials: Sequence[Trial], case: str, names: Sequence[str]) -> tuple[Fig
 
 
 def _own(trials: Sequence[Trial], found: Sequence[_Behaviour]) -> Table:
-    head = ("behaviour", "n", "unsteered, % (95 %)", "alone, pp (95 %)", "together, pp (95 %)", "kept (95 %)",
-            "random company, pp (95 %)", "together less it, pp (95 %)", "prompt of all, pp (95 %)")  # fmt: skip
+    head = (
+        "behaviour",
+        "n",
+        "unsteered, % (95 %)",
+        "alone, pp (95 %)",
+        "together, pp (95 %)",
+        "kept (95 %)",
+        "random company, pp (95 %)",
+        "together less it, pp (95 %)",
+        "prompt of all, pp (95 %)",
+    )
     rows = [
         (
-            one.name, str(one.alone.n), shown_rate(rate_of(pick(trials, one.name, "unsteered"))), shown(one.alone),
-            shown(one.together), "" if one.kept is None else said_share(one.kept),
-            "" if one.company is None else in_points(*one.company), in_points(one.beyond.value, one.beyond.interval),
+            one.name,
+            str(one.alone.n),
+            shown_rate(rate_of(pick(trials, one.name, "unsteered"))),
+            shown(one.alone),
+            shown(one.together),
+            "" if one.kept is None else said_share(one.kept),
+            "" if one.company is None else in_points(*one.company),
+            in_points(one.beyond.value, one.beyond.interval),
             shown(paired(trials, one.name, PROMPT)) if has(trials, one.name, PROMPT) else "",
         )
         for one in found
-    ]  # fmt: skip
+    ]
     strong = tuple(i for i, one in enumerate(found) if one.works)
     return Table("Each vector on its own behaviour, alone and in company", head, tuple(rows), strong)
 
@@ -286,8 +300,15 @@ def _additivity_table(trials: Sequence[Trial], names: Sequence[str]) -> Table:
         assert inside is not None  # right and wrong are always there
         cells = [in_points(one.value, one.interval) for one in inside]
         rows.append((name, *cells, *(map(shown_figure, odds) if odds else ("not a number",) * 3)))
-    head = ("behaviour", "sum alone, pp", "together, pp", "less the sum, pp (95 %)", "sum alone, log-odds",
-            "together, log-odds", "less the sum, log-odds (95 %)")  # fmt: skip
+    head = (
+        "behaviour",
+        "sum alone, pp",
+        "together, pp",
+        "less the sum, pp (95 %)",
+        "sum alone, log-odds",
+        "together, log-odds",
+        "less the sum, log-odds (95 %)",
+    )
     return Table("Do effects add up?", head, tuple(rows))
 
 
@@ -323,16 +344,22 @@ def _effects_chart(found: Sequence[_Behaviour]) -> Chart:
         Line("together", tuple(mark(one.name, one.together) for one in found), "cost"),
     ]
     pushed = tuple(Mark(one.name, *one.company, one.alone.n) for one in found if one.company is not None)
-    return Chart("Each vector on its own behaviour", "bars", "pp", (*lines, Line(COMPANY, pushed, "null")),
-                 axis="effect against unsteered")  # fmt: skip
+    return Chart(
+        "Each vector on its own behaviour",
+        "bars",
+        "pp",
+        (*lines, Line(COMPANY, pushed, "null")),
+        axis="effect against unsteered",
+    )
 
 
 def _additivity_chart(trials: Sequence[Trial], names: Sequence[str]) -> Chart:
     sums = {name: found for name in names if (found := _additivity(trials, name, names, odds=True)) is not None}
 
     def line(title: str, place: int, role: str) -> Line:
-        marks = [Mark(n, f[place].value, f[place].interval, len(values(pick(trials, n, TOGETHER)))) for n, f in
-                 sums.items()]  # fmt: skip
+        marks = [
+            Mark(n, f[place].value, f[place].interval, len(values(pick(trials, n, TOGETHER)))) for n, f in sums.items()
+        ]
         return Line(title, tuple(marks), role)
 
     lines = (line("sum of the effects alone", 0, "prompt"), line("together", 1, "steered"))

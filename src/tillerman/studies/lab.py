@@ -66,8 +66,10 @@ class Subject:
         if self.artefact.card is None:
             raise UsageError("the artefact has no card: nothing says at which strength; fit it with 'tillerman fit'")
         if not self.artefact.card.strength:
-            raise UsageError("the artefact abstains (strength 0): there is nothing to study; fit it with other data or "
-                             "another method")  # fmt: skip
+            raise UsageError(
+                "the artefact abstains (strength 0): there is nothing to study; fit it with other data or "
+                "another method"
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,19 +30,40 @@ class Study:
 
 
 _STUDIES = (
-    Study("id-ood", "Where does the vector work besides where it was fitted?", id_ood.IdOod, id_ood.measure,
-          id_ood.judge),
+    Study(
+        "id-ood", "Where does the vector work besides where it was fitted?", id_ood.IdOod, id_ood.measure, id_ood.judge
+    ),
     Study("samples", "How many examples does the vector need?", samples.Samples, samples.measure, samples.judge),
-    Study("side-effects", "What does it cost, and how strong may it be?", side_effects.SideEffects,
-          side_effects.measure, side_effects.judge),
+    Study(
+        "side-effects",
+        "What does it cost, and how strong may it be?",
+        side_effects.SideEffects,
+        side_effects.measure,
+        side_effects.judge,
+    ),
     Study("attack", "Can a text in the question reverse it?", attack.Attack, attack.measure, attack.judge),
-    Study("interaction", "What do vectors do together that each does alone?", interaction.Interaction,
-          interaction.measure, interaction.judge),
-    Study("transfer", "Does the vector steer other models of the same shape?", transfer.Transfer, transfer.measure,
-          transfer.judge),
-    Study("scale", "Does the behaviour steer models of every size, and do larger ones resist degradation?", scale.Scale,
-          scale.measure, scale.judge),
-)  # fmt: skip
+    Study(
+        "interaction",
+        "What do vectors do together that each does alone?",
+        interaction.Interaction,
+        interaction.measure,
+        interaction.judge,
+    ),
+    Study(
+        "transfer",
+        "Does the vector steer other models of the same shape?",
+        transfer.Transfer,
+        transfer.measure,
+        transfer.judge,
+    ),
+    Study(
+        "scale",
+        "Does the behaviour steer models of every size, and do larger ones resist degradation?",
+        scale.Scale,
+        scale.measure,
+        scale.judge,
+    ),
+)
 STUDIES: Registry[Study] = Registry("study", {study.name: study for study in _STUDIES})
 
 

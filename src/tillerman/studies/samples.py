@@ -70,8 +70,10 @@ def measure(lab: Lab, options: Samples) -> Iterator[Trial]:
     exam, total = lab.exam, len(lab.bench.train.items)
     whole = _drawn(lab, range(total), "all")
     if whole is None:
-        raise FitError("the method gives no vector at the artefact's hook points from its training items; is this "
-                       "the data it was fitted on?")  # fmt: skip
+        raise FitError(
+            "the method gives no vector at the artefact's hook points from its training items; is this "
+            "the data it was fitted on?"
+        )
     with lab.stage(ALL, 2 * len(exam.items)) as progress:
         plain = lab.right("unsteered", exam, {"unsteered": ()}, progress)["unsteered"]
         yield trial_of(ALL, "unsteered", exam, plain, at=float(total))

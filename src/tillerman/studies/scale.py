@@ -120,9 +120,16 @@ class _Resident:
             return home
         steered = {point.layer for point in self.home.intervention.steering.points}
         experiment = replace(
-            home.experiment, layers=_depths(steered, home.opened.layers, opened.layers), doses=_SEARCHED,
-            strengths=None, zero=False, max_kl=None, max_perplexity_ratio=None, gate=None, null_draws=2,
-        )  # fmt: skip
+            home.experiment,
+            layers=_depths(steered, home.opened.layers, opened.layers),
+            doses=_SEARCHED,
+            strengths=None,
+            zero=False,
+            max_kl=None,
+            max_perplexity_ratio=None,
+            gate=None,
+            null_draws=2,
+        )
         return set_up(experiment, opened, home.data, Store(None, ""), home.watch)
 
     @cached_property
@@ -304,8 +311,10 @@ def _trend(models: Sequence[_Model]) -> tuple[str, bool]:
     sizes = ", ".join(f"{_count(one.parameters)}: {shown_figure(c, signed=False)}" for one, c in costs.items())
     words = f"Cost in nats per byte at dose 1, by parameters: {sizes}." if costs else "No cost is above 0."
     if len(costs) < _FEWEST or len({one.parameters for one in costs}) < _FEWEST:
-        return (f"{words} Whether larger models resist degradation cannot be decided from {len(costs)} models; that "
-                f"takes {_FEWEST} sizes of one family."), False  # fmt: skip
+        return (
+            f"{words} Whether larger models resist degradation cannot be decided from {len(costs)} models; that "
+            f"takes {_FEWEST} sizes of one family."
+        ), False
     x = np.log10([one.parameters for one in costs])
     fitted = stats.linregress(x, np.log10([cost.value for cost in costs.values()]))
     half = float(stats.t.ppf(0.975, len(x) - 2)) * float(fitted.stderr)
@@ -336,19 +345,35 @@ def _count(parameters: float) -> str:
 
 
 def _models_table(trials: Sequence[Trial], models: Sequence[_Model]) -> Table:
-    head = ("model", "family", "parameters", "n", "unsteered, % (95 %)", "its dose", "effect, pp (95 %)",
-            "random null, pp (95 %)", "cost, nats/byte at dose 1 (95 %)", "dose that doubles perplexity (95 %)",
-            "bytes/token")  # fmt: skip
+    head = (
+        "model",
+        "family",
+        "parameters",
+        "n",
+        "unsteered, % (95 %)",
+        "its dose",
+        "effect, pp (95 %)",
+        "random null, pp (95 %)",
+        "cost, nats/byte at dose 1 (95 %)",
+        "dose that doubles perplexity (95 %)",
+        "bytes/token",
+    )
     rows = [
         (
-            one.name, one.family, _count(one.parameters), str(one.effect.n),
-            shown_rate(rate_of(pick(trials, one.name, "unsteered"))), compact(one.dose), shown(one.effect),
+            one.name,
+            one.family,
+            _count(one.parameters),
+            str(one.effect.n),
+            shown_rate(rate_of(pick(trials, one.name, "unsteered"))),
+            compact(one.dose),
+            shown(one.effect),
             "" if one.null is None else in_points(*one.null),
-            "not a number" if one.cost is None else shown_figure(one.cost, 3, signed=False), one.doubling,
+            "not a number" if one.cost is None else shown_figure(one.cost, 3, signed=False),
+            one.doubling,
             decimal(_bytes(trials, one.name), 2),
         )
         for one in models
-    ]  # fmt: skip
+    ]
     strong = tuple(i for i, one in enumerate(models) if one.works)
     return Table("The models, each with its vector at its own dose", head, tuple(rows), strong)
 
@@ -362,8 +387,15 @@ def _doses_table(trials: Sequence[Trial], models: Sequence[_Model], options: Sca
             cells = ["not a number" if c is None else shown_figure(mean_of(c), 3, signed=False) for c in costs]
             cells += ["not a number" if c is None else decimal(float(c.mean()) / length, 3) for c in costs]
             rows.append((f"{dose:g}", one.name, shown(paired(trials, one.name, _at(dose))), *cells))
-    head = ("dose", "model", "effect, pp (95 %)", "log perplexity ratio, nats/token (95 %)", "KL, nats/token (95 %)",
-            "log perplexity ratio, nats/byte", "KL, nats/byte")  # fmt: skip
+    head = (
+        "dose",
+        "model",
+        "effect, pp (95 %)",
+        "log perplexity ratio, nats/token (95 %)",
+        "KL, nats/token (95 %)",
+        "log perplexity ratio, nats/byte",
+        "KL, nats/byte",
+    )
     return Table("The same dose in every model", head, tuple(rows))
 
 
@@ -388,6 +420,12 @@ def _charts(trials: Sequence[Trial], models: Sequence[_Model], options: Scale) -
     return (
         Chart("Effect at every dose", "curve", "pp", tuple(effects), "dose"),
         Chart("Log of the perplexity ratio, nats per byte", "curve", "", tuple(costs), "dose"),
-        Chart("Cost at equal dose against size", "curve", "", (Line("nats per byte at dose 1", tuple(sized)),),
-              "parameters", log_axis=True),
-    )  # fmt: skip
+        Chart(
+            "Cost at equal dose against size",
+            "curve",
+            "",
+            (Line("nats per byte at dose 1", tuple(sized)),),
+            "parameters",
+            log_axis=True,
+        ),
+    )

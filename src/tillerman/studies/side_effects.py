@@ -205,8 +205,10 @@ def _largest(levels: Sequence[_Level], budget: SideEffects) -> _Level | None:
 
 
 def _budget(budget: SideEffects) -> str:
-    return (f"KL {compact(budget.max_kl)}, perplexity {ratio(budget.max_perplexity_ratio)}, "
-            f"{compact(100 * budget.max_loss)} pp lost")  # fmt: skip
+    return (
+        f"KL {compact(budget.max_kl)}, perplexity {ratio(budget.max_perplexity_ratio)}, "
+        f"{compact(100 * budget.max_loss)} pp lost"
+    )
 
 
 def _span(cost: _Cost, places: int = 2) -> str:
@@ -217,13 +219,25 @@ def _table(levels: Sequence[_Level], budget: SideEffects) -> Table:
     words = {True: "yes", False: "no", None: "not surely"}
     rows = [
         (
-            _case(level.factor), compact(level.dose), shown(level.behaviour), _costs(level.perplexity),
-            _costs(level.kl, 3), shown(level.unrelated), words[level.within(budget)],
+            _case(level.factor),
+            compact(level.dose),
+            shown(level.behaviour),
+            _costs(level.perplexity),
+            _costs(level.kl, 3),
+            shown(level.unrelated),
+            words[level.within(budget)],
         )
         for level in levels
-    ]  # fmt: skip
-    head = ("strength", "dose", "behaviour, pp (95 %)", "perplexity × (95 %)", "KL, nats/token (95 %)",
-            "unrelated, pp (95 %)", "within budget")  # fmt: skip
+    ]
+    head = (
+        "strength",
+        "dose",
+        "behaviour, pp (95 %)",
+        "perplexity × (95 %)",
+        "KL, nats/token (95 %)",
+        "unrelated, pp (95 %)",
+        "within budget",
+    )
     strong = tuple(i for i, level in enumerate(levels) if level.factor == CHOSEN)
     return Table("What each strength brings and costs", head, tuple(rows), strong)
 
@@ -242,13 +256,30 @@ def _charts(levels: Sequence[_Level], budget: SideEffects) -> tuple[Chart, ...]:
     ratios = [_none(1.0), *(_mark(level, level.perplexity) for level in kept if level.perplexity)]
     divergences = [_none(0.0), *(_mark(level, level.kl) for level in kept if level.kl)]
     return (
-        Chart("Behaviour and unrelated task", "curve", "pp",
-              (line("behaviour", "steered", gains), line("unrelated task", "cost", losses)), "dose"),
-        Chart("Perplexity on neutral text, ratio to unsteered", "curve", "x", (line("perplexity", "cost", ratios),),
-              "dose", budget.max_perplexity_ratio),
-        Chart("KL on neutral text, nats per token", "curve", "nats", (line("KL", "cost", divergences),), "dose",
-              budget.max_kl),
-    )  # fmt: skip
+        Chart(
+            "Behaviour and unrelated task",
+            "curve",
+            "pp",
+            (line("behaviour", "steered", gains), line("unrelated task", "cost", losses)),
+            "dose",
+        ),
+        Chart(
+            "Perplexity on neutral text, ratio to unsteered",
+            "curve",
+            "x",
+            (line("perplexity", "cost", ratios),),
+            "dose",
+            budget.max_perplexity_ratio,
+        ),
+        Chart(
+            "KL on neutral text, nats per token",
+            "curve",
+            "nats",
+            (line("KL", "cost", divergences),),
+            "dose",
+            budget.max_kl,
+        ),
+    )
 
 
 def _none(value: float) -> Mark:

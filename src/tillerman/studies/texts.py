@@ -19,8 +19,12 @@ from tillerman.studies.judging import values
 from tillerman.studies.lab import Lab
 
 SCORERS = ("fluency", "distinct:2", "repetition", "length")
-UNITS = {"fluency": "n-gram entropy, bits (95 %)", "distinct:2": "distinct bigrams, share (95 %)",
-         "repetition": "repeated runs, share (95 %)", "length": "words (95 %)"}  # fmt: skip
+UNITS = {
+    "fluency": "n-gram entropy, bits (95 %)",
+    "distinct:2": "distinct bigrams, share (95 %)",
+    "repetition": "repeated runs, share (95 %)",
+    "length": "words (95 %)",
+}
 
 
 def written(lab: Lab, plans: Mapping[str, Plan], doses: Mapping[str, float], tokens: int) -> Iterator[Trial]:

@@ -243,8 +243,11 @@ class _Landing:
 def judge(trials: Sequence[Trial], options: Transfer) -> Judged:
     del options  # all that matters is in the trials
     home, *targets = (_landing(trials, case) for case in cases_of(trials))
-    tables = (_behaviour_table(trials, [home, *targets]), _odds_table(trials, [home, *targets]),
-              _cost_table(trials, [home, *targets]))  # fmt: skip
+    tables = (
+        _behaviour_table(trials, [home, *targets]),
+        _odds_table(trials, [home, *targets]),
+        _cost_table(trials, [home, *targets]),
+    )
     return Judged(_verdict(home, targets), tables, _charts(trials, [home, *targets]), _NOTES)
 
 
@@ -311,17 +314,31 @@ def _sentence(home: _Landing, one: _Landing, outcome: str) -> str:
 
 
 def _behaviour_table(trials: Sequence[Trial], found: Sequence[_Landing]) -> Table:
-    head = ("model", "n", "unsteered, % (95 %)", "against home, pp (95 %)", "effect, pp (95 %)", "retention (95 %)",
-            "own vector, pp (95 %)", "random null, pp (95 %)", "prompt, pp (95 %)")  # fmt: skip
+    head = (
+        "model",
+        "n",
+        "unsteered, % (95 %)",
+        "against home, pp (95 %)",
+        "effect, pp (95 %)",
+        "retention (95 %)",
+        "own vector, pp (95 %)",
+        "random null, pp (95 %)",
+        "prompt, pp (95 %)",
+    )
     rows = [
         (
-            one.name, str(one.effect.n), shown_rate(one.plain), "" if one.shift is None else shown(one.shift),
-            shown(one.effect), "" if one.kept_points is None or one.shift is None else said_share(one.kept_points),
-            "" if one.own is None else shown(one.own), "" if one.null is None else in_points(*one.null),
+            one.name,
+            str(one.effect.n),
+            shown_rate(one.plain),
+            "" if one.shift is None else shown(one.shift),
+            shown(one.effect),
+            "" if one.kept_points is None or one.shift is None else said_share(one.kept_points),
+            "" if one.own is None else shown(one.own),
+            "" if one.null is None else in_points(*one.null),
             shown(paired(trials, one.name, "prompt")) if has(trials, one.name, "prompt") else "",
         )
         for one in found
-    ]  # fmt: skip
+    ]
     strong = tuple(i for i, one in enumerate(found) if one.works)
     return Table("The same items under the same vector", head, tuple(rows), strong)
 
@@ -351,13 +368,23 @@ def _cost_table(trials: Sequence[Trial], found: Sequence[_Landing]) -> Table:
 
     rows = [
         (
-            one.name, cell(one.name, KL, 3, windows=True), cell(one.name, PERPLEXITY, 3, windows=True),
-            cell(one.name, DOSE, 3), cell(one.name, NORM, 2), cell(one.name, COSINE, 3),
+            one.name,
+            cell(one.name, KL, 3, windows=True),
+            cell(one.name, PERPLEXITY, 3, windows=True),
+            cell(one.name, DOSE, 3),
+            cell(one.name, NORM, 2),
+            cell(one.name, COSINE, 3),
         )
         for one in found
-    ]  # fmt: skip
-    head = ("model", "KL, nats/token (95 %)", "log of the perplexity ratio (95 %)", "dose there", "stream norm there",
-            "cosine to own vector")  # fmt: skip
+    ]
+    head = (
+        "model",
+        "KL, nats/token (95 %)",
+        "log of the perplexity ratio (95 %)",
+        "dose there",
+        "stream norm there",
+        "cosine to own vector",
+    )
     return Table("What it costs there, and at which dose", head, tuple(rows))
 
 

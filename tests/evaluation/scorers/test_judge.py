@@ -53,10 +53,27 @@ def test_a_reply_that_looks_like_a_field_is_left_as_it_is():
 
 @pytest.mark.parametrize(
     ("answer", "value"),
-    [("7", 7), (" 7.\n", 7), ("Rating: 7", 7), ("7/10", 7), ("8 out of 10", 8), ("7.5", 7.5), ("0", 0), ("**10**", 10),
-     ("", None), (None, None), ("seven", None), ("11", None), ("-1", None), ("6 or 7", None), ("nan", None),
-     ("inf", None), ("v2", None), ("1e3", None)],
-)  # fmt: skip
+    [
+        ("7", 7),
+        (" 7.\n", 7),
+        ("Rating: 7", 7),
+        ("7/10", 7),
+        ("8 out of 10", 8),
+        ("7.5", 7.5),
+        ("0", 0),
+        ("**10**", 10),
+        ("", None),
+        (None, None),
+        ("seven", None),
+        ("11", None),
+        ("-1", None),
+        ("6 or 7", None),
+        ("nan", None),
+        ("inf", None),
+        ("v2", None),
+        ("1e3", None),
+    ],
+)
 def test_an_answer_is_a_rating_only_if_it_has_one_number_in_range(answer, value):
     assert read_rating(answer, RUBRICS["behaviour"]) == value
 
@@ -67,9 +84,16 @@ def test_axbench_takes_whole_numbers_up_to_two():
 
 @pytest.mark.parametrize(
     ("kind", "ratings", "value"),
-    [("axbench", (2, 2, 2), 2), ("axbench", (2, 1, 2), 1.5), ("axbench", (2, 0, 2), 0), ("axbench", (2, None, 2), None),
-     ("behaviour-x-coherence", (6, 7), 42), ("behaviour-x-coherence", (0, None), None), ("behaviour", (3,), 3)],
-)  # fmt: skip
+    [
+        ("axbench", (2, 2, 2), 2),
+        ("axbench", (2, 1, 2), 1.5),
+        ("axbench", (2, 0, 2), 0),
+        ("axbench", (2, None, 2), None),
+        ("behaviour-x-coherence", (6, 7), 42),
+        ("behaviour-x-coherence", (0, None), None),
+        ("behaviour", (3,), 3),
+    ],
+)
 def test_ratings_are_joined_as_the_score_says(kind, ratings, value):
     assert joined(kind, ratings) == value
 

@@ -73,8 +73,19 @@ def _comments():
     folder = shared_data("emotion/goemotions/original")
     names = (folder / "labels.txt").read_text().split()
     neither = {"confusion", "curiosity", "realization", "surprise", "neutral"}
-    down = {"anger", "annoyance", "disappointment", "disapproval", "disgust", "embarrassment", "fear", "grief",
-            "nervousness", "remorse", "sadness"}  # fmt: skip
+    down = {
+        "anger",
+        "annoyance",
+        "disappointment",
+        "disapproval",
+        "disgust",
+        "embarrassment",
+        "fear",
+        "grief",
+        "nervousness",
+        "remorse",
+        "sadness",
+    }
     for line in (folder / "test.tsv").read_text().splitlines():
         text, labels, _ = line.split("\t")
         signs = {name in down for name in (names[int(i)] for i in labels.split(",")) if name not in neither}

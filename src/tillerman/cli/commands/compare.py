@@ -60,11 +60,25 @@ def compare(
     from tillerman.pipeline.experiment import Experiment
 
     experiment = Experiment(
-        method=methods, layers=o.layers_of(layers), doses=o.numbers(doses, "--doses"), scope=scope, site=site,
-        read=read, sae=o.sae_of(sae, {"at": sae_at, "feature": sae_feature}), max_kl=max_kl,
-        max_perplexity_ratio=max_perplexity_ratio, seed=seed, template=template, as_choice=as_choice,
-        shares=o.shares_of(shares), prompt=prompt, shots=shots, lora=lora, neutral=neutral, unrelated=unrelated,
-    )  # fmt: skip
+        method=methods,
+        layers=o.layers_of(layers),
+        doses=o.numbers(doses, "--doses"),
+        scope=scope,
+        site=site,
+        read=read,
+        sae=o.sae_of(sae, {"at": sae_at, "feature": sae_feature}),
+        max_kl=max_kl,
+        max_perplexity_ratio=max_perplexity_ratio,
+        seed=seed,
+        template=template,
+        as_choice=as_choice,
+        shares=o.shares_of(shares),
+        prompt=prompt,
+        shots=shots,
+        lora=lora,
+        neutral=neutral,
+        unrelated=unrelated,
+    )
     lineup = Lineup(tuple(methods.split(",")), experiment, equal_kl)
     if out is not None and out.exists() and not out.is_dir():
         raise tillerman.UsageError(f"{out}: is a file; --out wants a folder")

@@ -69,11 +69,23 @@ def evaluate(
     o.writable(report)
     loaded = load(data, layout, columns, positive, limit, skip_bad_rows)
     request = EvalRequest(
-        artefact, strength, allow_mismatch, all_items,
-        given={"template": template, "as_choice": as_choice, "keep_order": keep_order, "system": system,
-               "answer_tokens": answer_tokens, "prompt": prompt, "shots": shots, "base_shots": on_shots,
-               "neutral": neutral, "unrelated": unrelated},
-    )  # fmt: skip
+        artefact,
+        strength,
+        allow_mismatch,
+        all_items,
+        given={
+            "template": template,
+            "as_choice": as_choice,
+            "keep_order": keep_order,
+            "system": system,
+            "answer_tokens": answer_tokens,
+            "prompt": prompt,
+            "shots": shots,
+            "base_shots": on_shots,
+            "neutral": neutral,
+            "unrelated": unrelated,
+        },
+    )
     choice = o.ModelChoice(model, device, guess_layout)
     if metric == "thought-length":
         thoughts = run_thoughts(request, loaded, choice, ERR)

@@ -35,8 +35,9 @@ def export_task(
     loaded = load(data, layout, columns, None, limit, skip_bad_rows)
     from tillerman.cli.exporting import run_export
 
-    written = run_export(loaded, out, model, (template, system), (None if all_items else o.shares_of(shares), seed),
-                         as_choice=as_choice)  # fmt: skip
+    written = run_export(
+        loaded, out, model, (template, system), (None if all_items else o.shares_of(shares), seed), as_choice=as_choice
+    )
     print_skipped(loaded.skipped)
     for path in written:
         OUT.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)

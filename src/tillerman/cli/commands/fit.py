@@ -92,8 +92,10 @@ def fit(
     from tillerman.pipeline.experiment import Experiment, pas_paper as paper
 
     if on_lora != (save_model is not None):
-        raise tillerman.UsageError("--on-lora and --save-model go together: a vector of a fine-tuned model is of no "
-                                   "use without that model, and no other model is saved")  # fmt: skip
+        raise tillerman.UsageError(
+            "--on-lora and --save-model go together: a vector of a fine-tuned model is of no "
+            "use without that model, and no other model is saved"
+        )
     grid = o.numbers(doses, "--doses")
     changes: dict[str, Any] = {
         "layers": o.layers_of(layers),
@@ -132,8 +134,13 @@ def fit(
         **({} if grid is None else {"doses": grid}),
     }
     if pas_paper:
-        set_by_paper = {"--scope": scope != "auto", "--site": site != "resid_post", "--template": template != "auto",
-                        "--strengths": strengths is not None, "--doses": grid is not None}  # fmt: skip
+        set_by_paper = {
+            "--scope": scope != "auto",
+            "--site": site != "resid_post",
+            "--template": template != "auto",
+            "--strengths": strengths is not None,
+            "--doses": grid is not None,
+        }
         clash = [name for name, given in set_by_paper.items() if given]
         if clash:
             raise tillerman.UsageError(f"--pas-paper fixes {', '.join(clash)}; leave one of the two out")
@@ -142,9 +149,13 @@ def fit(
         if grid is not None and strengths is not None:
             raise tillerman.UsageError("--doses and --strengths are two ways to say the same; give one of them")
         experiment = Experiment(
-            method=method, scope=scope, site=site, template=template,
-            strengths=o.numbers(strengths, "--strengths"), **changes,
-        )  # fmt: skip
+            method=method,
+            scope=scope,
+            site=site,
+            template=template,
+            strengths=o.numbers(strengths, "--strengths"),
+            **changes,
+        )
     chosen_seeds = o.whole_numbers(seeds, "--seeds") or (0,)
     o.writable(report)
     loaded = load(data, layout, columns, positive, limit, skip_bad_rows)

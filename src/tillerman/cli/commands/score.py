@@ -66,19 +66,36 @@ def score(
         raise UsageError("--rescore takes a log's texts as they are; --prompts, --doses, --at and --prompt make others")
     o.writable(out)
     choice = JudgeChoice(
-        judge, judge_model, judge_scores, behaviour, judge_repeats, judge_temperature, judge_key, judge_cache,
+        judge,
+        judge_model,
+        judge_scores,
+        behaviour,
+        judge_repeats,
+        judge_temperature,
+        judge_key,
+        judge_cache,
         judge_replay,
-    )  # fmt: skip
+    )
     if rescore is not None:
         log = run_rescore(rescore, scorer, choice, out, ERR)
     else:
         assert artefact is not None  # one of the two is given
         request = ReplyRequest(
-            artefact, allow_mismatch, prompts, prompt,
-            given={"samples": samples, "tokens": tokens, "temperature": temperature, "seed": seed,
-                   "template": template, "doses": o.numbers(doses, "--doses"), "points": o.points_of(at),
-                   "null_draws": null_draws},
-        )  # fmt: skip
+            artefact,
+            allow_mismatch,
+            prompts,
+            prompt,
+            given={
+                "samples": samples,
+                "tokens": tokens,
+                "temperature": temperature,
+                "seed": seed,
+                "template": template,
+                "doses": o.numbers(doses, "--doses"),
+                "points": o.points_of(at),
+                "null_draws": null_draws,
+            },
+        )
         log = run_replies(request, o.ModelChoice(model, device, guess_layout), scorer, choice, out, ERR)
     if as_json:
         print_json(log.to_json())

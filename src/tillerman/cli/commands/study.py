@@ -81,15 +81,34 @@ def study(
     else:
         if not data:
             raise tillerman.UsageError("DATA is missing: the items the vector was fitted on, e.g. sample:agreeableness")
-        options = options_of(name, {
-            "limit": limit, "seed": seed, "draws": draws, "sources": o.several(sources), "others": o.several(others),
-            "matrix": matrix, "context_tokens": context_tokens, "counts": o.whole_numbers(counts, "--counts"),
-            "to": o.several(to), "precisions": o.several(precisions), "tuned": tuned, "models": o.several(models),
-            "doses": o.numbers(doses, "--doses"), "characters": characters,
-            "steps": steps, "factors": o.numbers(factors, "--factors"), "max_kl": max_kl,
-            "max_perplexity_ratio": max_perplexity_ratio, "max_loss": max_loss, "text_tokens": text_tokens,
-            "tokens": tokens, "iterations": iterations, "children": children,
-        })  # fmt: skip
+        options = options_of(
+            name,
+            {
+                "limit": limit,
+                "seed": seed,
+                "draws": draws,
+                "sources": o.several(sources),
+                "others": o.several(others),
+                "matrix": matrix,
+                "context_tokens": context_tokens,
+                "counts": o.whole_numbers(counts, "--counts"),
+                "to": o.several(to),
+                "precisions": o.several(precisions),
+                "tuned": tuned,
+                "models": o.several(models),
+                "doses": o.numbers(doses, "--doses"),
+                "characters": characters,
+                "steps": steps,
+                "factors": o.numbers(factors, "--factors"),
+                "max_kl": max_kl,
+                "max_perplexity_ratio": max_perplexity_ratio,
+                "max_loss": max_loss,
+                "text_tokens": text_tokens,
+                "tokens": tokens,
+                "iterations": iterations,
+                "children": children,
+            },
+        )
         if out is not None and out.exists() and not out.is_dir():
             raise tillerman.UsageError(f"{out}: is a file; --out wants a folder")
         loaded = tuple(load(one, layout, columns, positive, None, skip_bad_rows) for one in data)

@@ -49,8 +49,10 @@ def agreement(first: Sequence[Value], second: Sequence[Value], levels: Sequence[
         raise DataError(f"{len(pairs)} texts with two ratings: agreement wants at least 2")
     a, b = np.array(pairs, dtype=np.float64).T
     if min(a.min(), b.min()) < min(levels) or max(a.max(), b.max()) > max(levels):
-        raise DataError(f"ratings from {min(a.min(), b.min()):g} to {max(a.max(), b.max()):g}; expected "
-                        f"{min(levels)} to {max(levels)}")  # fmt: skip
+        raise DataError(
+            f"ratings from {min(a.min(), b.min()):g} to {max(a.max(), b.max()):g}; expected "
+            f"{min(levels)} to {max(levels)}"
+        )
     draws = np.random.default_rng(seed).integers(0, len(a), (_DRAWS, len(a)))
     varied = a.min() < a.max() and b.min() < b.max()
     return Agreement(

@@ -42,8 +42,10 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
-            raise UsageError(f"judge {self.url!r}: expected the address of an OpenAI-compatible endpoint, e.g. "
-                             "http://localhost:8000/v1")  # fmt: skip
+            raise UsageError(
+                f"judge {self.url!r}: expected the address of an OpenAI-compatible endpoint, e.g. "
+                "http://localhost:8000/v1"
+            )
         for name in ("attempts", "at_once", "max_tokens"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} {getattr(self, name)}: expected at least 1")
@@ -141,8 +143,9 @@ class Client:
                 pause = wait * random.uniform(0.5, 1.0) if asked is None else asked  # so that threads part
                 self._sleep(min(pause, LONGEST_WAIT))
                 wait *= 2
-        raise EndpointError(f"{e.url}: {fault}, {e.attempts} times; what is finished is cached, run the same "
-                            "command to go on")  # fmt: skip
+        raise EndpointError(
+            f"{e.url}: {fault}, {e.attempts} times; what is finished is cached, run the same command to go on"
+        )
 
 
 class Replay:

@@ -63,21 +63,24 @@ RUBRICS: Mapping[str, Rubric] = {
         "concept",
         "Rate whether this concept is incorporated in the text: {behaviour}\n0: not at all. 1: somewhat, but little or "
         f"awkwardly. 2: clearly and effectively. {_IGNORE}{_TEXTS}{_TWO}",
-        2, whole=True,
+        2,
+        whole=True,
     ),
     "instruction": Rubric(
         "instruction",
         "Rate whether the reply is related to the instruction in the prompt.\n0: unrelated. 1: somewhat related, but "
         f"little or indirectly. 2: clearly and directly related. {_IGNORE}{_TEXTS}{_TWO}",
-        2, whole=True,
+        2,
+        whole=True,
     ),
     "fluency": Rubric(
         "fluency",
         "Rate how fluent the reply is.\n0: not fluent, highly unnatural, incomprehensible or repetitive. 1: somewhat "
         f"fluent, with noticeable errors. 2: fluent and almost perfect. {_IGNORE}{_TEXTS}{_TWO}",
-        2, whole=True,
+        2,
+        whole=True,
     ),
-}  # fmt: skip
+}
 
 # Name of a score -> its rubrics, its range, and how they make one number.
 _JOINED = {

@@ -22,26 +22,32 @@ class Entry:
     usual: str | None = None  # taken where nothing follows
 
 
-TEXT_SCORERS: Registry[Entry] = Registry("scorer", {
-    "any": Entry(texts.any_keyword, "words joined by +, or happy, or sad"),
-    "distinct": Entry(texts.distinct, "a number of words", "2"),
-    "exact": Entry(texts.Exact, "the reference"),
-    "fluency": Entry(lambda _: texts.fluency()),
-    "keywords": Entry(texts.keywords, "words joined by +, or happy, or sad"),
-    "length": Entry(lambda _: texts.length()),
-    "pattern": Entry(texts.pattern, "a regular expression"),
-    "repetition": Entry(lambda _: texts.repetition()),
-    "sentiment": Entry(lambda _: Sentiment()),
-    "thought-length": Entry(lambda _: texts.ThoughtLength()),
-})  # fmt: skip
+TEXT_SCORERS: Registry[Entry] = Registry(
+    "scorer",
+    {
+        "any": Entry(texts.any_keyword, "words joined by +, or happy, or sad"),
+        "distinct": Entry(texts.distinct, "a number of words", "2"),
+        "exact": Entry(texts.Exact, "the reference"),
+        "fluency": Entry(lambda _: texts.fluency()),
+        "keywords": Entry(texts.keywords, "words joined by +, or happy, or sad"),
+        "length": Entry(lambda _: texts.length()),
+        "pattern": Entry(texts.pattern, "a regular expression"),
+        "repetition": Entry(lambda _: texts.repetition()),
+        "sentiment": Entry(lambda _: Sentiment()),
+        "thought-length": Entry(lambda _: texts.ThoughtLength()),
+    },
+)
 
-ANSWER_SCORERS: Registry[AnswerScorer] = Registry("scorer of answers", {
-    "accuracy": Accuracy(),
-    "log-odds": LogOdds(),
-    "log-odds-best": LogOdds("log-odds-best", against="best"),
-    "target-tv": TotalVariation(),
-    "target-kl": Divergence(),
-})  # fmt: skip
+ANSWER_SCORERS: Registry[AnswerScorer] = Registry(
+    "scorer of answers",
+    {
+        "accuracy": Accuracy(),
+        "log-odds": LogOdds(),
+        "log-odds-best": LogOdds("log-odds-best", against="best"),
+        "target-tv": TotalVariation(),
+        "target-kl": Divergence(),
+    },
+)
 
 
 def text_scorer(asked: str, references: Mapping[str, str] | None = None) -> TextScorer:

@@ -58,8 +58,10 @@ class Exact:
     def _of(self, prompt: str) -> str:
         known = self.reference if self.reference is not None else (self.references or {}).get(prompt)
         if known is None:
-            raise UsageError(f"scorer 'exact': no reference for the prompt {prompt[:60]!r}; write exact:TEXT, or give "
-                             "every prompt a 'reference'")  # fmt: skip
+            raise UsageError(
+                f"scorer 'exact': no reference for the prompt {prompt[:60]!r}; write exact:TEXT, or give "
+                "every prompt a 'reference'"
+            )
         return known
 
 
@@ -84,8 +86,9 @@ def pattern(expression: str) -> Reader:
         re.compile(expression)
         found = re.compile(rf"{_WHOLE}(?:{expression}){_WHOLE}")
     except re.error as error:
-        raise UsageError(f"scorer 'pattern': {expression!r} is no regular expression: {error}; "
-                         "flags are written (?i:...)") from None  # fmt: skip
+        raise UsageError(
+            f"scorer 'pattern': {expression!r} is no regular expression: {error}; flags are written (?i:...)"
+        ) from None
     return Reader(
         f"pattern:{expression}", Scale("share", 0.0, 1.0), lambda reply: float(found.search(reply) is not None)
     )

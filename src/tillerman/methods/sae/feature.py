@@ -77,6 +77,8 @@ def _named(sae: SAE, asked: str) -> int:
     exact = [i for i in found if sae.labels[i].lower() == asked.lower()]
     if len(exact or found) != 1:
         several = "; ".join(f"{i} {sae.labels[i]!r}" for i in found[:5])
-        raise UsageError(f"--sae-feature {asked!r}: {len(found)} labels have these words"
-                         f"{': ' + several if several else ''}; name one atom by its number")  # fmt: skip
+        raise UsageError(
+            f"--sae-feature {asked!r}: {len(found)} labels have these words"
+            f"{': ' + several if several else ''}; name one atom by its number"
+        )
     return (exact or found)[0]

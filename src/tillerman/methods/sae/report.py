@@ -14,11 +14,15 @@ def sae_lines(facts: Mapping[str, Any]) -> tuple[str, ...]:
     ]
     if "masks" in facts:
         sizes = ", ".join(f"{size} by {name}" for name, size in facts["masks"].items())
-        lines.append(f"atoms that pass: {sizes}; kept {facts['kept']} (rule {facts['rule']}, {facts['modes']}, "
-                     f"share {facts['share']:g})")  # fmt: skip
+        lines.append(
+            f"atoms that pass: {sizes}; kept {facts['kept']} (rule {facts['rule']}, {facts['modes']}, "
+            f"share {facts['share']:g})"
+        )
     if "feature" in facts:
-        lines.append(f"atom {facts['feature']}: ROC-AUC {facts['roc_auc']:.2f}, largest activation "
-                     f"{facts['max_activation']:.2f}, operator {facts['operator']}")  # fmt: skip
+        lines.append(
+            f"atom {facts['feature']}: ROC-AUC {facts['roc_auc']:.2f}, largest activation "
+            f"{facts['max_activation']:.2f}, operator {facts['operator']}"
+        )
     lines.append("top atoms (difference in amplitude, in frequency): " + "; ".join(map(_atom, facts["top"])))
     lines.append(f"cosine with the CAA vector of the same rows: {facts['cosine_with_caa']:.2f}")
     return tuple(lines)

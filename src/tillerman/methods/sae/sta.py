@@ -22,8 +22,10 @@ def sta(encoded: Encoded, gap: Float[Tensor, " d"]) -> Found:
     options, sae = encoded.options, encoded.sae
     amplitude, frequency = encoded.amplitude, encoded.frequency
     count = max(1, round(options.share * sae.atoms))
-    scores = {name: _scores(values, amplitude * frequency, options.rule)
-              for name, values in (("amplitude", amplitude), ("frequency", frequency))}  # fmt: skip
+    scores = {
+        name: _scores(values, amplitude * frequency, options.rule)
+        for name, values in (("amplitude", amplitude), ("frequency", frequency))
+    }
     masks = {name: _top(score, count) for name, score in scores.items()}
     masks["both"] = masks["amplitude"] & masks["frequency"]
     mask = masks[options.modes]

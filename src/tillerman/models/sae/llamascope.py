@@ -46,8 +46,9 @@ def read(place: Place) -> SAE:
 
 def _scale(facts: dict[str, Any], side: str, width: int, place: Place) -> float:
     if facts.get("norm_activation", "dataset-wise") != "dataset-wise":
-        raise DataError(f"norm_activation {facts['norm_activation']!r}: only 'dataset-wise' is known",
-                        file=place.path / CONFIG)  # fmt: skip
+        raise DataError(
+            f"norm_activation {facts['norm_activation']!r}: only 'dataset-wise' is known", file=place.path / CONFIG
+        )
     norm = (facts.get("dataset_average_activation_norm") or {}).get(side)
     if not norm:
         raise DataError("names no dataset_average_activation_norm", file=place.path / CONFIG, field=side)

@@ -114,6 +114,8 @@ def _normalisation(facts: _Facts) -> tuple[str, float]:
     if kind == "expected_average_only_in":
         return "none", float(facts.get("norm_scaling_factor", "scaling_factor") or 1.0)
     if kind not in NORMALISATIONS:
-        raise DataError(f"normalize_activations {kind!r}; known: expected_average_only_in, "
-                        f"{', '.join(NORMALISATIONS)}", file=facts.path)  # fmt: skip
+        raise DataError(
+            f"normalize_activations {kind!r}; known: expected_average_only_in, {', '.join(NORMALISATIONS)}",
+            file=facts.path,
+        )
     return kind, 1.0

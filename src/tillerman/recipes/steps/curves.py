@@ -43,8 +43,9 @@ def _answered(bench: Bench, exam: Exam, cells: Sequence[Cell], name: str) -> lis
     for start, end in pairwise(ends.tolist()):
         if end - start == 1:
             steered = rows[start]
-            found.append({"right": of_rate(rate(steered, exam.groups)),
-                          "effect": of_effect(effect(steered, plain, exam.groups))})  # fmt: skip
+            found.append(
+                {"right": of_rate(rate(steered, exam.groups)), "effect": of_effect(effect(steered, plain, exam.groups))}
+            )
         else:
             null = null_condition("null:random", np.array(rows[start:end]), plain, exam.groups, "")
             assert null.effect is not None  # a null is always compared

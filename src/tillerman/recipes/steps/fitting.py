@@ -10,8 +10,12 @@ from tillerman.pipeline.flow import evaluate, fit
 from tillerman.recipes.log import Figure, Piece
 from tillerman.recipes.steps.work import Work, of_effect, of_interval, of_rate, of_value
 
-_CONDITIONS = {"prompt": "prompt_effect", "icl": "icl_effect", "null:random": "null_random",
-               "null:shuffled": "null_shuffled"}  # fmt: skip
+_CONDITIONS = {
+    "prompt": "prompt_effect",
+    "icl": "icl_effect",
+    "null:random": "null_random",
+    "null:shuffled": "null_shuffled",
+}
 
 
 def run_fit(work: Work, shared: Store) -> list[Piece]:
@@ -28,8 +32,11 @@ def run_fit(work: Work, shared: Store) -> list[Piece]:
 
 def _figures(log: EvaluationLog) -> dict[str, Figure]:
     side, steered = log.side_effects, log.condition("steered")
-    found = {"unsteered": of_rate(log.condition("unsteered").rate), "right": of_rate(steered.rate),
-             "effect": of_effect(log.effect)}  # fmt: skip
+    found = {
+        "unsteered": of_rate(log.condition("unsteered").rate),
+        "right": of_rate(steered.rate),
+        "effect": of_effect(log.effect),
+    }
     for one in log.conditions:
         if one.name in _CONDITIONS and one.effect is not None:
             found[_CONDITIONS[one.name]] = of_effect(one.effect)

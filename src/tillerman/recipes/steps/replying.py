@@ -50,8 +50,12 @@ def _references(exam: Exam) -> list[str | None]:
 
 def _figures(told: Thinking, plain: Sequence[Reply], references: Sequence[str | None]) -> dict[str, Figure]:
     base = thinking("unsteered", plain, references)
-    found = {"thought": of_mean(told.length), "stripped": of_mean(told.stripped),
-             "repetition": of_value(told.repetition), "unfinished": of_rate(told.unfinished)}  # fmt: skip
+    found = {
+        "thought": of_mean(told.length),
+        "stripped": of_mean(told.stripped),
+        "repetition": of_value(told.repetition),
+        "unfinished": of_rate(told.unfinished),
+    }
     if told.change is not None:
         found["thought_change"] = of_mean(told.change)
     if told.right is not None and told.effect is not None and base.right is not None:

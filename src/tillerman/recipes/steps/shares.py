@@ -69,9 +69,12 @@ def run_shares(work: Work, shared: Store) -> list[Piece]:
     drawn = [random_like(steering, 1000 * work.seed + draw) for draw in range(NULL_DRAWS)]
     nulls = np.mean([_distances(work.opened, parts.test, _plan(one, point, dose)) for one in drawn], axis=0)
     figures = {
-        **_figures("", after), **_figures("_before", before), **_figures("_change", after - before),
-        **_figures("_even_change", after - even), **_figures("_null_change", nulls - before),
-    }  # fmt: skip
+        **_figures("", after),
+        **_figures("_before", before),
+        **_figures("_change", after - before),
+        **_figures("_even_change", after - even),
+        **_figures("_null_change", nulls - before),
+    }
     return [work.piece(figures, cell=f"{named((point,))}, dose {dose:g}")]
 
 
@@ -100,15 +103,26 @@ def _questions(work: Work) -> _Parts:
         raise DataError(f"no question that {attribute} {group!r} answered", file=work.source.file)
     at = [hash_fraction(question, work.seed) for question, _ in kept]
     both = list(zip(at, (t for _, t in kept), strict=True))
-    return _Parts([t for a, t in both if a >= _CHOOSE], [t for a, t in both if _TEST <= a < _CHOOSE],
-                  [t for a, t in both if a < _TEST])  # fmt: skip
+    return _Parts(
+        [t for a, t in both if a >= _CHOOSE],
+        [t for a, t in both if _TEST <= a < _CHOOSE],
+        [t for a, t in both if a < _TEST],
+    )
 
 
 def _fitted(work: Work, examples: Sequence[Taught]) -> Steering:
     opened, e = work.opened, work.experiment
     layers = e.layers if e.layers is not None else tuple(range(opened.layers))
-    made = Provenance(opened.id, opened.fingerprint, opened.parts.width, opened.layers, opened.tokenizer_hash,
-                      opened.template_hash, e.template, work.arm.method)  # fmt: skip
+    made = Provenance(
+        opened.id,
+        opened.fingerprint,
+        opened.parts.width,
+        opened.layers,
+        opened.tokenizer_hash,
+        opened.template_hash,
+        e.template,
+        work.arm.method,
+    )
     lesson = Lesson(opened, (), (), make_writer(opened.tokenizer, e.template), tuple(map(HookPoint, layers)), made)
     return fit_taught(lesson, list(examples), ColdOptions(_MODES[work.arm.method], loss="shares"))
 
