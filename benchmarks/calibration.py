@@ -22,10 +22,11 @@ from scipy import stats
 from tests import planted
 
 import tillerman
-from tillerman.evaluation.log import EvaluationLog, Interval
-from tillerman.evaluation.paired import score_interval
-from tillerman.evaluation.power import power_of
-from tillerman.evaluation.statistics import rate
+from tillerman.logs.evaluation import EvaluationLog
+from tillerman.statistics.estimates import rate
+from tillerman.statistics.power import power_of
+from tillerman.statistics.tango import score_interval
+from tillerman.statistics.values import Interval
 
 Row = dict[str, object]
 

@@ -23,9 +23,9 @@ import transformers
 import tillerman
 from engine import BLOCKS, PROMPT, WIDTH, new_model, prompts
 from tillerman.core.hookpoint import HookPoint
-from tillerman.core.lookahead import LookaheadSteering
 from tillerman.core.plan import Intervention
 from tillerman.core.provenance import Provenance
+from tillerman.core.steerings.lookahead import LookaheadSteering
 from tillerman.models.gradients import Taught, activation_gradients, depths, parameter_gradient
 from tillerman.models.lookahead import SecondStream, measured, run_to
 from tillerman.models.opened import OpenModel

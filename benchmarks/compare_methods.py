@@ -25,10 +25,11 @@ from tillerman.cli.comparing import write_comparison
 from tillerman.cli.watch import BarWatch
 from tillerman.core.files import write_text
 from tillerman.data.loading import LoadedData
-from tillerman.evaluation.comparison import Comparison, MethodResult, to_markdown
+from tillerman.logs.comparison import Comparison, MethodResult
 from tillerman.methods.registry import METHODS, method
 from tillerman.models.opened import OpenModel
-from tillerman.pipeline.comparing import compare_key
+from tillerman.pipeline.compare import compare_key
+from tillerman.reports.comparison import to_markdown
 
 PERSONAS = (
     "interest-in-science",

@@ -33,9 +33,7 @@ from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Scope
 from tillerman.core.provenance import Provenance
 from tillerman.core.rows import Row
-from tillerman.core.vector import SteeringVector
-from tillerman.evaluation.charts_svg import Scale, group, line, marker, path, standalone, svg, text, ticks
-from tillerman.evaluation.figures import compact
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.models.batches import batches
 from tillerman.models.capture import capture
 from tillerman.models.cells import GridCell
@@ -43,6 +41,8 @@ from tillerman.models.families import anatomy
 from tillerman.models.grid import branch_fault, grid_scores
 from tillerman.models.logits import option_logprobs
 from tillerman.models.opened import OpenModel
+from tillerman.reports.charts.svg import Axis, group, line, marker, path, standalone, svg, text, ticks
+from tillerman.reports.numbers import compact
 from tillerman.steering.scopes import meant_in
 
 BLOCKS, WIDTH, VOCABULARY, PROMPT = 12, 512, 8192, 150
@@ -358,8 +358,8 @@ def drawing(found: Mapping[str, object]) -> str:
 def _panel(title: str, values: Mapping[int, float], at: float, width: float, height: float) -> list[str]:
     top, left = 34.0, at + 42
     value, by = title.split(", by ")
-    x = Scale(min(values), max(values), left + 8, at + width - 12, log=True)
-    y = Scale(0, 1.1 * max(values.values()), top + height, top)
+    x = Axis(min(values), max(values), left + 8, at + width - 12, log=True)
+    y = Axis(0, 1.1 * max(values.values()), top + height, top)
     parts = [text(at, 16, f"{value[:1].upper()}{value[1:]}", "strong")]
     for tick in ticks(0, y.high, 5):
         parts += [

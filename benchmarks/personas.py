@@ -14,7 +14,7 @@ import torch
 import tillerman
 from tillerman.cli.demo import EXPERIMENT
 from tillerman.data.samples import SAMPLES
-from tillerman.evaluation.log import EvaluationLog
+from tillerman.logs.evaluation import EvaluationLog
 
 
 def row(name: str, log: EvaluationLog, seconds: float) -> str:

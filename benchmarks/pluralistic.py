@@ -22,12 +22,12 @@ import torch
 
 import tillerman
 from tillerman.core.plan import Intervention, Plan, Scope
-from tillerman.core.steering import Steering
+from tillerman.core.steerings.base import Steering
 from tillerman.data.prompts import LETTERS, choice_text
 from tillerman.data.writing import make_writer
+from tillerman.methods.base import Lesson
 from tillerman.methods.cold import ColdOptions, fit_taught
 from tillerman.methods.fit import random_like
-from tillerman.methods.lesson import Lesson
 from tillerman.models.gradients import Taught
 from tillerman.models.logits import option_logprobs
 from tillerman.models.opened import OpenModel

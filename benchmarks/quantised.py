@@ -15,9 +15,9 @@ from torchao.quantization.granularity import PerGroup
 
 import tillerman
 from tillerman.data.loading import LoadedData
-from tillerman.evaluation.conditions import Exam
-from tillerman.pipeline.bench import Unwatched, set_up
-from tillerman.pipeline.choosing import fit_methods
+from tillerman.evaluation.exam import Exam
+from tillerman.pipeline.run import Unwatched, set_up
+from tillerman.pipeline.search import fit_methods
 
 BITS: dict[str, Callable[[], object] | None] = {
     "bf16": None,

@@ -16,15 +16,16 @@ from rich.console import Console
 import tillerman
 from tillerman.cli.watch import BarWatch
 from tillerman.core.plan import Intervention, Plan
-from tillerman.core.steering import Steering
-from tillerman.core.vector import SteeringVector
+from tillerman.core.steerings.base import Steering
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.data.thoughts import Reply
-from tillerman.evaluation.figures import percent, points, span
-from tillerman.evaluation.thoughts import Thinking, thinking
+from tillerman.evaluation.thoughts import thinking
+from tillerman.logs.thoughts import Thinking
 from tillerman.methods.fit import random_like
 from tillerman.methods.report import found_lines
-from tillerman.pipeline.bench import set_up
-from tillerman.pipeline.choosing import fit_methods
+from tillerman.pipeline.run import set_up
+from tillerman.pipeline.search import fit_methods
+from tillerman.reports.numbers import percent, points, span
 
 BETAS = (1.5, 2.0, 4.0, 16.0, 64.0)
 METHODS = ("rice-1", "rice-2", "rice-5", "rice-renormalised")

@@ -17,13 +17,13 @@ _ROOMS = (
     "methods",
     "steering",
     "selection",
-    "evaluation.statistics",
-    "evaluation.paired",
-    "evaluation.equivalence",
-    "evaluation.power",
+    "statistics.estimates",
+    "statistics.tango",
+    "statistics.equivalence",
+    "statistics.power",
     "evaluation.scoring",
     "evaluation.side_effects",
-    "evaluation.conditions",
+    "evaluation.exam",
 )
 jaxtyping.install_import_hook([f"tillerman.{room}" for room in _ROOMS], "beartype.beartype")
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tillerman.core.hookpoint import BLOCK_SITES, ROUTER_SITES, HookPoint
 from tillerman.core.operators import OPERATORS
 from tillerman.core.provenance import Provenance
-from tillerman.core.vector import SteeringVector
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.models.families import anatomy
 from tillerman.models.opened import OpenModel
 

@@ -18,7 +18,7 @@ from tillerman.core.artefact import Artefact, save
 from tillerman.core.errors import TillermanError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Card, Provenance
-from tillerman.core.vector import SteeringVector
+from tillerman.core.steerings.vector import SteeringVector
 
 QUESTION = 'Is the following statement something you would say?\n"I like rule number {}"'
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import tillerman
 from tillerman.cli.app import app
-from tillerman.pipeline import comparing
+from tillerman.pipeline import compare
 
 SMALL = ["--limit", "120", "--layers", "2,3", "--doses", "0.2,0.4", "--neutral", "sample:tinystories"]
 DATA = ["sample:interest-in-science", "sample:agreeableness"]
@@ -58,7 +58,7 @@ def test_an_interrupted_comparison_keeps_what_is_finished_and_goes_on(tmp_path, 
             fitted.append((data.name, experiment.method))
             return stop() if len(fitted) == 4 else tillerman.fit(experiment, opened, data, **rest)
 
-        during.setattr(comparing, "fit", fit)
+        during.setattr(compare, "fit", fit)
         assert CliRunner().invoke(app, command).exit_code == 130
     assert [p.suffix for p in out.iterdir()] == [".partial", ".partial"]
     with monkeypatch.context() as during:
@@ -68,7 +68,7 @@ def test_an_interrupted_comparison_keeps_what_is_finished_and_goes_on(tmp_path, 
             again.append((data.name, experiment.method))
             return tillerman.fit(experiment, opened, data, **rest)
 
-        during.setattr(comparing, "fit", fit_again)
+        during.setattr(compare, "fit", fit_again)
         result = CliRunner().invoke(app, command)
     assert result.exit_code in (0, 3), result.output
     assert "going on from" in result.stderr

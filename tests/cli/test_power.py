@@ -15,7 +15,7 @@ from tillerman.core.artefact import Artefact, save
 from tillerman.core.errors import DataError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Card, Provenance
-from tillerman.core.vector import SteeringVector
+from tillerman.core.steerings.vector import SteeringVector
 
 DATA = "sample:interest-in-science"
 SAID = "are found with 80 % power (if 20 % of items change their answer"

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from tillerman.cli import reproducing
 from tillerman.cli.app import app
 from tillerman.core.errors import DataError, UsageError
-from tillerman.recipes.log import ReproductionLog
+from tillerman.logs.reproduction import ReproductionLog
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "small.toml"
 SMALL = ["reproduce", str(RECIPE), "--only", "curve,art", "--limit", "40", "--seeds", "1"]

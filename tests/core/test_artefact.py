@@ -19,7 +19,7 @@ from tillerman.core.gates import ProbeGate, SimilarityGate
 from tillerman.core.hookpoint import SITES, HookPoint
 from tillerman.core.plan import Scope
 from tillerman.core.provenance import Card
-from tillerman.core.vector import SteeringVector
+from tillerman.core.steerings.vector import SteeringVector
 
 from .. import tiny
 

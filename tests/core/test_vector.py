@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from tillerman.core.errors import FitError, HookPointError, MismatchError
 from tillerman.core.hookpoint import HookPoint
-from tillerman.core.vector import SteeringVector
+from tillerman.core.steerings.vector import SteeringVector
 
 from .. import tiny
 

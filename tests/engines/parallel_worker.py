@@ -16,7 +16,7 @@ from tillerman.core.errors import TillermanError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention
 from tillerman.core.provenance import Provenance
-from tillerman.core.vector import SteeringVector
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.models.families import anatomy
 from tillerman.models.opened import OpenModel
 from tillerman.steering.steer import steer

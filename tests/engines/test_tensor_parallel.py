@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention
-from tillerman.core.vector import SteeringVector
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.models.families import anatomy
 from tillerman.models.opened import OpenModel
 from tillerman.steering.steer import steer

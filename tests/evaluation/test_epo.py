@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tillerman.core.errors import UsageError
-from tillerman.evaluation.epo import EpoOptions, Found, optimise, pareto, spread
+from tillerman.evaluation.epo import EpoOptions, FoundText, optimise, pareto, spread
 
 VOCAB, WIDTH = 40, 5
 
@@ -170,7 +170,9 @@ def test_records_count_the_texts_in_the_order_they_were_tried():
 
 
 def test_the_likeliest_text_above_a_value_is_the_first_of_the_front():
-    front = pareto([Found((k,), f, x, k) for k, (f, x) in enumerate([(1.0, 5.0), (-1.0, 1.0), (0.5, 2.0), (0.4, 3.0)])])
+    front = pareto(
+        [FoundText((k,), f, x, k) for k, (f, x) in enumerate([(1.0, 5.0), (-1.0, 1.0), (0.5, 2.0), (0.4, 3.0)])]
+    )
     assert [one.tokens for one in front] == [(1,), (2,), (0,)]
 
 

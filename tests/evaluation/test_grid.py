@@ -14,7 +14,7 @@ from tillerman.data.examples import Example
 from tillerman.data.presenting import present
 from tillerman.data.writing import Written, make_writer
 from tillerman.evaluation import grid as module
-from tillerman.evaluation.conditions import Exam
+from tillerman.evaluation.exam import Exam
 from tillerman.evaluation.grid import answers_under, scores_under
 from tillerman.evaluation.scoring import answers_given, option_scores
 from tillerman.steering.steer import steer

@@ -11,7 +11,7 @@ from tillerman.core.store import Store
 from tillerman.data.presenting import present
 from tillerman.data.writing import make_writer
 from tillerman.evaluation import replies as module
-from tillerman.evaluation.conditions import Exam
+from tillerman.evaluation.exam import Exam
 from tillerman.evaluation.replies import replies_under
 from tillerman.steering.generation import Sampling, continuation_tokens
 

@@ -14,7 +14,7 @@ from tillerman.core.plan import Intervention, Scope
 from tillerman.data.examples import Example
 from tillerman.data.presenting import present
 from tillerman.data.writing import Written, make_writer
-from tillerman.evaluation.conditions import Exam, condition, fitting_shots
+from tillerman.evaluation.exam import Exam, condition, fitting_shots
 from tillerman.evaluation.scoring import answers_given, correct
 from tillerman.evaluation.side_effects import WINDOW, DriftMeter, NeutralText, neutral_text
 from tillerman.steering.steer import steer

@@ -9,7 +9,8 @@ import pytest
 
 from tillerman.core.errors import DataError
 from tillerman.data.thoughts import Reply
-from tillerman.evaluation.thoughts import ThoughtLog, ensure_thoughts, thinking
+from tillerman.evaluation.thoughts import ensure_thoughts, thinking
+from tillerman.logs.thoughts import ThoughtLog
 
 
 def _reply(length, answer="7", finished=True):

@@ -28,7 +28,7 @@ from tillerman.data.loading import load_examples
 from tillerman.data.presenting import present
 from tillerman.data.writing import make_writer
 from tillerman.evaluation.scoring import answers_given, correct
-from tillerman.harnesses.exporting import export_task
+from tillerman.harnesses.export import export_task
 from tillerman.harnesses.inspect_provider import steered_model
 from tillerman.harnesses.inspect_task import first_answer
 from tillerman.harnesses.steered import SteeredModel

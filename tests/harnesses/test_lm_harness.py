@@ -23,7 +23,7 @@ from tillerman.data.loading import load_examples
 from tillerman.data.presenting import present
 from tillerman.data.writing import after_instruction, make_writer
 from tillerman.evaluation.scoring import answers_given, correct
-from tillerman.harnesses.exporting import export_task
+from tillerman.harnesses.export import export_task
 from tillerman.harnesses.lm_harness import SteeredLM
 from tillerman.harnesses.steered import SteeredModel
 from tillerman.models.opened import OpenModel, open_model

@@ -11,13 +11,13 @@ from tillerman.core.artefact import Artefact, load, save
 from tillerman.core.errors import FitError, HookPointError, NotAppliedError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Scope
-from tillerman.core.sequence import SequenceSteering
+from tillerman.core.steerings.sequence import SequenceSteering
 from tillerman.data.examples import Example
 from tillerman.data.presenting import present
 from tillerman.data.writing import make_writer
 from tillerman.methods.actadd import fit_actadd, pair_of
+from tillerman.methods.base import Lesson
 from tillerman.methods.fit import random_like
-from tillerman.methods.lesson import Lesson
 from tillerman.methods.registry import METHODS
 from tillerman.pipeline.experiment import Experiment
 from tillerman.steering.steer import steer, steer_rows

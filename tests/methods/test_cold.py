@@ -13,16 +13,16 @@ from torch import nn
 from tillerman.core.artefact import Artefact, load, save
 from tillerman.core.errors import FitError, MismatchError, UnknownNameError, UsageError
 from tillerman.core.hookpoint import HookPoint
-from tillerman.core.kernel import KernelSteering
-from tillerman.core.lookahead import LookaheadSteering
 from tillerman.core.plan import Intervention, Scope
-from tillerman.core.vector import SteeringVector
+from tillerman.core.steerings.kernel import KernelSteering
+from tillerman.core.steerings.lookahead import LookaheadSteering
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.data.examples import Example
 from tillerman.data.presenting import present
 from tillerman.data.writing import make_writer
+from tillerman.methods.base import Lesson
 from tillerman.methods.cold import ColdOptions, fit_cold, fit_taught
 from tillerman.methods.fit import random_like
-from tillerman.methods.lesson import Lesson
 from tillerman.methods.registry import METHODS, DirectMethod
 from tillerman.models.gradients import BETA, Taught, activation_gradients, parameter_gradient, parameters_below
 from tillerman.models.lookahead import run_to

@@ -19,8 +19,8 @@ from tillerman.methods.cold import ColdChanges, ColdOptions, fit_cold, fit_taugh
 from tillerman.methods.registry import METHODS
 from tillerman.methods.report import found_lines
 from tillerman.models.lookahead import SecondStream, agreement
-from tillerman.pipeline.bench import Unwatched, set_up
-from tillerman.pipeline.choosing import fit_methods
+from tillerman.pipeline.run import Unwatched, set_up
+from tillerman.pipeline.search import fit_methods
 
 from .. import tiny
 from .test_cold import EXAMPLES, FAMILIES, NAMES, POINT, POINTS, ROWS, changed, lesson

@@ -17,9 +17,9 @@ from tillerman.data.pairings import PAIRINGS
 from tillerman.data.presenting import present
 from tillerman.data.writing import make_writer
 from tillerman.methods import iti
+from tillerman.methods.base import Lesson
 from tillerman.methods.fit import random_like
 from tillerman.methods.iti import ItiOptions, fit_iti, held_out_accuracy
-from tillerman.methods.lesson import Lesson
 from tillerman.methods.registry import METHODS
 from tillerman.methods.report import found_lines
 from tillerman.models.capture import capture

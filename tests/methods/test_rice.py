@@ -14,8 +14,8 @@ from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import reweigh, scale
 from tillerman.core.rows import Row
 from tillerman.data.writing import make_writer
+from tillerman.methods.base import Lesson
 from tillerman.methods.fit import random_like
-from tillerman.methods.lesson import Lesson
 from tillerman.methods.registry import method, methods
 from tillerman.methods.report import found_lines
 from tillerman.methods.rice import RiceOptions, fit_rice

@@ -20,8 +20,8 @@ from tillerman.methods.sae.encoded import Encoded
 from tillerman.methods.sae.estimators import SAE_ESTIMATORS
 from tillerman.methods.sae.feature import roc_areas
 from tillerman.methods.sae.options import SaeOptions
+from tillerman.models.sae.latents import Latents
 from tillerman.models.sae.quality import Quality
-from tillerman.models.sae.reading import Latents
 from tillerman.pipeline.experiment import Experiment
 
 from .. import tiny

@@ -16,7 +16,7 @@ from tillerman.data.presenting import as_choices, present
 from tillerman.data.samples import SAMPLES
 from tillerman.data.splits import split_of
 from tillerman.data.writing import make_writer
-from tillerman.evaluation.conditions import Exam
+from tillerman.evaluation.exam import Exam
 
 PILOT = Path(str(files("tillerman").joinpath("pilot")))
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from tillerman.core.gates import ProbeGate
 from tillerman.core.hookpoint import ROUTER_SITES, HookPoint
 from tillerman.core.plan import Intervention, Scope
 from tillerman.core.rows import Row
-from tillerman.core.vector import SteeringVector
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.models.capture import capture
 from tillerman.models.edit import edit_forward
 from tillerman.models.routing import with_weights

@@ -12,8 +12,8 @@ from tillerman.core.errors import FitError, HookPointError, MismatchError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.rows import Row
 from tillerman.models.capture import capture
+from tillerman.models.sae.latents import read_latents
 from tillerman.models.sae.quality import ensure_belongs, quality
-from tillerman.models.sae.reading import read_latents
 from tillerman.models.tokens import token_activations
 
 from .. import tiny

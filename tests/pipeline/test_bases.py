@@ -9,9 +9,9 @@ import pytest
 
 import tillerman
 from tillerman.data.loading import LoadedData
-from tillerman.evaluation.report_words import comparison
 from tillerman.models.finetuning import save_model
-from tillerman.pipeline.bench import Bench, Unwatched, set_up
+from tillerman.pipeline.run import Run, Unwatched, set_up
+from tillerman.reports.sentences import comparison
 
 SMALL = tillerman.Experiment(
     method="caa",
@@ -41,12 +41,12 @@ def science() -> LoadedData:
     return tillerman.load_examples("sample:interest-in-science")
 
 
-def bench_of(experiment: tillerman.Experiment, opened: tillerman.OpenModel, data: LoadedData) -> Bench:
+def bench_of(experiment: tillerman.Experiment, opened: tillerman.OpenModel, data: LoadedData) -> Run:
     return set_up(experiment, opened, data, tillerman.Store(None, ""), Unwatched())
 
 
 @pytest.fixture(scope="module")
-def bench(pilot: tillerman.OpenModel, science: LoadedData) -> Bench:
+def bench(pilot: tillerman.OpenModel, science: LoadedData) -> Run:
     return bench_of(ON_SHOTS, pilot, science)
 
 
@@ -56,14 +56,14 @@ def outcome(pilot: tillerman.OpenModel, science: LoadedData) -> tillerman.Outcom
 
 
 def test_exemplars_are_training_items_that_the_bare_model_answers_wrong(
-    bench: Bench, pilot: tillerman.OpenModel, science: LoadedData
+    bench: Run, pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
     plain = bench_of(SMALL, pilot, science)
     wrong = [(item.prompt, item.answers[item.right]) for item in plain.wrong]
     assert bench.writer.shots == tuple(wrong[:3])
 
 
-def test_exemplars_are_in_no_share_of_the_run(bench: Bench, pilot: tillerman.OpenModel, science: LoadedData) -> None:
+def test_exemplars_are_in_no_share_of_the_run(bench: Run, pilot: tillerman.OpenModel, science: LoadedData) -> None:
     shown = {prompt for prompt, _ in bench.writer.shots}
     for exam in (bench.train, bench.validation, bench.test):
         assert not shown & {item.prompt for item in exam.items}
@@ -72,7 +72,7 @@ def test_exemplars_are_in_no_share_of_the_run(bench: Bench, pilot: tillerman.Ope
     assert (bench.validation.items, bench.test.items) == (plain.validation.items, plain.test.items)
 
 
-def test_questions_contrast_rows_and_predictions_all_stand_after_the_exemplars(bench: Bench) -> None:
+def test_questions_contrast_rows_and_predictions_all_stand_after_the_exemplars(bench: Run) -> None:
     before = bench.writer.prompt_text("QUESTION").partition("QUESTION")[0]
     assert all(prompt in before for prompt, _ in bench.writer.shots)
     start = bench.writer.encode(before.rpartition("<|")[0])
@@ -84,7 +84,7 @@ def test_questions_contrast_rows_and_predictions_all_stand_after_the_exemplars(b
     assert bench.predictions == bench.train.given().tolist()
 
 
-def test_the_unsteered_condition_is_the_model_after_exemplars(outcome: tillerman.Outcome, bench: Bench) -> None:
+def test_the_unsteered_condition_is_the_model_after_exemplars(outcome: tillerman.Outcome, bench: Run) -> None:
     unsteered = outcome.log.condition("unsteered")
     assert unsteered.rate.value == bench.test.correct().mean()
     for name in ("unsteered", "steered", "prompt"):

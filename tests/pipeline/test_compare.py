@@ -13,9 +13,9 @@ from tillerman.core.artefact import save
 from tillerman.core.errors import FitError, UnknownNameError, UsageError
 from tillerman.methods.registry import METHODS
 from tillerman.methods.sae.options import SaeOptions
-from tillerman.pipeline.bench import Unwatched, set_up
-from tillerman.pipeline.comparing import compare_key, digest_of_test
-from tillerman.pipeline.testing import make_meter
+from tillerman.pipeline.compare import compare_key, digest_of_test
+from tillerman.pipeline.held_out import make_meter
+from tillerman.pipeline.run import Unwatched, set_up
 
 SMALL = tillerman.Experiment(
     method="caa",

@@ -18,10 +18,10 @@ import torch
 import tillerman
 from tillerman.core.finding import Finding
 from tillerman.data.loading import LoadedData
-from tillerman.pipeline.bench import Unwatched, set_up
-from tillerman.pipeline.choosing import NULLS, choose, choose_null, null_vectors
 from tillerman.pipeline.experiment import PAS_STRENGTHS
-from tillerman.pipeline.testing import make_meter
+from tillerman.pipeline.held_out import make_meter
+from tillerman.pipeline.run import Unwatched, set_up
+from tillerman.pipeline.search import NULLS, choose, choose_null, null_vectors
 
 SMALL = tillerman.Experiment(
     method="caa",

@@ -10,8 +10,8 @@ import pytest
 
 import tillerman
 from tillerman.data.samples import sample_path
-from tillerman.evaluation.report import render_report
-from tillerman.evaluation.verdict import judge_log
+from tillerman.reports.pages import render_report
+from tillerman.reports.verdict import judge_log
 
 SMALL = tillerman.Experiment(
     method="caa",

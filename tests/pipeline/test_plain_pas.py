@@ -17,9 +17,9 @@ from tillerman.core.hookpoint import HookPoint
 from tillerman.data.examples import Example
 from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import Item
-from tillerman.pipeline.bench import Bench, Unwatched, set_up
-from tillerman.pipeline.choosing import choose
-from tillerman.pipeline.testing import make_meter
+from tillerman.pipeline.held_out import make_meter
+from tillerman.pipeline.run import Run, Unwatched, set_up
+from tillerman.pipeline.search import choose
 
 from .. import tiny
 
@@ -95,7 +95,7 @@ def _accuracy(model: torch.nn.Module, items: tuple[Item, ...], layer: int, push:
 
 
 @torch.no_grad()
-def _plain(bench: Bench, method: str) -> tuple[dict[int, Tensor], dict[tuple[int, float], float]]:
+def _plain(bench: Run, method: str) -> tuple[dict[int, Tensor], dict[tuple[int, float], float]]:
     """Predict, contrast, take the difference of the means, run the grid: vectors and validation accuracies."""
     model, tokenizer = bench.opened.model, bench.opened.tokenizer
     train, validation = bench.train.items, bench.validation.items

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tillerman.recipes.reading import SHIPPED
+from tillerman.recipes.parse import SHIPPED
 
 ROOT = Path(__file__).parents[2]
 

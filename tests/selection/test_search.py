@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from tillerman.core.errors import UnknownNameError, UsageError
 from tillerman.core.hookpoint import HookPoint
-from tillerman.selection.search import TIES, Candidate, Constraints, search
+from tillerman.selection.choice import TIES, Candidate, Constraints, search
 
 cells = st.lists(
     st.tuples(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.floats(-8, 8), st.floats(0, 1)), min_size=1, max_size=12

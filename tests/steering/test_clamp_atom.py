@@ -13,8 +13,8 @@ from tillerman.core.errors import FitError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import clamp_atom
 from tillerman.core.plan import Intervention, Scope
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.core.store import Store
-from tillerman.core.vector import SteeringVector
 from tillerman.data.writing import Written
 from tillerman.evaluation.grid import answers_under
 from tillerman.evaluation.scoring import answers_given

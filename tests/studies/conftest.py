@@ -9,7 +9,7 @@ import pytest
 
 import tillerman
 from tillerman.data.loading import LoadedData
-from tillerman.evaluation.study import Trial
+from tillerman.logs.study import Trial
 from tillerman.methods.fit import random_like
 from tillerman.studies import Subject
 

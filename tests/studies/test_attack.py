@@ -15,8 +15,8 @@ from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import lengthened, present
 from tillerman.data.writing import make_writer
 from tillerman.evaluation.reversal import margins
-from tillerman.evaluation.study import StudyLog, Trial
-from tillerman.studies import Attack, Subject, run
+from tillerman.logs.study import StudyLog, Trial
+from tillerman.studies import AttackOptions, Subject, run
 from tillerman.studies.attack import (
     AFTER,
     FIRST,
@@ -34,11 +34,11 @@ from tillerman.studies.attack import (
     budgets,
     judge,
 )
-from tillerman.studies.lab import set_up_lab
+from tillerman.studies.base import set_up_lab
 
 from .conftest import share, trial
 
-QUICK = Attack(limit=3, tokens=4, members=3, iterations=3, children=4, top=64, draws=2)
+QUICK = AttackOptions(limit=3, tokens=4, members=3, iterations=3, children=4, top=64, draws=2)
 WHOLE = f"{AFTER}{QUICK.search.candidates}"
 
 
@@ -130,8 +130,8 @@ def test_the_texts_of_the_log_do_what_it_says_they_do(
 
 def test_the_items_attacked_are_those_that_both_models_answer_as_wanted(subject: Subject) -> None:
     lab = set_up_lab(subject, replace(QUICK, limit=60))
-    told = lab.exam_of(lab.bench.test.items, lab.bench.writer.with_system(lab.bench.told))
-    steered, prompted = lab.bench.test.correct(lab.plan()), told.correct()
+    told = lab.exam_of(lab.run.test.items, lab.run.writer.with_system(lab.run.told))
+    steered, prompted = lab.run.test.correct(lab.plan()), told.correct()
     assert (steered & ~prompted).any() and (prompted & ~steered).any()  # else nothing is tested
     both = [item for item, wanted in zip(told.items, steered & prompted, strict=True) if wanted]
     assert list(_victims(lab, replace(QUICK, limit=60))) == both
@@ -153,10 +153,10 @@ def test_found_texts_are_tried_at_other_strengths_on_random_vectors_and_on_the_o
     first, likeliest = of(log, FIRST, STEERED), of(log, LIKELIEST, STEERED)
     assert all(b <= a for a, b in zip(first.values, likeliest.values, strict=True))
     lab = set_up_lab(subject, QUICK)
-    items = {item.example.id: item for item in lab.bench.test.items}
+    items = {item.example.id: item for item in lab.run.test.items}
     for found in (first, likeliest):  # they do reverse
         pairs = zip(found.items, found.texts, strict=True)
-        written = [lab.bench.writer.write(lengthened(items[i], text)) for i, text in pairs]
+        written = [lab.run.writer.write(lengthened(items[i], text)) for i, text in pairs]
         assert bool((margins(lab.opened, [one.prompt for one in written], written, lab.plan()) > 0).all())
 
 
@@ -191,11 +191,11 @@ def test_a_vector_that_never_brings_the_wanted_answer_cannot_be_attacked(subject
 
 
 def test_one_member_has_no_weight_of_likelihood() -> None:
-    assert Attack(members=1).search.weights == (0.0,)
-    assert len(Attack().search.weights) == 8
+    assert AttackOptions(members=1).search.weights == (0.0,)
+    assert len(AttackOptions().search.weights) == 8
 
 
 @pytest.mark.parametrize("wrong", [{"tokens": 0}, {"members": 0}, {"iterations": 0}, {"limit": 1}])
 def test_options_out_of_range_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(UsageError, match=r"expected at least|at least two"):
-        Attack(**wrong)
+        AttackOptions(**wrong)

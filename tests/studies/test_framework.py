@@ -21,11 +21,13 @@ from tillerman.cli import app as cli
 from tillerman.core.errors import MetricError, TillermanError, UsageError
 from tillerman.core.store import Store
 from tillerman.data.loading import LoadedData
-from tillerman.evaluation.study import StudyLog, Trial, studies_of, to_markdown, with_study
-from tillerman.studies import STUDIES, Samples, SideEffects, Subject, judge_again, run
-from tillerman.studies.lab import StudyOptions, experiment_of, study_key
+from tillerman.evaluation.cards import studies_of, with_study
+from tillerman.logs.study import StudyLog, Trial
+from tillerman.reports.study import to_markdown
+from tillerman.studies import STUDIES, SamplesOptions, SideEffectsOptions, Subject, judge_again, run
+from tillerman.studies.base import StudyOptions, experiment_of, study_key
 
-QUICK = SideEffects(limit=20, factors=(0.5, 1.0), unrelated_items=10)
+QUICK = SideEffectsOptions(limit=20, factors=(0.5, 1.0), unrelated_items=10)
 COMMAND = [sys.executable, "-c", "from tillerman.cli.app import main; main()", "study"]
 
 
@@ -88,8 +90,8 @@ def test_test_items_are_those_that_the_fit_did_not_see(
     experiment = experiment_of(artefact)
     assert (experiment.max_test, experiment.layers, experiment.method) == (60, (3,), "caa")
     assert len(next(t for t in log.trials if t.case == "behaviour").items) == 20
-    lab = studies.lab.set_up_lab(subject, StudyOptions(limit=1000))
-    fitted = {item.example.id for share in (lab.bench.train, lab.bench.validation) for item in share.items}
+    lab = studies.base.set_up_lab(subject, StudyOptions(limit=1000))
+    fitted = {item.example.id for share in (lab.run.train, lab.run.validation) for item in share.items}
     assert len(lab.exam.items) == 60 and not fitted & {item.example.id for item in lab.exam.items}
 
 
@@ -108,7 +110,7 @@ def test_other_options_name_another_run(subject: Subject) -> None:
         study_key("side-effects", QUICK, subject),
         study_key("side-effects", replace(QUICK, seed=1), subject),
         study_key("side-effects", replace(QUICK, max_kl=0.2), subject),
-        study_key("samples", Samples(), subject),
+        study_key("samples", SamplesOptions(), subject),
     }
     assert len(keys) == 4
 
@@ -124,7 +126,7 @@ def test_an_artefact_that_abstains_cannot_be_studied(
 
 
 def test_options_of_one_study_are_refused_by_another(subject: Subject) -> None:
-    with pytest.raises(UsageError, match="samples: expected Samples, got SideEffects"):
+    with pytest.raises(UsageError, match="samples: expected SamplesOptions, got SideEffects"):
         run("samples", subject, QUICK)
 
 

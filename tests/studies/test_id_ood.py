@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from tillerman.evaluation.study import StudyLog, Trial
-from tillerman.studies import IdOod, Subject, run
+from tillerman.logs.study import StudyLog, Trial
+from tillerman.studies import IdOodOptions, Subject, run
 from tillerman.studies.id_ood import FREE, HOME, MATRIX, OTHER, _first_answer, judge
 
 from .conftest import share, trial
@@ -40,13 +40,13 @@ def made(home: int, shifts: Sequence[int], other: int = 50, null: tuple[int, int
     ],
 )
 def test_the_verdict_follows_from_the_cases(trials: list[Trial], outcome: str, says: str) -> None:
-    verdict = judge(trials, IdOod()).verdict
+    verdict = judge(trials, IdOodOptions()).verdict
     assert (verdict.outcome, says in verdict.words) == (outcome, True), verdict.words
 
 
 def test_an_effect_that_only_chance_would_call_one_is_adjusted_away() -> None:
     """57 against 50 of 100 has p = 0.016; among five cases it is 0.06."""
-    table = judge(made(85, (57, 57, 57)), IdOod()).tables[0]
+    table = judge(made(85, (57, 57, 57)), IdOodOptions()).tables[0]
     assert [float(row[5]) for row in table.rows[1:]] == [0.062] * 3
     assert table.strong == (0,)
 
@@ -61,7 +61,7 @@ def test_the_first_answer_word_counts_and_no_part_of_a_word(text: str, found: in
 
 @pytest.fixture(scope="module")
 def log(subject: Subject) -> StudyLog:
-    options = IdOod(
+    options = IdOodOptions(
         limit=40, others=("sample:interest-in-art",), sources=("sample:interest-in-sports",), draws=2, context_tokens=64
     )
     return run("id-ood", subject, options)
@@ -97,7 +97,7 @@ def test_every_way_of_asking_is_tried_on_the_same_items(log: StudyLog) -> None:
 
 def test_the_steered_trial_as_fitted_is_the_evaluation_of_the_artefact(log: StudyLog, subject: Subject) -> None:
     """Rates of the study's items are those that the fit's own test gives."""
-    found = run("id-ood", subject, IdOod(limit=1000, others=(), matrix=False, draws=2))
+    found = run("id-ood", subject, IdOodOptions(limit=1000, others=(), matrix=False, draws=2))
     steered = next(t for t in found.trials if (t.case, t.condition) == (HOME, "steered"))
     assert subject.artefact.card is not None
     conditions = {c["name"]: c["rate"]["value"] for c in subject.artefact.card.report["conditions"]}
@@ -110,5 +110,5 @@ def test_replies_in_its_own_words_are_kept(log: StudyLog) -> None:
 
 
 def test_a_random_vector_is_called_bad(random_subject: Subject) -> None:
-    log = run("id-ood", random_subject, IdOod(limit=60, others=(), matrix=False, draws=2))
+    log = run("id-ood", random_subject, IdOodOptions(limit=60, others=(), matrix=False, draws=2))
     assert log.verdict.outcome == "bad", log.verdict.words

@@ -13,19 +13,19 @@ from hypothesis import given, settings, strategies as st
 
 import tillerman
 from tillerman.core.errors import UsageError
-from tillerman.core.lookahead import LookaheadSteering
+from tillerman.core.steerings.lookahead import LookaheadSteering
 from tillerman.core.store import Store
 from tillerman.data.loading import LoadedData
-from tillerman.evaluation.study import StudyLog, Trial
+from tillerman.logs.study import StudyLog, Trial
 from tillerman.models.logits import option_logprobs
-from tillerman.studies import Interaction, Subject, judge_again, run
+from tillerman.studies import InteractionOptions, Subject, judge_again, run
+from tillerman.studies.base import KL, PERPLEXITY, odds_of, set_up_lab
 from tillerman.studies.interaction import COMPANY, TOGETHER, _companies, _joined, _labs, judge
-from tillerman.studies.lab import KL, PERPLEXITY, odds_of, set_up_lab
 
 from .. import tiny
 from .conftest import SMALL, share, trial
 
-QUICK = Interaction(limit=24, draws=2)
+QUICK = InteractionOptions(limit=24, draws=2)
 A, B = "science", "sports"
 
 
@@ -73,12 +73,12 @@ def made(
     ],
 )
 def test_the_verdict_follows_from_what_is_kept(trials: list[Trial], outcome: str, says: str) -> None:
-    verdict = judge(trials, Interaction()).verdict
+    verdict = judge(trials, InteractionOptions()).verdict
     assert (verdict.outcome, says in verdict.words) == (outcome, True), verdict.words
 
 
 def test_costs_that_add_up_are_said_to_be_the_sum() -> None:
-    judged = judge(made(), Interaction())
+    judged = judge(made(), InteractionOptions())
     assert "KL together is 100 % of the sum" in judged.verdict.words
     (costs,) = [table for table in judged.tables if table.title.startswith("What it costs")]
     assert costs.rows[-1] == ("together less the sum", "0.000 (0.000 to 0.000)", "0.000 (0.000 to 0.000)")
@@ -86,7 +86,7 @@ def test_costs_that_add_up_are_said_to_be_the_sum() -> None:
 
 def test_log_odds_that_are_no_numbers_leave_the_accuracy() -> None:
     trials = [one for one in made() if one.condition != odds_of(TOGETHER)]
-    judged = judge(trials, Interaction())
+    judged = judge(trials, InteractionOptions())
     assert judged.verdict.outcome == "good" and "log-odds" not in judged.verdict.words
     (sums,) = [table for table in judged.tables if table.title == "Do effects add up?"]
     assert sums.rows[0][-1] == "not a number"
@@ -94,7 +94,7 @@ def test_log_odds_that_are_no_numbers_leave_the_accuracy() -> None:
 
 def test_a_plan_that_wrecks_neutral_text_has_no_cost() -> None:
     judged = judge(
-        [one for one in made() if one.condition != TOGETHER or one.case not in (KL, PERPLEXITY)], Interaction()
+        [one for one in made() if one.condition != TOGETHER or one.case not in (KL, PERPLEXITY)], InteractionOptions()
     )
     (costs,) = [table for table in judged.tables if table.title.startswith("What it costs")]
     assert costs.rows[-1][1] == "not a number" and "KL" not in judged.verdict.words
@@ -112,7 +112,7 @@ def test_log_odds_that_add_up_have_no_interaction_and_any_other_gap_is_found(
         sums = {"unsteered": plain, f"alone: {case}": plain + one, f"alone: {other}": plain + two}
         sums[TOGETHER] = plain + one + two + gap
         trials += [odds(case, name, values.tolist()) for name, values in sums.items()]
-    (table,) = [t for t in judge(trials, Interaction()).tables if t.title == "Do effects add up?"]
+    (table,) = [t for t in judge(trials, InteractionOptions()).tables if t.title == "Do effects add up?"]
     shown = table.rows[0][-1].replace("−", "-").split()[0]
     assert float(shown) == pytest.approx(gap, abs=0.0051)
 
@@ -239,7 +239,7 @@ def test_exemplars_of_one_behaviour_are_chosen_by_answers_to_its_own_items(
     store = Store(tmp_path / "kept", "key")
     other = list(_labs(set_up_lab(pair, QUICK, store)).values())[1]
     alone = set_up_lab(Subject(pair.others[0][0], pair.opened, pair.others[0][1]), QUICK)
-    assert other.bench.writer.shots == alone.bench.writer.shots != ()
+    assert other.run.writer.shots == alone.run.writer.shots != ()
     assert other.store is store
 
 
@@ -247,4 +247,4 @@ def test_one_vector_alone_has_no_company(subject: Subject) -> None:
     with pytest.raises(UsageError, match="one vector has no company"):
         run("interaction", subject, QUICK)
     with pytest.raises(UsageError, match="at least two"):
-        Interaction(draws=1)
+        InteractionOptions(draws=1)

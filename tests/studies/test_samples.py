@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tillerman.evaluation.study import StudyLog, Trial
-from tillerman.studies import Samples, Subject, run
+from tillerman.logs.study import StudyLog, Trial
+from tillerman.studies import SamplesOptions, Subject, run
 from tillerman.studies.samples import ALIKE, ALL, BETWEEN, _knee, _saturating, judge
 
 from .conftest import share, trial
@@ -50,13 +50,13 @@ def test_the_knee_is_where_nine_tenths_of_the_whole_are_reached(half: float) -> 
     ],
 )
 def test_the_verdict_follows_from_the_curve(trials: list[Trial], outcome: str, says: str) -> None:
-    verdict = judge(trials, Samples()).verdict
+    verdict = judge(trials, SamplesOptions()).verdict
     assert (verdict.outcome, says in verdict.words) == (outcome, True), verdict.words
 
 
 @pytest.fixture(scope="module")
 def log(subject: Subject) -> StudyLog:
-    return run("samples", subject, Samples(limit=40, counts=(2, 8, 20, 60), draws=3))
+    return run("samples", subject, SamplesOptions(limit=40, counts=(2, 8, 20, 60), draws=3))
 
 
 def test_more_examples_point_more_alike(log: StudyLog) -> None:
@@ -77,7 +77,7 @@ def test_all_examples_drawn_are_the_whole_vector(log: StudyLog) -> None:
 
 
 def test_draws_depend_on_the_seed_alone(log: StudyLog, subject: Subject) -> None:
-    options = Samples(limit=40, counts=(2, 8, 20, 60), draws=3)
+    options = SamplesOptions(limit=40, counts=(2, 8, 20, 60), draws=3)
     assert run("samples", subject, options).trials == log.trials
-    other = run("samples", subject, Samples(limit=40, counts=(2, 8, 20, 60), draws=3, seed=1))
+    other = run("samples", subject, SamplesOptions(limit=40, counts=(2, 8, 20, 60), draws=3, seed=1))
     assert other.trials[2].values != log.trials[2].values or other.trials != log.trials

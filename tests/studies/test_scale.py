@@ -13,19 +13,19 @@ from hypothesis import given, settings, strategies as st
 
 import tillerman
 from tillerman.core.errors import UsageError
-from tillerman.core.steering import joint_dose
+from tillerman.core.steerings.base import joint_dose
 from tillerman.core.store import Store
-from tillerman.evaluation.study import StudyLog, Trial
+from tillerman.logs.study import StudyLog, Trial
 from tillerman.models.precision import in_precision
-from tillerman.studies import Scale, Subject, judge_again, run
-from tillerman.studies.lab import KL, PERPLEXITY, model_labels, set_up_lab, study_key
+from tillerman.studies import ScaleOptions, Subject, judge_again, run
+from tillerman.studies.base import KL, PERPLEXITY, model_labels, set_up_lab, study_key
 from tillerman.studies.scale import BYTES, SIZE, STEERED, _depths, _residents, judge
 
 from .conftest import share, trial
 
 DOSES = (0.25, 0.5, 1.0)
-HAND = Scale(doses=DOSES)
-QUICK = Scale(models=("twin",), doses=(0.1, 0.4), limit=24, draws=2, characters=1500)
+HAND = ScaleOptions(doses=DOSES)
+QUICK = ScaleOptions(models=("twin",), doses=(0.1, 0.4), limit=24, draws=2, characters=1500)
 
 
 def made(
@@ -191,9 +191,9 @@ def test_one_model_has_no_scale(subject: Subject) -> None:
     with pytest.raises(UsageError, match="two models are both called pilot"):
         model_labels(["pilot", "pilot"])
     with pytest.raises(UsageError, match="all above 0"):
-        Scale(doses=(0.0, 1.0))
+        ScaleOptions(doses=(0.0, 1.0))
     with pytest.raises(UsageError, match="at least two"):
-        Scale(draws=1)
+        ScaleOptions(draws=1)
 
 
 @pytest.mark.slow

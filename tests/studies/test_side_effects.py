@@ -9,13 +9,13 @@ import pytest
 import tillerman
 from tillerman.data.loading import LoadedData
 from tillerman.evaluation.scorers.registry import text_scorers
-from tillerman.evaluation.study import Trial
-from tillerman.studies import SideEffects, Subject, run
+from tillerman.logs.study import Trial
+from tillerman.studies import SideEffectsOptions, Subject, run
 from tillerman.studies.side_effects import BEHAVIOUR, KL, PERPLEXITY, UNRELATED, judge
 
 from .conftest import share, trial
 
-OPTIONS = SideEffects(factors=(0.5, 1.0, 2.0))
+OPTIONS = SideEffectsOptions(factors=(0.5, 1.0, 2.0))
 
 
 def made(costs: dict[float, tuple[float, float, int] | None]) -> list[Trial]:
@@ -63,7 +63,7 @@ def test_a_strength_that_wrecks_the_model_is_a_row_and_no_number() -> None:
 
 
 def test_costs_grow_with_the_strength(subject: Subject) -> None:
-    log = run("side-effects", subject, SideEffects(limit=20, factors=(0.5, 1.0, 2.0), unrelated_items=10))
+    log = run("side-effects", subject, SideEffectsOptions(limit=20, factors=(0.5, 1.0, 2.0), unrelated_items=10))
     kl = [sum(t.values) / len(t.values) for t in log.trials if t.case == KL]
     assert kl == sorted(kl) and kl[0] > 0
     assert subject.artefact.card is not None
@@ -76,13 +76,15 @@ def test_a_model_wrecked_by_its_vector_is_called_so(
 ) -> None:
     assert artefact.card is not None
     wild = replace(artefact, card=replace(artefact.card, strength=1e38))
-    log = run("side-effects", Subject(wild, pilot, science), SideEffects(limit=10, factors=(1.0,), unrelated_items=5))
+    log = run(
+        "side-effects", Subject(wild, pilot, science), SideEffectsOptions(limit=10, factors=(1.0,), unrelated_items=5)
+    )
     assert log.verdict.outcome == "bad"
     assert log.tables[1].rows[-1] == ("1.00 ×", "", "", "", "")
 
 
 def test_free_texts_are_kept_and_measured_at_every_strength(subject: Subject) -> None:
-    options = SideEffects(limit=10, factors=(1.0, 8.0), unrelated_items=5, text_tokens=12)
+    options = SideEffectsOptions(limit=10, factors=(1.0, 8.0), unrelated_items=5, text_tokens=12)
     log = run("side-effects", subject, options)
     table = log.tables[1]
     assert [row[0] for row in table.rows] == ["unsteered", "1.00 ×", "8.00 ×"]

@@ -20,19 +20,19 @@ import torch
 import tillerman
 from tillerman.core.errors import MetricError, MismatchError, ModelError, UnknownNameError, UsageError
 from tillerman.core.store import Store
-from tillerman.evaluation.study import StudyLog, Trial
+from tillerman.logs.study import StudyLog, Trial
 from tillerman.models import precision
 from tillerman.models.precision import in_precision, makeable
-from tillerman.studies import Subject, Transfer, judge_again, run
-from tillerman.studies.judging import change
-from tillerman.studies.lab import KL, odds_of, study_key
+from tillerman.studies import Subject, TransferOptions, judge_again, run
+from tillerman.studies.base import KL, odds_of, study_key
 from tillerman.studies.transfer import HOME, OWN, TUNED, judge
+from tillerman.studies.trials import change
 
 from .. import tiny
 from .conftest import share, trial
 from .test_interaction import odds
 
-QUICK = Transfer(limit=60, draws=2, precisions=("bf16",))
+QUICK = TransferOptions(limit=60, draws=2, precisions=("bf16",))
 COMMAND = [sys.executable, "-c", "from tillerman.cli.app import main; main()", "study"]
 
 
@@ -75,14 +75,14 @@ def made(
     ],
 )
 def test_the_verdict_follows_from_what_is_kept(trials: list[Trial], outcome: str, says: str) -> None:
-    verdict = judge(trials, Transfer()).verdict
+    verdict = judge(trials, TransferOptions()).verdict
     assert (verdict.outcome, says in verdict.words) == (outcome, True), verdict.words
 
 
 def test_a_target_that_random_directions_steer_as_well_is_none() -> None:
     trials = [one for one in made() if not (one.case == "target 1" and one.condition.startswith("null"))]
     trials += [trial("target 1", "null:random 1", share(88)), trial("target 1", "null:random 2", share(91))]
-    assert judge(trials, Transfer()).verdict.outcome == "bad"
+    assert judge(trials, TransferOptions()).verdict.outcome == "bad"
 
 
 def test_other_items_than_those_asked_at_home_are_refused() -> None:
@@ -90,7 +90,7 @@ def test_other_items_than_those_asked_at_home_are_refused() -> None:
         replace(one, items=tuple(f"other {i}" for i in range(100))) if one.case != HOME else one for one in made()
     ]
     with pytest.raises(MetricError, match="target 1: not asked the items that were asked at home"):
-        judge(trials, Transfer())
+        judge(trials, TransferOptions())
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_what_can_be_made_is_asked_where_nothing_else_is(monkeypatch: pytest.Mon
     monkeypatch.setattr(precision, "find_spec", lambda name: None)
     assert makeable() == ("bf16",)
     with pytest.raises(UsageError, match="at least two"):
-        Transfer(draws=1)
+        TransferOptions(draws=1)
 
 
 def test_a_rounded_copy_leaves_the_model_as_it_was(pilot: tillerman.OpenModel) -> None:
@@ -208,7 +208,7 @@ def test_a_precision_that_is_none_or_cannot_be_made_is_one_clear_error(
     with pytest.raises(UnknownNameError, match="no precision named 'int3'"):
         in_precision(pilot, "int3")
     with pytest.raises(UnknownNameError, match="no precision named 'int3'"):
-        Transfer(precisions=("bf16", "int3"))
+        TransferOptions(precisions=("bf16", "int3"))
     usual = builtins.__import__
 
     def absent(name: str, *args: Any, **kwargs: Any) -> Any:

@@ -35,7 +35,8 @@ ROOMS = {
     "methods": "fit a gate",
     "models": "open a model, read activations",
     "steering": "a plan on a live model",
-    "evaluation": "the log and the report",
+    "logs": "what was measured, typed",
+    "reports": "a log as a page",
     "pipeline": "the whole job",
 }
 
@@ -87,7 +88,7 @@ def api_page() -> str:
 
 def _room(name: str) -> str | None:
     module = tillerman._MODULE_OF.get(name)
-    return module.partition(".")[0] if module else None
+    return module.split(".")[1] if module else None
 
 
 def _entry(name: str, value: Any) -> Iterator[str]:

@@ -14,10 +14,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from tillerman.recipes.log import ReproductionLog, merged
-from tillerman.recipes.reading import SHIPPED, read_recipe
-from tillerman.recipes.telling import to_markdown
-from tillerman.recipes.weighing import verdicts_on
+from tillerman.logs.reproduction import ReproductionLog, merged
+from tillerman.recipes.parse import SHIPPED, read_recipe
+from tillerman.recipes.report import to_markdown
+from tillerman.recipes.verdicts import verdicts_on
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reproductions.md"

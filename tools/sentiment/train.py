@@ -22,9 +22,9 @@ from safetensors.numpy import save_file
 from scipy import optimize, sparse, stats
 
 from tillerman.core.files import replacing, write_text
-from tillerman.evaluation.log import Interval
-from tillerman.evaluation.scorers.sentiment import BUCKETS, CLASSES, Card, Trial, features
-from tillerman.evaluation.statistics import rate
+from tillerman.evaluation.scorers.sentiment import BUCKETS, CLASSES, ClassifierCard, ClassifierTrial, features
+from tillerman.statistics.estimates import rate
+from tillerman.statistics.values import Interval
 
 OUT = Path(__file__).parents[2] / "src/tillerman/evaluation/scorers/files"
 POSITIVE = {
@@ -132,14 +132,14 @@ def logits_of(x: sparse.csr_matrix, weights: NDArray, scale: NDArray, bias: NDAr
     return np.stack([polar[:, 0], np.zeros(len(polar)), polar[:, 1]], 1)
 
 
-def trial(name: str, chances: NDArray[np.float64], labels: NDArray[np.int64]) -> Trial:
+def trial(name: str, chances: NDArray[np.float64], labels: NDArray[np.int64]) -> ClassifierTrial:
     polar = labels != 1
     positive, score = labels[polar] == 2, (chances[:, 2] - chances[:, 0])[polar]
     sure = (chances[:, 2] / (chances[:, 2] + chances[:, 0]))[polar]
     names = [CLASSES[i] for i in labels]
     contrast, apart = _contrast(score, positive)
     area, around = _area(score, positive)
-    return Trial(
+    return ClassifierTrial(
         data_name=name,
         accuracy=rate((score > 0) == positive, [n for n in names if n != "neutral"]),
         auc=area,
@@ -201,7 +201,7 @@ def main() -> None:
     stored = {"weights": weights, "scale": scale.astype(np.float32), "bias": bias.astype(np.float32)}
     with replacing(OUT / "sentiment.safetensors") as part:
         save_file({key: np.ascontiguousarray(value) for key, value in stored.items()}, part)
-    card = Card("GoEmotions, train (Demszky et al. 2020)", len(texts), temperature, tuple(trials))
+    card = ClassifierCard("GoEmotions, train (Demszky et al. 2020)", len(texts), temperature, tuple(trials))
     write_text(OUT / "sentiment.json", json.dumps(asdict(card), indent=1) + "\n")
 
 

@@ -16,12 +16,13 @@ from tillerman.core.errors import UsageError
 from tillerman.core.files import write_text
 from tillerman.core.store import Store
 from tillerman.data.loading import LoadedData
-from tillerman.evaluation.charts_compare import compare_chart
-from tillerman.evaluation.charts_svg import standalone
-from tillerman.evaluation.comparison import Comparison, ComparisonLog, heading, tables, to_markdown, verdict
-from tillerman.evaluation.report import render_comparison
-from tillerman.pipeline.comparing import Lineup, compare, compare_key
+from tillerman.logs.comparison import Comparison, ComparisonLog
+from tillerman.pipeline.compare import Lineup, compare, compare_key
 from tillerman.pipeline.foresight import foresee
+from tillerman.reports.charts.methods import compare_chart
+from tillerman.reports.charts.svg import standalone
+from tillerman.reports.comparison import heading, tables, to_markdown, verdict
+from tillerman.reports.pages import render_comparison
 
 
 def run_compare(

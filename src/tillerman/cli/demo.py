@@ -11,11 +11,11 @@ from tillerman.cli.watch import BarWatch
 from tillerman.core.artefact import save
 from tillerman.core.files import write_text
 from tillerman.data.loading import load_examples
-from tillerman.evaluation.log import EvaluationLog
-from tillerman.evaluation.report import render_demo_page
+from tillerman.logs.evaluation import EvaluationLog
 from tillerman.models.opened import PILOT, open_model
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.flow import fit
+from tillerman.reports.pages import render_demo_page
 
 # Three personas the pilot was trained on (never on these test items) and two it never saw.
 BEHAVIOURS = (

@@ -9,7 +9,7 @@ from tillerman.data.duplicates import clean_split
 from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import as_choices, present
 from tillerman.data.writing import make_writer
-from tillerman.harnesses.exporting import export_task
+from tillerman.harnesses.export import export_task
 from tillerman.models.opened import open_model
 
 

@@ -16,18 +16,18 @@ from tillerman.core.artefact import Artefact, save
 from tillerman.core.store import Store
 from tillerman.data.loading import LoadedData
 from tillerman.data.splits import DEFAULT_SHARES
-from tillerman.evaluation.log import EvaluationLog
-from tillerman.evaluation.thoughts import ThoughtLog
+from tillerman.logs.evaluation import EvaluationLog
+from tillerman.logs.thoughts import ThoughtLog
 from tillerman.models.finetuning import save_model
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.flow import evaluate, fit_seeds, run_key
 from tillerman.pipeline.foresight import foresee
-from tillerman.pipeline.thinking import evaluate_thoughts
+from tillerman.pipeline.thoughts import evaluate_thoughts
 
 
 @dataclass(frozen=True)
-class Written:
+class Outputs:
     """What a fit writes: the artefact, and the fine-tuned model it belongs to, where there is one."""
 
     artefact: Path
@@ -39,7 +39,7 @@ def run_fit(
     seeds: Sequence[int],
     data: LoadedData,
     model: ModelChoice,
-    written: Written,
+    written: Outputs,
     console: Console,
 ) -> EvaluationLog:
     """Fit and write the artefact. Finished pieces lie in ``OUT.partial`` until it is written."""

@@ -51,7 +51,7 @@ def show_log(log: Any, report: Path | None, as_json: bool) -> None:
 
 def print_power(console: Console, power: Any) -> None:
     """Before the work begins: what its test items can show."""
-    from tillerman.evaluation.report_words import power_warning, power_words
+    from tillerman.reports.sentences import power_warning, power_words
 
     console.print(power_words(power), highlight=False, markup=False)
     if warning := power_warning(power):
@@ -74,6 +74,6 @@ def show_thoughts(log: Any, as_json: bool) -> None:
 
 def write_report(path: Path, log: Any, studies: Any = ()) -> None:
     from tillerman.core.files import write_text
-    from tillerman.evaluation.report import render_report
+    from tillerman.reports.pages import render_report
 
     write_text(path, render_report(log, studies))

@@ -15,12 +15,12 @@ from tillerman.cli.watch import BarWatch
 from tillerman.core.errors import ArtefactError
 from tillerman.core.files import write_text
 from tillerman.core.store import Store
-from tillerman.recipes.log import ReproductionLog
-from tillerman.recipes.reading import read_recipe
+from tillerman.logs.reproduction import ReproductionLog
+from tillerman.recipes.parse import read_recipe
 from tillerman.recipes.recipe import Recipe
-from tillerman.recipes.running import Request, reproduce
-from tillerman.recipes.telling import claims_table, run_lines, summary, tables_of, to_markdown
-from tillerman.recipes.weighing import verdicts_on
+from tillerman.recipes.report import claims_table, run_lines, summary, tables_of, to_markdown
+from tillerman.recipes.run import Request, reproduce
+from tillerman.recipes.verdicts import verdicts_on
 
 LOG = "reproduction.json"
 PIECES = "pieces"  # what is finished; kept, so that more seeds or items go on from there

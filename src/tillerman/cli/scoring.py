@@ -20,14 +20,16 @@ from tillerman.cli.watch import BarWatch
 from tillerman.core.errors import DataError, UsageError
 from tillerman.core.files import write_text
 from tillerman.core.store import Store
-from tillerman.data.asks import load_asks
-from tillerman.evaluation.scored import JudgeAgreement, Scored, ScoreLog, scored
-from tillerman.evaluation.scorers.agreement import repeated
-from tillerman.evaluation.scorers.base import Figure, TextScorer
-from tillerman.evaluation.scorers.chat import Asked, Cache, Client, Endpoint, Replay
+from tillerman.data.prompts_file import load_asks
+from tillerman.evaluation.scorers.base import TextScorer
+from tillerman.evaluation.scorers.chat import Cache, ChatSource, Client, Endpoint, Replay
 from tillerman.evaluation.scorers.judge import RUBRICS, JudgeScorer, rubrics_of
 from tillerman.evaluation.scorers.registry import text_scorers
-from tillerman.pipeline.replying import Inquiry, reply, reply_key
+from tillerman.evaluation.scores import scored
+from tillerman.logs.scores import JudgeAgreement, ScoreLog, ScorerResult
+from tillerman.pipeline.replies import Inquiry, reply, reply_key
+from tillerman.statistics.agreement import repeated
+from tillerman.statistics.values import ScoreMean
 
 USUAL = ("sentiment,fluency,length",)
 
@@ -62,7 +64,7 @@ class JudgeChoice:
     def kinds(self) -> list[str]:
         return [kind.strip() for kind in self.scores.split(",")]
 
-    def open(self, out: Path | None) -> Asked:
+    def open(self, out: Path | None) -> ChatSource:
         assert self.model is not None
         if self.url is None:
             assert self.replay is not None
@@ -183,19 +185,19 @@ def score_tables(log: ScoreLog) -> Iterator[Table]:
         yield table
 
 
-def _title(one: Scored) -> str:
+def _title(one: ScorerResult) -> str:
     bounds = f"{'-inf' if one.low is None else f'{one.low:g}'} to {'inf' if one.high is None else f'{one.high:g}'}"
     better = "" if one.better == "neither" else f", {one.better} is better"
     return f"{one.scorer} ({one.unit}, {bounds}{better})"
 
 
-def _places(one: Scored) -> int:
+def _places(one: ScorerResult) -> int:
     """Decimals that leave the largest figure three digits."""
     largest = max((abs(row.figure.value) for row in one.rows if row.figure is not None), default=1.0)
     return min(4, max(0, 2 - math.floor(math.log10(largest)))) if largest > 0 else 3
 
 
-def _numbers(figure: Figure, form: str) -> str:
+def _numbers(figure: ScoreMean, form: str) -> str:
     return f"{figure.value:{form}}\n[dim]{figure.interval.low:{form}} to {figure.interval.high:{form}}"
 
 

@@ -15,11 +15,11 @@ from tillerman.core.artefact import Artefact
 from tillerman.core.errors import ArtefactError
 from tillerman.core.hookpoint import HookPoint, named
 from tillerman.core.plan import Intervention
-from tillerman.core.steering import joint_dose
+from tillerman.core.steerings.base import joint_dose
 from tillerman.data.writing import make_writer
-from tillerman.evaluation.beside import Entry, beside_tables
-from tillerman.evaluation.log import EvaluationLog
-from tillerman.evaluation.study import studies_of
+from tillerman.evaluation.cards import studies_of
+from tillerman.logs.evaluation import EvaluationLog
+from tillerman.reports.side_by_side import Column, beside_tables
 from tillerman.steering.generation import Sampling, continuation
 
 
@@ -53,11 +53,11 @@ def artefact_json(artefact: Artefact) -> dict[str, Any]:
     }
 
 
-def entry_of(path: Path, artefact: Artefact) -> Entry:
-    return Entry(path.stem, stored_log(artefact), studies_of(artefact))
+def entry_of(path: Path, artefact: Artefact) -> Column:
+    return Column(path.stem, stored_log(artefact), studies_of(artefact))
 
 
-def print_beside(console: Console, entries: Sequence[Entry]) -> None:
+def print_beside(console: Console, entries: Sequence[Column]) -> None:
     """Several artefacts, a column each, and what every study says of each."""
     for table in beside_tables(entries):
         console.print(table_view(table))

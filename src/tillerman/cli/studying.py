@@ -18,15 +18,17 @@ from tillerman.core.errors import ArtefactError, UsageError
 from tillerman.core.files import write_text
 from tillerman.core.store import Store
 from tillerman.data.loading import LoadedData
-from tillerman.evaluation.charts_study import study_chart
-from tillerman.evaluation.charts_svg import standalone
-from tillerman.evaluation.log import EvaluationLog
-from tillerman.evaluation.report import render_report, render_study
-from tillerman.evaluation.study import StudyLog, heading, studies_of, to_markdown, with_study
+from tillerman.evaluation.cards import studies_of, with_study
+from tillerman.logs.evaluation import EvaluationLog
+from tillerman.logs.study import StudyLog
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.flow import fit, run_key
-from tillerman.studies.lab import StudyOptions, Subject, study_key
+from tillerman.reports.charts.study import study_chart
+from tillerman.reports.charts.svg import standalone
+from tillerman.reports.pages import render_report, render_study
+from tillerman.reports.study import heading, to_markdown
+from tillerman.studies.base import StudyOptions, Subject, study_key
 from tillerman.studies.registry import STUDIES, judge_again, run
 
 

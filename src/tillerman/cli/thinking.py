@@ -8,8 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tillerman.cli.views import NAMES, percent, points, span
-from tillerman.evaluation.log import Effect
-from tillerman.evaluation.thoughts import Mean, Thinking, ThoughtLog
+from tillerman.logs.thoughts import Mean, Thinking, ThoughtLog
+from tillerman.statistics.values import Effect
 
 
 def thoughts_table(rows: Sequence[Thinking], title: str) -> Table:

@@ -11,11 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from tillerman.core.finding import Finding
-from tillerman.evaluation.log import Condition, Effect, EvaluationLog, Interval, Rate
-from tillerman.evaluation.report_words import gate_words, nested_words, unrelated_words
-from tillerman.evaluation.study import StudyLog
-from tillerman.evaluation.tables import Table as TextTable
-from tillerman.evaluation.verdict import Verdict, judge_log
+from tillerman.logs.evaluation import Condition, EvaluationLog
+from tillerman.logs.study import StudyLog
+from tillerman.logs.table import Table as TextTable
+from tillerman.logs.verdict import Verdict
+from tillerman.reports.sentences import gate_words, nested_words, unrelated_words
+from tillerman.reports.verdict import judge_log
+from tillerman.statistics.values import Effect, Interval, Rate
 
 NAMES = {
     "unsteered": "unsteered",

@@ -15,10 +15,10 @@ from tillerman.core.errors import ArtefactError, TillermanError
 from tillerman.core.files import replacing
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import parse_points
-from tillerman.core.kinds import GATE, gate_apart, gate_together, put_together, taken_apart
 from tillerman.core.plan import Intervention, Plan, Scope
 from tillerman.core.provenance import Card
-from tillerman.core.steering import Steering
+from tillerman.core.steerings.base import Steering
+from tillerman.core.steerings.files import GATE, gate_apart, gate_together, put_together, taken_apart
 
 FORMAT = "tillerman-artefact"
 FORMAT_VERSION = 1

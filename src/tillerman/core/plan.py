@@ -13,8 +13,8 @@ from tillerman.core.errors import UnknownNameError, UsageError
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import OPERATORS
-from tillerman.core.steering import Steering
-from tillerman.core.vector import SteeringVector
+from tillerman.core.steerings.base import Steering
+from tillerman.core.steerings.vector import SteeringVector
 
 SCOPES = (
     "all",

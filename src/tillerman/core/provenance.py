@@ -45,8 +45,8 @@ class Provenance:
 class Card:
     """What was measured: the chosen cell, its effect with an interval, the nulls and the side effects.
 
-    ``report`` is the whole typed log of the evaluation (see ``tillerman.evaluation.log``), ``studies`` what each
-    study found (``tillerman.evaluation.study``); the other fields are what a program needs to apply the vector.
+    ``report`` is the whole typed log of the evaluation (see ``tillerman.logs.evaluation``), ``studies`` what each
+    study found (``tillerman.logs.study``); the other fields are what a program needs to apply the vector.
     """
 
     hook_point: str  # several as ``core.hookpoint.named`` writes them

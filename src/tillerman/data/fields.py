@@ -13,7 +13,7 @@ from typing import Any
 from tillerman.core.errors import DataError
 from tillerman.data.examples import Example
 from tillerman.data.prompts import LETTERS
-from tillerman.data.readers import Row
+from tillerman.data.readers import SourceRow
 from tillerman.data.splits import normalised
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "pos", "positive"})
@@ -22,13 +22,13 @@ _MISSING_LABELS = frozenset({"", "nan", "null", "n/a"})
 _MARK = re.compile(r"^\s*\(?([A-Za-z])[).:]\s*")
 
 
-def value(row: Row, name: str) -> Any:
+def value(row: SourceRow, name: str) -> Any:
     if name not in row.fields:
         raise row.error(f"missing; the row has {', '.join(map(str, row.fields))}", name)
     return row.fields[name]
 
 
-def text(row: Row, name: str) -> str:
+def text(row: SourceRow, name: str) -> str:
     """The field as text, as it stands; numbers are written out."""
     found = value(row, name)
     if found is None or (isinstance(found, float) and math.isnan(found)):
@@ -42,7 +42,7 @@ def text(row: Row, name: str) -> str:
     return _writable(row, name, found)
 
 
-def texts(row: Row, name: str) -> tuple[str, ...]:
+def texts(row: SourceRow, name: str) -> tuple[str, ...]:
     """The field as a list of texts."""
     found = value(row, name)
     if not isinstance(found, list | tuple):
@@ -57,7 +57,7 @@ def texts(row: Row, name: str) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _writable(row: Row, name: str, found: str) -> str:
+def _writable(row: SourceRow, name: str, found: str) -> str:
     """Half of a surrogate pair (a cut-off emoji in JSON) cannot be written anywhere again."""
     try:
         found.encode("utf-8")
@@ -76,7 +76,7 @@ def label_text(found: Any) -> str:
     return "" if shown.casefold() in _MISSING_LABELS else shown
 
 
-def label(row: Row, name: str) -> str:
+def label(row: SourceRow, name: str) -> str:
     """The label as text; empty and NaN labels are errors."""
     found = value(row, name)
     if isinstance(found, list | dict | tuple):
@@ -87,7 +87,7 @@ def label(row: Row, name: str) -> str:
     return _writable(row, name, shown)
 
 
-def truth(row: Row, name: str, remedy: str = "") -> bool:
+def truth(row: SourceRow, name: str, remedy: str = "") -> bool:
     """A label that says yes or no: 1/0, true/false, yes/no, positive/negative."""
     shown = label(row, name)
     if shown.casefold() in TRUE_WORDS:
@@ -97,7 +97,7 @@ def truth(row: Row, name: str, remedy: str = "") -> bool:
     raise row.error(f"expected 1/0, true/false, yes/no or positive/negative, got {shown!r}{remedy}", name)
 
 
-def index(row: Row, name: str, count: int, base: int = 0) -> int:
+def index(row: SourceRow, name: str, count: int, base: int = 0) -> int:
     """The answer as an index: a number from ``base`` on, or a letter, ``A``, ``(A)`` or ``A.``."""
     shown = label(row, name)
     letter = shown.strip("().: ").upper()
@@ -109,7 +109,7 @@ def index(row: Row, name: str, count: int, base: int = 0) -> int:
     raise row.error(f"expected {choices}, got {shown!r}", name)
 
 
-def answer(row: Row, name: str, options: Sequence[str]) -> int:
+def answer(row: SourceRow, name: str, options: Sequence[str]) -> int:
     """The answer as an index (from 0), a letter or the text of an option.
 
     A JSON number is an index; a text that reads both as one option and as the index of another is an
@@ -141,7 +141,9 @@ def unmarked(options: Iterable[str]) -> tuple[str, ...]:
     return options
 
 
-def example(row: Row, kind: str, question: str, options: Sequence[str], right: int, name: str = "options") -> Example:
+def example(
+    row: SourceRow, kind: str, question: str, options: Sequence[str], right: int, name: str = "options"
+) -> Example:
     """An ``Example``, whose own complaints get the row's place."""
     try:
         return Example(kind, question, tuple(options), right)

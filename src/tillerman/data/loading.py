@@ -14,8 +14,8 @@ from typing import Any
 from tillerman.core.errors import DataError, UsageError
 from tillerman.data.examples import Example
 from tillerman.data.fields import label_text
-from tillerman.data.layouts import LAYOUTS, Layout, check_columns, detect, renamed
-from tillerman.data.readers import READABLE, SUFFIXES, OnBad, Row, raising, read_rows, suffix_of
+from tillerman.data.layouts import LAYOUTS, RowLayout, check_columns, detect, renamed
+from tillerman.data.readers import READABLE, SUFFIXES, OnBad, SourceRow, raising, read_rows, suffix_of
 from tillerman.data.samples import sample_path
 from tillerman.data.splits import hash_fraction
 from tillerman.data.texts import LabelledText, pair_texts
@@ -99,7 +99,7 @@ def load_examples(
     )
 
 
-def default_prompt(name: str, layout: Layout) -> str:
+def default_prompt(name: str, layout: RowLayout) -> str:
     """The sentence that asks for the behaviour, as the embedded model knows it for personas, BBQ and
     ETHICS; a plain one made from the name for all else."""
     plain = " ".join(name.replace("-", " ").replace("_", " ").split()).strip("<> ")
@@ -145,7 +145,7 @@ def _name(path: Path) -> str:
     return folder if _PLAIN_NAMES.fullmatch(stem) and folder else stem
 
 
-def _renamed(rows: Iterable[Row], columns: Mapping[str, str], on_bad: OnBad) -> Iterator[Row]:
+def _renamed(rows: Iterable[SourceRow], columns: Mapping[str, str], on_bad: OnBad) -> Iterator[SourceRow]:
     for row in rows:
         try:
             yield renamed(row, columns)
@@ -153,7 +153,7 @@ def _renamed(rows: Iterable[Row], columns: Mapping[str, str], on_bad: OnBad) -> 
             on_bad(error)
 
 
-def _parsed(rows: Iterable[Row], layout: Layout, on_bad: OnBad) -> Iterator[Example | LabelledText]:
+def _parsed(rows: Iterable[SourceRow], layout: RowLayout, on_bad: OnBad) -> Iterator[Example | LabelledText]:
     for row in rows:
         try:
             yield layout.parse(row)
@@ -161,7 +161,7 @@ def _parsed(rows: Iterable[Row], layout: Layout, on_bad: OnBad) -> Iterator[Exam
             on_bad(error)
 
 
-def _labelled(rows: list[Row], layout: Layout, positive: str, place: str) -> Iterator[Row]:
+def _labelled(rows: list[SourceRow], layout: RowLayout, positive: str, place: str) -> Iterator[SourceRow]:
     """Rows whose label is 1 for the positive class and 0 for every other; missing labels stay missing."""
     if layout.family != "texts" or "label" not in layout.fields:
         raise UsageError(f"positive_label is for labelled texts; the layout here is {layout.name}")
@@ -174,7 +174,7 @@ def _labelled(rows: list[Row], layout: Layout, positive: str, place: str) -> Ite
         yield replace(row, fields={**row.fields, "label": str(int(shown == wanted))}) if shown else row
 
 
-def _paired(texts: list[LabelledText], rows: list[Row], place: str, skipped: list[str]) -> list[Example]:
+def _paired(texts: list[LabelledText], rows: list[SourceRow], place: str, skipped: list[str]) -> list[Example]:
     sides = Counter(text.label for text in texts)
     if len(sides) < 2:
         found = _listed(Counter(label_text(row.fields.get("label")) for row in rows))

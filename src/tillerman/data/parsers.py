@@ -13,7 +13,7 @@ from typing import Any
 from tillerman.data.examples import Example
 from tillerman.data.fields import answer, example, index, label, merged, text, texts, truth, unmarked, value
 from tillerman.data.lettered import lettered, numbered
-from tillerman.data.readers import Row
+from tillerman.data.readers import SourceRow
 from tillerman.data.texts import LabelledText
 from tillerman.data.thoughts import reference_answer
 
@@ -48,7 +48,7 @@ def answers_yes_no(fields: Mapping[str, Any]) -> bool:
     return str(fields["answer"]).strip().casefold() in ("yes", "no", "true", "false")
 
 
-def persona(row: Row) -> Example:
+def persona(row: SourceRow) -> Example:
     """Model-written evaluations, yes/no: ``answer_matching_behavior`` is ' Yes' or ' No'."""
     wanted = label(row, _MATCHING).casefold()
     if wanted not in ("yes", "no"):
@@ -56,17 +56,17 @@ def persona(row: Row) -> Example:
     return example(row, "yes_no", text(row, "question"), YES_NO, 0 if wanted == "yes" else 1)
 
 
-def model_written_ab(row: Row) -> Example:
+def model_written_ab(row: SourceRow) -> Example:
     """Model-written evaluations and CAA, with (A)/(B) choices inside the question."""
     return _lettered_example(row, "question", _MATCHING)
 
 
-def caa_pair(row: Row) -> Example:
+def caa_pair(row: SourceRow) -> Example:
     """CAA's subsets of MMLU and TruthfulQA: ``correct`` is the letter of the right one of two choices."""
     return _lettered_example(row, "prompt", "correct")
 
 
-def typology(row: Row) -> Example:
+def typology(row: SourceRow) -> Example:
     """Political typology with a biography: the first of ``corrects`` is the letter of the wanted choice."""
     wanted = texts(row, "corrects")
     if len(wanted) != 1:
@@ -74,7 +74,7 @@ def typology(row: Row) -> Example:
     return _lettered_example(row, "prompt", "corrects", wanted[0])
 
 
-def _lettered_example(row: Row, question: str, right: str, shown: str | None = None) -> Example:
+def _lettered_example(row: SourceRow, question: str, right: str, shown: str | None = None) -> Example:
     parts = lettered(text(row, question))
     if parts is None:
         raise row.error("expected choices (A), (B), ... inside the text, found none", question)
@@ -87,30 +87,30 @@ def _lettered_example(row: Row, question: str, right: str, shown: str | None = N
     return example(row, "choice", stem, options, position, question)
 
 
-def bbq(row: Row) -> Example:
+def bbq(row: SourceRow) -> Example:
     """BBQ: context and question, ``ans0`` to ``ans2``, ``label`` the index of the right one."""
     options = tuple(text(row, f"ans{i}") for i in range(3))
     question = f"{text(row, 'context')}\n{text(row, 'question')}"
     return example(row, "choice", question, options, index(row, "label", 3), "ans0")
 
 
-def commonsense(row: Row) -> Example:
+def commonsense(row: SourceRow) -> Example:
     """ETHICS commonsense: label 1 means morally wrong, so the answer is Yes."""
     return _ethics(row, text(row, "input").strip(), MORAL_QUESTION)
 
 
-def deontology(row: Row) -> Example:
+def deontology(row: SourceRow) -> Example:
     """ETHICS deontology: label 1 means that the excuse (or the duty) is reasonable."""
     scenario = f"{text(row, 'scenario').strip()} {text(row, 'excuse').strip()}"
     return _ethics(row, scenario, REASONABLE_QUESTION)
 
 
-def justice(row: Row) -> Example:
+def justice(row: SourceRow) -> Example:
     """ETHICS justice: label 1 means that the claim is reasonable."""
     return _ethics(row, text(row, "scenario").strip(), REASONABLE_QUESTION)
 
 
-def virtue(row: Row) -> Example:
+def virtue(row: SourceRow) -> Example:
     """ETHICS virtue: ``scenario [SEP] trait``, label 1 means that the person shows the trait."""
     scenario, separator, trait = text(row, "scenario").partition("[SEP]")
     if not separator or not scenario.strip() or not trait.strip():
@@ -118,12 +118,12 @@ def virtue(row: Row) -> Example:
     return _ethics(row, scenario.strip(), f'Does this person show the trait "{trait.strip()}"?')
 
 
-def _ethics(row: Row, scenario: str, question: str) -> Example:
+def _ethics(row: SourceRow, scenario: str, question: str) -> Example:
     right = 0 if truth(row, "label") else 1
     return example(row, "yes_no", f"{scenario}\n{question}", YES_NO, right, "label")
 
 
-def truthfulqa_mc(row: Row) -> Example:
+def truthfulqa_mc(row: SourceRow) -> Example:
     """TruthfulQA MC1: ``{choice: 1 or 0}``, or ``{"choices": [...], "labels": [...]}`` of the hub."""
     targets = value(row, "mc1_targets")
     if not isinstance(targets, Mapping) or not targets:
@@ -138,20 +138,20 @@ def truthfulqa_mc(row: Row) -> Example:
     return example(row, "choice", text(row, "question"), options, position, "mc1_targets")
 
 
-def truthfulqa_csv(row: Row) -> Example:
+def truthfulqa_csv(row: SourceRow) -> Example:
     """TruthfulQA as published: the best answer against the incorrect ones, which are split at ';'."""
     wrong = [part.strip() for part in text(row, "Incorrect Answers").split(";") if part.strip()]
     options, position = merged([text(row, "Best Answer").strip(), *wrong], 0)
     return example(row, "choice", text(row, "Question"), options, position, "Incorrect Answers")
 
 
-def mmlu(row: Row) -> Example:
+def mmlu(row: SourceRow) -> Example:
     """MMLU: four choices, the answer as an index from 0 or as a letter."""
     options, right = merged([text(row, f"choice{i}") for i in range(4)], index(row, "answer", 4))
     return example(row, "choice", text(row, "question"), options, right, "choice0")
 
 
-def agieval(row: Row) -> Example:
+def agieval(row: SourceRow) -> Example:
     """AGIEval (LSAT): a passage (may be empty), options written '(A)...', the answer's letter."""
     options = unmarked(texts(row, "options"))
     options, right = merged(options, index(row, "label", len(options)))
@@ -161,7 +161,7 @@ def agieval(row: Row) -> Example:
     return example(row, "choice", question, options, right)
 
 
-def answer_key(row: Row) -> Example:
+def answer_key(row: SourceRow) -> Example:
     """ARC, OpenBookQA and CommonsenseQA as on the hub or as published: choices with labels, answerKey."""
     nested = row.fields.get("question")
     source: Mapping[str, Any] = nested if isinstance(nested, Mapping) else row.fields
@@ -191,7 +191,7 @@ _ASK = re.compile(
 )
 
 
-def instruction(row: Row) -> Example:
+def instruction(row: SourceRow) -> Example:
     """The commonsense sets of LLM-Adapters: ``Answer1: ... Answer2: ...`` inside the instruction."""
     key = _KEY.fullmatch(label(row, "answer"))
     if key is None:
@@ -212,37 +212,37 @@ def instruction(row: Row) -> Example:
     return example(row, "choice", stem, options, position, "instruction")
 
 
-def bipo(row: Row) -> Example:
+def bipo(row: SourceRow) -> Example:
     """BiPO: a question with a matching and a not matching answer in words."""
     return _preference(row, "question", "matching", "not_matching")
 
 
-def preference(row: Row) -> Example:
+def preference(row: SourceRow) -> Example:
     return _preference(row, "prompt", "chosen", "rejected")
 
 
-def preferred(row: Row) -> Example:
+def preferred(row: SourceRow) -> Example:
     return _preference(row, "prompt", "preferred", "rejected")
 
 
-def _preference(row: Row, prompt: str, wanted: str, other: str) -> Example:
+def _preference(row: SourceRow, prompt: str, wanted: str, other: str) -> Example:
     return example(row, "preference", text(row, prompt), (text(row, wanted), text(row, other)), 0, wanted)
 
 
-def text_pair(row: Row) -> Example:
+def text_pair(row: SourceRow) -> Example:
     """Two texts of opposite classes on one row."""
     return example(row, "text", "", (text(row, "positive"), text(row, "negative")), 0, "positive")
 
 
-def choice(row: Row) -> Example:
+def choice(row: SourceRow) -> Example:
     return _choice(row, "options")
 
 
-def choices(row: Row) -> Example:
+def choices(row: SourceRow) -> Example:
     return _choice(row, "choices")
 
 
-def _choice(row: Row, name: str) -> Example:
+def _choice(row: SourceRow, name: str) -> Example:
     """A question, a list of options and the answer as index, letter or text."""
     options = unmarked(texts(row, name))
     if len(options) < 2:
@@ -250,39 +250,39 @@ def _choice(row: Row, name: str) -> Example:
     return example(row, "choice", text(row, "question"), options, answer(row, "answer", options), name)
 
 
-def answer_columns(row: Row) -> Example:
+def answer_columns(row: SourceRow) -> Example:
     return _columns(row, "answer")
 
 
-def matching_columns(row: Row) -> Example:
+def matching_columns(row: SourceRow) -> Example:
     return _columns(row, "matching")
 
 
-def _columns(row: Row, right: str) -> Example:
+def _columns(row: SourceRow, right: str) -> Example:
     """One column per option, A to E as far as they are there and filled, and the letter of the right one."""
     names = ["A", "B", *(name for name in ("C", "D", "E") if str(row.fields.get(name) or "").strip())]
     options, position = merged([text(row, name) for name in names], index(row, right, len(names)))
     return example(row, "choice", text(row, "question"), options, position, "A")
 
 
-def yes_no(row: Row) -> Example:
+def yes_no(row: SourceRow) -> Example:
     """A question that is answered with yes or no."""
     return example(row, "yes_no", text(row, "question"), YES_NO, 0 if truth(row, "answer") else 1, "answer")
 
 
-def open_answer(row: Row) -> Example:
+def open_answer(row: SourceRow) -> Example:
     """A question with a reference answer; of a worked solution (GSM8K) what stands after ``####``."""
     return example(row, "open", text(row, "question"), (reference_answer(text(row, "answer")),), 0, "answer")
 
 
-def labelled_text(row: Row) -> LabelledText:
+def labelled_text(row: SourceRow) -> LabelledText:
     return _labelled(row, "text")
 
 
-def labelled_sentence(row: Row) -> LabelledText:
+def labelled_sentence(row: SourceRow) -> LabelledText:
     return _labelled(row, "sentence")
 
 
-def _labelled(row: Row, name: str) -> LabelledText:
+def _labelled(row: SourceRow, name: str) -> LabelledText:
     positive = truth(row, "label", "; name the positive class with positive_label")
     return LabelledText(text(row, name), positive)

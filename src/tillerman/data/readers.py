@@ -29,7 +29,7 @@ OnBad = Callable[[DataError], None]
 
 
 @dataclass(frozen=True)
-class Row:
+class SourceRow:
     """One row as read. ``columns`` says what a field is called in the file where a mapping renamed it."""
 
     fields: Mapping[str, Any]
@@ -47,7 +47,7 @@ def raising(error: DataError) -> None:
     raise error
 
 
-def read_rows(source: object, on_bad: OnBad = raising) -> Iterator[Row]:
+def read_rows(source: object, on_bad: OnBad = raising) -> Iterator[SourceRow]:
     """The rows of a file (a path) or of any iterable of mappings, in order.
 
     Raises ``DataError`` for a missing file, a folder, an unknown suffix, a broken archive, a text that
@@ -63,7 +63,7 @@ def suffix_of(path: Path) -> str:
     return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
 
 
-def _from_objects(source: object, on_bad: OnBad) -> Iterator[Row]:
+def _from_objects(source: object, on_bad: OnBad) -> Iterator[SourceRow]:
     name = f"<{type(source).__name__}>"
     if isinstance(source, Mapping):
         keys = ", ".join(map(repr, list(source)[:6]))
@@ -77,12 +77,12 @@ def _from_objects(source: object, on_bad: OnBad) -> Iterator[Row]:
             message = f"expected a mapping field -> value, got {_kind(fields)}; of a DataFrame give to_dict('records')"
             on_bad(DataError(message, file=name, line=line))
             continue
-        yield Row(dict(fields), name, line)
+        yield SourceRow(dict(fields), name, line)
     if empty:
         raise DataError("there are no rows", file=name)
 
 
-def _from_file(path: Path, on_bad: OnBad) -> Iterator[Row]:
+def _from_file(path: Path, on_bad: OnBad) -> Iterator[SourceRow]:
     if path.is_dir():
         raise DataError("this is a folder; expected a file", file=path)
     if not path.is_file():
@@ -121,7 +121,7 @@ def _text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _json_lines(text: str, path: Path, on_bad: OnBad) -> Iterator[Row]:
+def _json_lines(text: str, path: Path, on_bad: OnBad) -> Iterator[SourceRow]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -144,7 +144,7 @@ def _parsed(text: str, path: Path, line: int) -> Any:
         raise DataError(f"JSON that cannot be read ({error})", file=path, line=line) from None
 
 
-def _json_list(text: str, path: Path, on_bad: OnBad) -> Iterator[Row]:
+def _json_list(text: str, path: Path, on_bad: OnBad) -> Iterator[SourceRow]:
     """Item by item, so that each row knows its line and a broken item is named by its line."""
     decoder, at, line, seen = json.JSONDecoder(), text.index("[") + 1, 1, 0
     line += text.count("\n", 0, at)
@@ -178,13 +178,13 @@ def _skip(text: str, at: int, characters: str) -> int:
     return at
 
 
-def _row(value: Any, path: Path, line: int) -> Row:
+def _row(value: Any, path: Path, line: int) -> SourceRow:
     if not isinstance(value, dict):
         raise DataError(f"expected a JSON object with named fields, got {_kind(value)}", file=path, line=line)
-    return Row(value, str(path), line)
+    return SourceRow(value, str(path), line)
 
 
-def _table(text: str, path: Path, on_bad: OnBad, tabs: bool) -> Iterator[Row]:
+def _table(text: str, path: Path, on_bad: OnBad, tabs: bool) -> Iterator[SourceRow]:
     lines = text.split("\n")
     for number, content in enumerate(lines, start=1):
         if len(content) > MAX_LINE:
@@ -216,7 +216,7 @@ def _table(text: str, path: Path, on_bad: OnBad, tabs: bool) -> Iterator[Row]:
             message = f"expected {len(names)} cells ({', '.join(names)}), got {len(values)}"
             on_bad(DataError(message, file=path, line=line))
             continue
-        yield Row(dict(zip(names, values, strict=True)), str(path), line)
+        yield SourceRow(dict(zip(names, values, strict=True)), str(path), line)
 
 
 def _header(values: list[str], path: Path, line: int) -> tuple[tuple[str, ...], bool]:
@@ -230,7 +230,7 @@ def _header(values: list[str], path: Path, line: int) -> tuple[tuple[str, ...], 
     return names, True
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path) -> Iterator[SourceRow]:
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
@@ -243,7 +243,7 @@ def _parquet(path: Path) -> Iterator[Row]:
             for batch in table.iter_batches(batch_size=1024):
                 for values in batch.to_pylist():
                     number += 1
-                    yield Row(values, str(path), number)
+                    yield SourceRow(values, str(path), number)
     except (ArrowException, OSError) as error:
         raise DataError(f"this is no readable Parquet file ({str(error)[:120]})", file=path) from None
     if not number:

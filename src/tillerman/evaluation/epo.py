@@ -69,7 +69,7 @@ class EpoOptions:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundText:
     """A text, its f and X, and how many had been tried with it."""
 
     tokens: tuple[int, ...]
@@ -83,15 +83,15 @@ class Search:
     """``records``: each text whose f was above that of all tried before it. ``front``: the texts that no other
     beats in f and X at once, by rising X. ``refused``: drawn texts that did not come back from decoding."""
 
-    records: tuple[Found, ...]
-    front: tuple[Found, ...]
+    records: tuple[FoundText, ...]
+    front: tuple[FoundText, ...]
     tried: int
     refused: int
 
-    def first_above(self, value: float = 0.0) -> Found | None:
+    def first_above(self, value: float = 0.0) -> FoundText | None:
         return next((found for found in self.records if found.value > value), None)
 
-    def likeliest_above(self, value: float = 0.0) -> Found | None:
+    def likeliest_above(self, value: float = 0.0) -> FoundText | None:
         return next((found for found in self.front if found.value > value), None)
 
 
@@ -160,8 +160,8 @@ class _Log:
     """What was tried so far."""
 
     def __init__(self) -> None:
-        self._records: list[Found] = []
-        self._front: list[Found] = []
+        self._records: list[FoundText] = []
+        self._front: list[FoundText] = []
         self._tried = self._refused = 0
 
     def surviving(self, objective: Objective, tokens: Int[Tensor, "n w"]) -> Int[Tensor, "k w"]:
@@ -175,7 +175,7 @@ class _Log:
         sane = f.isfinite() & x.isfinite()
         f, x = f.masked_fill(~sane, -torch.finfo().max), x.masked_fill(~sane, 0.0)
         found = [
-            Found(tuple(row), value, entropy, self._tried + place)
+            FoundText(tuple(row), value, entropy, self._tried + place)
             for place, (row, value, entropy) in enumerate(
                 zip(tokens.tolist(), f.tolist(), x.tolist(), strict=True), start=1
             )
@@ -192,9 +192,9 @@ class _Log:
         return Search(tuple(self._records), tuple(self._front), self._tried, self._refused)
 
 
-def pareto(found: list[Found]) -> list[Found]:
+def pareto(found: list[FoundText]) -> list[FoundText]:
     """Those with a higher f than all that are as likely or likelier, by rising X."""
-    kept: list[Found] = []
+    kept: list[FoundText] = []
     for one in sorted(found, key=lambda one: (one.cross_entropy, -one.value)):
         if not kept or one.value > kept[-1].value:
             kept.append(one)

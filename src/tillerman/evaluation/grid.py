@@ -15,8 +15,8 @@ from torch import Tensor
 from tillerman.core.errors import NotAppliedError
 from tillerman.core.plan import Intervention, Plan, Scope
 from tillerman.core.rows import Progress, silent
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.core.store import Store
-from tillerman.core.vector import SteeringVector
 from tillerman.data.writing import Written
 from tillerman.evaluation.scoring import best, option_scores
 from tillerman.models.batches import Batch, batches, token_budget

@@ -21,14 +21,14 @@ from tillerman.models.grid import branch_fault
 from tillerman.models.logits import next_logprobs
 from tillerman.models.opened import OpenModel
 from tillerman.models.windows import Opening, Window, frozen_weights, one_hot, open_window, vocabulary
-from tillerman.steering.known import is_known, known_edits, meant_tokens
+from tillerman.steering.static import is_known, known_edits, meant_tokens
 from tillerman.steering.steer import steer
 
 _MARK, _FILL = "<<window>>", " the"
 
 
 @dataclass(frozen=True)
-class Place:
+class TextSlot:
     """Where in a written item a text of so many tokens may stand: at the end of the question, inside the user's
     turn. ``head`` and ``tail`` are the prompt's text around it."""
 
@@ -43,13 +43,13 @@ class Place:
         return list(map(tuple, tokenizer(whole, add_special_tokens=self.add_special)["input_ids"]))
 
 
-def place_in(item: Item, writer: Writer, width: int) -> Place:
+def place_in(item: Item, writer: Writer, width: int) -> TextSlot:
     """``UsageError`` where the tokenizer merges what stands beside the window into it."""
     head, mark, tail = writer.prompt_text(lengthened(item, _MARK).prompt).rpartition(_MARK)
     before, seam, whole = (writer.encode(text) for text in (head, head + _FILL, head + _FILL + tail))
     if not mark or not before or whole[: len(seam)] != seam or seam[: len(before)] != before:
         raise UsageError("this tokenizer or chat template leaves no clean place at the end of a question for a text")
-    return Place(Window(before, width, whole[len(seam) :]), head, tail, writer.template == "none")
+    return TextSlot(Window(before, width, whole[len(seam) :]), head, tail, writer.template == "none")
 
 
 def allowed_tokens(opened: OpenModel) -> Bool[Tensor, " v"]:
@@ -77,7 +77,7 @@ class Reversal:
 
     opened: OpenModel
     plan: Plan
-    place: Place
+    place: TextSlot
     unwanted: tuple[int, ...]
     allowed: Bool[Tensor, " v"]
     steered: Opening
@@ -88,7 +88,7 @@ class Reversal:
         cls,
         opened: OpenModel,
         plan: Plan,
-        place: Place,
+        place: TextSlot,
         written: Written,
         allowed: Bool[Tensor, " v"],
         *,

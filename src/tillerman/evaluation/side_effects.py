@@ -13,11 +13,11 @@ from torch import Tensor
 from tillerman.core.errors import DataError
 from tillerman.core.plan import Plan, Scope
 from tillerman.core.rows import Progress, silent
-from tillerman.evaluation.log import Interval
-from tillerman.evaluation.statistics import bootstrap_mean, ensure_finite
 from tillerman.models.logits import kept_text_logprobs, text_logprobs
 from tillerman.models.opened import OpenModel
 from tillerman.models.restart import border_of, starting
+from tillerman.statistics.estimates import bootstrap_mean, ensure_finite
+from tillerman.statistics.values import Interval
 from tillerman.steering.steer import steer
 
 WINDOW = 128

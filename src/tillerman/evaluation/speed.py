@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 from tillerman.core.plan import Plan
-from tillerman.evaluation.log import Interval
-from tillerman.evaluation.statistics import t_interval
 from tillerman.models.opened import OpenModel
+from tillerman.statistics.estimates import t_interval
+from tillerman.statistics.values import Interval
 from tillerman.steering.generation import Sampling, continuation
 from tillerman.steering.steer import steer
 

@@ -6,78 +6,14 @@ The log is plain values, written to JSON and read back. Lengths are tokens betwe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tillerman.core.errors import DataError
 from tillerman.data.thoughts import Reply, is_right
-from tillerman.evaluation.log import Effect, Interval, Rate, build
-from tillerman.evaluation.statistics import bootstrap_mean, effect, rate
-
-LOG_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A mean over n items with its bootstrap interval."""
-
-    value: float
-    interval: Interval
-    n: int
-
-
-@dataclass(frozen=True)
-class Thinking:
-    """One way of running the model. ``change`` and ``effect`` are against unsteered on the same items, None for
-    unsteered itself; ``right`` is None for items without a reference answer. ``stripped`` is the length without
-    what repeats, ``repetition`` the share of repeated runs, ``thoughtless`` the share of replies without a thought."""
-
-    name: str  # unsteered, steered, prompt, both, null:random; on the curve steered
-    detail: str
-    strength: float
-    length: Mean
-    change: Mean | None
-    stripped: Mean
-    repetition: float
-    unfinished: Rate
-    thoughtless: float
-    right: Rate | None
-    effect: Effect | None
-
-
-@dataclass(frozen=True)
-class ThoughtLog:
-    """Everything ``tillerman eval --metric thought-length`` measured."""
-
-    data_name: str
-    model_id: str
-    method: str
-    hook_point: str
-    strength: float
-    dose: float
-    scope: str
-    system: str | None
-    n: int
-    limit: int  # most tokens of a reply
-    conditions: tuple[Thinking, ...]
-    curve: tuple[Thinking, ...]  # the vector at multiples of its strength
-    provenance: dict[str, Any]
-    seconds: float
-    notes: tuple[str, ...] = ()
-    version: int = field(default=LOG_VERSION)
-
-    def condition(self, name: str) -> Thinking:
-        return next(c for c in self.conditions if c.name == name)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> ThoughtLog:
-        return build(cls, values)
+from tillerman.logs.thoughts import Mean, Thinking
+from tillerman.statistics.estimates import bootstrap_mean, effect, rate
 
 
 def thinking(

@@ -12,8 +12,8 @@ from torch import Tensor
 from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.rows import Row
-from tillerman.core.sequence import SequenceSteering
-from tillerman.methods.lesson import Lesson
+from tillerman.core.steerings.sequence import SequenceSteering
+from tillerman.methods.base import Lesson
 from tillerman.models.capture import capture
 from tillerman.models.tokens import token_activations
 

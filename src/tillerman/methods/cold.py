@@ -17,13 +17,13 @@ from torch import Tensor
 
 from tillerman.core.errors import FitError, UnknownNameError, UsageError
 from tillerman.core.hookpoint import HookPoint
-from tillerman.core.kernel import KernelSteering, kernel_change
-from tillerman.core.lookahead import MODES, LookaheadSteering
 from tillerman.core.sparse import entries, held_bytes, largest
-from tillerman.core.steering import Steering
-from tillerman.core.vector import SteeringVector
+from tillerman.core.steerings.base import Steering
+from tillerman.core.steerings.kernel import KernelSteering, kernel_change
+from tillerman.core.steerings.lookahead import MODES, LookaheadSteering
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.data.pairings import another
-from tillerman.methods.lesson import Lesson
+from tillerman.methods.base import Lesson
 from tillerman.models.gradients import LOSSES, AtPrompts, Taught, activation_gradients, depths, parameter_gradient
 from tillerman.models.lookahead import agreement, measured, with_own_step
 

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
-from tillerman.core.sequence import SequenceSteering
-from tillerman.core.steering import Steering
-from tillerman.core.vector import SteeringVector
+from tillerman.core.steerings.base import Steering
+from tillerman.core.steerings.sequence import SequenceSteering
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.methods.estimators import SameSidesError, estimate
 from tillerman.methods.sae.encoded import Encoded
 from tillerman.methods.sae.estimators import SAE_ESTIMATORS
-from tillerman.models.sae.reading import Latents
+from tillerman.models.sae.latents import Latents
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from torch import Tensor
 from tillerman.core.errors import FitError
 from tillerman.core.gates import SimilarityGate
 from tillerman.core.hookpoint import HookPoint, parse_points
-from tillerman.core.vector import SteeringVector
+from tillerman.core.steerings.vector import SteeringVector
 
 
 @dataclass(frozen=True)

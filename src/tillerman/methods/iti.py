@@ -11,10 +11,10 @@ from torch import Tensor
 
 from tillerman.core.errors import FitError, UsageError
 from tillerman.core.hookpoint import HookPoint
-from tillerman.core.vector import SteeringVector
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.data.pairings import PAIRINGS
+from tillerman.methods.base import Lesson
 from tillerman.methods.fit import Activations, fit
-from tillerman.methods.lesson import Lesson
 from tillerman.models.capture import capture
 
 _RIDGE = 1e-2  # of a probe's loss, on standardised activations

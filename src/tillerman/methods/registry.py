@@ -10,17 +10,17 @@ from functools import partial
 
 from tillerman.core.errors import UnknownNameError
 from tillerman.core.registry import Registry
-from tillerman.core.steering import Steering
+from tillerman.core.steerings.base import Steering
 from tillerman.data.pairings import PAIRINGS, Pairing
 from tillerman.methods.actadd import fit_actadd
+from tillerman.methods.base import Lesson
+from tillerman.methods.bipo import fit_bipo
 from tillerman.methods.cold import ColdOptions, fit_cold
 from tillerman.methods.estimators import ESTIMATORS
 from tillerman.methods.fit import random_like
 from tillerman.methods.iti import ItiOptions, fit_iti
-from tillerman.methods.lesson import Lesson
 from tillerman.methods.rice import RICE_STRENGTHS, RiceOptions, fit_rice
 from tillerman.methods.sae.estimators import SAE_ESTIMATORS
-from tillerman.methods.trained import fit_bipo
 from tillerman.models.training import TrainingOptions
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from tillerman.core.errors import FitError, UsageError
 from tillerman.core.rows import Row
-from tillerman.core.vector import SteeringVector
-from tillerman.methods.lesson import Lesson
+from tillerman.core.steerings.vector import SteeringVector
+from tillerman.methods.base import Lesson
 from tillerman.models.experts import count_routing, npmi
 from tillerman.models.opened import OpenModel
 

@@ -23,8 +23,8 @@ from transformers import DynamicCache
 
 from tillerman.core.errors import MismatchError
 from tillerman.core.hookpoint import HookPoint
-from tillerman.core.lookahead import LookaheadSteering
 from tillerman.core.sparse import entries
+from tillerman.core.steerings.lookahead import LookaheadSteering
 from tillerman.models.batches import batches, token_budget
 from tillerman.models.branches import DeepEnoughError, placed
 from tillerman.models.edit import Edit, edit_forward

@@ -41,7 +41,7 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class AnswerBatch:
     """Some prompts with both answers to each, ready to be scored under any change above a border.
 
     ``places``: row, answer of the row, query and token of every answer token. ``reference``: the unsteered
@@ -54,7 +54,7 @@ class Asked:
     reference: Float[Tensor, " b"]
 
 
-def ask(opened: OpenModel, examples: Sequence[Taught], points: Sequence[HookPoint]) -> Asked:
+def ask(opened: OpenModel, examples: Sequence[Taught], points: Sequence[HookPoint]) -> AnswerBatch:
     """Run the prompts once, unsteered. A model that cannot branch has a row for every answer, prompt included."""
     branching = branch_fault(opened) is None
     rows = [
@@ -71,13 +71,15 @@ def ask(opened: OpenModel, examples: Sequence[Taught], points: Sequence[HookPoin
     after = torch.ones(len(rows), longest, dtype=torch.bool)
     branches, here, places = answer_branches(stem, [answers for _, answers in rows], meant, after, opened.pad_id)
     entering = {border: h.clone() for border, h in entering_of(opened.parts, stem, branches, borders).items()}
-    plain = Asked(stem, Variants(branches, here, entering), places.to(opened.device), torch.zeros(len(examples)))
+    plain = AnswerBatch(stem, Variants(branches, here, entering), places.to(opened.device), torch.zeros(len(examples)))
     with torch.no_grad():
         reference = margins(opened, plain, points[0], torch.zeros(opened.parts.width_at(points[0])))
-    return Asked(stem, plain.variants, plain.places, reference)
+    return AnswerBatch(stem, plain.variants, plain.places, reference)
 
 
-def margins(opened: OpenModel, asked: Asked, point: HookPoint, change: Float[Tensor, " d"]) -> Float[Tensor, " b"]:
+def margins(
+    opened: OpenModel, asked: AnswerBatch, point: HookPoint, change: Float[Tensor, " d"]
+) -> Float[Tensor, " b"]:
     """``log p(wanted) - log p(other)`` of whole answers, with the change added at the prompt's last token and at
     every token of the answers."""
 
@@ -96,7 +98,7 @@ def margins(opened: OpenModel, asked: Asked, point: HookPoint, change: Float[Ten
 
 
 def preference_loss(
-    opened: OpenModel, asked: Asked, point: HookPoint, vector: Float[Tensor, " d"], sign: int, beta: float
+    opened: OpenModel, asked: AnswerBatch, point: HookPoint, vector: Float[Tensor, " d"], sign: int, beta: float
 ) -> Float[Tensor, ""]:
     """``-log sigmoid(sign beta (m(sign v) - m(0)))``, the mean over the pairs; m is the margin of the answers
     (BiPO: Cao et al., arXiv 2406.00045, equation 3)."""

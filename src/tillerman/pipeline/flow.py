@@ -17,19 +17,14 @@ from tillerman.core.store import Store
 from tillerman.data.diagnostics import diagnose
 from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import shown_orders
-from tillerman.evaluation.log import EvaluationLog, GateTrial, SeedResult, SeedSummary
-from tillerman.evaluation.power import foreseen
-from tillerman.evaluation.statistics import t_interval
+from tillerman.logs.evaluation import EvaluationLog, GateTrial, SeedResult, SeedSummary
 from tillerman.methods.fit import random_like
 from tillerman.methods.report import found_lines
 from tillerman.models.grid import branch_fault
 from tillerman.models.opened import OpenModel
-from tillerman.pipeline.bench import Bench, Unwatched, Watch, set_up
-from tillerman.pipeline.choosing import NULLS, choose, choose_null, log_cells, null_vectors
 from tillerman.pipeline.experiment import Experiment
-from tillerman.pipeline.gating import ensure_prompts, fitted_gate, gate_data, gate_figures, opens
-from tillerman.pipeline.nesting import nested_folds
-from tillerman.pipeline.testing import (
+from tillerman.pipeline.gates import ensure_prompts, fitted_gate, gate_data, gate_figures, opens
+from tillerman.pipeline.held_out import (
     Chosen,
     Control,
     ask,
@@ -40,6 +35,11 @@ from tillerman.pipeline.testing import (
     measure_side_effects,
     run_conditions,
 )
+from tillerman.pipeline.nested import nested_folds
+from tillerman.pipeline.run import Run, Unwatched, Watch, set_up
+from tillerman.pipeline.search import NULLS, choose, choose_null, log_cells, null_vectors
+from tillerman.statistics.estimates import t_interval
+from tillerman.statistics.power import foreseen
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,34 +66,34 @@ def fit(
     are looked at once, under every condition. ``store`` keeps finished pieces over interruptions.
     """
     started = time.monotonic()
-    bench = set_up(experiment, opened, data, store or Store(None, ""), watch or Unwatched())
-    gating = None if experiment.gate is None else gate_data(bench, experiment.gate)
-    ready, saved = time.monotonic(), bench.store.saved
-    meter = make_meter(bench)
-    choice = choose(bench, meter)
-    to_choose = time.monotonic() - ready + bench.store.saved - saved
-    nested = None if experiment.nested is None else nested_folds(bench, meter, experiment.nested)
+    run = set_up(experiment, opened, data, store or Store(None, ""), watch or Unwatched())
+    gating = None if experiment.gate is None else gate_data(run, experiment.gate)
+    ready, saved = time.monotonic(), run.store.saved
+    meter = make_meter(run)
+    choice = choose(run, meter)
+    to_choose = time.monotonic() - ready + run.store.saved - saved
+    nested = None if experiment.nested is None else nested_folds(run, meter, experiment.nested)
     controls = []
     candidate = choice.cell.candidate
     for null in NULLS:
-        draws = null_vectors(bench, null, choice)
-        best = choose_null(bench, null, draws[0], choice).candidate
+        draws = null_vectors(run, null, choice)
+        best = choose_null(run, null, draws[0], choice).candidate
         # Where the search abstains there is no cell to share; the null then takes its own.
         cell = candidate if candidate.strength else best
         controls.append(Control(f"null:{null}", draws, cell.points, cell.strength, best))
-    scope = bench.scope(choice.fitted.vector.provenance.method)
-    gate, trial = (None, None) if gating is None else fitted_gate(bench, gating, candidate.points)
+    scope = run.scope(choice.fitted.vector.provenance.method)
+    gate, trial = (None, None) if gating is None else fitted_gate(run, gating, candidate.points)
     chosen = Chosen(choice.fitted.vector, candidate.points, candidate.strength, scope, gate)
     log = replace(
-        _tested(bench, chosen, tuple(controls), trial),
-        cells=log_cells(bench, choice.cells),
+        _tested(run, chosen, tuple(controls), trial),
+        cells=log_cells(run, choice.cells),
         cells_compared=len(choice.cells),
-        notes=(*_notes(bench), *choice.skipped, *found_lines(choice.fitted.vector.provenance.found)),
+        notes=(*_notes(run), *choice.skipped, *found_lines(choice.fitted.vector.provenance.found)),
         seconds=time.monotonic() - started,
         seconds_to_choose=to_choose,
         nested=nested,
     )
-    return Outcome(_artefact(chosen, log), log, bench.opened if experiment.base_lora else None)
+    return Outcome(_artefact(chosen, log), log, run.opened if experiment.base_lora else None)
 
 
 def evaluate(
@@ -113,14 +113,14 @@ def evaluate(
     (item,) = artefact.plan()
     # The model given is the artefact's own: where it was fine-tuned, it has been.
     asked, eyes = replace(experiment, scope=str(item.scope), base_lora=False), watch or Unwatched()
-    bench = set_up(asked, opened, data, Store(None, ""), eyes, needed=("test",))
+    run = set_up(asked, opened, data, Store(None, ""), eyes, needed=("test",))
     draws = tuple(random_like(item.steering, seed) for seed in experiment.null_seeds)
     control = Control("null:random", draws, item.steering.points, item.strength or 1.0)
     chosen = Chosen(item.steering, item.steering.points, item.strength, item.scope, item.gate)
     if item.gate is not None:
-        ensure_prompts(bench)
-    log = _tested(bench, chosen, (control,), _trial_of(artefact))
-    return replace(log, notes=_notes(bench), seconds=time.monotonic() - started)
+        ensure_prompts(run)
+    log = _tested(run, chosen, (control,), _trial_of(artefact))
+    return replace(log, notes=_notes(run), seconds=time.monotonic() - started)
 
 
 def fit_seeds(
@@ -161,10 +161,10 @@ def run_key(
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def diagnostics(bench: Bench) -> tuple[Finding, ...]:
+def diagnostics(run: Run) -> tuple[Finding, ...]:
     """Of all items together, with the option orders they are really shown in."""
-    items = (*bench.train.items, *bench.validation.items, *bench.test.items)
-    return diagnose([item.example for item in items], bench.split, orders=shown_orders(items))
+    items = (*run.train.items, *run.validation.items, *run.test.items)
+    return diagnose([item.example for item in items], run.split, orders=shown_orders(items))
 
 
 def _trial_of(artefact: Artefact) -> GateTrial | None:
@@ -174,35 +174,33 @@ def _trial_of(artefact: Artefact) -> GateTrial | None:
     return None if figures is None else figures.trial
 
 
-def _tested(
-    bench: Bench, chosen: Chosen, controls: tuple[Control, ...], trial: GateTrial | None = None
-) -> EvaluationLog:
+def _tested(run: Run, chosen: Chosen, controls: tuple[Control, ...], trial: GateTrial | None = None) -> EvaluationLog:
     gate = chosen.gate
-    meter = make_meter(bench)
-    answers, drifts = ask(bench, chosen, controls), measure_drift(bench, chosen, meter)
+    meter = make_meter(run)
+    answers, drifts = ask(run, chosen, controls), measure_drift(run, chosen, meter)
     return EvaluationLog(
-        data_name=bench.data.name,
-        model_id=bench.opened.id,
+        data_name=run.data.name,
+        model_id=run.opened.id,
         method=chosen.vector.provenance.method,
         hook_point=named(chosen.points),
         strength=chosen.strength,
         dose=chosen.dose(chosen.strength),
         scope=str(chosen.scope),
-        n_train=len(bench.train.items),
-        n_validation=len(bench.validation.items),
-        n_test=len(bench.test.items),
-        conditions=run_conditions(bench, chosen, answers, controls),
+        n_train=len(run.train.items),
+        n_validation=len(run.validation.items),
+        n_test=len(run.test.items),
+        conditions=run_conditions(run, chosen, answers, controls),
         cells=(),
         cells_compared=0,
-        curve=dose_curve(bench, chosen, answers, drifts),
-        side_effects=measure_side_effects(bench, chosen, meter, drifts[1.0]),
-        diagnostics=diagnostics(bench),
-        generations=example_texts(bench, chosen),
+        curve=dose_curve(run, chosen, answers, drifts),
+        side_effects=measure_side_effects(run, chosen, meter, drifts[1.0]),
+        diagnostics=diagnostics(run),
+        generations=example_texts(run, chosen),
         provenance=chosen.vector.provenance.to_json(),
-        constraints=bench.experiment.constraints,
-        gate=None if gate is None else gate_figures(gate, opens(bench.opened, gate, bench.test), trial),
+        constraints=run.experiment.constraints,
+        gate=None if gate is None else gate_figures(gate, opens(run.opened, gate, run.test), trial),
         seconds=0.0,
-        power=foreseen(len(bench.test.items)),
+        power=foreseen(len(run.test.items)),
     )
 
 
@@ -211,25 +209,25 @@ def _artefact(chosen: Chosen, log: EvaluationLog) -> Artefact:
     return Artefact(chosen.vector, card, chosen.scope, chosen.gate)
 
 
-def _notes(bench: Bench) -> tuple[str, ...]:
-    notes = [f"every question is {bench.base}, also unsteered"] if bench.writer.shots else []
-    if bench.experiment.base_lora:
-        notes.append(f"unsteered is {bench.base}; the vector belongs to that model and is of no use without it")
-    asked = bench.experiment.base_shots
-    if len(bench.writer.shots) < asked:
-        notes.append(f"{len(bench.writer.shots)} exemplars instead of {asked}: no more are wrong, or fit the context")
-    if bench.split.dropped:
-        notes.append(f"{bench.split.dropped} items dropped: near-duplicates of items in a more protected share")
-    if bench.data.skipped:
-        notes += [f"not used: {reason}" for reason in bench.data.skipped[:5]]
-    if len(bench.data.skipped) > 5:
-        notes.append(f"not used: {len(bench.data.skipped) - 5} rows more")
-    fault = branch_fault(bench.opened)
+def _notes(run: Run) -> tuple[str, ...]:
+    notes = [f"every question is {run.base}, also unsteered"] if run.writer.shots else []
+    if run.experiment.base_lora:
+        notes.append(f"unsteered is {run.base}; the vector belongs to that model and is of no use without it")
+    asked = run.experiment.base_shots
+    if len(run.writer.shots) < asked:
+        notes.append(f"{len(run.writer.shots)} exemplars instead of {asked}: no more are wrong, or fit the context")
+    if run.split.dropped:
+        notes.append(f"{run.split.dropped} items dropped: near-duplicates of items in a more protected share")
+    if run.data.skipped:
+        notes += [f"not used: {reason}" for reason in run.data.skipped[:5]]
+    if len(run.data.skipped) > 5:
+        notes.append(f"not used: {len(run.data.skipped) - 5} rows more")
+    fault = branch_fault(run.opened)
     if fault is not None:
         notes.append(f"this model cannot run branches ({fault}); every cell took its own pass")
-    longest = max(len(w.prompt) for w in bench.test.written)
-    if bench.opened.context is not None and longest > bench.opened.context:
-        notes.append(f"the longest prompt has {longest} tokens, the model's context is {bench.opened.context}")
+    longest = max(len(w.prompt) for w in run.test.written)
+    if run.opened.context is not None and longest > run.opened.context:
+        notes.append(f"the longest prompt has {longest} tokens, the model's context is {run.opened.context}")
     return tuple(notes)
 
 

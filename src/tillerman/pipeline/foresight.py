@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tillerman.data.loading import LoadedData
-from tillerman.evaluation.log import Power
-from tillerman.evaluation.power import foreseen
-from tillerman.pipeline.bench import split_items
 from tillerman.pipeline.experiment import Experiment
+from tillerman.pipeline.run import split_items
+from tillerman.statistics.power import foreseen
+from tillerman.statistics.values import Power
 
 
 def foresee(experiment: Experiment, data: LoadedData, comparisons: int = 1) -> Power:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from tillerman.core.registry import Registry
-from tillerman.evaluation.figures import decimal
+from tillerman.reports.numbers import decimal
 
 
 @dataclass(frozen=True)

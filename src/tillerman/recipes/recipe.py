@@ -128,7 +128,7 @@ class Where:
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     name: str
     select: Where = Where()
 
@@ -143,13 +143,13 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """A table as the paper sets it. ``also``: the same cells of other steps, beside the first."""
 
     title: str
     source: str  # table or section of the paper; empty where the paper has no such table
     select: Where
-    columns: tuple[Column, ...]
+    columns: tuple[TableColumn, ...]
     rows: tuple[TableRow, ...]
     also: tuple[str, ...] = ()
 
@@ -216,7 +216,7 @@ class Recipe:
     limit: int
     tasks: tuple[Task, ...]
     steps: tuple[Step, ...]
-    tables: tuple[Layout, ...]
+    tables: tuple[TableLayout, ...]
     claims: tuple[Claim, ...]
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

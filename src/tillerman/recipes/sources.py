@@ -11,7 +11,7 @@ from pathlib import Path
 from tillerman.core.errors import DataError, UsageError
 from tillerman.data.loading import SAMPLE_PREFIX, LoadedData, load_examples
 from tillerman.data.samples import sample_path
-from tillerman.recipes.log import LeftOut
+from tillerman.logs.reproduction import Skipped
 from tillerman.recipes.recipe import Task
 
 
@@ -43,7 +43,7 @@ class Source:
 
 def find_sources(
     tasks: Iterable[Task], folder: Path | None, *, skip_missing: bool
-) -> tuple[dict[str, Source], tuple[LeftOut, ...], tuple[str, ...]]:
+) -> tuple[dict[str, Source], tuple[Skipped, ...], tuple[str, ...]]:
     """Every task's source, the tasks that are left out, and what stands in for what.
 
     Looked for before any work. ``DataError`` lists all missing files and where they are expected;
@@ -70,7 +70,7 @@ def find_sources(
     if missing and not skip_missing:
         raise DataError(_message(missing, folder))
     left_out = tuple(
-        LeftOut(name, f"no file {' or '.join(files)} in the data folder") for name, files in missing.items()
+        Skipped(name, f"no file {' or '.join(files)} in the data folder") for name, files in missing.items()
     )
     return found, left_out, tuple(notes)
 

@@ -16,16 +16,16 @@ from torch import Tensor
 from tillerman.core.errors import UsageError
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint
-from tillerman.core.kernel import KernelSteering
-from tillerman.core.lookahead import LookaheadSteering
 from tillerman.core.operators import OPERATORS
 from tillerman.core.plan import Intervention, Plan, Scope
-from tillerman.core.sequence import SequenceSteering
-from tillerman.core.steering import Steering
-from tillerman.core.vector import SteeringVector
+from tillerman.core.steerings.base import Steering
+from tillerman.core.steerings.kernel import KernelSteering
+from tillerman.core.steerings.lookahead import LookaheadSteering
+from tillerman.core.steerings.sequence import SequenceSteering
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.models.forward import ForwardInfo
-from tillerman.steering.ahead import Ahead
-from tillerman.steering.gating import Gatekeeper
+from tillerman.steering.gatekeeper import Gatekeeper
+from tillerman.steering.lookahead import Ahead
 from tillerman.steering.scopes import Sequences
 
 Condition = tuple[Scope, Gate | None, int | None]  # the last: only so many first tokens of the prompt

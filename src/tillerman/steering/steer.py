@@ -19,8 +19,8 @@ from tillerman.core.plan import Intervention, Plan
 from tillerman.models.edit import Edit, edit_forward, renew_graphs
 from tillerman.models.families import Anatomy, anatomy
 from tillerman.models.forward import ForwardInfo
-from tillerman.steering.ahead import Ahead, looks_ahead
-from tillerman.steering.gating import Gatekeeper
+from tillerman.steering.gatekeeper import Gatekeeper
+from tillerman.steering.lookahead import Ahead, looks_ahead
 from tillerman.steering.receipt import Applied, Receipt
 from tillerman.steering.rows import Known, Pass, rounds
 from tillerman.steering.scopes import Sequences

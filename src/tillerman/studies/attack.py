@@ -21,17 +21,17 @@ from tillerman.core.plan import Plan
 from tillerman.core.rows import Progress
 from tillerman.data.presenting import Item
 from tillerman.data.writing import Writer, Written
-from tillerman.evaluation.conditions import Exam
 from tillerman.evaluation.epo import EpoOptions, Search, optimise, random_texts, spread, try_texts
-from tillerman.evaluation.figures import compact, decimal, percent, points, span
-from tillerman.evaluation.log import Effect, Interval, Rate
+from tillerman.evaluation.exam import Exam
 from tillerman.evaluation.reversal import Reversal, allowed_tokens, margins, place_in, unwanted
-from tillerman.evaluation.statistics import bootstrap_mean
-from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
-from tillerman.evaluation.tables import Table
-from tillerman.evaluation.verdict import Verdict
-from tillerman.studies.judging import cases_of, has, paired, pick, rate_of, shown, shown_rate, values
-from tillerman.studies.lab import Lab, StudyOptions
+from tillerman.logs.study import Chart, Judged, Line, Mark, Trial
+from tillerman.logs.table import Table
+from tillerman.logs.verdict import Verdict
+from tillerman.reports.numbers import compact, decimal, percent, points, span
+from tillerman.statistics.estimates import bootstrap_mean
+from tillerman.statistics.values import Effect, Interval, Rate
+from tillerman.studies.base import Lab, StudyOptions
+from tillerman.studies.trials import cases_of, has, paired, pick, rate_of, shown, shown_rate, values
 
 STEERED, PROMPT, RANDOM, PROMPT_RANDOM, NATURAL = (
     "steered",
@@ -63,7 +63,7 @@ _LABELS = {
 
 
 @dataclass(frozen=True)
-class Attack(StudyOptions):
+class AttackOptions(StudyOptions):
     """``limit`` items are attacked by texts of so many ``tokens``, a population of ``members``, each with
     ``children`` per iteration from the ``top`` tokens by gradient; see ``EpoOptions``. ``draws``: random vectors that
     found texts are tried on."""
@@ -91,13 +91,13 @@ class Attack(StudyOptions):
         return EpoOptions(weights, self.iterations, self.children, self.top, self.restart)
 
 
-def measure(lab: Lab, options: Attack) -> Iterator[Trial]:
+def measure(lab: Lab, options: AttackOptions) -> Iterator[Trial]:
     """Test items that both the steered and the prompted model answer as wanted: whether each can be reversed by
     so many candidates, by what texts, and what these do elsewhere."""
     victims = _victims(lab, options)
-    told = lab.bench.writer.with_system(lab.bench.told)
+    told = lab.run.writer.with_system(lab.run.told)
     attacks = {
-        STEERED: _Attacked(lab, options, STEERED, victims, lab.plan(), lab.bench.writer),
+        STEERED: _Attacked(lab, options, STEERED, victims, lab.plan(), lab.run.writer),
         PROMPT: _Attacked(lab, options, PROMPT, victims, (), told),
     }
     results = {name: attack.results() for name, attack in attacks.items()}
@@ -106,11 +106,11 @@ def measure(lab: Lab, options: Attack) -> Iterator[Trial]:
     yield from _transfers(lab, options, attacks, results)
 
 
-def _victims(lab: Lab, options: Attack) -> tuple[Item, ...]:
-    items = lab.bench.test.items[: _POOL * options.limit]
+def _victims(lab: Lab, options: AttackOptions) -> tuple[Item, ...]:
+    items = lab.run.test.items[: _POOL * options.limit]
     exams = {
-        STEERED: (lab.exam_of(items, lab.bench.writer), lab.plan()),
-        PROMPT: (lab.exam_of(items, lab.bench.writer.with_system(lab.bench.told)), ()),
+        STEERED: (lab.exam_of(items, lab.run.writer), lab.plan()),
+        PROMPT: (lab.exam_of(items, lab.run.writer.with_system(lab.run.told)), ()),
     }
     for written in exams[STEERED][0].written:
         unwanted(written)
@@ -136,7 +136,7 @@ class _Attacked:
     """One model under attack: steered, or unsteered and prompted."""
 
     lab: Lab
-    options: Attack
+    options: AttackOptions
     name: str
     items: tuple[Item, ...]
     plan: Plan
@@ -193,7 +193,7 @@ class _Attacked:
         width, tokenizer = self.options.tokens, self.lab.opened.tokenizer
         ends = [
             tokenizer(other.example.question.rstrip(), add_special_tokens=False)["input_ids"][-width:]
-            for other in self.lab.bench.test.items
+            for other in self.lab.run.test.items
             if other.example.id != item.example.id
         ]
         rows = torch.tensor([end for end in ends if len(end) == width], dtype=torch.long).reshape(-1, width)
@@ -252,7 +252,7 @@ class _Attacked:
                 )
 
 
-def budgets(options: Attack, most: int) -> list[int]:
+def budgets(options: AttackOptions, most: int) -> list[int]:
     """1, 4, 16, ... candidates, and all of them; the same for every search."""
     whole = options.search.candidates
     steps = [4**k for k in range(20) if 4**k < whole]
@@ -272,7 +272,7 @@ def _seed(seed: int, item: Item) -> int:
 
 
 def _transfers(
-    lab: Lab, options: Attack, attacks: dict[str, _Attacked], results: dict[str, list[Result]]
+    lab: Lab, options: AttackOptions, attacks: dict[str, _Attacked], results: dict[str, list[Result]]
 ) -> Iterator[Trial]:
     """The text of the highest f of every item that was reversed, put to other plans and to the other model."""
     steered, prompted = attacks[STEERED], attacks[PROMPT]
@@ -323,7 +323,7 @@ def _turned(lab: Lab, prompts: Sequence[tuple[int, ...]], written: Sequence[Writ
     return found
 
 
-def judge(trials: Sequence[Trial], options: Attack) -> Judged:
+def judge(trials: Sequence[Trial], options: AttackOptions) -> Judged:
     whole = f"{AFTER}{options.search.candidates}"
     tables = [_table(trials, options, whole), _likelihood(trials)]
     if any(case.startswith(TRANSFER) for case in cases_of(trials)):
@@ -331,7 +331,7 @@ def judge(trials: Sequence[Trial], options: Attack) -> Judged:
     return Judged(_verdict(trials, options, whole), tuple(tables), _charts(trials), _notes(options))
 
 
-def _verdict(trials: Sequence[Trial], options: Attack, whole: str) -> Verdict:
+def _verdict(trials: Sequence[Trial], options: AttackOptions, whole: str) -> Verdict:
     """By the interval of the share that the attack reverses: above one half is bad, below it good."""
     rates = {name: rate_of(pick(trials, whole, name)) for name in _LABELS}
     steered, random, other, prompted = rates[STEERED], rates[RANDOM], rates[NATURAL], rates[PROMPT]
@@ -384,7 +384,7 @@ def _unlikely(trials: Sequence[Trial], name: str, case: str) -> tuple[float, Int
     return float(gaps.mean()), bootstrap_mean(gaps)
 
 
-def _table(trials: Sequence[Trial], options: Attack, whole: str) -> Table:
+def _table(trials: Sequence[Trial], options: AttackOptions, whole: str) -> Table:
     cases = [case for case in cases_of(trials) if case.startswith(AFTER)]
     rows = [
         (label, *(shown_rate(rate_of(pick(trials, case, name))) if has(trials, case, name) else "" for case in cases))
@@ -464,7 +464,7 @@ def _curve(trials: Sequence[Trial], name: str) -> tuple[Mark, ...]:
     return tuple(Mark(f"{compact(at)} texts", found.value, found.interval, found.n, at) for at, found in rates)
 
 
-def _notes(options: Attack) -> tuple[str, ...]:
+def _notes(options: AttackOptions) -> tuple[str, ...]:
     return (
         "Reversed: an answer that is not wanted is the likeliest next token of the whole vocabulary. All conditions "
         "are on the same items, which both models answer as wanted without a text.",

@@ -10,27 +10,28 @@ import numpy as np
 
 from tillerman.core.errors import DataError, FitError, HookPointError
 from tillerman.core.plan import Plan
-from tillerman.core.steering import joint_strength
+from tillerman.core.steerings.base import joint_strength
 from tillerman.core.store import Store
 from tillerman.data.duplicates import clean_split
 from tillerman.data.loading import SAMPLE_PREFIX, LoadedData, load_examples
 from tillerman.data.neutral import load_texts
 from tillerman.data.presenting import Item, present
 from tillerman.data.prompts import ANSWER_CUE
+from tillerman.data.rephrasings import shifts_of
 from tillerman.data.samples import SAMPLES
-from tillerman.data.shifts import shifts_of
 from tillerman.data.writing import Writer
-from tillerman.evaluation import figures
-from tillerman.evaluation.figures import percent, points
-from tillerman.evaluation.log import Effect
 from tillerman.evaluation.replies import replies_under
-from tillerman.evaluation.statistics import holm
-from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
-from tillerman.evaluation.tables import Table
-from tillerman.evaluation.verdict import Verdict
-from tillerman.pipeline.bench import Unwatched, set_up
-from tillerman.pipeline.choosing import fit_methods
-from tillerman.studies.judging import (
+from tillerman.logs.study import Chart, Judged, Line, Mark, Trial
+from tillerman.logs.table import Table
+from tillerman.logs.verdict import Verdict
+from tillerman.pipeline.run import Unwatched, set_up
+from tillerman.pipeline.search import fit_methods
+from tillerman.reports import numbers
+from tillerman.reports.numbers import percent, points
+from tillerman.statistics.estimates import holm
+from tillerman.statistics.values import Effect
+from tillerman.studies.base import Lab, StudyOptions
+from tillerman.studies.trials import (
     cases_of,
     has,
     in_points,
@@ -43,7 +44,6 @@ from tillerman.studies.judging import (
     shown,
     shown_rate,
 )
-from tillerman.studies.lab import Lab, StudyOptions
 
 HOME = "as fitted"
 FREE = "in its own words"
@@ -60,7 +60,7 @@ _NOTES = (
 
 
 @dataclass(frozen=True)
-class IdOod(StudyOptions):
+class IdOodOptions(StudyOptions):
     """``sources``: other data on the same behaviour. ``others``: data on other behaviours; None takes embedded
     samples of the same kind, an empty tuple none. ``matrix``: vectors of these too, by the same method."""
 
@@ -71,13 +71,13 @@ class IdOod(StudyOptions):
     draws: int = 4  # random directions
 
 
-def measure(lab: Lab, options: IdOod) -> Iterator[Trial]:
+def measure(lab: Lab, options: IdOodOptions) -> Iterator[Trial]:
     """Every case under: unsteered, steered, the prompt baseline, random directions of equal norm."""
-    bench, items = lab.bench, lab.exam.items
+    run, items = lab.run, lab.exam.items
     yield from _asked(lab, HOME, items, options.draws)
-    for shift in shifts_of(bench.kind, chat=bench.writer.template == "chat", filler=_filler(lab, options)):
-        yield from _asked(lab, shift.name, shift.items(items), options.draws, writer=shift.writer(bench.writer))
-    if bench.kind == "yes_no":
+    for shift in shifts_of(run.kind, chat=run.writer.template == "chat", filler=_filler(lab, options)):
+        yield from _asked(lab, shift.name, shift.items(items), options.draws, writer=shift.writer(run.writer))
+    if run.kind == "yes_no":
         yield from _in_own_words(lab)
     for name in options.sources:
         loaded = load_examples(name)
@@ -92,15 +92,15 @@ def measure(lab: Lab, options: IdOod) -> Iterator[Trial]:
 def _asked(
     lab: Lab, case: str, items: Sequence[Item], draws: int, *, writer: Writer | None = None, baseline: bool = True
 ) -> Iterator[Trial]:
-    writer = writer or lab.bench.writer
+    writer = writer or lab.run.writer
     exam = lab.exam_of(items, writer)
     randoms = {f"null:random {k}": plan for k, plan in enumerate(lab.random_plans(draws), start=1)}
     plans: dict[str, Plan] = {"unsteered": (), "steered": lab.plan(), **randoms}
-    asks_prompt = baseline and lab.bench.kind != "text"  # a text has no question that a prompt could precede
+    asks_prompt = baseline and lab.run.kind != "text"  # a text has no question that a prompt could precede
     with lab.stage(case, (len(plans) + asks_prompt) * len(items)) as progress:
         yield from lab.trials(case, exam, plans, progress=progress)
         if asks_prompt:
-            told = lab.exam_of(items, writer.with_system(lab.bench.told))
+            told = lab.exam_of(items, writer.with_system(lab.run.told))
             yield from lab.trials(case, told, {"prompt": ()}, progress=progress)
 
 
@@ -128,28 +128,28 @@ def _first_answer(text: str, answers: Sequence[str]) -> int:
     return places[min(places)] if places else -1
 
 
-def _filler(lab: Lab, options: IdOod) -> str:
+def _filler(lab: Lab, options: IdOodOptions) -> str:
     """Neutral text of ``context_tokens``, or as much as the model's context has room for; whole words."""
     longest = max(len(written.prompt) for written in lab.exam.written)
     room = options.context_tokens if lab.opened.context is None else lab.opened.context - longest - _ROOM
     count = min(options.context_tokens, room)
     if count < _LEAST_CONTEXT:
         return ""
-    text = load_texts(lab.bench.experiment.neutral)[0]
+    text = load_texts(lab.run.experiment.neutral)[0]
     ids = lab.opened.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][:count]
     return str(lab.opened.tokenizer.decode(ids)).rpartition(" ")[0].strip()
 
 
-def _others(lab: Lab, options: IdOod) -> tuple[str, ...]:
+def _others(lab: Lab, options: IdOodOptions) -> tuple[str, ...]:
     if options.others is not None:
         return options.others
-    mine = [s.name for s in SAMPLES.values() if s.kind == lab.bench.kind and s.name != lab.bench.data.name]
+    mine = [s.name for s in SAMPLES.values() if s.kind == lab.run.kind and s.name != lab.run.data.name]
     return tuple(SAMPLE_PREFIX + name for name in mine[:_OTHERS])
 
 
 def _unseen(lab: Lab, loaded: LoadedData) -> tuple[Item, ...]:
     """Test items of other data, by the artefact's own split."""
-    e = lab.bench.experiment
+    e = lab.run.experiment
     share = clean_split(loaded.examples, e.shares, e.seed, sizes=(None, None, lab.options.limit)).test
     if not share:
         raise DataError(f"{loaded.name}: no item falls into the test share; give more data")
@@ -167,16 +167,14 @@ def _matrix(lab: Lab, others: Sequence[LoadedData]) -> Iterator[Trial]:
         for name, items in ((HOME, lab.exam.items), (loaded.name, _unseen(lab, loaded))):
             with lab.stage(f"{case} on {name}", 2 * len(items)) as progress:
                 plans = {"unsteered": (), "steered": plan}
-                yield from lab.trials(
-                    f"{case} on {name}", lab.exam_of(items, lab.bench.writer), plans, progress=progress
-                )
+                yield from lab.trials(f"{case} on {name}", lab.exam_of(items, lab.run.writer), plans, progress=progress)
 
 
 def _plan_for(lab: Lab, loaded: LoadedData) -> Plan | None:
     """None where the method cannot be fitted on these data, or gives no vector at the artefact's hook points."""
     item = lab.intervention
     layers = tuple(sorted({point.layer for point in item.steering.points}))
-    experiment = replace(lab.bench.experiment, layers=layers, max_train=_MATRIX_ITEMS, generations=())
+    experiment = replace(lab.run.experiment, layers=layers, max_train=_MATRIX_ITEMS, generations=())
     try:
         fitted, _ = fit_methods(set_up(experiment, lab.opened, loaded, Store(None, ""), Unwatched()))
         steering = fitted[experiment.method].vector.at(item.steering.points)
@@ -185,7 +183,7 @@ def _plan_for(lab: Lab, loaded: LoadedData) -> Plan | None:
     return lab.with_steering(steering, joint_strength(steering, lab.chosen.dose(item.strength)))
 
 
-def judge(trials: Sequence[Trial], options: IdOod) -> Judged:
+def judge(trials: Sequence[Trial], options: IdOodOptions) -> Judged:
     cases = [case for case in cases_of(trials) if not case.startswith(MATRIX)]
     effects = {case: paired(trials, case) for case in cases}
     adjusted = dict(zip(cases, holm([found.p_value for found in effects.values()]), strict=True))
@@ -260,7 +258,7 @@ def _shifts_table(
                 shown_rate(rate_of(pick(trials, case, "unsteered"))),
                 shown_rate(rate_of(pick(trials, case, "steered"))),
                 shown(effects[case]),
-                figures.p_value(adjusted[case]).removeprefix("p ").removeprefix("= "),
+                numbers.p_value(adjusted[case]).removeprefix("p ").removeprefix("= "),
                 shown(paired(trials, case, "prompt")) if has(trials, case, "prompt") else "",
                 "" if random is None else in_points(*random),
             )

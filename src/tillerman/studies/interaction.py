@@ -17,17 +17,18 @@ from numpy.typing import NDArray
 
 from tillerman.core.artefact import Artefact
 from tillerman.core.errors import UsageError
-from tillerman.core.lookahead import LookaheadSteering
 from tillerman.core.plan import Plan
+from tillerman.core.steerings.lookahead import LookaheadSteering
 from tillerman.data.loading import LoadedData
-from tillerman.evaluation.figures import percent, points
-from tillerman.evaluation.log import Effect, Interval
-from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
-from tillerman.evaluation.tables import Table
-from tillerman.evaluation.verdict import Verdict
-from tillerman.pipeline.testing import make_meter
-from tillerman.steering.ahead import ensure_in_order
-from tillerman.studies.judging import (
+from tillerman.logs.study import Chart, Judged, Line, Mark, Trial
+from tillerman.logs.table import Table
+from tillerman.logs.verdict import Verdict
+from tillerman.pipeline.held_out import make_meter
+from tillerman.reports.numbers import percent, points
+from tillerman.statistics.values import Effect, Interval
+from tillerman.steering.lookahead import ensure_in_order
+from tillerman.studies.base import KL, PERPLEXITY, Lab, StudyOptions, Subject, cost_trials, odds_of, set_up_lab
+from tillerman.studies.trials import (
     Figure,
     cases_of,
     change,
@@ -48,7 +49,6 @@ from tillerman.studies.judging import (
     stands,
     values,
 )
-from tillerman.studies.lab import KL, PERPLEXITY, Lab, StudyOptions, Subject, cost_trials, odds_of, set_up_lab
 
 TOGETHER, COMPANY, PROMPT = "together", "random company", "prompt"
 _KEPT, _LOST = 0.7, 0.5  # share of the effect alone: at least so much is kept, less than so much is lost
@@ -61,7 +61,7 @@ _NOTES = (
 
 
 @dataclass(frozen=True)
-class Interaction(StudyOptions):
+class InteractionOptions(StudyOptions):
     """``draws``: random directions, of each vector alone and of each vector's company."""
 
     draws: int = 4
@@ -72,26 +72,26 @@ class Interaction(StudyOptions):
             raise UsageError(f"--draws {self.draws}: an interval over draws needs at least two")
 
 
-def measure(lab: Lab, options: Interaction) -> Iterator[Trial]:
+def measure(lab: Lab, options: InteractionOptions) -> Iterator[Trial]:
     """Every behaviour's test items under each vector alone, all together and, of more than two, all but one; with
     random company; and asked for all behaviours in words."""
     labs = _labs(lab)
     plans = _plans({name: one.plan() for name, one in labs.items()})
-    told = " ".join(dict.fromkeys(one.bench.told for one in labs.values() if one.bench.kind != "text"))
+    told = " ".join(dict.fromkeys(one.run.told for one in labs.values() if one.run.kind != "text"))
     for name, one in labs.items():
         nulls = {f"null:random {k + 1}": plan for k, plan in enumerate(one.random_plans(options.draws))}
         mine = {**plans, **nulls, **_companies(labs, name, options.draws)}
-        asks = one.bench.kind != "text"  # a text has no question that a prompt could precede
+        asks = one.run.kind != "text"  # a text has no question that a prompt could precede
         with lab.stage(name, (len(mine) + asks) * len(one.exam.items)) as progress:
             yield from one.scored(name, one.exam, mine, progress)
             if asks:
-                exam = one.exam_of(one.exam.items, one.bench.writer.with_system(told))
+                exam = one.exam_of(one.exam.items, one.run.writer.with_system(told))
                 yield from one.scored(name, exam, {PROMPT: ()}, progress)
     yield from _neutral(lab, {name: plan for name, plan in plans.items() if plan})
 
 
 def _labs(lab: Lab) -> dict[str, Lab]:
-    """A bench for each vector, by name: that of its data, with its method where two share it."""
+    """A run for each vector, by name: that of its data, with its method where two share it."""
     subject = lab.subject
     if not subject.others:
         raise UsageError("interaction: one vector has no company; give two or more, each with its data")
@@ -105,8 +105,8 @@ def _labs(lab: Lab) -> dict[str, Lab]:
 
 def _beside(lab: Lab, artefact: Artefact, data: LoadedData) -> Lab:
     """Set up without the store, where pieces of a set-up are named without their data."""
-    made = set_up_lab(Subject(artefact, lab.opened, data), lab.options, None, lab.bench.watch)
-    return replace(made, bench=replace(made.bench, store=lab.store))
+    made = set_up_lab(Subject(artefact, lab.opened, data), lab.options, None, lab.run.watch)
+    return replace(made, run=replace(made.run, store=lab.store))
 
 
 def _plans(own: Mapping[str, Plan]) -> dict[str, Plan]:
@@ -148,7 +148,7 @@ def _companies(labs: Mapping[str, Lab], name: str, draws: int) -> dict[str, Plan
 
 def _neutral(lab: Lab, plans: Mapping[str, Plan]) -> Iterator[Trial]:
     def measured() -> Iterator[Trial]:
-        meter = make_meter(lab.bench)
+        meter = make_meter(lab.run)
         with lab.stage("neutral text", len(plans) * meter.passes) as progress:
             found = meter.windows(list(plans.values()), progress)
         for name, one in zip(plans, found, strict=True):
@@ -170,7 +170,7 @@ class _Behaviour:
     beyond: Figure  # together less random company, per item
 
 
-def judge(trials: Sequence[Trial], options: Interaction) -> Judged:
+def judge(trials: Sequence[Trial], options: InteractionOptions) -> Judged:
     del options  # all that matters is in the trials
     names = [case for case in cases_of(trials) if case not in (KL, PERPLEXITY)]
     found = [_behaviour(trials, name) for name in names]

@@ -10,11 +10,11 @@ from typing import Any
 from tillerman.core.errors import UsageError
 from tillerman.core.registry import Registry
 from tillerman.core.store import Store
-from tillerman.evaluation.log import build
-from tillerman.evaluation.study import Judged, StudyLog, Trial
-from tillerman.pipeline.bench import Watch
+from tillerman.logs.base import build
+from tillerman.logs.study import Judged, StudyLog, Trial
+from tillerman.pipeline.run import Watch
 from tillerman.studies import attack, id_ood, interaction, samples, scale, side_effects, transfer
-from tillerman.studies.lab import Lab, StudyOptions, Subject, set_up_lab
+from tillerman.studies.base import Lab, StudyOptions, Subject, set_up_lab
 
 
 @dataclass(frozen=True)
@@ -31,35 +31,39 @@ class Study:
 
 _STUDIES = (
     Study(
-        "id-ood", "Where does the vector work besides where it was fitted?", id_ood.IdOod, id_ood.measure, id_ood.judge
+        "id-ood",
+        "Where does the vector work besides where it was fitted?",
+        id_ood.IdOodOptions,
+        id_ood.measure,
+        id_ood.judge,
     ),
-    Study("samples", "How many examples does the vector need?", samples.Samples, samples.measure, samples.judge),
+    Study("samples", "How many examples does the vector need?", samples.SamplesOptions, samples.measure, samples.judge),
     Study(
         "side-effects",
         "What does it cost, and how strong may it be?",
-        side_effects.SideEffects,
+        side_effects.SideEffectsOptions,
         side_effects.measure,
         side_effects.judge,
     ),
-    Study("attack", "Can a text in the question reverse it?", attack.Attack, attack.measure, attack.judge),
+    Study("attack", "Can a text in the question reverse it?", attack.AttackOptions, attack.measure, attack.judge),
     Study(
         "interaction",
         "What do vectors do together that each does alone?",
-        interaction.Interaction,
+        interaction.InteractionOptions,
         interaction.measure,
         interaction.judge,
     ),
     Study(
         "transfer",
         "Does the vector steer other models of the same shape?",
-        transfer.Transfer,
+        transfer.TransferOptions,
         transfer.measure,
         transfer.judge,
     ),
     Study(
         "scale",
         "Does the behaviour steer models of every size, and do larger ones resist degradation?",
-        scale.Scale,
+        scale.ScaleOptions,
         scale.measure,
         scale.judge,
     ),

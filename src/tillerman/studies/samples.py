@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tillerman.core.errors import FitError, HookPointError, UsageError
-from tillerman.core.steering import Steering, joint_strength
+from tillerman.core.steerings.base import Steering, joint_strength
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.core.store import Store
-from tillerman.core.vector import SteeringVector
-from tillerman.evaluation.figures import decimal, points
-from tillerman.evaluation.log import Effect, Interval
-from tillerman.evaluation.statistics import t_interval
-from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
-from tillerman.evaluation.tables import Table
-from tillerman.evaluation.verdict import Verdict
-from tillerman.pipeline.bench import Unwatched
-from tillerman.pipeline.choosing import fit_methods
-from tillerman.studies.judging import in_points, paired, pick, right, said, values
-from tillerman.studies.lab import Lab, StudyOptions, trial_of
+from tillerman.logs.study import Chart, Judged, Line, Mark, Trial
+from tillerman.logs.table import Table
+from tillerman.logs.verdict import Verdict
+from tillerman.pipeline.run import Unwatched
+from tillerman.pipeline.search import fit_methods
+from tillerman.reports.numbers import decimal, points
+from tillerman.statistics.estimates import t_interval
+from tillerman.statistics.values import Effect, Interval
+from tillerman.studies.base import Lab, StudyOptions, trial_of
+from tillerman.studies.trials import in_points, paired, pick, right, said, values
 
 ALL = "all examples"
 ALIKE = "cosine to the vector of all examples"
@@ -47,7 +47,7 @@ _NOTES = (
 
 
 @dataclass(frozen=True)
-class Samples(StudyOptions):
+class SamplesOptions(StudyOptions):
     """``counts``: numbers of examples; None takes ``steps`` of them, evenly by logarithm from 1 to all."""
 
     counts: tuple[int, ...] | None = None
@@ -64,10 +64,10 @@ class Samples(StudyOptions):
             raise UsageError(f"--counts {self.counts}: give at least three numbers of examples, all above 0")
 
 
-def measure(lab: Lab, options: Samples) -> Iterator[Trial]:
+def measure(lab: Lab, options: SamplesOptions) -> Iterator[Trial]:
     """Right or wrong on the test items under vectors fitted to so many training items, drawn so many times, and
     how alike these vectors are."""
-    exam, total = lab.exam, len(lab.bench.train.items)
+    exam, total = lab.exam, len(lab.run.train.items)
     whole = _drawn(lab, range(total), "all")
     if whole is None:
         raise FitError(
@@ -93,9 +93,9 @@ class _Draw:
         return float(torch.cosine_similarity(self.direction, other.direction, dim=0))
 
 
-def _at(lab: Lab, options: Samples, count: int, whole: _Draw) -> Iterator[Trial]:
+def _at(lab: Lab, options: SamplesOptions, count: int, whole: _Draw) -> Iterator[Trial]:
     """All draws of one number of examples; one that the method cannot be fitted on is left out."""
-    case, places = _case(count), range(len(lab.bench.train.items))
+    case, places = _case(count), range(len(lab.run.train.items))
     found: dict[int, _Draw] = {}
     with lab.stage(case, options.draws) as progress:
         for k in range(1, options.draws + 1):
@@ -135,10 +135,10 @@ def _drawn(lab: Lab, places: Sequence[int], name: str) -> _Draw | None:
 def _fitted(lab: Lab, places: Sequence[int]) -> Steering | None:
     points = lab.intervention.steering.points
     layers = tuple(sorted({point.layer for point in points}))
-    experiment = replace(lab.bench.experiment, layers=layers, null_draws=2)
-    train = lab.bench.train
+    experiment = replace(lab.run.experiment, layers=layers, null_draws=2)
+    train = lab.run.train
     some = replace(train, items=tuple(train.items[i] for i in places), written=tuple(train.written[i] for i in places))
-    small = replace(lab.bench, experiment=experiment, train=some, store=Store(None, ""), watch=Unwatched())
+    small = replace(lab.run, experiment=experiment, train=some, store=Store(None, ""), watch=Unwatched())
     try:
         fitted, _ = fit_methods(small)
         return fitted[experiment.method].vector.at(points)
@@ -153,7 +153,7 @@ def _direction(steering: Steering) -> Tensor:
     return torch.cat([steering.directions[point] / steering.stream_norms[point] for point in steering.points])
 
 
-def _counts(options: Samples, total: int) -> tuple[int, ...]:
+def _counts(options: SamplesOptions, total: int) -> tuple[int, ...]:
     if options.counts is not None:
         if max(options.counts) > total:
             raise UsageError(f"--counts: {max(options.counts)} examples asked for, the training share has {total}")
@@ -167,7 +167,7 @@ def _case(count: int) -> str:
     return f"{count} example" + ("s" if count != 1 else "")
 
 
-def judge(trials: Sequence[Trial], options: Samples) -> Judged:
+def judge(trials: Sequence[Trial], options: SamplesOptions) -> Judged:
     del options  # all that matters is in the trials
     whole = paired(trials, ALL)
     base = right(pick(trials, ALL, "unsteered")).astype(float)

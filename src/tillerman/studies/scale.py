@@ -19,21 +19,32 @@ from scipy import stats
 
 from tillerman.core.errors import UsageError
 from tillerman.core.plan import Plan
-from tillerman.core.steering import joint_dose
+from tillerman.core.steerings.base import joint_dose
 from tillerman.core.store import Store
 from tillerman.data.neutral import load_texts
-from tillerman.evaluation.figures import compact, decimal
-from tillerman.evaluation.log import Effect, Interval
 from tillerman.evaluation.side_effects import DriftMeter, neutral_text
-from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
-from tillerman.evaluation.tables import Table
-from tillerman.evaluation.verdict import Verdict
+from tillerman.logs.study import Chart, Judged, Line, Mark, Trial
+from tillerman.logs.table import Table
+from tillerman.logs.verdict import Verdict
 from tillerman.methods.fit import random_like
 from tillerman.models.opened import EMBEDDED, OpenModel
-from tillerman.pipeline.bench import Bench, set_up
-from tillerman.pipeline.choosing import choose
-from tillerman.pipeline.testing import Chosen
-from tillerman.studies.judging import (
+from tillerman.pipeline.held_out import Chosen
+from tillerman.pipeline.run import Run, set_up
+from tillerman.pipeline.search import choose
+from tillerman.reports.numbers import compact, decimal
+from tillerman.statistics.values import Effect, Interval
+from tillerman.studies.base import (
+    KL,
+    MORE_DRAWS,
+    PERPLEXITY,
+    Lab,
+    StudyOptions,
+    cost_trials,
+    first,
+    model_labels,
+    trial_of,
+)
+from tillerman.studies.trials import (
     Figure,
     cases_of,
     has,
@@ -51,17 +62,6 @@ from tillerman.studies.judging import (
     stands,
     values,
 )
-from tillerman.studies.lab import (
-    KL,
-    MORE_DRAWS,
-    PERPLEXITY,
-    Lab,
-    StudyOptions,
-    cost_trials,
-    first,
-    model_labels,
-    trial_of,
-)
 
 SIZE, BYTES, STEERED = "parameters", "bytes per token", "steered"
 _FEWEST = 4  # models that a trend over sizes needs
@@ -77,7 +77,7 @@ _NOTES = (
 
 
 @dataclass(frozen=True)
-class Scale(StudyOptions):
+class ScaleOptions(StudyOptions):
     """``models``: names or folders, beside the artefact's own; None takes the other embedded ones. ``doses``: where
     costs are measured. ``characters`` of neutral text."""
 
@@ -94,7 +94,7 @@ class Scale(StudyOptions):
             raise UsageError(f"--draws {self.draws}: an interval over draws needs at least two")
 
 
-def measure(lab: Lab, options: Scale) -> Iterator[Trial]:
+def measure(lab: Lab, options: ScaleOptions) -> Iterator[Trial]:
     """Each model: how large it is, its test items at every dose, and what each dose costs."""
     for resident in _residents(lab, options):
         yield from lab.kept(f"{resident.name}: size", partial(_size, resident))
@@ -112,9 +112,9 @@ class _Resident:
     characters: int
 
     @cached_property
-    def bench(self) -> Bench:
+    def run(self) -> Run:
         """The artefact's own experiment on this model: the same split, at the same relative depths."""
-        home = self.home.bench
+        home = self.home.run
         opened = self.opener()
         if opened is home.opened:
             return home
@@ -135,17 +135,17 @@ class _Resident:
     @cached_property
     def chosen(self) -> Chosen:
         """The artefact itself on its own model, elsewhere a vector that is fitted and chosen there."""
-        if self.bench is self.home.bench:
+        if self.run is self.home.run:
             return self.home.chosen
-        choice = choose(self.bench, self.meter)
+        choice = choose(self.run, self.meter)
         cell = choice.cell.candidate
-        scope = self.bench.scope(choice.fitted.vector.provenance.method)
+        scope = self.run.scope(choice.fitted.vector.provenance.method)
         return Chosen(choice.fitted.vector.at(cell.points), cell.points, cell.strength, scope)
 
     @cached_property
     def meter(self) -> DriftMeter:
         """Of the text that all models read, in windows of this model's own tokens."""
-        source, opened = self.home.bench.experiment.neutral, self.bench.opened
+        source, opened = self.home.run.experiment.neutral, self.run.opened
         text = "\n\n".join(load_texts(source))[: self.characters]
         return DriftMeter(opened, neutral_text(opened, source, [text], len(text)))
 
@@ -162,7 +162,7 @@ class _Resident:
         return [(replace(item, steering=random_like(item.steering, k)),) for k in seeds]
 
 
-def _residents(lab: Lab, options: Scale) -> list[_Resident]:
+def _residents(lab: Lab, options: ScaleOptions) -> list[_Resident]:
     home, names = lab.opened.id, options.models
     if names is None and home in EMBEDDED:
         names = tuple(EMBEDDED)
@@ -183,7 +183,7 @@ def _depths(steered: set[int], layers: int, there: int) -> tuple[int, ...]:
 
 
 def _size(resident: _Resident) -> Iterator[Trial]:
-    opened, windows = resident.bench.opened, resident.meter.text.windows
+    opened, windows = resident.run.opened, resident.meter.text.windows
     count = sum(parameter.numel() for parameter in opened.model.parameters())
     family = str(opened.model.config.get_text_config().model_type)
     yield Trial(resident.name, SIZE, ("model",), (float(count),), texts=(family,), scorer="count")
@@ -191,9 +191,9 @@ def _size(resident: _Resident) -> Iterator[Trial]:
     yield Trial(resident.name, BYTES, ("neutral text",), (float(length),), scorer="bytes")
 
 
-def _answers(lab: Lab, resident: _Resident, options: Scale) -> Iterator[Trial]:
-    here = replace(lab, bench=replace(resident.bench, store=Store(None, "")))
-    exam = first(resident.bench.test, options.limit)
+def _answers(lab: Lab, resident: _Resident, options: ScaleOptions) -> Iterator[Trial]:
+    here = replace(lab, run=replace(resident.run, store=Store(None, "")))
+    exam = first(resident.run.test, options.limit)
     randoms = enumerate(resident.random_plans(options.draws, options.seed), start=1)
     plans: dict[str, tuple[float, Plan]] = {
         "unsteered": (0.0, ()),
@@ -211,7 +211,7 @@ def _at(dose: float) -> str:
     return f"dose {dose:g}"
 
 
-def _neutral(lab: Lab, resident: _Resident, options: Scale) -> Iterator[Trial]:
+def _neutral(lab: Lab, resident: _Resident, options: ScaleOptions) -> Iterator[Trial]:
     meter, plans = resident.meter, [resident.plan(dose) for dose in options.doses]
     with lab.stage(f"{resident.name}: neutral text", len(plans) * meter.passes) as progress:
         found = meter.windows(plans, progress)
@@ -238,7 +238,7 @@ class _Model:
         return stands(self.effect, self.null)
 
 
-def judge(trials: Sequence[Trial], options: Scale) -> Judged:
+def judge(trials: Sequence[Trial], options: ScaleOptions) -> Judged:
     models = [_model(trials, case) for case in cases_of(trials)]
     tables = (_models_table(trials, models), _doses_table(trials, models, options))
     return Judged(_verdict(models), tables, _charts(trials, models, options), _NOTES)
@@ -378,7 +378,7 @@ def _models_table(trials: Sequence[Trial], models: Sequence[_Model]) -> Table:
     return Table("The models, each with its vector at its own dose", head, tuple(rows), strong)
 
 
-def _doses_table(trials: Sequence[Trial], models: Sequence[_Model], options: Scale) -> Table:
+def _doses_table(trials: Sequence[Trial], models: Sequence[_Model], options: ScaleOptions) -> Table:
     rows = []
     for dose in sorted(options.doses):
         for one in models:
@@ -404,7 +404,7 @@ def _cost(trials: Sequence[Trial], case: str, what: str, dose: float) -> NDArray
     return values(pick(trials, case, condition)) if has(trials, case, condition) else None
 
 
-def _charts(trials: Sequence[Trial], models: Sequence[_Model], options: Scale) -> tuple[Chart, ...]:
+def _charts(trials: Sequence[Trial], models: Sequence[_Model], options: ScaleOptions) -> tuple[Chart, ...]:
     effects, costs = [], []
     for k, one in enumerate(models):
         role = ("steered", "prompt", "cost", "null")[k % 4]

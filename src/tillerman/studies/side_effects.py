@@ -17,18 +17,18 @@ from tillerman.core.plan import Plan
 from tillerman.data.duplicates import clean_split
 from tillerman.data.loading import load_examples
 from tillerman.data.presenting import present
-from tillerman.evaluation.conditions import Exam
-from tillerman.evaluation.figures import compact, decimal, nats, points, ratio
-from tillerman.evaluation.log import Effect, Interval
+from tillerman.evaluation.exam import Exam
 from tillerman.evaluation.side_effects import Windows
-from tillerman.evaluation.statistics import bootstrap_mean
-from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
-from tillerman.evaluation.tables import Table
-from tillerman.evaluation.verdict import Verdict
-from tillerman.pipeline.testing import make_meter
-from tillerman.studies.judging import has, mark, paired, pick, shown, values
-from tillerman.studies.lab import KL, PERPLEXITY, Lab, StudyOptions, cost_trials, trial_of
+from tillerman.logs.study import Chart, Judged, Line, Mark, Trial
+from tillerman.logs.table import Table
+from tillerman.logs.verdict import Verdict
+from tillerman.pipeline.held_out import make_meter
+from tillerman.reports.numbers import compact, decimal, nats, points, ratio
+from tillerman.statistics.estimates import bootstrap_mean
+from tillerman.statistics.values import Effect, Interval
+from tillerman.studies.base import KL, PERPLEXITY, Lab, StudyOptions, cost_trials, trial_of
 from tillerman.studies.texts import texts_table, written
+from tillerman.studies.trials import has, mark, paired, pick, shown, values
 
 UNSTEERED = "unsteered"
 BEHAVIOUR, UNRELATED = "behaviour", "unrelated task"
@@ -36,7 +36,7 @@ CHOSEN = 1.0
 
 
 @dataclass(frozen=True)
-class SideEffects(StudyOptions):
+class SideEffectsOptions(StudyOptions):
     """``factors``: multiples of the artefact's strength. The budget: KL in nats per token, perplexity ratio, and
     accuracy lost on the unrelated task, as a share."""
 
@@ -55,7 +55,7 @@ class SideEffects(StudyOptions):
             raise UsageError("the budget: --max-kl above 0, --max-perplexity-ratio above 1, --max-loss between 0 and 1")
 
 
-def measure(lab: Lab, options: SideEffects) -> Iterator[Trial]:
+def measure(lab: Lab, options: SideEffectsOptions) -> Iterator[Trial]:
     """The behaviour, an unrelated task and neutral text under every strength. What is not a finite number gives no
     trial: the model is wrecked there, and no mean can say so."""
     factors = sorted(options.factors)
@@ -79,14 +79,14 @@ def _dose(lab: Lab, factor: float) -> float:
     return lab.dose(lab.chosen.strength * factor)
 
 
-def _unrelated(lab: Lab, options: SideEffects) -> Exam:
-    loaded = load_examples(lab.bench.experiment.unrelated)
+def _unrelated(lab: Lab, options: SideEffectsOptions) -> Exam:
+    loaded = load_examples(lab.run.experiment.unrelated)
     share = clean_split(loaded.examples, shares=(0.0, 0.0, 1.0), sizes=(None, None, options.unrelated_items)).test
-    return lab.exam_of(present(share), lab.bench.bare_writer)
+    return lab.exam_of(present(share), lab.run.bare_writer)
 
 
 def _neutral(lab: Lab, factors: Sequence[float], plans: dict[str, Plan]) -> Iterator[Trial]:
-    meter = make_meter(lab.bench)
+    meter = make_meter(lab.run)
 
     def windows() -> dict[str, Tensor]:
         with lab.stage("neutral text", len(plans) * meter.passes) as progress:
@@ -135,7 +135,7 @@ class _Level:
     perplexity: _Cost | None
     kl: _Cost | None
 
-    def within(self, budget: SideEffects) -> bool | None:
+    def within(self, budget: SideEffectsOptions) -> bool | None:
         """Whether all costs are within the budget: by their intervals, None where these do not tell."""
         if self.perplexity is None or self.kl is None:
             return False
@@ -152,7 +152,7 @@ class _Level:
         return True if all(sure) else False if any(broken) else None
 
 
-def judge(trials: Sequence[Trial], options: SideEffects) -> Judged:
+def judge(trials: Sequence[Trial], options: SideEffectsOptions) -> Judged:
     levels = [_level(trials, factor) for factor in sorted(options.factors)]
     texts = texts_table(trials, (UNSTEERED, *(_case(level.factor) for level in levels)))
     tables = (_table(levels, options), *((texts,) if len(texts.head) > 1 else ()))
@@ -171,7 +171,7 @@ def _level(trials: Sequence[Trial], factor: float) -> _Level:
     )
 
 
-def _verdict(levels: Sequence[_Level], budget: SideEffects) -> Verdict:
+def _verdict(levels: Sequence[_Level], budget: SideEffectsOptions) -> Verdict:
     chosen = next(level for level in levels if level.factor == CHOSEN)
     if chosen.perplexity is None or chosen.kl is None:
         return Verdict("bad", "At its own strength the steered model gives no finite numbers: it is wrecked.")
@@ -194,7 +194,7 @@ def _verdict(levels: Sequence[_Level], budget: SideEffects) -> Verdict:
     return Verdict({True: "good", False: "bad", None: "mixed"}[within], words)
 
 
-def _largest(levels: Sequence[_Level], budget: SideEffects) -> _Level | None:
+def _largest(levels: Sequence[_Level], budget: SideEffectsOptions) -> _Level | None:
     """The last of the strengths above 0, from the smallest on, that are all within the budget."""
     found = None
     for level in (level for level in levels if level.factor > 0):
@@ -204,7 +204,7 @@ def _largest(levels: Sequence[_Level], budget: SideEffects) -> _Level | None:
     return found
 
 
-def _budget(budget: SideEffects) -> str:
+def _budget(budget: SideEffectsOptions) -> str:
     return (
         f"KL {compact(budget.max_kl)}, perplexity {ratio(budget.max_perplexity_ratio)}, "
         f"{compact(100 * budget.max_loss)} pp lost"
@@ -215,7 +215,7 @@ def _span(cost: _Cost, places: int = 2) -> str:
     return f"{decimal(cost.interval.low, places)} to {decimal(cost.interval.high, places)}"
 
 
-def _table(levels: Sequence[_Level], budget: SideEffects) -> Table:
+def _table(levels: Sequence[_Level], budget: SideEffectsOptions) -> Table:
     words = {True: "yes", False: "no", None: "not surely"}
     rows = [
         (
@@ -246,7 +246,7 @@ def _costs(cost: _Cost | None, places: int = 2) -> str:
     return "not a number" if cost is None else f"{decimal(cost.value, places)} ({_span(cost, places)})"
 
 
-def _charts(levels: Sequence[_Level], budget: SideEffects) -> tuple[Chart, ...]:
+def _charts(levels: Sequence[_Level], budget: SideEffectsOptions) -> tuple[Chart, ...]:
     def line(name: str, role: str, marks: Sequence[Mark]) -> Line:
         return Line(name, tuple(marks), role)
 
@@ -291,7 +291,7 @@ def _mark(level: _Level, cost: _Cost) -> Mark:
     return Mark(_case(level.factor), cost.value, cost.interval, level.behaviour.n, level.dose)
 
 
-def _notes(budget: SideEffects) -> tuple[str, ...]:
+def _notes(budget: SideEffectsOptions) -> tuple[str, ...]:
     return (
         f"The budget is {_budget(budget)}; a cost is within it where its whole 95 % interval is.",
         "Neutral text is steered on every token, the strictest reading; the dashed line of a cost is its budget.",

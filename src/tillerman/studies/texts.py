@@ -8,15 +8,15 @@ from functools import partial
 
 from tillerman.core.errors import MetricError
 from tillerman.core.plan import Plan
-from tillerman.data.asks import SAMPLE, Ask, load_asks
-from tillerman.evaluation.figures import decimal
+from tillerman.data.prompts_file import SAMPLE, Ask, load_asks
 from tillerman.evaluation.scorers.registry import text_scorers
-from tillerman.evaluation.statistics import bootstrap_mean
-from tillerman.evaluation.study import Trial
-from tillerman.evaluation.tables import Table
+from tillerman.logs.study import Trial
+from tillerman.logs.table import Table
+from tillerman.reports.numbers import decimal
+from tillerman.statistics.estimates import bootstrap_mean
 from tillerman.steering.generation import Sampling, continuations
-from tillerman.studies.judging import values
-from tillerman.studies.lab import Lab
+from tillerman.studies.base import Lab
+from tillerman.studies.trials import values
 
 SCORERS = ("fluency", "distinct:2", "repetition", "length")
 UNITS = {
@@ -52,7 +52,7 @@ def written(lab: Lab, plans: Mapping[str, Plan], doses: Mapping[str, float], tok
 
 
 def _prompt(lab: Lab, ask: Ask) -> tuple[int, ...]:
-    writer = lab.bench.bare_writer
+    writer = lab.run.bare_writer
     return writer.encode(writer.prompt_text(ask.prompt) + ask.start if writer.template == "chat" else ask.start)
 
 

@@ -19,21 +19,22 @@ import torch
 
 from tillerman.core.errors import DataError, FitError, HookPointError, MetricError, UnknownNameError, UsageError
 from tillerman.core.plan import Intervention, Plan, Scope
-from tillerman.core.steering import Steering, joint_dose, joint_strength
+from tillerman.core.steerings.base import Steering, joint_dose, joint_strength
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.core.store import Store
-from tillerman.core.vector import SteeringVector
-from tillerman.evaluation.figures import decimal, percent, points
-from tillerman.evaluation.log import Effect, Interval, Rate
-from tillerman.evaluation.statistics import effect
-from tillerman.evaluation.study import Chart, Judged, Line, Mark, Trial
-from tillerman.evaluation.tables import Table
-from tillerman.evaluation.verdict import Verdict
+from tillerman.logs.study import Chart, Judged, Line, Mark, Trial
+from tillerman.logs.table import Table
+from tillerman.logs.verdict import Verdict
 from tillerman.models.opened import OpenModel
 from tillerman.models.precision import PRECISIONS, in_precision, makeable
-from tillerman.pipeline.bench import Bench, Unwatched, set_up
-from tillerman.pipeline.choosing import fit_methods
-from tillerman.pipeline.testing import make_meter
-from tillerman.studies.judging import (
+from tillerman.pipeline.held_out import make_meter
+from tillerman.pipeline.run import Run, Unwatched, set_up
+from tillerman.pipeline.search import fit_methods
+from tillerman.reports.numbers import decimal, percent, points
+from tillerman.statistics.estimates import effect
+from tillerman.statistics.values import Effect, Interval, Rate
+from tillerman.studies.base import KL, PERPLEXITY, Lab, StudyOptions, cost_trials, first, model_labels, odds_of
+from tillerman.studies.trials import (
     Figure,
     cases_of,
     change,
@@ -55,7 +56,6 @@ from tillerman.studies.judging import (
     stands,
     values,
 )
-from tillerman.studies.lab import KL, PERPLEXITY, Lab, StudyOptions, cost_trials, first, model_labels, odds_of
 
 HOME, TUNED = "at home", "fine-tuned on the training items"
 OWN, DOSE, NORM, COSINE = "own vector", "dose", "stream norm", "cosine"
@@ -70,7 +70,7 @@ _NOTES = (
 
 
 @dataclass(frozen=True)
-class Transfer(StudyOptions):
+class TransferOptions(StudyOptions):
     """``to``: other checkpoints, names or folders. ``precisions`` of the home model; None takes what can be made here
     where nothing else is asked for. ``tuned``: a copy of the home model, fine-tuned (LoRA) on the training items."""
 
@@ -88,7 +88,7 @@ class Transfer(StudyOptions):
                 raise UnknownNameError("precision", precision, PRECISIONS)
 
 
-def measure(lab: Lab, options: Transfer) -> Iterator[Trial]:
+def measure(lab: Lab, options: TransferOptions) -> Iterator[Trial]:
     """Home, then every target: unsteered, steered, random directions, the prompt baseline, a vector of its own, and
     what steering costs there."""
     yield from _asked(lab, _Target(HOME, lambda: lab.opened, lab), options)
@@ -116,15 +116,15 @@ class _Target:
         without their model."""
         if self.name == HOME:
             return self.home
-        bench, opened, alone = self.home.bench, self.opened, Store(None, "")
-        hashes = (bench.opened.tokenizer_hash, bench.opened.template_hash)
+        run, opened, alone = self.home.run, self.opened, Store(None, "")
+        hashes = (run.opened.tokenizer_hash, run.opened.template_hash)
         if (opened.tokenizer_hash, opened.template_hash) == hashes:
-            return replace(self.home, bench=replace(bench.of(opened), store=alone))
-        return replace(self.home, bench=set_up(bench.experiment, opened, bench.data, alone, bench.watch))
+            return replace(self.home, run=replace(run.of(opened), store=alone))
+        return replace(self.home, run=set_up(run.experiment, opened, run.data, alone, run.watch))
 
     @cached_property
     def intervention(self) -> Intervention:
-        return replace(self.home.intervention, scope=_scope(self.home.intervention.scope, self.lab.bench))
+        return replace(self.home.intervention, scope=_scope(self.home.intervention.scope, self.lab.run))
 
     def with_steering(self, steering: Steering, strength: float) -> Plan:
         return (replace(self.intervention, steering=steering, strength=strength),)
@@ -134,24 +134,24 @@ class _Target:
         """The method's vector of this model's own training items; None where they give none."""
         if self.name == HOME:
             return self.home.intervention.steering
-        wanted, bench = self.intervention.steering.points, self.lab.bench
+        wanted, run = self.intervention.steering.points, self.lab.run
         layers = tuple(sorted({point.layer for point in wanted}))
-        experiment = replace(bench.experiment, layers=layers, null_draws=2)
+        experiment = replace(run.experiment, layers=layers, null_draws=2)
         try:
-            fitted, _ = fit_methods(replace(bench, experiment=experiment, watch=Unwatched()))
+            fitted, _ = fit_methods(replace(run, experiment=experiment, watch=Unwatched()))
             return fitted[experiment.method].vector.at(wanted)
         except (FitError, HookPointError):
             return None
 
 
-def _scope(scope: Scope, bench: Bench) -> Scope:
+def _scope(scope: Scope, run: Run) -> Scope:
     """The artefact's scope; marks that are tokens are this tokenizer's own."""
     if not (scope.marker or scope.opening or scope.piece):
         return scope
-    return replace(bench, experiment=replace(bench.experiment, scope=scope.name)).scope(bench.experiment.method)
+    return replace(run, experiment=replace(run.experiment, scope=scope.name)).scope(run.experiment.method)
 
 
-def _targets(lab: Lab, options: Transfer) -> Iterator[_Target]:
+def _targets(lab: Lab, options: TransferOptions) -> Iterator[_Target]:
     asked = options.to or options.tuned
     precisions = (() if asked else makeable()) if options.precisions is None else options.precisions
     for precision in precisions:
@@ -160,12 +160,12 @@ def _targets(lab: Lab, options: Transfer) -> Iterator[_Target]:
     for label, name in zip(labels, options.to, strict=True):
         yield _Target(label, partial(lab.subject.opener, name), lab)
     if options.tuned:
-        if not lab.bench.train.items:
+        if not lab.run.train.items:
             raise DataError("--tuned: there is no training item to fine-tune on; give the data of the fit")
-        yield _Target(TUNED, lambda: lab.bench.tuned, lab)
+        yield _Target(TUNED, lambda: lab.run.tuned, lab)
 
 
-def _asked(lab: Lab, target: _Target, options: Transfer) -> Iterator[Trial]:
+def _asked(lab: Lab, target: _Target, options: TransferOptions) -> Iterator[Trial]:
     yield from lab.kept(f"{target.name}: facts", partial(_facts, target))
     yield from lab.kept(f"{target.name}: answers", partial(_answers, target, options))
     yield from lab.kept(f"{target.name}: neutral text", partial(_neutral, target))
@@ -188,26 +188,26 @@ def _facts(target: _Target) -> Iterator[Trial]:
         yield Trial(target.name, COSINE, names, alike, scorer="cosine")
 
 
-def _answers(target: _Target, options: Transfer) -> Iterator[Trial]:
-    lab, item = replace(target.lab, bench=replace(target.lab.bench, store=Store(None, ""))), target.intervention
-    exam = first(lab.bench.test, lab.options.limit)
+def _answers(target: _Target, options: TransferOptions) -> Iterator[Trial]:
+    lab, item = replace(target.lab, run=replace(target.lab.run, store=Store(None, ""))), target.intervention
+    exam = first(lab.run.test, lab.options.limit)
     asked: dict[str, Plan] = {"unsteered": (), "steered": (item,)}
     randoms = enumerate(target.home.random_plans(options.draws), start=1)
     others: dict[str, Plan] = {f"null:random {k}": (replace(plan[0], scope=item.scope),) for k, plan in randoms}
     if target.name != HOME and target.own is not None:
         strength = joint_strength(target.own, target.home.dose(item.strength))
         others[OWN] = target.with_steering(target.own, strength)
-    asks_prompt = lab.bench.kind != "text"  # a text has no question that a prompt could precede
+    asks_prompt = lab.run.kind != "text"  # a text has no question that a prompt could precede
     with lab.stage(target.name, (len(asked) + len(others) + asks_prompt) * len(exam.items)) as progress:
         yield from lab.scored(target.name, exam, asked, progress)
         yield from lab.trials(target.name, exam, others, progress=progress)
         if asks_prompt:
-            told = lab.exam_of(exam.items, lab.bench.writer.with_system(lab.bench.told))
+            told = lab.exam_of(exam.items, lab.run.writer.with_system(lab.run.told))
             yield from lab.trials(target.name, told, {"prompt": ()}, progress=progress)
 
 
 def _neutral(target: _Target) -> Iterator[Trial]:
-    meter = make_meter(target.lab.bench)
+    meter = make_meter(target.lab.run)
     with target.lab.stage(f"{target.name}: neutral text", meter.passes) as progress:
         (windows,) = meter.windows([(target.intervention,)], progress)
     yield from cost_trials(target.name, windows)
@@ -240,7 +240,7 @@ class _Landing:
         return 1 - self.plain.value >= _ROOM * home.value
 
 
-def judge(trials: Sequence[Trial], options: Transfer) -> Judged:
+def judge(trials: Sequence[Trial], options: TransferOptions) -> Judged:
     del options  # all that matters is in the trials
     home, *targets = (_landing(trials, case) for case in cases_of(trials))
     tables = (

@@ -15,10 +15,11 @@ from tillerman.core.store import Store
 from tillerman.data.examples import Example
 from tillerman.data.presenting import present
 from tillerman.data.writing import make_writer
-from tillerman.evaluation.conditions import Exam
+from tillerman.evaluation.exam import Exam
 from tillerman.evaluation.scorers.answers import LogOdds, answer_keys
-from tillerman.evaluation.scorers.base import AnswerKey, figure
+from tillerman.evaluation.scorers.base import AnswerKey
 from tillerman.evaluation.scorers.registry import ANSWER_SCORERS
+from tillerman.statistics.scores import figure
 from tillerman.steering.steer import steer
 
 from ... import tiny

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tillerman.core.errors import MetricError, UnknownNameError
-from tillerman.evaluation.scorers.base import Scale, change, checked, figure, over_draws, per_prompt
+from tillerman.evaluation.scorers.base import ScoreRange, checked
+from tillerman.statistics.scores import change, figure, over_draws, per_prompt
 
 
 def test_a_figure_is_mean_interval_and_n_and_leaves_out_what_is_missing():
@@ -38,15 +39,15 @@ def test_a_change_is_paired_and_wants_both_sides():
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_not_finite_is_refused(bad):
     with pytest.raises(MetricError, match="expected 0 to inf"):
-        checked("x", Scale("bits", 0.0, math.inf), [1.0, bad])
+        checked("x", ScoreRange("bits", 0.0, math.inf), [1.0, bad])
     with pytest.raises(MetricError, match="refused, not averaged"):
         figure([1.0, bad])
 
 
 def test_a_number_out_of_range_is_refused_and_none_is_not():
-    assert checked("x", Scale("share", 0.0, 1.0), [0.0, None, 1.0]) == [0.0, None, 1.0]
+    assert checked("x", ScoreRange("share", 0.0, 1.0), [0.0, None, 1.0]) == [0.0, None, 1.0]
     with pytest.raises(MetricError, match=r"scorer 'x' gave 1.5 for text 1; expected 0 to 1"):
-        checked("x", Scale("share", 0.0, 1.0), [1.0, 1.5])
+        checked("x", ScoreRange("share", 0.0, 1.0), [1.0, 1.5])
 
 
 def test_the_balanced_mean_is_that_of_the_letters():
@@ -67,4 +68,4 @@ def test_samples_of_one_prompt_count_once():
 
 def test_a_direction_that_is_none_is_an_error():
     with pytest.raises(UnknownNameError, match="known: less, more, neither"):
-        Scale("share", 0.0, 1.0, "up")
+        ScoreRange("share", 0.0, 1.0, "up")

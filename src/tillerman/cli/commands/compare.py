@@ -56,7 +56,7 @@ def compare(
     3 if no method has an effect (Holm p below 0.05). With --out an interrupted comparison goes on where it
     stopped."""
     from tillerman.cli.comparing import print_comparison, run_compare
-    from tillerman.pipeline.comparing import Lineup
+    from tillerman.pipeline.compare import Lineup
     from tillerman.pipeline.experiment import Experiment
 
     experiment = Experiment(

@@ -60,7 +60,7 @@ def evaluate(
 
     Split and prompt format are the fit's, so that on its own data only the test share is used."""
     from tillerman.cli.fitting import EvalRequest, run_eval, run_thoughts
-    from tillerman.evaluation.verdict import judge_log
+    from tillerman.reports.verdict import judge_log
 
     if metric not in METRICS:
         raise UnknownNameError("metric", metric, METRICS)

@@ -87,9 +87,9 @@ def fit(
 
     Exit code 3 if no effect was found (the interval includes 0). An interrupted run goes on where it
     stopped when the same command is given again."""
-    from tillerman.cli.fitting import Written, run_fit
-    from tillerman.evaluation.verdict import judge_log
+    from tillerman.cli.fitting import Outputs, run_fit
     from tillerman.pipeline.experiment import Experiment, pas_paper as paper
+    from tillerman.reports.verdict import judge_log
 
     if on_lora != (save_model is not None):
         raise tillerman.UsageError(
@@ -161,7 +161,7 @@ def fit(
     loaded = load(data, layout, columns, positive, limit, skip_bad_rows)
     path = out or Path(f"{loaded.name}.safetensors")
     o.writable(path)
-    written = Written(path, o.new_folder(save_model))
+    written = Outputs(path, o.new_folder(save_model))
     log = run_fit(experiment, chosen_seeds, loaded, o.ModelChoice(model, device, guess_layout), written, ERR)
     show_log(log, report, as_json)
     if not as_json:

@@ -52,7 +52,7 @@ def reproduce(
     here. A run of the whole protocol takes long; it goes on where it stopped when the same command is given again,
     and --limit and --seeds make it small."""
     from tillerman.cli.reproducing import print_reproduction, render_again, run_reproduce
-    from tillerman.recipes.running import Request
+    from tillerman.recipes.run import Request
 
     folder = out or Path(f"reproduction-{Path(recipe).stem}")
     if folder.exists() and not folder.is_dir():

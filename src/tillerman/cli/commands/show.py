@@ -25,8 +25,8 @@ def show(
     the comparison of several."""
     from tillerman.cli.showing import artefact_json, entry_of, print_artefact, print_beside, stored_log
     from tillerman.core.files import write_text
-    from tillerman.evaluation.report import render_beside
-    from tillerman.evaluation.study import studies_of
+    from tillerman.evaluation.cards import studies_of
+    from tillerman.reports.pages import render_beside
 
     o.writable(report)
     loaded = [tillerman.load(path) for path in artefacts]

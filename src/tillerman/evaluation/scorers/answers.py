@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from tillerman.core.errors import DataError, UnknownNameError
 from tillerman.data.presenting import Item
-from tillerman.evaluation.scorers.base import AnswerKey, Scale, Value
+from tillerman.evaluation.scorers.base import AnswerKey, ScoreRange
 from tillerman.evaluation.scoring import best
+from tillerman.statistics.scores import Value
 
 AGAINST = ("rest", "best")
-_RIGHT = Scale("share", 0.0, 1.0, "more")
-_ODDS = Scale("nats", -math.inf, math.inf, "more")
-_VARIATION = Scale("share", 0.0, 1.0, "less")
-_DIVERGENCE = Scale("nats", 0.0, math.inf, "less")
+_RIGHT = ScoreRange("share", 0.0, 1.0, "more")
+_ODDS = ScoreRange("nats", -math.inf, math.inf, "more")
+_VARIATION = ScoreRange("share", 0.0, 1.0, "less")
+_DIVERGENCE = ScoreRange("nats", 0.0, math.inf, "less")
 
 
 def answer_keys(items: Sequence[Item], shares: Sequence[Sequence[float]] | None = None) -> list[AnswerKey]:
@@ -39,7 +40,7 @@ class Accuracy:
     """1 where the right option has the highest score, else 0."""
 
     name: str = "accuracy"
-    scale: Scale = _RIGHT
+    scale: ScoreRange = _RIGHT
 
     def score(self, scores: Sequence[Sequence[float]], keys: Sequence[AnswerKey]) -> list[Value]:
         return [float(best(row) == key.right) for row, key in zip(scores, keys, strict=True)]
@@ -52,7 +53,7 @@ class LogOdds:
 
     name: str = "log-odds"
     against: str = "rest"
-    scale: Scale = _ODDS
+    scale: ScoreRange = _ODDS
 
     def __post_init__(self) -> None:
         if self.against not in AGAINST:
@@ -71,7 +72,7 @@ class TotalVariation:
     """``1/2 sum |p - q|`` between people's shares p and the model's over the same options q."""
 
     name: str = "target-tv"
-    scale: Scale = _VARIATION
+    scale: ScoreRange = _VARIATION
 
     def score(self, scores: Sequence[Sequence[float]], keys: Sequence[AnswerKey]) -> list[Value]:
         return _each(lambda row, key: float(np.abs(_people(row, key) - np.exp(_chances(row))).sum()) / 2, scores, keys)
@@ -83,7 +84,7 @@ class Divergence:
     adds nothing."""
 
     name: str = "target-kl"
-    scale: Scale = _DIVERGENCE
+    scale: ScoreRange = _DIVERGENCE
 
     def score(self, scores: Sequence[Sequence[float]], keys: Sequence[AnswerKey]) -> list[Value]:
         def divergence(row: NDArray[np.float64], key: AnswerKey) -> float:

@@ -61,7 +61,7 @@ class Call:
     repeat: int = 0
 
 
-class Asked(Protocol):
+class ChatSource(Protocol):
     """Answers calls, in their order; None where the endpoint gave an answer without text."""
 
     @property

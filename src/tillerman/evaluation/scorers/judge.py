@@ -16,8 +16,9 @@ import numpy as np
 
 from tillerman.core.errors import UnknownNameError, UsageError
 from tillerman.core.rows import Progress, silent
-from tillerman.evaluation.scorers.base import Scale, Value
-from tillerman.evaluation.scorers.chat import Asked, Call
+from tillerman.evaluation.scorers.base import ScoreRange
+from tillerman.evaluation.scorers.chat import Call, ChatSource
+from tillerman.statistics.scores import Value
 
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w]|\.\d)")
 _OUT_OF = re.compile(r"\s*/\s*\d+|\s+out of\s+\d+", re.IGNORECASE)
@@ -98,7 +99,7 @@ class JudgeScorer:
     cache makes them the same to the bit."""
 
     kind: str
-    judge: Asked
+    judge: ChatSource
     behaviour: str
     repeats: int = 1
     progress: Progress = silent
@@ -116,10 +117,10 @@ class JudgeScorer:
         return f"judge:{self.kind}"
 
     @property
-    def scale(self) -> Scale:
+    def scale(self) -> ScoreRange:
         high = {"behaviour-x-coherence": 100.0, "axbench": 2.0}.get(self.kind, 10.0)
         unit = {"behaviour-x-coherence": "product of two ratings", "axbench": "harmonic mean of three ratings"}
-        return Scale(unit.get(self.kind, "rating"), 0.0, high, "more" if self.kind != "behaviour" else "neither")
+        return ScoreRange(unit.get(self.kind, "rating"), 0.0, high, "more" if self.kind != "behaviour" else "neither")
 
     @property
     def note(self) -> str:
@@ -141,7 +142,7 @@ def rubrics_of(kind: str) -> tuple[str, ...]:
 
 
 def rate_texts(
-    judge: Asked,
+    judge: ChatSource,
     rubric: Rubric,
     behaviour: str,
     prompts: Sequence[str],

@@ -14,7 +14,7 @@ from tillerman.evaluation.scorers.sentiment import Sentiment
 
 
 @dataclass(frozen=True)
-class Entry:
+class ScorerEntry:
     """How a scorer is made; ``wants`` says what follows its colon, empty where nothing may."""
 
     make: Callable[[str], TextScorer]
@@ -22,19 +22,19 @@ class Entry:
     usual: str | None = None  # taken where nothing follows
 
 
-TEXT_SCORERS: Registry[Entry] = Registry(
+TEXT_SCORERS: Registry[ScorerEntry] = Registry(
     "scorer",
     {
-        "any": Entry(texts.any_keyword, "words joined by +, or happy, or sad"),
-        "distinct": Entry(texts.distinct, "a number of words", "2"),
-        "exact": Entry(texts.Exact, "the reference"),
-        "fluency": Entry(lambda _: texts.fluency()),
-        "keywords": Entry(texts.keywords, "words joined by +, or happy, or sad"),
-        "length": Entry(lambda _: texts.length()),
-        "pattern": Entry(texts.pattern, "a regular expression"),
-        "repetition": Entry(lambda _: texts.repetition()),
-        "sentiment": Entry(lambda _: Sentiment()),
-        "thought-length": Entry(lambda _: texts.ThoughtLength()),
+        "any": ScorerEntry(texts.any_keyword, "words joined by +, or happy, or sad"),
+        "distinct": ScorerEntry(texts.distinct, "a number of words", "2"),
+        "exact": ScorerEntry(texts.Exact, "the reference"),
+        "fluency": ScorerEntry(lambda _: texts.fluency()),
+        "keywords": ScorerEntry(texts.keywords, "words joined by +, or happy, or sad"),
+        "length": ScorerEntry(lambda _: texts.length()),
+        "pattern": ScorerEntry(texts.pattern, "a regular expression"),
+        "repetition": ScorerEntry(lambda _: texts.repetition()),
+        "sentiment": ScorerEntry(lambda _: Sentiment()),
+        "thought-length": ScorerEntry(lambda _: texts.ThoughtLength()),
     },
 )
 

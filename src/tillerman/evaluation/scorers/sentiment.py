@@ -23,18 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from tillerman.evaluation.log import Interval, Rate, build
-from tillerman.evaluation.scorers.base import Scale, Value
+from tillerman.evaluation.scorers.base import ScoreRange
+from tillerman.logs.base import build
+from tillerman.statistics.scores import Value
+from tillerman.statistics.values import Interval, Rate
 
 CLASSES = ("negative", "neutral", "positive")
 BUCKETS = 2**17
 PIECES = (3, 4, 5)
-_POLARITY = Scale("P(positive) - P(negative)", -1.0, 1.0)
+_POLARITY = ScoreRange("P(positive) - P(negative)", -1.0, 1.0)
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|[!?]|[^\w\s]{2,}|[\U0001F300-\U0001FAFF\u2600-\u27BF]")
 
 
 @dataclass(frozen=True)
-class Trial:
+class ClassifierTrial:
     """The classifier on one labelled set that it was neither trained nor calibrated on.
 
     ``accuracy``: positive against negative by the sign of the score. ``contrast``: the mean score of positive texts
@@ -55,13 +57,13 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Card:
+class ClassifierCard:
     """What the classifier was made of and how often it errs."""
 
     trained_on: str
     n_train: int
     temperature: float
-    trials: tuple[Trial, ...]
+    trials: tuple[ClassifierTrial, ...]
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Sentiment:
     """``P(positive) - P(negative)`` in [-1, 1]; None for a text without a word."""
 
     name: str = "sentiment"
-    scale: Scale = _POLARITY
+    scale: ScoreRange = _POLARITY
 
     @property
     def note(self) -> str:
@@ -116,9 +118,9 @@ def _grams(text: str) -> Iterator[str]:
 
 
 @cache
-def card() -> Card:
+def card() -> ClassifierCard:
     values: dict[str, Any] = json.loads(_file("sentiment.json").read_text(encoding="utf-8"))
-    return build(Card, values)
+    return build(ClassifierCard, values)
 
 
 @cache

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from tillerman.core.errors import UsageError
 from tillerman.data.splits import normalised
 from tillerman.data.thoughts import parted
-from tillerman.evaluation.scorers.base import Scale, Value
+from tillerman.evaluation.scorers.base import ScoreRange
+from tillerman.statistics.scores import Value
 
 HAPPY = "happy+happily+joy+joyful+smile+smiled+laugh+laughed+fun+glad+love+loved+excited+hug+hugged+proud+wonderful"
 SAD = "sad+sadly+cry+cried+tears+scared+afraid+hurt+lost+angry+alone+lonely+upset+sorry+pain+broke+broken+miserable"
-_RIGHT = Scale("share", 0.0, 1.0, "more")
-_THOUGHT = Scale("words", 0.0, math.inf, "less")
+_RIGHT = ScoreRange("share", 0.0, 1.0, "more")
+_THOUGHT = ScoreRange("words", 0.0, math.inf, "less")
 LISTS = {"happy": HAPPY, "sad": SAD}
 RUN = 4  # words; a run of so many that comes again is repetition
 _WORDS = re.compile(r"\w+(?:['\u2019-]\w+)*")
@@ -32,7 +33,7 @@ class Reader:
     """A scorer that reads one reply at a time; ``measure`` gives None where there is nothing to measure."""
 
     name: str
-    scale: Scale
+    scale: ScoreRange
     measure: Callable[[str], Value]
     note: str = ""
 
@@ -49,7 +50,7 @@ class Exact:
     reference: str | None = None
     references: Mapping[str, str] | None = None
     name: str = "exact"
-    scale: Scale = _RIGHT
+    scale: ScoreRange = _RIGHT
     note: str = ""
 
     def score(self, prompts: Sequence[str], replies: Sequence[str]) -> list[Value]:
@@ -71,7 +72,7 @@ class ThoughtLength:
     counts tokens, and knows whether the thought ended."""
 
     name: str = "thought-length"
-    scale: Scale = _THOUGHT
+    scale: ScoreRange = _THOUGHT
     note: str = ""
 
     def score(self, prompts: Sequence[str], replies: Sequence[str]) -> list[Value]:
@@ -90,7 +91,7 @@ def pattern(expression: str) -> Reader:
             f"scorer 'pattern': {expression!r} is no regular expression: {error}; flags are written (?i:...)"
         ) from None
     return Reader(
-        f"pattern:{expression}", Scale("share", 0.0, 1.0), lambda reply: float(found.search(reply) is not None)
+        f"pattern:{expression}", ScoreRange("share", 0.0, 1.0), lambda reply: float(found.search(reply) is not None)
     )
 
 
@@ -105,17 +106,19 @@ def keywords(listed: str) -> Reader:
         said = words(reply)
         return sum(word in wanted for word in said) / len(said) if said else None
 
-    return Reader(f"keywords:{listed}", Scale("share of words", 0.0, 1.0), share)
+    return Reader(f"keywords:{listed}", ScoreRange("share of words", 0.0, 1.0), share)
 
 
 def any_keyword(listed: str) -> Reader:
     """1 where the reply has a word of the list (as for ``keywords``), else 0."""
     counted = keywords(listed)
-    return Reader(f"any:{listed}", Scale("share", 0.0, 1.0), lambda reply: float((counted.measure(reply) or 0.0) > 0))
+    return Reader(
+        f"any:{listed}", ScoreRange("share", 0.0, 1.0), lambda reply: float((counted.measure(reply) or 0.0) > 0)
+    )
 
 
 def length() -> Reader:
-    return Reader("length", Scale("words", 0.0, math.inf), lambda reply: float(len(words(reply))))
+    return Reader("length", ScoreRange("words", 0.0, math.inf), lambda reply: float(len(words(reply))))
 
 
 def distinct(n: str) -> Reader:
@@ -127,7 +130,7 @@ def distinct(n: str) -> Reader:
         found = _runs(words(reply), int(n))
         return len(set(found)) / len(found) if found else None
 
-    return Reader(f"distinct:{n}", Scale("share", 0.0, 1.0, "more"), share)
+    return Reader(f"distinct:{n}", ScoreRange("share", 0.0, 1.0, "more"), share)
 
 
 def repetition() -> Reader:
@@ -137,7 +140,7 @@ def repetition() -> Reader:
         found = _runs(words(reply), RUN)
         return 1 - len(set(found)) / len(found) if found else None
 
-    return Reader("repetition", Scale("share", 0.0, 1.0, "less"), share)
+    return Reader("repetition", ScoreRange("share", 0.0, 1.0, "less"), share)
 
 
 def fluency() -> Reader:
@@ -151,7 +154,7 @@ def fluency() -> Reader:
             return None
         return (2 / 3 * _entropy(_runs(said, 2)) + 4 / 3 * _entropy(_runs(said, 3))) / 2
 
-    return Reader("fluency", Scale("bits", 0.0, math.inf, "more"), entropy)
+    return Reader("fluency", ScoreRange("bits", 0.0, math.inf, "more"), entropy)
 
 
 def words(text: str) -> list[str]:

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tillerman.methods.sae.encoded import Encoded, Found, as_long_as
+from tillerman.methods.sae.encoded import AtomDirection, Encoded, as_long_as
 
 
-def sae_difference(encoded: Encoded, gap: Float[Tensor, " d"]) -> Found:
+def sae_difference(encoded: Encoded, gap: Float[Tensor, " d"]) -> AtomDirection:
     """``v = da W_dec``, as long as ``gap``, the CAA vector of the same rows (the baseline "SAE" of Wang et al. 2025,
     arXiv 2505.20322)."""
     amplitude = encoded.amplitude
@@ -19,4 +19,4 @@ def sae_difference(encoded: Encoded, gap: Float[Tensor, " d"]) -> Found:
         kept=int((amplitude != 0).sum()),
         cosine_with_caa=float(torch.cosine_similarity(direction, gap.to(direction), dim=0)),
     )
-    return Found(as_long_as(gap, direction), facts)
+    return AtomDirection(as_long_as(gap, direction), facts)

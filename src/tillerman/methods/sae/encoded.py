@@ -13,8 +13,8 @@ from tillerman.core.atoms import Atom
 from tillerman.core.errors import FitError
 from tillerman.methods.sae.options import SaeOptions
 from tillerman.models.sae.autoencoder import SAE
+from tillerman.models.sae.latents import Latents
 from tillerman.models.sae.quality import Quality
-from tillerman.models.sae.reading import Latents
 
 SHOWN = 10  # atoms named in a report
 
@@ -63,7 +63,7 @@ class Encoded:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class AtomDirection:
     """A direction, what to report of it, and the atom to clamp where it is to be clamped."""
 
     direction: Float[Tensor, " d"]
@@ -71,7 +71,7 @@ class Found:
     atom: Atom | None = None
 
 
-SaeEstimator = Callable[[Encoded, Float[Tensor, " d"]], Found]
+SaeEstimator = Callable[[Encoded, Float[Tensor, " d"]], AtomDirection]
 
 
 def as_long_as(gap: Float[Tensor, " d"], direction: Float[Tensor, " d"]) -> Float[Tensor, " d"]:

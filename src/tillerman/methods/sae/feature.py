@@ -9,13 +9,13 @@ from torch import Tensor
 
 from tillerman.core.errors import FitError, UsageError
 from tillerman.methods.estimators import SameSidesError
-from tillerman.methods.sae.encoded import Encoded, Found
+from tillerman.methods.sae.encoded import AtomDirection, Encoded
 from tillerman.models.sae.autoencoder import SAE
 
 _AT_ONCE = 4096  # atoms ranked together
 
 
-def sae_feature(encoded: Encoded, gap: Float[Tensor, " d"]) -> Found:
+def sae_feature(encoded: Encoded, gap: Float[Tensor, " d"]) -> AtomDirection:
     """``v = max_act * W_dec[f]``: max_act is the largest activation of atom f on the rows of both sides.
 
     Strength s adds s * max_act of the atom, or, with operator ``clamp``, sets its activation to s * max_act and
@@ -38,7 +38,7 @@ def sae_feature(encoded: Encoded, gap: Float[Tensor, " d"]) -> Found:
         max_activation=peak,
         cosine_with_caa=float(torch.cosine_similarity(direction, gap.to(direction), dim=0)),
     )
-    return Found(direction, facts, sae.atom(chosen).per(peak) if options.operator == "clamp" else None)
+    return AtomDirection(direction, facts, sae.atom(chosen).per(peak) if options.operator == "clamp" else None)
 
 
 def roc_areas(positive: Float[Tensor, "n f"], negative: Float[Tensor, "m f"]) -> Float[Tensor, " f"]:

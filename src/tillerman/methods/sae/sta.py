@@ -8,10 +8,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tillerman.core.errors import FitError
-from tillerman.methods.sae.encoded import Encoded, Found, as_long_as
+from tillerman.methods.sae.encoded import AtomDirection, Encoded, as_long_as
 
 
-def sta(encoded: Encoded, gap: Float[Tensor, " d"]) -> Found:
+def sta(encoded: Encoded, gap: Float[Tensor, " d"]) -> AtomDirection:
     """``v = (da * mask) W_dec``, as long as ``gap``, the CAA vector of the same rows.
 
     ``da`` and ``df`` are the differences of the sides in amplitude and frequency. Rule ``signed`` (the
@@ -46,7 +46,7 @@ def sta(encoded: Encoded, gap: Float[Tensor, " d"]) -> Found:
         kept=int(mask.sum()),
         cosine_with_caa=float(torch.cosine_similarity(direction, gap.to(direction), dim=0)),
     )
-    return Found(as_long_as(gap, direction), facts)
+    return AtomDirection(as_long_as(gap, direction), facts)
 
 
 def _scores(values: Float[Tensor, " f"], agreement: Float[Tensor, " f"], rule: str) -> Float[Tensor, " f"]:

@@ -14,9 +14,9 @@ from tillerman.models.opened import PILOT
 from tillerman.models.sae import gemmascope, llamascope, qwenscope, saelens
 from tillerman.models.sae.autoencoder import SAE
 from tillerman.models.sae.labels import read_labels
-from tillerman.models.sae.parts import Place
+from tillerman.models.sae.parts import SaeSource
 
-Reader = Callable[[Place], SAE]
+Reader = Callable[[SaeSource], SAE]
 
 
 def open_sae(source: str | Path, *, at: HookPoint | None = None, labels: str | Path | None = None) -> SAE:
@@ -29,7 +29,7 @@ def open_sae(source: str | Path, *, at: HookPoint | None = None, labels: str | P
     embedded = str(source) == PILOT
     path = Path(str(files("tillerman").joinpath("pilot", "sae"))) if embedded else Path(source)
     read, file = _found(path)
-    sae = read(Place(file, at))
+    sae = read(SaeSource(file, at))
     named = replace(sae, name=PILOT) if embedded else sae
     return named if labels is None else replace(named, labels=read_labels(Path(labels), sae.atoms))
 

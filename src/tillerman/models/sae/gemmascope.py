@@ -15,12 +15,12 @@ import torch
 from tillerman.core.errors import DataError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.models.sae.autoencoder import SAE, JumpRelu
-from tillerman.models.sae.parts import Place, Weights
+from tillerman.models.sae.parts import SaeSource, Weights
 
 FILE = "params.npz"
 
 
-def read(place: Place) -> SAE:
+def read(place: SaeSource) -> SAE:
     try:
         with np.load(place.path, allow_pickle=False) as arrays:
             weights = Weights(place.path, {name: torch.from_numpy(arrays[name]) for name in arrays.files})

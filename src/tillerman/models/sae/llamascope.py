@@ -14,12 +14,12 @@ import torch
 
 from tillerman.core.errors import DataError
 from tillerman.models.sae.autoencoder import SAE, JumpRelu, Relu, TopK
-from tillerman.models.sae.parts import Place, hook_point, read_json, read_safetensors
+from tillerman.models.sae.parts import SaeSource, hook_point, read_json, read_safetensors
 
 CONFIG, WEIGHTS = "hyperparams.json", "checkpoints/final.safetensors"
 
 
-def read(place: Place) -> SAE:
+def read(place: SaeSource) -> SAE:
     facts = read_json(place.path / CONFIG)
     into, out = facts.get("hook_point_in"), facts.get("hook_point_out")
     if out is not None and into != out:
@@ -44,7 +44,7 @@ def read(place: Place) -> SAE:
     )
 
 
-def _scale(facts: dict[str, Any], side: str, width: int, place: Place) -> float:
+def _scale(facts: dict[str, Any], side: str, width: int, place: SaeSource) -> float:
     if facts.get("norm_activation", "dataset-wise") != "dataset-wise":
         raise DataError(
             f"norm_activation {facts['norm_activation']!r}: only 'dataset-wise' is known", file=place.path / CONFIG
@@ -55,7 +55,7 @@ def _scale(facts: dict[str, Any], side: str, width: int, place: Place) -> float:
     return math.sqrt(width) / float(norm)
 
 
-def _activation(facts: dict[str, Any], bias: torch.Tensor, place: Place) -> Relu | JumpRelu | TopK:
+def _activation(facts: dict[str, Any], bias: torch.Tensor, place: SaeSource) -> Relu | JumpRelu | TopK:
     kind = facts.get("act_fn", "jumprelu")
     if kind == "relu":
         return Relu(bias)

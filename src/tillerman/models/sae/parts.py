@@ -29,7 +29,7 @@ _NAMED = re.compile(r"blocks\.(\d+)\.([\w.]+)")
 
 
 @dataclass(frozen=True)
-class Place:
+class SaeSource:
     """Where an autoencoder lies, and the hook point the user named for it, if any."""
 
     path: Path

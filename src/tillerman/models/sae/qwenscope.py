@@ -17,13 +17,13 @@ from torch._weights_only_unpickler import UnpicklingError  # type: ignore[attr-d
 from tillerman.core.errors import DataError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.models.sae.autoencoder import SAE, TopK
-from tillerman.models.sae.parts import Place, Weights
+from tillerman.models.sae.parts import SaeSource, Weights
 
 FILE = re.compile(r"layer(\d+)\.sae\.pt")
 _ACTIVE = re.compile(r"L0_(\d+)")
 
 
-def read(place: Place) -> SAE:
+def read(place: SaeSource) -> SAE:
     path = place.path
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)

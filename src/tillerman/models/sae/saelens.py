@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tillerman.core.errors import DataError
 from tillerman.models.sae.autoencoder import NORMALISATIONS, SAE, Activation, Gated, JumpRelu, Relu, TopK
-from tillerman.models.sae.parts import Place, Weights, hook_point, read_json, read_safetensors
+from tillerman.models.sae.parts import SaeSource, Weights, hook_point, read_json, read_safetensors
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 ARCHITECTURES = ("standard", "jumprelu", "topk", "batchtopk", "matryoshka_batchtopk", "gated")
@@ -58,7 +58,7 @@ class _Facts:
         return "expected_average_only_in" if kind is True else str(kind)  # a bare yes in the oldest files
 
 
-def read(place: Place) -> SAE:
+def read(place: SaeSource) -> SAE:
     facts = _Facts(place.path / CONFIG, read_json(place.path / CONFIG))
     weights = read_safetensors(place.path / WEIGHTS)
     w_enc = weights("W_enc", None, None)

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tillerman.core.plan import Intervention, Plan
-from tillerman.core.steering import Steering, joint_dose
+from tillerman.core.steerings.base import Steering, joint_dose
 from tillerman.methods.fit import random_like
-from tillerman.pipeline.bench import Bench
-from tillerman.pipeline.choosing import fit_methods
+from tillerman.pipeline.run import Run
+from tillerman.pipeline.search import fit_methods
 from tillerman.recipes.steps.work import Work
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class SweptCell:
     """The plans of one layer and strength: the vector's, or one for each random draw."""
 
     layer: int | None
@@ -27,15 +27,15 @@ class Cell:
         return joint_dose(self.steering, self.strength)
 
 
-def fitted_vector(bench: Bench) -> Steering:
+def fitted_vector(run: Run) -> Steering:
     """Of the one method that the arm names. ``FitError`` where the data cannot feed it."""
-    fitted, _ = fit_methods(bench)
+    fitted, _ = fit_methods(run)
     return next(iter(fitted.values())).vector
 
 
-def cells_of(work: Work, bench: Bench, vector: Steering) -> list[Cell]:
+def cells_of(work: Work, run: Run, vector: Steering) -> list[SweptCell]:
     """Strength 0 is the unsteered model. Blocks of the paper that are one block here are one cell each."""
-    scope = bench.scope(vector.provenance.method)
+    scope = run.scope(vector.provenance.method)
     seeds = [1000 * work.seed + draw for draw in range(work.arm.draws)]
 
     def plan(steering: Steering, strength: float) -> Plan:
@@ -45,7 +45,7 @@ def cells_of(work: Work, bench: Bench, vector: Steering) -> list[Cell]:
     for layer, steering in _places(work, vector):
         drawn = [random_like(steering, seed) for seed in seeds] or [steering]
         for strength in work.strengths:
-            cells.append(Cell(layer, strength, steering, tuple(plan(one, strength) for one in drawn)))
+            cells.append(SweptCell(layer, strength, steering, tuple(plan(one, strength) for one in drawn)))
     return cells
 
 

@@ -8,24 +8,24 @@ from itertools import pairwise
 import numpy as np
 
 from tillerman.core.store import Store
-from tillerman.evaluation.conditions import Exam, null_condition
-from tillerman.evaluation.statistics import effect, rate
-from tillerman.pipeline.bench import Bench, set_up
-from tillerman.pipeline.testing import make_meter, unrelated_exam
-from tillerman.recipes.log import Figure, Piece
-from tillerman.recipes.steps.cells import Cell, cells_of, fitted_vector
+from tillerman.evaluation.exam import Exam, null_condition
+from tillerman.logs.reproduction import Measured, Piece
+from tillerman.pipeline.held_out import make_meter, unrelated_exam
+from tillerman.pipeline.run import Run, set_up
+from tillerman.recipes.steps.cells import SweptCell, cells_of, fitted_vector
 from tillerman.recipes.steps.work import Work, of_effect, of_interval, of_rate, of_value
+from tillerman.statistics.estimates import effect, rate
 
 
 def run_curve(work: Work, shared: Store) -> list[Piece]:
     """A piece per cell. The vector is of the training items; validation items play no part."""
-    bench = set_up(work.experiment, work.opened, work.data(), shared, work.watch, needed=("train", "test"))
-    cells = cells_of(work, bench, fitted_vector(bench))
-    parts = [_answered(bench, bench.test, cells, "test")]
+    run = set_up(work.experiment, work.opened, work.data(), shared, work.watch, needed=("train", "test"))
+    cells = cells_of(work, run, fitted_vector(run))
+    parts = [_answered(run, run.test, cells, "test")]
     if work.step.drift and not work.arm.draws:
-        exam, _ = unrelated_exam(bench)
-        unrelated = _answered(bench, exam, cells, "unrelated task")
-        parts += [[{"unrelated_effect": one["effect"]} for one in unrelated], _drifts(bench, cells)]
+        exam, _ = unrelated_exam(run)
+        unrelated = _answered(run, exam, cells, "unrelated task")
+        parts += [[{"unrelated_effect": one["effect"]} for one in unrelated], _drifts(run, cells)]
     figures = [{name: f for one in of_cell for name, f in one.items()} for of_cell in zip(*parts, strict=True)]
     return [
         work.piece(one | {"dose": of_value(cell.dose)}, layer=cell.layer, strength=cell.strength)
@@ -33,10 +33,10 @@ def run_curve(work: Work, shared: Store) -> list[Piece]:
     ]
 
 
-def _answered(bench: Bench, exam: Exam, cells: Sequence[Cell], name: str) -> list[dict[str, Figure]]:
+def _answered(run: Run, exam: Exam, cells: Sequence[SweptCell], name: str) -> list[dict[str, Measured]]:
     """Right answers and effect of each cell; of several draws the mean, with an interval over draws."""
     plans = [(), *(plan for cell in cells for plan in cell.plans)]
-    with bench.watch.stage(name, len(plans) * len(exam.items)) as progress:
+    with run.watch.stage(name, len(plans) * len(exam.items)) as progress:
         plain, *rows = exam.correct_under(plans, (Store(None, ""), name), progress)
     ends = np.cumsum([0, *(len(cell.plans) for cell in cells)])
     found = []
@@ -54,12 +54,12 @@ def _answered(bench: Bench, exam: Exam, cells: Sequence[Cell], name: str) -> lis
     return [{"unsteered": unsteered, **one} for one in found]
 
 
-def _drifts(bench: Bench, cells: Sequence[Cell]) -> list[dict[str, Figure]]:
+def _drifts(run: Run, cells: Sequence[SweptCell]) -> list[dict[str, Measured]]:
     """Of several draws the first stands for all."""
-    meter = make_meter(bench)
+    meter = make_meter(run)
     n = meter.text.tokens
     plans = [cell.plans[0] for cell in cells if cell.strength]
-    with bench.watch.stage("side effects, neutral text", len(plans) * meter.passes) as progress:
+    with run.watch.stage("side effects, neutral text", len(plans) * meter.passes) as progress:
         measured = iter(meter.measure_all(plans, progress) if plans else [])
     none = {"perplexity_ratio": of_value(1.0, n), "kl": of_value(0.0, n)}
     found = []

@@ -21,20 +21,20 @@ from tillerman.core.errors import DataError
 from tillerman.core.hookpoint import HookPoint, named
 from tillerman.core.plan import Intervention, Plan, Scope
 from tillerman.core.provenance import Provenance
-from tillerman.core.steering import Steering
+from tillerman.core.steerings.base import Steering
 from tillerman.core.store import Store
 from tillerman.data.prompts import LETTERS, choice_text
 from tillerman.data.splits import hash_fraction
 from tillerman.data.writing import make_writer
-from tillerman.evaluation.statistics import bootstrap_mean
+from tillerman.logs.reproduction import Measured, Piece
+from tillerman.methods.base import Lesson
 from tillerman.methods.cold import ColdOptions, fit_taught
 from tillerman.methods.fit import random_like
-from tillerman.methods.lesson import Lesson
 from tillerman.models.gradients import Taught
 from tillerman.models.logits import option_logprobs
 from tillerman.models.opened import OpenModel
-from tillerman.recipes.log import Figure, Piece
 from tillerman.recipes.steps.work import Work, of_interval
+from tillerman.statistics.estimates import bootstrap_mean
 from tillerman.steering.steer import steer
 
 _MODES = {"cold-kernel": "kernel", "cold-fd": "fd", "cold-jvp": "jvp"}
@@ -78,7 +78,7 @@ def run_shares(work: Work, shared: Store) -> list[Piece]:
     return [work.piece(figures, cell=f"{named((point,))}, dose {dose:g}")]
 
 
-def _figures(suffix: str, found: Distances) -> dict[str, Figure]:
+def _figures(suffix: str, found: Distances) -> dict[str, Measured]:
     return {
         f"{name}{suffix}": of_interval(float(values.mean()), bootstrap_mean(values), len(values))
         for name, values in (("tv", found[:, 0]), ("kl_people", found[:, 1]))

@@ -8,17 +8,17 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from tillerman.core.errors import UnknownNameError, UsageError
 from tillerman.data.loading import LoadedData
-from tillerman.evaluation.log import Effect, Interval, Rate
-from tillerman.evaluation.thoughts import Mean
+from tillerman.logs.reproduction import Measured, Piece
+from tillerman.logs.thoughts import Mean
 from tillerman.methods.cold import ColdChanges
 from tillerman.methods.registry import methods
 from tillerman.methods.sae.options import SaeOptions
 from tillerman.models.opened import OpenModel
-from tillerman.pipeline.bench import Watch
 from tillerman.pipeline.experiment import Experiment, pas_paper
-from tillerman.recipes.log import Figure, Piece
+from tillerman.pipeline.run import Watch
 from tillerman.recipes.recipe import Arm, Step
 from tillerman.recipes.sources import Source
+from tillerman.statistics.values import Effect, Interval, Rate
 
 PROTOCOLS = {"": replace, "pas-paper": None}  # what a step may start from
 _SET_ELSEWHERE = ("method", "seed", "gate")  # by the arm, by the run, not at all
@@ -44,7 +44,7 @@ class Work:
     def data(self) -> LoadedData:
         return self.source.load(self.limit)
 
-    def piece(self, figures: Mapping[str, Figure], **where: Any) -> Piece:
+    def piece(self, figures: Mapping[str, Measured], **where: Any) -> Piece:
         return Piece(self.step.name, self.source.task.name, self.arm.name, self.seed, figures, **where)
 
     def facts(self) -> list[Any]:
@@ -105,22 +105,22 @@ def _setting(step: str, name: str, value: Any) -> Any:
     return value
 
 
-def of_rate(rate: Rate) -> Figure:
-    return Figure(rate.value, rate.interval.low, rate.interval.high, rate.n)
+def of_rate(rate: Rate) -> Measured:
+    return Measured(rate.value, rate.interval.low, rate.interval.high, rate.n)
 
 
-def of_effect(effect: Effect) -> Figure:
-    return Figure(effect.value, effect.interval.low, effect.interval.high, effect.n)
+def of_effect(effect: Effect) -> Measured:
+    return Measured(effect.value, effect.interval.low, effect.interval.high, effect.n)
 
 
-def of_mean(mean: Mean) -> Figure:
+def of_mean(mean: Mean) -> Measured:
     return of_interval(mean.value, mean.interval, mean.n)
 
 
-def of_interval(value: float, interval: Interval, n: int) -> Figure:
-    return Figure(value, interval.low, interval.high, n)
+def of_interval(value: float, interval: Interval, n: int) -> Measured:
+    return Measured(value, interval.low, interval.high, n)
 
 
-def of_value(value: float, n: int = 1) -> Figure:
+def of_value(value: float, n: int = 1) -> Measured:
     """A figure whose own error is not measured."""
-    return Figure(value, value, value, n)
+    return Measured(value, value, value, n)

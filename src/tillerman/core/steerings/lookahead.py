@@ -1,0 +1,76 @@
+"""A change that looks ahead: how the activation would move if the parameters took one step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from tillerman.core.errors import FitError, UnknownNameError
+from tillerman.core.hookpoint import HookPoint
+from tillerman.core.sparse import entries
+from tillerman.core.steerings.dosed import Dosed
+
+MODES = ("fd", "jvp")
+
+
+@dataclass(frozen=True, eq=False)
+class LookaheadSteering(Dosed):
+    """The change of a hook point per unit step of gradient descent (COLD-FD: arXiv 2603.06495, section 3).
+
+    ``fd``: ``-(Z(x; theta + epsilon g) - Z(x; theta)) / epsilon``; ``jvp``: ``-dZ/dtheta . g``, its limit. ``g`` is
+    ``displacement``, by names of parameters in the decoder, dense or sparse COO tensors; ``depths`` says in which
+    block each is (embedding: -1). ``epsilon`` matters to ``fd`` only. Strength is the paper's eta, the length of
+    the step.
+    """
+
+    displacement: Mapping[str, Tensor]
+    depths: Mapping[str, int]
+    widths: Mapping[HookPoint, int]
+    mode: str
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mode not in MODES:
+            raise UnknownNameError("mode of looking ahead", self.mode, MODES)
+        if not (math.isfinite(self.epsilon) and self.epsilon > 0):
+            raise FitError(f"epsilon {self.epsilon}: expected a finite number above 0")
+        if not self.displacement or set(self.displacement) != set(self.depths):
+            raise FitError("expected at least one displaced parameter, and a depth for each")
+        if set(self.widths) != set(self.points):
+            raise FitError("widths must cover the hook points")
+        # No copy: this may be half a model. It is made for this value and never changed.
+        own = {name: _own(t) for name, t in self.displacement.items()}
+        broken = [name for name, t in own.items() if not bool(torch.isfinite(entries(t)).all())]
+        if broken:
+            raise FitError(f"{broken[0]}: the gradient is not finite; open the model in float32 (--dtype float32)")
+        object.__setattr__(self, "displacement", MappingProxyType(own))
+        object.__setattr__(self, "depths", MappingProxyType(dict(self.depths)))
+        object.__setattr__(self, "widths", MappingProxyType(dict(self.widths)))
+
+    def at(self, points: HookPoint | Iterable[HookPoint]) -> LookaheadSteering:
+        """The same steering at some of its hook points, without the parameters above them."""
+        wanted = self._chosen(points)
+        deepest = max(p.layer - (p.site == "resid_pre") for p in wanted)
+        kept = {name: depth for name, depth in self.depths.items() if depth <= deepest}
+        return replace(
+            self,
+            change_norms={p: self.change_norms[p] for p in wanted},
+            stream_norms={p: self.stream_norms[p] for p in wanted},
+            displacement={name: self.displacement[name] for name in kept},
+            depths=kept,
+            widths={p: self.widths[p] for p in wanted},
+        )
+
+    def width(self, point: HookPoint) -> int:
+        return self.widths[point]
+
+
+def _own(tensor: Tensor) -> Tensor:
+    moved = tensor.detach().to("cpu", torch.float32)
+    return moved.coalesce() if moved.is_sparse else moved

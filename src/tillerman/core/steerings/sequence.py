@@ -1,0 +1,64 @@
+"""A change per position: the first tokens of a prompt are each moved by a vector of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tillerman.core.errors import FitError
+from tillerman.core.hookpoint import HookPoint
+from tillerman.core.steerings.dosed import Dosed
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceSteering(Dosed):
+    """``change(t) = V_t`` for the tokens ``t < p`` of a prompt, counted from its first one without padding;
+    0 for all others and for every token that is generated (ActAdd: Turner et al., arXiv 2308.10248, algorithm 1).
+
+    The norm of its change is the mean over the rows of V that are not 0. Whatever the scope of an intervention
+    means, no more than these tokens are steered.
+    """
+
+    changes: Mapping[HookPoint, Float[Tensor, "p d"]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if {*self.changes} != {*self.points}:
+            raise FitError("changes must cover the hook points")
+        for point, change in self.changes.items():
+            if change.ndim != 2 or not len(change) or not bool(torch.isfinite(change).all()):
+                raise FitError(f"{point}: expected a finite change of shape [p, d], got {tuple(change.shape)}")
+        if len({len(change) for change in self.changes.values()}) != 1:
+            raise FitError("changes must have the same number of tokens at every hook point")
+        own = {p: self.changes[p].detach().to("cpu", torch.float32, copy=True) for p in self.points}
+        object.__setattr__(self, "changes", MappingProxyType(own))
+
+    @property
+    def length(self) -> int:
+        """The number p of tokens that it moves."""
+        return len(next(iter(self.changes.values())))
+
+    def at(self, points: HookPoint | Iterable[HookPoint]) -> SequenceSteering:
+        """The same steering at some of its hook points only."""
+        wanted = self._chosen(points)
+        return replace(
+            self,
+            **{  # type: ignore[arg-type]
+                name: {p: getattr(self, name)[p] for p in wanted}
+                for name in ("change_norms", "stream_norms", "changes")
+            },
+        )
+
+    def width(self, point: HookPoint) -> int:
+        return int(self.changes[point].shape[1])
+
+    def change(self, point: HookPoint, positions: Int[Tensor, "b s"]) -> Float[Tensor, "b s d"]:
+        """The change of tokens by their absolute positions."""
+        table = self.changes[point].to(positions.device)
+        inside = (positions < len(table))[..., None]
+        return torch.where(inside, table[positions.clamp(max=len(table) - 1)], 0.0)

@@ -1,0 +1,24 @@
+"""Findings of studies on an artefact's card."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from tillerman.core.artefact import Artefact
+from tillerman.core.errors import ArtefactError
+from tillerman.logs.study import StudyLog
+
+
+def with_study(artefact: Artefact, log: StudyLog) -> Artefact:
+    """The artefact with what a study found on its card: all but the trials. A study made again replaces its last."""
+    if artefact.card is None:
+        raise ArtefactError("this artefact has no card to write on; 'tillerman fit' writes artefacts with one")
+    kept = json.loads(json.dumps(replace(log, trials=()).to_json()))
+    return replace(artefact, card=replace(artefact.card, studies={**artefact.card.studies, log.study: kept}))
+
+
+def studies_of(artefact: Artefact) -> tuple[StudyLog, ...]:
+    """What studies found about an artefact, without their trials."""
+    stored = {} if artefact.card is None else artefact.card.studies
+    return tuple(StudyLog.from_json(values) for values in stored.values())

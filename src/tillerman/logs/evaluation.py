@@ -1,0 +1,207 @@
+"""The typed log of one evaluation: the product. Reports, cards and ``--json`` are views of it.
+
+Every figure that compares carries n and a 95 % interval. Plain values only: it is written to JSON
+and read back without a model. Accuracies are shares in [0, 1]; reports print percentage points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tillerman.core.finding import Finding
+from tillerman.logs.base import build
+from tillerman.statistics.values import Effect, Equivalence, Interval, Power, Rate
+
+LOG_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way of running the model on the test items: its rate and its effect against unsteered."""
+
+    name: str  # unsteered, steered, ungated, turned, constant, prompt, both, icl, lora, null:random, null:shuffled
+    rate: Rate
+    effect: Effect | None  # None for unsteered
+    detail: str = ""  # the prompt, the number of shots, the null's cell, ...
+
+
+@dataclass(frozen=True)
+class SearchedCell:
+    """One cell of the grid, scored on the validation split."""
+
+    method: str
+    hook_point: str
+    strength: float
+    dose: float
+    score: float
+    kl: float | None = None  # nats per token on neutral text; None where not measured
+    perplexity_ratio: float | None = None
+    admissible: bool = True  # satisfies the constraints, as far as measured
+
+
+@dataclass(frozen=True)
+class DosePoint:
+    """The chosen vector at one strength on the test items, with side effects: for the curve only,
+    never used to choose."""
+
+    strength: float
+    dose: float
+    rate: Rate
+    perplexity_ratio: float
+    kl: float
+
+
+@dataclass(frozen=True)
+class SideEffects:
+    """What should not change. KL(unsteered || steered) in nats per token, on ``tokens`` of neutral text."""
+
+    text: str  # name of the neutral text
+    tokens: int
+    perplexity_unsteered: float
+    perplexity_ratio: float
+    perplexity_ratio_interval: Interval
+    kl: float
+    unrelated_task: str
+    unrelated_unsteered: Rate
+    unrelated_steered: Rate
+    unrelated_effect: Effect
+    unrelated_equivalence: Equivalence | None = None  # None in logs of before it was tested
+
+
+@dataclass(frozen=True)
+class GateTrial:
+    """A gate on labelled prompts: F1 on those that chose it and on others, and for what share of the others that
+    were to be steered, and of those that were not, it opened."""
+
+    data_name: str
+    data_digest: str
+    n_train: int
+    n_test: int
+    f1_train: float
+    f1: float
+    opened_wanted: Rate
+    opened_others: Rate
+
+
+@dataclass(frozen=True)
+class GateFigures:
+    """The gate of what was tested: open where what it reads is above (or not above) the threshold. ``opened``: the
+    share of the test items that were steered."""
+
+    gate: str
+    hook_point: str
+    threshold: float
+    above: bool
+    opened: Rate
+    trial: GateTrial | None = None  # None where the artefact tells nothing of it
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One prompt continued at several strengths with the same seed: (strength, text) pairs."""
+
+    prompt: str
+    continuations: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One seed's outcome in a run over several seeds."""
+
+    seed: int
+    method: str
+    hook_point: str
+    strength: float
+    unsteered: float
+    steered: float
+    effect: float
+
+
+@dataclass(frozen=True)
+class SeedSummary:
+    """Mean effect over seeds with a t-interval and a one-sided t-test (PAS section 4)."""
+
+    mean: float
+    interval: Interval
+    p_value: float
+    seeds: tuple[SeedResult, ...]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One outer fold: the cell that the other folds chose, on the items it was chosen by and on the fold's own."""
+
+    method: str
+    hook_point: str
+    strength: float
+    n_validation: int
+    validation: float
+    validation_unsteered: float
+    n_outer: int
+    outer: float
+    outer_unsteered: float
+
+
+@dataclass(frozen=True)
+class Nested:
+    """How much choosing on validation items flatters: nested cross-validation over train and validation items.
+
+    ``optimism`` is the mean over folds of (chosen cell's validation effect - its effect on the outer fold), with a
+    t-interval; effects, since folds differ in what the unsteered model gets right."""
+
+    folds: tuple[Fold, ...]
+    validation_effect: float
+    outer_effect: float
+    outer_interval: Interval
+    optimism: float
+    optimism_interval: Interval
+
+
+@dataclass(frozen=True)
+class EvaluationLog:
+    """Everything one ``fit`` or ``eval`` measured."""
+
+    data_name: str
+    model_id: str
+    method: str
+    hook_point: str
+    strength: float
+    dose: float
+    scope: str
+    n_train: int
+    n_validation: int
+    n_test: int
+    conditions: tuple[Condition, ...]
+    cells: tuple[SearchedCell, ...]
+    cells_compared: int
+    curve: tuple[DosePoint, ...]
+    side_effects: SideEffects
+    diagnostics: tuple[Finding, ...]
+    generations: tuple[Generation, ...]
+    provenance: dict[str, Any]
+    constraints: dict[str, float]
+    seconds: float
+    seeds: SeedSummary | None = None
+    notes: tuple[str, ...] = ()
+    seconds_to_choose: float | None = None  # fitting and searching, without the test
+    gate: GateFigures | None = None
+    power: Power | None = None
+    nested: Nested | None = None
+    version: int = field(default=LOG_VERSION)
+
+    def condition(self, name: str) -> Condition:
+        return next(c for c in self.conditions if c.name == name)
+
+    @property
+    def effect(self) -> Effect:
+        effect = self.condition("steered").effect
+        assert effect is not None  # every condition but 'unsteered' has one
+        return effect
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> EvaluationLog:
+        return build(cls, values)

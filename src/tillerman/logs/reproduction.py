@@ -1,0 +1,156 @@
+"""The typed log of a reproduction: what was run, every figure of it, and the verdict on each claim.
+
+Plain values only, written to JSON and read back without a model. Shares are in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from tillerman.core.errors import UsageError
+from tillerman.logs.base import build
+from tillerman.statistics.values import Interval
+
+REPRODUCTION_VERSION = 1
+_PLACES = 6  # of a figure in the file
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A value with its 95 % interval over n items (or draws); the value itself where none is measured."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def half(self) -> float:
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one arm gave on one task with one seed, at one layer and strength where these were not chosen.
+    ``cell``: where it steered, and how hard. ``reason``: why there are no figures."""
+
+    step: str
+    task: str
+    arm: str
+    seed: int
+    figures: Mapping[str, Measured]
+    layer: int | None = None
+    strength: float | None = None
+    cell: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a step was run: on which model, with at most how many items of each task."""
+
+    step: str
+    model_id: str
+    model_fingerprint: str
+    tasks: tuple[str, ...]
+    seeds: tuple[int, ...]
+    limit: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A task or step that did not run, and why."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ClaimVerdict:
+    """``holds``, ``does not hold``, ``undecided`` or ``cannot be tested here``; with the interval that says so."""
+
+    claim: str
+    step: str
+    outcome: str
+    why: str
+    metric: str = ""
+    value: float | None = None
+    interval: Interval | None = None
+    n: int = 0
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class ReproductionLog:
+    """Everything one ``reproduce`` measured."""
+
+    recipe: str
+    recipe_digest: str
+    limit: int
+    ran: tuple[Ran, ...]
+    pieces: tuple[Piece, ...]
+    left_out: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+    verdicts: tuple[ClaimVerdict, ...]
+    versions: dict[str, str]
+    date: str
+    seconds: float
+    version: int = field(default=REPRODUCTION_VERSION)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "pieces": [piece_to_json(piece) for piece in self.pieces]}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ReproductionLog:
+        """``UsageError`` for a log of another version."""
+        if values.get("version") != REPRODUCTION_VERSION:
+            raise UsageError(
+                f"a reproduction log of version {values.get('version')}; this Tillerman reads version "
+                f"{REPRODUCTION_VERSION}"
+            )
+        pieces = tuple(piece_from_json(piece) for piece in values["pieces"])
+        return replace(build(cls, {**values, "pieces": ()}), pieces=pieces)
+
+
+def merged(logs: Sequence[ReproductionLog]) -> ReproductionLog:
+    """Several runs of one recipe (other tasks, steps, seeds or numbers of items) as one log; of a piece that several
+    have, the first one's. Verdicts are those of the first: weigh them again.
+
+    ``UsageError`` for logs of several recipes, or of several models for one step."""
+    first = logs[0]
+    if {log.recipe for log in logs} != {first.recipe}:
+        raise UsageError(f"logs of several recipes: {', '.join(sorted({log.recipe for log in logs}))}")
+    ran = tuple(dict.fromkeys(one for log in logs for one in log.ran))
+    models = {(one.step, one.model_fingerprint) for one in ran}
+    if len(models) > len({step for step, _ in models}):
+        raise UsageError("a step was run on several models; a log is of one model per step")
+    pieces: dict[tuple[object, ...], Piece] = {}
+    for piece in (piece for log in logs for piece in log.pieces):
+        pieces.setdefault((piece.step, piece.task, piece.arm, piece.seed, piece.layer, piece.strength), piece)
+    done = {name for one in ran for name in (one.step, *one.tasks)}
+    left_out = dict.fromkeys(one for log in logs for one in log.left_out if one.what not in done)
+    notes = dict.fromkeys(note for log in logs for note in log.notes)
+    return replace(
+        first,
+        ran=ran,
+        pieces=tuple(pieces.values()),
+        left_out=tuple(left_out),
+        notes=tuple(notes),
+        limit=max(log.limit for log in logs),
+        seconds=sum(log.seconds for log in logs),
+    )
+
+
+def piece_to_json(piece: Piece) -> dict[str, Any]:
+    """Figures as ``name: [value, low, high, n]``: there are thousands."""
+    figures = {
+        name: [round(f.value, _PLACES), round(f.low, _PLACES), round(f.high, _PLACES), f.n]
+        for name, f in piece.figures.items()
+    }
+    return {**asdict(piece), "figures": figures}
+
+
+def piece_from_json(values: Mapping[str, Any]) -> Piece:
+    return Piece(**{**values, "figures": {name: Measured(*four) for name, four in values["figures"].items()}})

@@ -1,0 +1,71 @@
+"""The typed log of how long a model thinks, and of whether its answers are right."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tillerman.logs.base import build
+from tillerman.statistics.values import Effect, Interval, Rate
+
+LOG_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over n items with its bootstrap interval."""
+
+    value: float
+    interval: Interval
+    n: int
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """One way of running the model. ``change`` and ``effect`` are against unsteered on the same items, None for
+    unsteered itself; ``right`` is None for items without a reference answer. ``stripped`` is the length without
+    what repeats, ``repetition`` the share of repeated runs, ``thoughtless`` the share of replies without a thought."""
+
+    name: str  # unsteered, steered, prompt, both, null:random; on the curve steered
+    detail: str
+    strength: float
+    length: Mean
+    change: Mean | None
+    stripped: Mean
+    repetition: float
+    unfinished: Rate
+    thoughtless: float
+    right: Rate | None
+    effect: Effect | None
+
+
+@dataclass(frozen=True)
+class ThoughtLog:
+    """Everything ``tillerman eval --metric thought-length`` measured."""
+
+    data_name: str
+    model_id: str
+    method: str
+    hook_point: str
+    strength: float
+    dose: float
+    scope: str
+    system: str | None
+    n: int
+    limit: int  # most tokens of a reply
+    conditions: tuple[Thinking, ...]
+    curve: tuple[Thinking, ...]  # the vector at multiples of its strength
+    provenance: dict[str, Any]
+    seconds: float
+    notes: tuple[str, ...] = ()
+    version: int = field(default=LOG_VERSION)
+
+    def condition(self, name: str) -> Thinking:
+        return next(c for c in self.conditions if c.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> ThoughtLog:
+        return build(cls, values)

@@ -1,0 +1,226 @@
+"""Methods side by side: the same split, the same search, the same test items, one fit for each."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tillerman.core.artefact import Artefact, save
+from tillerman.core.errors import FitError, HookPointError, ModelError, UsageError
+from tillerman.core.hookpoint import parse_points
+from tillerman.core.plan import Intervention, Plan
+from tillerman.core.steerings.base import joint_dose
+from tillerman.core.store import Store
+from tillerman.data.loading import LoadedData
+from tillerman.evaluation.side_effects import Drift, DriftMeter
+from tillerman.evaluation.speed import time_ratio
+from tillerman.logs.base import build
+from tillerman.logs.comparison import AtBudget, Comparison, Cost, MethodLeftOut, MethodResult
+from tillerman.logs.evaluation import Condition, EvaluationLog, SearchedCell
+from tillerman.methods.cold import ColdChanges
+from tillerman.methods.registry import cold_readers, methods as parsed
+from tillerman.models.opened import OpenModel
+from tillerman.pipeline.experiment import Experiment
+from tillerman.pipeline.flow import Outcome, fit, run_key
+from tillerman.pipeline.held_out import make_meter
+from tillerman.pipeline.run import Run, Unwatched, Watch, set_up
+from tillerman.reports.comparison import adjusted
+from tillerman.selection.matching import match_cost
+from tillerman.statistics.estimates import effect, rate
+
+# What data or model cannot feed; any other error is the caller's, and stops the comparison.
+_UNFIT = (FitError, HookPointError, ModelError)
+_TIMED_TOKENS = 32
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """What is compared: methods by name, a row each, under one experiment.
+
+    ``experiment.method`` plays no part. With ``equal_kl`` (nats per token) each chosen cell is also tested at the
+    strength whose KL on neutral text is that budget.
+
+    ``UsageError`` for no method, a budget that is not above 0, or an autoencoder that no method reads.
+    """
+
+    methods: tuple[str, ...]
+    experiment: Experiment = Experiment()  # noqa: RUF009 (a frozen value)
+    equal_kl: float | None = None
+
+    def __post_init__(self) -> None:
+        names = tuple(dict.fromkeys(name.strip() for name in self.methods if name.strip()))
+        if not names:
+            raise UsageError("nothing to compare: give at least one method, e.g. caa,ipas-wrong")
+        if self.experiment.gate is not None:
+            raise UsageError("a comparison is of methods without a gate; fit one with a gate by itself")
+        if self.experiment.nested is not None:
+            raise UsageError("a comparison reports test items only; fit one method with nested folds by itself")
+        if self.equal_kl is not None and not 0 < self.equal_kl < float("inf"):
+            raise UsageError(f"--equal-kl {self.equal_kl:g}: expected more than 0 nats per token")
+        object.__setattr__(self, "methods", names)
+        object.__setattr__(self, "experiment", replace(self.experiment, method=",".join(names), generations=()))
+
+    @property
+    def experiments(self) -> dict[str, Experiment]:
+        """What each method is fitted by: all the same but for the name, and what only some of them read."""
+        sae = self.experiment.sae
+        reads = {name: any(method.reads_sae for method in parsed(name)) for name in self.methods}
+        return {
+            n: replace(self.experiment, method=n, sae=sae if reads[n] else None, cold=self._cold(n))
+            for n in self.methods
+        }
+
+    def _cold(self, name: str) -> ColdChanges | None:
+        cold, names = self.experiment.cold, {method.name for method in parsed(name)}
+        return cold and cold.only([option for option in cold.asked if names & set(cold_readers(option))])
+
+
+def compare(
+    lineup: Lineup,
+    opened: OpenModel,
+    data: LoadedData,
+    *,
+    store: Store | None = None,
+    watch: Watch | None = None,
+) -> Comparison:
+    """Several methods on the same items: what each does, what it costs, and whether its nulls do as much.
+
+    Numbers are those that ``fit`` gives for each method alone. Test items play no part in choosing a cell or in
+    setting a strength to the budget. A method that data or model cannot feed is left out with its reason.
+    ``store`` keeps finished methods over interruptions.
+
+    ``FitError`` where no method is left.
+    """
+    started = time.monotonic()
+    kept, eyes = store or Store(None, ""), watch or Unwatched()
+    run = set_up(lineup.experiment, opened, data, kept, eyes)
+    meter, each = make_meter(run), lineup.experiments
+
+    def row_of(name: str) -> dict[str, Any]:
+        try:
+            outcome = fit(each[name], opened, data, store=kept, watch=eyes)
+        except _UNFIT as error:
+            return {"reason": str(error)}
+        result = _result(replace(run, experiment=each[name]), meter, outcome, lineup.equal_kl)
+        return {"result": asdict(result), "baselines": [asdict(one) for one in _baselines(outcome.log)]}
+
+    seed, budget = lineup.experiment.seed, lineup.equal_kl
+    rows = {name: kept.value(f"{seed} row {name} {budget}", partial(row_of, name)) for name in each}
+    done = [row for row in rows.values() if "result" in row]
+    left_out = tuple(MethodLeftOut(name, row["reason"]) for name, row in rows.items() if "reason" in row)
+    if not done:
+        raise FitError("no method is left: " + "; ".join(f"{one.method}: {one.reason}" for one in left_out))
+    return Comparison(
+        data_name=data.name,
+        model_id=opened.id,
+        seed=seed,
+        n_train=len(run.train.items),
+        n_validation=len(run.validation.items),
+        n_test=len(run.test.items),
+        test_digest=digest_of_test(run),
+        baselines=tuple(build(Condition, one) for one in done[0]["baselines"]),
+        methods=adjusted([build(MethodResult, row["result"]) for row in done]),
+        left_out=left_out,
+        equal_kl=budget,
+        provenance=run.provenance(lineup.experiment.method).to_json(),
+        seconds=time.monotonic() - started,
+    )
+
+
+def digest_of_test(run: Run) -> str:
+    """Of the test items and their order; the same for all that were tested on the same items."""
+    ids = "\n".join(item.example.id for item in run.test.items)
+    return hashlib.blake2b(ids.encode(), digest_size=8).hexdigest()
+
+
+def compare_key(lineup: Lineup, opened: OpenModel, data: LoadedData) -> str:
+    """Names a comparison for its store. Methods and budget are not part of it: when an interrupted run is asked
+    for more of them, what is finished stays."""
+    return f"comparison {run_key(lineup.experiment, (lineup.experiment.seed,), opened, data, any_method=True)}"
+
+
+def _result(run: Run, meter: DriftMeter, outcome: Outcome, budget: float | None) -> MethodResult:
+    log = outcome.log
+    return MethodResult(
+        method=run.experiment.method,
+        fitted=log.method,
+        hook_point=log.hook_point,
+        strength=log.strength,
+        dose=log.dose,
+        scope=log.scope,
+        cells_compared=log.cells_compared,
+        rate=log.condition("steered").rate,
+        effect=log.effect,
+        p_holm=log.effect.p_value,
+        nulls=tuple(c for c in log.conditions if c.name.startswith("null:")),
+        side_effects=log.side_effects,
+        cost=_cost(run, outcome),
+        at_budget=None if budget is None else _at_budget(run, meter, outcome, budget),
+    )
+
+
+def _baselines(log: EvaluationLog) -> tuple[Condition, ...]:
+    return tuple(c for c in log.conditions if c.name in ("unsteered", "prompt", "icl", "lora"))
+
+
+def _cost(run: Run, outcome: Outcome) -> Cost:
+    plan = outcome.artefact.plan() if outcome.log.strength else ()
+    prompt = run.test.written[0].prompt
+    if run.opened.context is not None:
+        prompt = prompt[-(run.opened.context - _TIMED_TOKENS) :]
+    with run.watch.stage(f"time per token, {run.experiment.method}", 0):
+        ratio, interval = time_ratio(run.opened, prompt, plan, _TIMED_TOKENS)
+    seconds = outcome.log.seconds_to_choose
+    assert seconds is not None  # a fit always says so
+    return Cost(seconds, _size(outcome.artefact), ratio, interval)
+
+
+def _size(artefact: Artefact) -> int:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "steering.safetensors"
+        save(path, replace(artefact, card=None))
+        return path.stat().st_size
+
+
+def _at_budget(run: Run, meter: DriftMeter, outcome: Outcome, budget: float) -> AtBudget:
+    """The chosen cell at the strength that costs the budget, on the test items."""
+    artefact, cell = outcome.artefact, _steering_cell(outcome.log)
+    steering = artefact.steering.at(parse_points(cell.hook_point))
+    drifts: dict[float, Drift] = {}
+
+    def plan(strength: float) -> Plan:
+        return (Intervention(steering, strength, steering.operator, artefact.scope),)
+
+    def kl(strengths: Sequence[float]) -> list[float]:
+        with run.watch.stage(f"equal KL, {run.experiment.method}", len(strengths) * meter.passes) as progress:
+            drifts.update(zip(strengths, meter.measure_all(list(map(plan, strengths)), progress), strict=True))
+        return [drifts[strength].kl for strength in strengths]
+
+    found = match_cost(budget, cell.strength, kl)
+    key, groups = run.own(f"test at KL {budget:g}"), run.test.groups
+    with run.watch.stage(f"test at equal KL, {run.experiment.method}", 2 * len(run.test.items)) as progress:
+        before, after = run.test.correct_under([(), plan(found.strength)], (run.store, key), progress)
+    change = effect(after, before, groups)
+    return AtBudget(
+        reached=found.reached,
+        strength=found.strength,
+        dose=joint_dose(steering, found.strength),
+        kl=found.cost,
+        perplexity_ratio=drifts[found.strength].perplexity_ratio,
+        rate=rate(after, groups),
+        effect=change,
+        p_holm=change.p_value,
+    )
+
+
+def _steering_cell(log: EvaluationLog) -> SearchedCell:
+    """The chosen cell; where the search abstained, the best on validation items of those that steer."""
+    mine = [cell for cell in log.cells if cell.strength and cell.method == log.method]
+    chosen = [cell for cell in mine if (cell.hook_point, cell.strength) == (log.hook_point, log.strength)]
+    return max(chosen or mine, key=lambda cell: (cell.score, -abs(cell.dose)))

@@ -1,0 +1,283 @@
+"""The test share, looked at once: all conditions, side effects, the dose curve, example texts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tillerman.core.gates import Gate
+from tillerman.core.hookpoint import HookPoint, named
+from tillerman.core.plan import Intervention, Plan, Scope
+from tillerman.core.steerings.base import Steering, joint_dose
+from tillerman.data.duplicates import clean_split
+from tillerman.data.loading import load_examples
+from tillerman.data.neutral import load_texts
+from tillerman.data.presenting import present, shown_orders, turned
+from tillerman.data.writing import Writer
+from tillerman.evaluation.exam import (
+    Exam,
+    averaged_condition,
+    condition,
+    constant_condition,
+    fitting_shots,
+    null_condition,
+)
+from tillerman.evaluation.side_effects import Drift, DriftMeter, neutral_text
+from tillerman.logs.evaluation import Condition, DosePoint, Generation, SideEffects
+from tillerman.pipeline.gates import opens
+from tillerman.pipeline.run import Run
+from tillerman.selection.choice import Candidate
+from tillerman.statistics.equivalence import MARGIN, equivalence_of_answers
+from tillerman.statistics.estimates import effect, rate
+from tillerman.steering.generation import Sampling, continuation
+
+# Strengths of the dose curve and of the example texts, in multiples of the chosen one.
+CURVE = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+TEXTS = (-1.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What is tested: a vector at its chosen hook points, its strength and scope, and its gate."""
+
+    vector: Steering
+    points: tuple[HookPoint, ...]
+    strength: float
+    scope: Scope
+    gate: Gate | None = None
+
+    def plan(self, factor: float = 1.0) -> Plan:
+        """Without the gate: a row whose gate is shut is the unsteered one (``Chosen.through``). Empty at strength
+        0: the unsteered model itself."""
+        strength = self.strength * factor
+        return self.steering(strength) if strength else ()
+
+    def live(self, factor: float) -> Plan:
+        """With the gate, which then decides by itself."""
+        return tuple(replace(item, gate=self.gate) for item in self.plan(factor))
+
+    def through(self, exam: Exam, steered: NDArray[np.bool_], plain: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """What is right under the gate: steered where it opens for the exam's prompt, else unsteered."""
+        return steered if self.gate is None else np.where(opens(exam.opened, self.gate, exam), steered, plain)
+
+    def steering(self, strength: float) -> Plan:
+        vector = self.vector.at(self.points)
+        return (Intervention(vector, strength, vector.operator, self.scope),)
+
+    def dose(self, strength: float) -> float:
+        return joint_dose(self.vector.at(self.points), strength)
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """A null: draws to be tested at one cell, and the cell one of them would have chosen on the grid."""
+
+    name: str
+    draws: tuple[Steering, ...]
+    points: tuple[HookPoint, ...]
+    strength: float
+    best: Candidate | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Whether each test item is answered right, under multiples of the chosen strength ``[n]`` (0 is
+    unsteered, 1 as chosen) and under each control's draws ``[draws, n]``, the one at its own best cell last.
+    All through the gate, but for ``ungated``: as chosen, without it."""
+
+    at: Mapping[float, NDArray[np.bool_]]
+    controls: tuple[NDArray[np.bool_], ...]
+    ungated: NDArray[np.bool_]
+
+    @property
+    def unsteered(self) -> NDArray[np.bool_]:
+        return self.at[0.0]
+
+    @property
+    def steered(self) -> NDArray[np.bool_]:
+        return self.at[1.0]
+
+
+def ask(run: Run, chosen: Chosen, controls: tuple[Control, ...]) -> Answers:
+    """The test items under every plan at once: they share the prompts. Factors of the strength other than
+    1 are for the dose curve, never used to choose."""
+    groups = [[chosen.plan(factor) for factor in CURVE]]
+    for control in controls:
+        mine = [replace(chosen, vector=v, points=control.points, strength=control.strength) for v in control.draws]
+        if control.best is not None:
+            best = control.best
+            mine.append(replace(chosen, vector=control.draws[0], points=best.points, strength=best.strength))
+        groups.append([one.plan() for one in mine])
+    flat = [plan for group in groups for plan in group]
+    with run.watch.stage("test, steered and nulls", len(flat) * len(run.test.items)) as progress:
+        free = run.test.correct_under(flat, (run.store, run.own("test")), progress)
+    right = chosen.through(run.test, free, free[CURVE.index(0.0)])
+    curve, *rest = np.split(right, np.cumsum([len(group) for group in groups])[:-1])
+    return Answers(dict(zip(CURVE, curve, strict=True)), tuple(rest), free[CURVE.index(1.0)])
+
+
+def run_conditions(run: Run, chosen: Chosen, answers: Answers, controls: tuple[Control, ...]) -> tuple[Condition, ...]:
+    """Unsteered, steered, prompt baseline, prompt and steered, few-shot baseline and nulls, on the same items."""
+    groups, plain, steered = run.test.groups, answers.unsteered, answers.steered
+    rows = [
+        condition("unsteered", plain, None, groups, run.base),
+        condition("steered", steered, plain, groups, run.base),
+    ]
+    if chosen.gate is not None:
+        rows.append(condition("ungated", answers.ungated, plain, groups, f"as steered, without {chosen.gate}"))
+    if chosen.strength and shown_orders(run.test.items) is not None:
+        rows.append(_all_orders(run, chosen, answers))
+    if run.kind in ("choice", "yes_no"):
+        usual = Counter(run.train.groups or run.test.groups).most_common(1)[0][0]
+        rows.append(constant_condition(run.test, usual, plain))
+    if run.kind != "text":  # a text has no question that a prompt could precede
+        rows += _baselines(run, chosen, plain)
+    if run.experiment.lora:
+        rows.append(_lora(run, plain))
+    for control, right in zip(controls, answers.controls, strict=True):
+        count = len(control.draws)
+        strong = int((right[:count].mean(1) >= steered.mean()).sum())
+        detail = (
+            f"{count} draws at {named(control.points)}, strength {control.strength:.3g}; {strong} as good as steered"
+        )
+        if control.best is not None:
+            c, gain = control.best, 100 * (right[count].mean() - plain.mean())
+            detail += f"; one draw at the best of the same grid ({named(c.points)}, dose {c.dose:.2f}): {gain:+.1f} pp"
+        rows.append(null_condition(control.name, right[:count], plain, groups, detail))
+    return tuple(rows)
+
+
+def _all_orders(run: Run, chosen: Chosen, answers: Answers) -> Condition:
+    """Steered over every rotation of each item's options. A letter that the vector prefers is right in one of
+    them and wrong in the others, so it gains nothing here: what is left is not about letters."""
+    exam = run.test
+    others = Exam.of(run.opened, turned(exam.items), run.writer, exam.limit)
+    with run.watch.stage("test, other option orders", 2 * len(others.items)) as progress:
+        before, after = others.correct_under([(), chosen.plan()], (run.store, run.own("test orders")), progress)
+    counts = np.array([len(item.answers) for item in exam.items])
+    starts = np.cumsum(counts - 1) - (counts - 1)
+
+    def share(first: NDArray[np.bool_], rest: NDArray[np.bool_]) -> NDArray[np.float64]:
+        shares: NDArray[np.float64] = (first + np.add.reduceat(rest.astype(float), starts)) / counts
+        return shares
+
+    right = share(answers.steered, chosen.through(others, after, before))
+    detail = "each item in every rotation of its options; a letter that is preferred gains nothing here"
+    return averaged_condition("turned", right, share(answers.unsteered, before), detail)
+
+
+def _baselines(run: Run, chosen: Chosen, plain: NDArray[np.bool_]) -> list[Condition]:
+    """The prompt baseline, the same steered and, where an exemplar fits, the few-shot baseline."""
+    e, groups = run.experiment, run.test.groups
+
+    def answered(name: str, exam: Exam, plan: Plan = ()) -> NDArray[np.bool_]:
+        with run.watch.stage(f"test, {name}", len(exam.items)) as progress:
+            piece = run.own(f"test {name}") if plan else f"{e.seed} test {name}"
+            return np.array(run.store.value(piece, lambda: exam.correct(plan, progress).tolist()))
+
+    def asked(writer: Writer) -> Exam:
+        return Exam.of(run.opened, run.test.items, writer, e.answer_tokens)
+
+    told, base = asked(run.writer.with_system(run.told)), f"; {run.base}" if run.base else ""
+    prompted = answered("prompt", told)
+    rows = [condition("prompt", prompted, plain, groups, run.told + base)]
+    if chosen.strength:
+        both = chosen.through(told, answered("both", told, chosen.plan()), prompted)
+        rows.append(condition("both", both, plain, groups, f"the prompt, and steered{base}"))
+    shots = fitting_shots(run.test, run.bare_writer, run.wrong, e.shots, run.opened.context)
+    if shots is not None:
+        instead = ", instead of the others" if base else ""
+        detail = f"{shots[1]} exemplars from training items answered wrong{instead}"
+        rows.append(condition("icl", answered("icl", asked(shots[0])), plain, groups, detail))
+    return rows
+
+
+def _lora(run: Run, plain: NDArray[np.bool_]) -> Condition:
+    """The unsteered model after fine-tuning on the items that the vector is made of."""
+    exam = run.test
+
+    def answered() -> list[bool]:
+        tuned = replace(exam, opened=run.tuned)
+        with run.watch.stage("test, lora", len(exam.items)) as progress:
+            right: list[bool] = tuned.correct((), progress).tolist()
+        return right
+
+    right = run.store.value(f"{run.experiment.seed} test lora", answered)
+    detail = f"fine-tuned on the {len(run.train.items)} training items, unsteered"
+    return condition("lora", np.array(right), plain, exam.groups, detail)
+
+
+def make_meter(run: Run) -> DriftMeter:
+    e = run.experiment
+    return DriftMeter(run.opened, neutral_text(run.opened, e.neutral, load_texts(e.neutral), e.neutral_tokens))
+
+
+def measure_drift(run: Run, chosen: Chosen, meter: DriftMeter) -> dict[float, Drift]:
+    """Drift on neutral text at every factor of the dose curve."""
+    factors = CURVE if chosen.strength else (0.0, 1.0)
+    plans = [chosen.steering(chosen.strength * factor) for factor in factors]
+    with run.watch.stage("side effects, neutral text", len(plans) * meter.passes) as progress:
+        return dict(zip(factors, meter.measure_all(plans, progress), strict=True))
+
+
+def unrelated_exam(run: Run) -> tuple[Exam, str]:
+    """A task that the vector is not about, and its name."""
+    e = run.experiment
+    loaded = load_examples(e.unrelated)
+    share = clean_split(loaded.examples, shares=(0.0, 0.0, 1.0), sizes=(None, None, e.unrelated_items)).test
+    return Exam.of(run.opened, present(share), run.bare_writer), loaded.name
+
+
+def measure_side_effects(run: Run, chosen: Chosen, meter: DriftMeter, drift: Drift) -> SideEffects:
+    """Perplexity and KL on neutral text, and accuracy on a task the vector is not about."""
+    exam, task = unrelated_exam(run)
+    with run.watch.stage(f"unrelated task, {task}", 2 * len(exam.items)) as progress:
+        plans = [(), chosen.plan()]
+        before, after = exam.correct_under(plans, (run.store, run.own("unrelated")), progress)
+    after = chosen.through(exam, after, before)
+    return SideEffects(
+        text=meter.text.name,
+        tokens=meter.text.tokens,
+        perplexity_unsteered=drift.perplexity,
+        perplexity_ratio=drift.perplexity_ratio,
+        perplexity_ratio_interval=drift.perplexity_ratio_interval,
+        kl=drift.kl,
+        unrelated_task=task,
+        unrelated_unsteered=rate(before, exam.groups),
+        unrelated_steered=rate(after, exam.groups),
+        unrelated_effect=effect(after, before, exam.groups),
+        unrelated_equivalence=equivalence_of_answers(after, before, MARGIN),
+    )
+
+
+def dose_curve(run: Run, chosen: Chosen, answers: Answers, drifts: Mapping[float, Drift]) -> tuple[DosePoint, ...]:
+    """The chosen vector at fractions and multiples of its strength, also reversed."""
+    curve = []
+    for factor in sorted(drifts) if chosen.strength else (0.0,):
+        strength = chosen.strength * factor
+        dose, drift = chosen.dose(strength), drifts[factor]
+        right = rate(answers.at[factor], run.test.groups)
+        curve.append(DosePoint(strength, dose, right, drift.perplexity_ratio, drift.kl))
+    return tuple(curve)
+
+
+def example_texts(run: Run, chosen: Chosen) -> tuple[Generation, ...]:
+    """The same prompts continued at several strengths with the same random numbers."""
+    e = run.experiment
+    sampling = Sampling(e.generation_tokens, temperature=0.7, seed=e.seed)
+    writer = run.bare_writer
+    made = []
+    with run.watch.stage("example texts", len(e.generations) * len(TEXTS)) as progress:
+        for prompt in e.generations:
+            text = writer.prompt_text(prompt) if writer.template == "chat" else prompt
+            pairs = []
+            for factor in TEXTS if chosen.strength else (0.0,):
+                said = continuation(run.opened, writer.encode(text), chosen.live(factor), sampling)
+                pairs.append((chosen.strength * factor, said))
+                progress(1)
+            made.append(Generation(prompt, tuple(pairs)))
+    return tuple(made)

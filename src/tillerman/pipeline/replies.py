@@ -1,0 +1,167 @@
+"""Replies to free prompts under an artefact: unsteered, steered, prompted and random, from the same random numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+
+from tillerman.core.artefact import Artefact
+from tillerman.core.errors import UsageError
+from tillerman.core.hookpoint import HookPoint, named
+from tillerman.core.plan import Intervention, Plan
+from tillerman.core.rows import Progress
+from tillerman.core.steerings.base import joint_dose, joint_strength
+from tillerman.core.store import Store
+from tillerman.data.prompts_file import Ask
+from tillerman.data.thoughts import Reply, Tags, has_think_tags, read_reply, think_tags
+from tillerman.data.writing import Writer, make_writer
+from tillerman.logs.scores import ScoreLog, Spoken
+from tillerman.methods.fit import random_like
+from tillerman.models.opened import OpenModel
+from tillerman.pipeline.run import Unwatched, Watch
+from tillerman.steering.generation import Sampling, continuation_tokens, stop_tokens
+
+FACTORS = (-1.0, 0.5, 1.0, 2.0)  # multiples of the chosen strength
+ROWS = 64  # of one batch; fixed, since above temperature 0 a text depends on its batch
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """What is asked, and how. ``doses`` take the place of multiples of the chosen strength; the null and the
+    prompt with steering are at the chosen strength, or at the largest dose. ``system`` is the prompt baseline's."""
+
+    asks: tuple[Ask, ...]
+    system: str
+    samples: int = 1
+    tokens: int = 60
+    temperature: float = 0.7
+    seed: int = 0
+    template: str = "auto"
+    doses: tuple[float, ...] | None = None
+    points: tuple[HookPoint, ...] | None = None
+    null_draws: int = 3
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or (self.samples > 1 and self.temperature == 0):
+            raise UsageError(
+                f"--samples {self.samples} at temperature {self.temperature:g}: give at least 1, and 1 at "
+                "temperature 0, where all samples are the same"
+            )
+        if self.null_draws < 2:
+            raise UsageError(f"--null-draws {self.null_draws}: an interval over draws needs at least two")
+        if self.doses is not None and not any(self.doses):
+            raise UsageError("--doses: give at least one that is not 0; the unsteered model is always there")
+
+
+def reply_key(inquiry: Inquiry, artefact_digest: str, opened: OpenModel) -> str:
+    """Names a run for its store: same key, same replies."""
+    asked = {**asdict(inquiry), "points": [str(point) for point in inquiry.points or ()]}
+    facts = [asked, artefact_digest, opened.fingerprint, opened.tokenizer_hash, opened.template_hash]
+    return f"score {hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()}"
+
+
+def reply(
+    artefact: Artefact, inquiry: Inquiry, opened: OpenModel, *, store: Store | None = None, watch: Watch | None = None
+) -> ScoreLog:
+    """The replies of every condition, not yet scored."""
+    started = time.monotonic()
+    (item,) = artefact.plan()
+    if inquiry.points is not None:
+        item = replace(item, steering=artefact.steering.at(inquiry.points))
+    room = _Room(
+        inquiry, opened, make_writer(opened.tokenizer, inquiry.template), store or Store(None, ""), watch or Unwatched()
+    )
+    conditions = room.conditions(item, _strengths(item, inquiry))
+    return ScoreLog(
+        model_id=opened.id,
+        method=item.steering.provenance.method,
+        hook_point=named(item.steering.points),
+        scope=str(item.scope),
+        prompts=tuple(ask.shown for ask in inquiry.asks),
+        references=tuple(ask.reference for ask in inquiry.asks),
+        samples=inquiry.samples,
+        tokens=inquiry.tokens,
+        temperature=inquiry.temperature,
+        seed=inquiry.seed,
+        conditions=conditions,
+        scored=(),
+        provenance=item.steering.provenance.to_json(),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _strengths(item: Intervention, inquiry: Inquiry) -> tuple[float, ...]:
+    """The chosen strength, or that of the largest dose, first."""
+    if inquiry.doses is not None:
+        doses = sorted({dose for dose in inquiry.doses if dose}, reverse=True)
+        return tuple(joint_strength(item.steering, dose) for dose in doses)
+    if item.strength == 0:
+        raise UsageError("the artefact's strength is 0: its search found nothing that helps; give --doses")
+    return (item.strength, *(item.strength * factor for factor in FACTORS if factor != 1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Room:
+    """Where the prompts are asked."""
+
+    inquiry: Inquiry
+    opened: OpenModel
+    writer: Writer
+    store: Store
+    watch: Watch
+
+    def conditions(self, item: Intervention, strengths: Sequence[float]) -> tuple[Spoken, ...]:
+        """Unsteered first. Every condition draws from the same random numbers."""
+        system, main = self.inquiry.system, replace(item, strength=strengths[0])
+        steered = [(replace(item, strength=strength),) for strength in sorted(strengths)]
+        drawn = [random_like(item.steering, seed) for seed in range(1, self.inquiry.null_draws + 1)]
+        nulls: list[Plan] = [(replace(main, steering=one, operator=one.operator),) for one in drawn]
+        passes = 3 + len(steered) + len(nulls)
+        with self.watch.stage("replies", passes * len(self.inquiry.asks) * self.inquiry.samples) as progress:
+            ask = partial(self._said, progress)
+            plain = self._spoken("unsteered", [ask("unsteered", ())])
+            told = self._spoken("prompt", [ask("prompt", (), system)], system)
+            curve = [self._spoken("steered", [ask(f"{p[0].strength!r}", p)], item=p[0]) for p in steered]
+            both = self._spoken("both", [ask("both", (main,), system)], system, main)
+            random = [ask(f"null {i}", plan) for i, plan in enumerate(nulls)]
+            null = self._spoken("null:random", random, f"{len(random)} draws", main)
+        return plain, *curve, told, both, null
+
+    def _spoken(
+        self, name: str, replies: Sequence[tuple[str, ...]], detail: str = "", item: Intervention | None = None
+    ) -> Spoken:
+        strength, dose = (0.0, 0.0) if item is None else (item.strength, joint_dose(item.steering, item.strength))
+        return Spoken(name, detail, strength, dose, tuple(replies))
+
+    def _said(self, progress: Progress, name: str, plan: Plan, system: str | None = None) -> tuple[str, ...]:
+        """Each prompt's samples in turn."""
+        i = self.inquiry
+        prompts = [self._tokens(ask, system) for ask in i.asks]
+        tags = think_tags(self.opened.tokenizer) if has_think_tags(self.opened.tokenizer) else None
+        samples: list[list[str]] = [[] for _ in prompts]
+        for k in range(i.samples):
+            for start in range(0, len(prompts), ROWS):
+                batch = prompts[start : start + ROWS]
+                sampling = Sampling(i.tokens, i.temperature, seed=i.seed * 1_000_003 + k * 1_009 + start)
+                make = partial(continuation_tokens, self.opened, batch, [plan] * len(batch), sampling)
+                made = self.store.value(f"{name} sample {k} from {start}", make)
+                for place, (prompt, tokens) in enumerate(zip(batch, made, strict=True), start):
+                    samples[place].append(self._text(tags, prompt, tokens))
+                progress(len(batch))
+        return tuple(text for one in samples for text in one)
+
+    def _tokens(self, ask: Ask, system: str | None) -> tuple[int, ...]:
+        if self.writer.template == "chat":
+            return self.writer.encode(self.writer.with_system(system).prompt_text(ask.prompt) + ask.start)
+        return self.writer.encode(" ".join(part for part in (system, ask.prompt, ask.start) if part))
+
+    def _text(self, tags: Tags | None, prompt: Sequence[int], tokens: Sequence[int]) -> str:
+        read: Reply = read_reply(self.opened.tokenizer, tags, prompt, tokens, stop_tokens(self.opened))
+        if not read.thought:
+            return read.answer or ""
+        thought = self.opened.tokenizer.decode(list(read.thought), skip_special_tokens=True)
+        return f"<think>{thought}" + ("" if read.answer is None else f"</think>{read.answer}")

@@ -1,0 +1,275 @@
+"""One run: model, items of each share as written for it, finished work, progress."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Protocol
+
+from tillerman.core.errors import DataError, FitError, HookPointError, UsageError
+from tillerman.core.hookpoint import HookPoint
+from tillerman.core.plan import Scope
+from tillerman.core.provenance import Provenance
+from tillerman.core.rows import Progress, Row, silent
+from tillerman.core.store import Store
+from tillerman.data.duplicates import Split, clean_split
+from tillerman.data.loading import LoadedData
+from tillerman.data.presenting import Item, as_choices, present
+from tillerman.data.splits import SPLITS
+from tillerman.data.writing import Writer, after_instruction, make_writer, not_in_code, thinking
+from tillerman.evaluation.exam import Exam, fitting_shots
+from tillerman.methods.registry import habits
+from tillerman.methods.sae.options import SaeOptions
+from tillerman.models.finetuning import LoraOptions, train_lora
+from tillerman.models.opened import OpenModel
+from tillerman.models.sae.autoencoder import SAE
+from tillerman.models.sae.quality import Quality, ensure_belongs
+from tillerman.pipeline.experiment import Experiment
+
+CHECKED = 64  # training items that an autoencoder is held against
+READ_REPLIES = 64  # training items whose replies are read by methods that look at the model's own words
+VERSIONED = ("tillerman", "torch", "transformers", "tokenizers", "safetensors", "numpy")
+
+
+class Watch(Protocol):
+    """Is told what is being done; the command line draws bars from it."""
+
+    def stage(self, title: str, total: int) -> AbstractContextManager[Progress]: ...
+
+
+class Unwatched:
+    """Nobody looks."""
+
+    def stage(self, title: str, total: int) -> AbstractContextManager[Progress]:
+        del title, total
+        return nullcontext(silent)
+
+
+# Scopes that a tokenizer has to make: their marks are tokens of its own.
+_OF_TOKENIZER = {"after_instruction": after_instruction, "thinking": thinking, "not_in_code": not_in_code}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Made by ``set_up``; everything a step of the flow needs to look at."""
+
+    experiment: Experiment
+    opened: OpenModel
+    data: LoadedData
+    split: Split
+    writer: Writer
+    train: Exam
+    validation: Exam
+    test: Exam
+    store: Store
+    watch: Watch
+
+    @cached_property
+    def kind(self) -> str:
+        return self.train.items[0].example.kind if self.train.items else self.test.items[0].example.kind
+
+    @cached_property
+    def read(self) -> str:
+        """Texts are read as the mean over their tokens; answers at the token that closes their turn, or at
+        their last token where no template closes it."""
+        if self.experiment.read != "auto":
+            return self.experiment.read
+        if self.kind == "text":
+            return "mean"
+        return "end" if self.writer.closing_turns().closing else "last"
+
+    @cached_property
+    def told(self) -> str:
+        """The prompt that asks for the behaviour in words."""
+        return self.experiment.prompt or self.data.default_prompt
+
+    @cached_property
+    def contrast_writer(self) -> Writer:
+        writer = replace(self.writer, told=(self.told, self.experiment.prompt_negative))
+        if self.read != "end":
+            return writer
+        closing = writer.closing_turns()
+        if not closing.closing:
+            raise UsageError("read 'end' needs a chat template that closes an answer with a token; use 'last'")
+        return closing
+
+    def scope(self, method: str) -> Scope:
+        """``auto`` is the method's own, or leaves the question as it is read and steers the answer; a text
+        has no question."""
+        asked = self.experiment.scope
+        if asked == "auto":
+            usual = "after_instruction" if self.writer.template == "chat" and self.kind != "text" else "all"
+            asked = habits(method).scope or usual
+        return _OF_TOKENIZER[asked](self.opened.tokenizer) if asked in _OF_TOKENIZER else Scope.parse(asked)
+
+    @property
+    def base(self) -> str:
+        """What the run stands on, in words; empty for the model and the question as given."""
+        if self.experiment.base_lora:
+            return f"the model fine-tuned on the {len(self.train.items)} training items"
+        count = len(self.writer.shots)
+        return f"asked after {count} exemplars from training items answered wrong" if count else ""
+
+    @property
+    def bare_writer(self) -> Writer:
+        """For what is not of the data: exemplars of one task before another would be a task of their own."""
+        return self.writer.with_shots(())
+
+    @cached_property
+    def predictions(self) -> list[int]:
+        """The unsteered model's answers to the training items: PAS learns from what it gets wrong."""
+        piece = f"{self.experiment.seed} unsteered train" + (f", {self.base}" if self.base else "")
+        with self.watch.stage("unsteered answers, train", len(self.train.items)) as progress:
+            stored: list[int] = self.store.value(piece, lambda: self.train.given((), progress).tolist())
+        return stored
+
+    @cached_property
+    def tuned(self) -> OpenModel:
+        """A copy of the model, fine-tuned on the wanted answers to the training items."""
+        turns, options = self.writer.closing_turns(), LoraOptions()
+        rows = [turns.answer_row(written, written.right) for written in self.train.written]
+        with self.watch.stage("fine-tuning, train", options.epochs * len(rows)) as progress:
+            return train_lora(self.opened, rows, options, seed=self.experiment.seed, progress=progress)
+
+    @property
+    def wrong(self) -> list[Item]:
+        """The training items that the unsteered model answers wrong: exemplars are taken from these."""
+        return [item for item, said in zip(self.train.items, self.predictions, strict=True) if said != item.right]
+
+    @cached_property
+    def replies(self) -> tuple[Row, ...]:
+        """What the unsteered model itself writes in answer to the training items, prompts included."""
+        exam = replace(self.train, items=self.train.items[:READ_REPLIES], written=self.train.written[:READ_REPLIES])
+        with self.watch.stage("unsteered replies, train", len(exam.items)) as progress:
+            (said,) = exam.replies_under([()], (self.store, f"{self.experiment.seed} train"), progress)
+        return tuple(Row(w.prompt + reply.tokens, len(w.prompt)) for w, reply in zip(exam.written, said, strict=True))
+
+    def points(self, site: str | None = None) -> tuple[HookPoint, ...]:
+        """The candidate hook points at the experiment's site, or at a method's own."""
+        e = self.experiment
+        if e.layers is None:
+            return self.opened.points(site or e.site)
+        chosen = tuple(HookPoint(layer, site or e.site) for layer in e.layers)
+        for point in chosen:
+            self.opened.parts.part(point)  # says what is missing
+        return chosen
+
+    @cached_property
+    def autoencoder(self) -> tuple[SAE, Quality, SaeOptions]:
+        """The autoencoder that was asked for, held against the training items."""
+        options = self.experiment.sae
+        assert options is not None  # a method that reads one was asked for together with it
+        sae = options.opened()
+        e = self.experiment
+        sae.check_fits(HookPoint(sae.point.layer, e.read_site or e.site), self.opened.parts.width_at(sae.point))
+        if e.layers is not None and sae.point.layer not in e.layers:
+            raise HookPointError(f"--layers leaves out layer {sae.point.layer}, which the autoencoder {sae.name} reads")
+        rows = [Row(row.tokens) for row in (w.row(w.right) for w in self.train.written[:CHECKED])]
+        return sae, ensure_belongs(self.opened, sae, rows), options
+
+    def of(self, opened: OpenModel) -> Run:
+        """The same shares, answered by another model."""
+        train, validation, test = (replace(e, opened=opened) for e in (self.train, self.validation, self.test))
+        return replace(self, opened=opened, train=train, validation=validation, test=test)
+
+    def own(self, piece: str) -> str:
+        """Names stored work that depends on the method, beside that of other methods in the same store."""
+        return f"{self.experiment.seed} {self.experiment.method} {piece}"
+
+    def provenance(self, method: str) -> Provenance:
+        e = self.experiment
+        site = habits(method).site or e.site
+        return Provenance(
+            model_id=self.opened.id,
+            model_fingerprint=self.opened.fingerprint,
+            width=self.opened.parts.width,
+            layers=self.opened.layers,
+            tokenizer_hash=self.opened.tokenizer_hash,
+            template_hash=self.opened.template_hash,
+            template=self.writer.template,
+            method=method,
+            options=json.loads(json.dumps(asdict(e))),  # plain JSON, as it is read back
+            data_name=self.data.name,
+            data_digest=self.data.digest,
+            split={
+                "train": len(self.train.items),
+                "validation": len(self.validation.items),
+                "test": len(self.test.items),
+                "dropped": self.split.dropped,
+                **({"exemplars": len(self.writer.shots)} if self.writer.shots else {}),
+            },
+            read_positions=self.read,
+            read_site=e.read_site or site,
+            site=site,
+            seed=e.seed,
+            versions={name: importlib.metadata.version(name) for name in VERSIONED},
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+
+def set_up(
+    experiment: Experiment,
+    opened: OpenModel,
+    data: LoadedData,
+    store: Store,
+    watch: Watch,
+    needed: Sequence[str] = SPLITS,
+) -> Run:
+    """Split, show and write the items. ``needed``: the shares that may not be empty."""
+    e = experiment
+    split = split_items(e, data, needed)
+    writer = make_writer(opened.tokenizer, e.template).with_system(e.system)
+    shares = (split.train, split.validation, split.test)
+    shown = [present(share, e.seed, keep_order=e.keep_order) for share in shares]
+    exams = [Exam.of(opened, items, writer, e.answer_tokens) for items in shown]
+    run = Run(e, opened, data, split, writer, exams[0], exams[1], exams[2], store, watch)
+    if e.base_lora:
+        return run.of(run.tuned)
+    return _after_exemplars(run) if e.base_shots else run
+
+
+def split_items(experiment: Experiment, data: LoadedData, needed: Sequence[str] = SPLITS) -> Split:
+    """The items of each share. ``DataError`` where one that is ``needed`` is empty."""
+    e = experiment
+    examples = as_choices(data.examples) if e.as_choice else data.examples
+    most = (e.max_train, e.max_validation, e.max_test)
+    split = clean_split(examples, shares=e.shares, seed=e.seed, sizes=most)
+    for name in needed:
+        if not split.part(name):
+            raise DataError(
+                f"{data.name}: no item falls into the {name} share of {len(examples)} items; "
+                "give more data, or other --shares"
+            )
+    return split
+
+
+def _after_exemplars(run: Run) -> Run:
+    """The same shares, every question asked after exemplars. These leave the training share: what the prompt
+    already tells the model teaches a vector nothing (PAS, arXiv 2509.22739, section 4.3)."""
+    e, shares = run.experiment, (run.train, run.validation, run.test)
+    if run.kind == "text":
+        raise UsageError("--on-shots: exemplars are answered questions, and labelled texts ask none")
+    everything = replace(
+        run.test,
+        items=tuple(item for share in shares for item in share.items),
+        written=tuple(written for share in shares for written in share.written),
+    )
+    pool = run.wrong
+    found = fitting_shots(everything, run.writer, pool, e.base_shots, run.opened.context)
+    if found is None:
+        why = "none fits the model's context" if pool else "there is none"
+        raise FitError(f"--on-shots {e.base_shots}: exemplars are training items answered wrong, and {why}")
+    writer, count = found
+    shown = {item.example.id for item in pool[:count]}
+    rest = tuple(item for item in run.train.items if item.example.id not in shown)
+    if not rest:
+        raise FitError(f"--on-shots {e.base_shots}: no training item is left to fit on; give more data or fewer shots")
+    train, validation, test = (
+        Exam.of(run.opened, items, writer, e.answer_tokens) for items in (rest, run.validation.items, run.test.items)
+    )
+    return replace(run, writer=writer, train=train, validation=validation, test=test)

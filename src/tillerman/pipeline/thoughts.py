@@ -1,0 +1,142 @@
+"""How an artefact moves the length of thoughts: unsteered, steered over a range of doses, prompted, and nulls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tillerman.core.artefact import Artefact
+from tillerman.core.errors import UsageError
+from tillerman.core.hookpoint import named
+from tillerman.core.plan import Intervention, Plan
+from tillerman.core.steerings.base import joint_dose
+from tillerman.core.store import Store
+from tillerman.data.loading import LoadedData
+from tillerman.data.thoughts import Reply, think_tags
+from tillerman.evaluation.exam import Exam
+from tillerman.evaluation.thoughts import ensure_thoughts, thinking
+from tillerman.logs.thoughts import Thinking, ThoughtLog
+from tillerman.methods.fit import random_like
+from tillerman.models.opened import OpenModel
+from tillerman.pipeline.experiment import Experiment
+from tillerman.pipeline.run import Run, Unwatched, Watch, set_up
+
+# In multiples of the artefact's strength; reversed ones too: what shortens one way should lengthen the other.
+THOUGHT_CURVE = (-1.0, -0.5, 0.25, 0.5, 0.75, 1.5, 2.0)
+
+
+def evaluate_thoughts(
+    artefact: Artefact,
+    experiment: Experiment,
+    opened: OpenModel,
+    data: LoadedData,
+    *,
+    watch: Watch | None = None,
+) -> ThoughtLog:
+    """The test share's replies under the artefact's plan, multiples of it, the prompt baseline alone and steered,
+    and random directions. Items may be of any kind with a question; answers are judged where it is ``open``."""
+    started = time.monotonic()
+    think_tags(opened.tokenizer)  # a model without thinking tags has no thoughts to measure
+    (item,) = artefact.plan()
+    if item.strength == 0:
+        raise UsageError("the artefact's strength is 0: its search found nothing that helps; give --strength")
+    run = set_up(
+        replace(experiment, scope=str(item.scope)),
+        opened,
+        data,
+        Store(None, ""),
+        watch or Unwatched(),
+        needed=("test",),
+    )
+    if run.kind == "text":
+        raise UsageError("thoughts are answers to questions; labelled texts ask none")
+    asked = _Questions(run, item)
+    conditions, curve = asked.conditions()
+    return ThoughtLog(
+        data_name=data.name,
+        model_id=opened.id,
+        method=item.steering.provenance.method,
+        hook_point=named(item.steering.points),
+        strength=item.strength,
+        dose=joint_dose(item.steering, item.strength),
+        scope=str(item.scope),
+        system=experiment.system,
+        n=len(run.test.items),
+        limit=experiment.answer_tokens,
+        conditions=conditions,
+        curve=curve,
+        provenance=item.steering.provenance.to_json(),
+        seconds=time.monotonic() - started,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Questions:
+    """The test items, to be answered under the artefact's intervention and others."""
+
+    run: Run
+    item: Intervention
+
+    @property
+    def _references(self) -> list[str | None]:
+        items = self.run.test.items
+        return [i.answers[i.right] if i.example.kind == "open" else None for i in items]
+
+    def conditions(self) -> tuple[tuple[Thinking, ...], tuple[Thinking, ...]]:
+        """All conditions, and the curve over strengths. Plans that share a prompt run together."""
+        item, strength = self.item, self.item.strength
+        seeds = self.run.experiment.null_seeds
+        drawn = [random_like(item.steering, seed) for seed in seeds]
+        nulls = [replace(item, steering=one, operator=one.operator) for one in drawn]
+        curve = [replace(item, strength=factor * strength) for factor in THOUGHT_CURVE]
+        plans: list[Plan] = [(), (item,), *((one,) for one in (*curve, *nulls))]
+        said = self._ask(self.run.test, plans, "test")
+        plain, steered = said[0], said[1]
+        ensure_thoughts(plain)
+        middle = 2 + len(curve)
+        pooled = [reply for replies in said[middle:] for reply in replies]
+        system = self.run.told
+        told = Exam.of(
+            self.run.opened,
+            self.run.test.items,
+            self.run.writer.with_system(system),
+            self.run.experiment.answer_tokens,
+        )
+        prompted, both = self._ask(told, [(), (item,)], "test, prompt")
+        rows = (
+            self._row("unsteered", plain),
+            self._row("steered", steered, plain, strength=strength),
+            self._row("prompt", prompted, plain, detail=system),
+            self._row("both", both, plain, detail=system, strength=strength),
+            thinking(
+                "null:random",
+                pooled,
+                self._references * len(nulls),
+                plain * len(nulls),
+                detail=f"{len(nulls)} draws pooled",
+                strength=strength,
+            ),
+        )
+        points = [
+            (0.0, plain),
+            (strength, steered),
+            *((one.strength, r) for one, r in zip(curve, said[2:], strict=False)),
+        ]
+        points.sort(key=lambda point: point[0])
+        return rows, tuple(self._row("steered", replies, plain, strength=s) for s, replies in points)
+
+    def _row(
+        self,
+        name: str,
+        replies: Sequence[Reply],
+        plain: Sequence[Reply] | None = None,
+        *,
+        detail: str = "",
+        strength: float = 0.0,
+    ) -> Thinking:
+        return thinking(name, replies, self._references, plain, detail=detail, strength=strength)
+
+    def _ask(self, exam: Exam, plans: Sequence[Plan], name: str) -> list[list[Reply]]:
+        with self.run.watch.stage(f"replies, {name}", len(plans) * len(exam.items)) as progress:
+            return exam.replies_under(plans, (self.run.store, name), progress)

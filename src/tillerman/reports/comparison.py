@@ -1,0 +1,169 @@
+"""The typed log of a comparison: methods side by side on the same items, and the tables that show it.
+
+Plain values only, written to JSON and read back without a model. Shares are in [0, 1]; tables print percentage
+points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tillerman.logs.comparison import (
+    Comparison,
+    ComparisonLog,
+    MethodResult,
+)
+from tillerman.logs.evaluation import Condition
+from tillerman.logs.table import Table
+from tillerman.reports.numbers import compact, condition_label, decimal, percent, points, span
+from tillerman.reports.tables import markdown_cell, markdown_table
+from tillerman.statistics.estimates import holm
+from tillerman.statistics.values import Effect, Rate
+
+
+def adjusted(methods: Sequence[MethodResult]) -> tuple[MethodResult, ...]:
+    """Every p adjusted by Holm's rule for the number of methods; those at the budget among themselves."""
+    main = [replace(m, p_holm=p) for m, p in zip(methods, holm([m.effect.p_value for m in methods]), strict=True)]
+    budgeted = [m.at_budget for m in main if m.at_budget is not None]
+    raised = iter(holm([b.effect.p_value for b in budgeted]))
+    return tuple(
+        m if m.at_budget is None else replace(m, at_budget=replace(m.at_budget, p_holm=next(raised))) for m in main
+    )
+
+
+def tables(comparison: Comparison) -> tuple[Table, ...]:
+    """What was found, what it cost, and (where asked for) what is found at equal cost."""
+    made = (_effects(comparison), _costs(comparison))
+    return made if comparison.equal_kl is None else (*made, _at_budget(comparison))
+
+
+def _effects(comparison: Comparison) -> Table:
+    rows = [_baseline(condition) for condition in comparison.baselines]
+    for m in comparison.methods:
+        clears = "yes" if m.clears_nulls else "no"
+        rows.append((m.method, *_rate(m.rate), *_effect(m.effect, m.p_holm), *_nulls(m), clears))
+    head = (
+        "",
+        "right, % (95 %)",
+        "balanced",
+        "effect, pp (95 %)",
+        "p (Holm)",
+        "random null",
+        "shuffled null",
+        "clears both",
+    )
+    found = [len(comparison.baselines) + i for i, m in enumerate(comparison.methods) if m.effect.found]
+    return Table(f"{comparison.n_test} test items", head, tuple(rows), tuple(found))
+
+
+def _baseline(condition: Condition) -> tuple[str, ...]:
+    effect = ("", "") if condition.effect is None else _effect(condition.effect, None)
+    return (condition_label(condition.name), *_rate(condition.rate), *effect, "", "", "")
+
+
+def _rate(rate: Rate) -> tuple[str, str]:
+    return f"{decimal(100 * rate.value, 1)} ({span(rate.interval, places=0)})", decimal(100 * rate.balanced, 1)
+
+
+def _effect(effect: Effect, adjusted_p: float | None) -> tuple[str, str]:
+    p = effect.p_value if adjusted_p is None else adjusted_p
+    return _change(effect), "< 0.001" if p < 0.001 else decimal(p, 3)
+
+
+def _change(effect: Effect, places: int = 1) -> str:
+    value = points(effect.value, places).removesuffix(" pp")
+    return f"{value} ({span(effect.interval, places=0, signed=True)})"
+
+
+def _nulls(m: MethodResult) -> tuple[str, str]:
+    shown = {null.name: _change(null.effect, 0) for null in m.nulls if null.effect is not None}
+    return shown.get("null:random", ""), shown.get("null:shuffled", "")
+
+
+def _costs(comparison: Comparison) -> Table:
+    head = (
+        "",
+        "chosen cell",
+        "dose",
+        "of cells",
+        "KL",
+        "ppl ×",
+        "unrelated, pp (95 %)",
+        "fit, s",
+        "bytes",
+        "time × (95 %)",
+    )
+    return Table("What it costs; KL in nats per token", head, tuple(map(_cost, comparison.methods)))
+
+
+def _cost(m: MethodResult) -> tuple[str, ...]:
+    side, cost = m.side_effects, m.cost
+    return (
+        m.method if m.method == m.fitted else f"{m.method}: {m.fitted}",
+        f"{m.hook_point} × {compact(m.strength)}",
+        decimal(m.dose),
+        f"{m.cells_compared}",
+        decimal(side.kl, 3),
+        decimal(side.perplexity_ratio),
+        _change(side.unrelated_effect),
+        decimal(cost.fit_seconds, 1),
+        f"{cost.artefact_bytes:,}",
+        f"{decimal(cost.time_ratio)} ({span(cost.time_ratio_interval, 1, 2)})",
+    )
+
+
+def _at_budget(comparison: Comparison) -> Table:
+    head = ("", "strength", "dose", "KL", "ppl ×", "right, % (95 %)", "effect, pp (95 %)", "p (Holm)")
+    rows, found = [], []
+    for i, m in enumerate(comparison.methods):
+        b = m.at_budget
+        assert b is not None  # a budget was given, so every method has been set to it
+        kl = decimal(b.kl, 3) if b.reached else f"{decimal(b.kl, 3)}, not reached"
+        rows.append(
+            (
+                m.method,
+                compact(b.strength),
+                decimal(b.dose),
+                kl,
+                decimal(b.perplexity_ratio),
+                _rate(b.rate)[0],
+                *_effect(b.effect, b.p_holm),
+            )
+        )
+        found += [i] if b.effect.found else []
+    title = f"At equal cost: KL {compact(comparison.equal_kl)} nats per token on neutral text"
+    return Table(title, head, tuple(rows), tuple(found))
+
+
+def heading(comparison: Comparison) -> str:
+    """What was compared on which items, in one line."""
+    c = comparison
+    return f"{c.data_name} on {c.model_id}: train {c.n_train}, validation {c.n_validation}, test {c.n_test} items"
+
+
+def to_markdown(log: ComparisonLog) -> str:
+    """The tables as a page can include them."""
+    parts: list[str] = []
+    for comparison in log.comparisons:
+        parts.append(f"## {markdown_cell(comparison.data_name)}")
+        parts.append(markdown_cell(heading(comparison)))
+        for table in tables(comparison):
+            parts += [f"### {table.title}", markdown_table(table)]
+        parts += [f"* {markdown_cell(m.method)}: left out, {markdown_cell(m.reason)}" for m in comparison.left_out]
+    return "\n\n".join(parts) + "\n"
+
+
+def verdict(comparison: Comparison) -> str:
+    """One sentence: how many methods moved the behaviour, and which one the most."""
+    found = comparison.standing
+    if not found:
+        return f"No method has an effect on {comparison.data_name} that stands after Holm's adjustment."
+    best = max(found, key=lambda m: m.effect.value)
+    cleared = sum(m.clears_nulls for m in found)
+    have = "has" if len(found) == 1 else "have"
+    return (
+        f"{len(found)} of {len(comparison.methods)} methods {have} an effect on {comparison.data_name} "
+        f"(Holm p < 0.05), {cleared} beyond their nulls; the largest is {best.method}'s, "
+        f"{points(best.effect.value)} to {percent(best.rate.value)}."
+    )

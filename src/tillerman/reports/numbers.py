@@ -1,0 +1,91 @@
+"""Numbers as readers see them: rounded once, always with their unit, with a true minus sign.
+
+Shares come in as [0, 1] and go out in per cent or percentage points (pp).
+"""
+
+from __future__ import annotations
+
+import math
+
+from tillerman.statistics.values import Interval
+
+MINUS = "\u2212"
+NOT_MEASURED = "not measured"
+
+
+def finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def decimal(value: float | None, places: int = 2, signed: bool = False) -> str:
+    """``-0.5`` as ``−0.50``; ``signed`` writes the plus too; zero carries no sign."""
+    if value is None or not math.isfinite(value):
+        return NOT_MEASURED
+    rounded = round(value, places) + 0.0
+    sign = MINUS if rounded < 0 else "+" if signed and rounded > 0 else ""
+    return f"{sign}{abs(rounded):,.{places}f}"
+
+
+def compact(value: float | None) -> str:
+    """Three significant digits without trailing zeros: strengths, doses, axis labels."""
+    if value is None or not math.isfinite(value):
+        return NOT_MEASURED
+    if value == 0:
+        return "0"
+    places = max(0, 2 - math.floor(math.log10(abs(value))))
+    text = decimal(value, min(places, 6))
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _with_unit(number: str, unit: str) -> str:
+    return number if number == NOT_MEASURED else f"{number}{unit}"
+
+
+def percent(share: float | None, places: int = 1) -> str:
+    return _with_unit(decimal(None if share is None else 100 * share, places), " %")
+
+
+def points(difference: float | None, places: int = 1) -> str:
+    return _with_unit(decimal(None if difference is None else 100 * difference, places, signed=True), " pp")
+
+
+def ratio(value: float | None) -> str:
+    return _with_unit(decimal(value, 2 if value is None or abs(value) < 100 else 0), " ×")
+
+
+def nats(value: float | None) -> str:
+    return _with_unit(decimal(value, 3), " nats/token")
+
+
+def span(interval: Interval, scale: float = 100.0, places: int = 1, signed: bool = False) -> str:
+    """``30.1 to 57.4``: both ends of an interval, without the unit."""
+    low, high = (decimal(scale * end, places, signed) for end in (interval.low, interval.high))
+    return NOT_MEASURED if NOT_MEASURED in (low, high) else f"{low} to {high}"
+
+
+def p_value(p: float) -> str:
+    """``p < 0.001`` or ``p = 0.032``."""
+    if not math.isfinite(p):
+        return f"p {NOT_MEASURED}"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+_CONDITIONS = {
+    "unsteered": "Unsteered",
+    "steered": "Steered",
+    "ungated": "Steered, no gate",
+    "turned": "Steered, all option orders",
+    "constant": "Constant answer",
+    "prompt": "Prompt baseline",
+    "both": "Prompt and steered",
+    "icl": "Few-shot baseline",
+    "lora": "Fine-tuned",
+    "null:random": "Random direction",
+    "null:shuffled": "Shuffled labels",
+    "null:zero": "Strength 0",
+}
+
+
+def condition_label(name: str) -> str:
+    """``null:random`` as ``Random direction``; a name we do not know stays itself."""
+    return _CONDITIONS.get(name, f"Null: {name.removeprefix('null:')}" if name.startswith("null:") else name)

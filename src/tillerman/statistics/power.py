@@ -1,0 +1,56 @@
+"""What a number of test items can show, known before they are looked at."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import optimize, stats
+
+from tillerman.core.errors import UsageError
+from tillerman.statistics.values import Power
+
+# Share of items that change their answer; of the shipped behaviours about half as many to twice as many do.
+DISCORDANT = 0.2
+ALPHA = 0.05
+POWER = 0.8
+
+
+def power_of(effect: float, n: int, discordant: float = DISCORDANT, alpha: float = ALPHA) -> float:
+    """Probability that ``n`` paired items show a true effect: that the interval at 1 - ``alpha`` lies above 0.
+
+    Exact for Tango's interval: of n items D ~ Bin(n, s) change, of these G ~ Bin(D, (1 + effect / s) / 2) become
+    right, and the claim is made where G - (D - G) > z sqrt(D). s is ``discordant``, or the effect where that is
+    larger: an effect of 30 pp needs 30 % of the items to change.
+
+    ``UsageError`` for an effect or a share outside [0, 1], no items, or an alpha outside (0, 1).
+    """
+    if not (0 <= effect <= 1 and 0 < discordant <= 1 and 0 < alpha < 1 and n >= 1):
+        raise UsageError(
+            f"power of effect {effect:g} on {n} items, {discordant:g} of them changed, alpha {alpha:g}: expected "
+            "shares within 0..1 and at least one item"
+        )
+    share = max(discordant, effect)
+    changed = np.arange(n + 1)
+    least = np.floor((changed + stats.norm.ppf(1 - alpha / 2) * np.sqrt(changed)) / 2) + 1
+    claimed = stats.binom.sf(least - 1, changed, (1 + effect / share) / 2)
+    return float(np.sum(stats.binom.pmf(changed, n, share) * claimed))
+
+
+def minimum_detectable_effect(
+    n: int, discordant: float = DISCORDANT, power: float = POWER, alpha: float = ALPHA
+) -> float | None:
+    """The smallest true effect that ``n`` paired items show with probability ``power``, as a share; None where
+    they show not even the largest so often."""
+    if not 0 < power < 1:
+        raise UsageError(f"power {power:g}: expected a probability between 0 and 1")
+
+    def lacking(effect: float) -> float:
+        return power_of(effect, n, discordant, alpha) - power
+
+    return None if lacking(1.0) < 0 else float(optimize.brentq(lacking, 0.0, 1.0))
+
+
+def foreseen(n: int, comparisons: int = 1) -> Power:
+    """Of ``n`` test items. Where several methods are compared, each has its share of alpha (Bonferroni, the worst
+    case of Holm)."""
+    alpha = ALPHA / comparisons
+    return Power(n, minimum_detectable_effect(n, alpha=alpha), DISCORDANT, POWER, alpha)

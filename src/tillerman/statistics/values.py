@@ -1,0 +1,101 @@
+"""What a statistic is, as plain values: a rate, an effect, an interval, each with its n."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+EQUIVALENCE_ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of items with its Wilson interval; ``balanced`` is the mean over the right answer's
+    letters (or words), which a constant answer cannot raise."""
+
+    value: float
+    interval: Interval
+    n: int
+    balanced: float
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Steered minus unsteered on the same items: Tango's score interval, exact McNemar p."""
+
+    value: float
+    interval: Interval
+    p_value: float
+    n: int
+    balanced: float  # difference of the balanced accuracies
+
+    @property
+    def found(self) -> bool:
+        return self.interval.low > 0
+
+
+@dataclass(frozen=True)
+class MeanEffect:
+    """Mean paired change of a real-valued score (log-odds, lengths, points): bootstrap interval, sign-flip p."""
+
+    value: float
+    interval: Interval
+    p_value: float
+    n: int
+
+    @property
+    def found(self) -> bool:
+        return self.interval.low > 0
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Is an effect too small to matter? Two one-sided tests against ±``margin``; ``p_value`` is the larger of theirs.
+    ``interval`` is the 90 % interval, which lies within the margin exactly where that p is below 0.05."""
+
+    value: float
+    interval: Interval
+    margin: float
+    p_value: float
+    n: int
+
+    @property
+    def equivalent(self) -> bool:
+        return self.p_value < EQUIVALENCE_ALPHA
+
+
+@dataclass(frozen=True)
+class Power:
+    """Known before the run: on ``n`` test items an effect of ``minimum`` or more is found with probability
+    ``power``, if a share ``discordant`` of the items change their answer. None: no effect is found that often."""
+
+    n: int
+    minimum: float | None
+    discordant: float
+    power: float
+    alpha: float  # two-sided
+
+
+@dataclass(frozen=True)
+class ScoreMean:
+    """A mean with its 95 % interval over ``n`` of ``of`` (prompts, items, draws). ``missing`` values were left out.
+    ``balanced`` is the mean over the right answers' letters, which a constant answer cannot raise."""
+
+    value: float
+    interval: Interval
+    n: int
+    missing: int
+    of: str = "prompts"
+    balanced: float | None = None
+
+    @property
+    def found(self) -> bool:
+        """Whether the interval leaves 0 out, as a change's should."""
+        return self.interval.low > 0 or self.interval.high < 0
