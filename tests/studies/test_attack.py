@@ -17,7 +17,9 @@ from tillerman.data.writing import make_writer
 from tillerman.evaluation.reversal import margins
 from tillerman.logs.study import StudyLog, Trial
 from tillerman.studies import AttackOptions, Subject, run
-from tillerman.studies.attack import (
+from tillerman.studies.attack.judge import judge
+from tillerman.studies.attack.measure import _victims, budgets, search_of
+from tillerman.studies.attack.options import (
     AFTER,
     FIRST,
     LIKELIEST,
@@ -30,16 +32,13 @@ from tillerman.studies.attack import (
     TRANSFER,
     USUAL,
     WITH,
-    _victims,
-    budgets,
-    judge,
 )
 from tillerman.studies.base import set_up_lab
 
 from .conftest import share, trial
 
 QUICK = AttackOptions(limit=3, tokens=4, members=3, iterations=3, children=4, top=64, draws=2)
-WHOLE = f"{AFTER}{QUICK.search.candidates}"
+WHOLE = f"{AFTER}{QUICK.candidates}"
 
 
 def made(steered: int, random: int, other: int, prompted: int, above: float = 4.0) -> list[Trial]:
@@ -118,8 +117,8 @@ def test_the_texts_of_the_log_do_what_it_says_they_do(
     writer = make_writer(pilot.tokenizer)
     items = {item.example.id: item for item in present(science.examples)}
     for case, condition, plan, w in (
-        (f"{MARGIN}{QUICK.search.candidates}", STEERED, subject.artefact.plan(), writer),
-        (f"{MARGIN}{QUICK.search.candidates}", PROMPT, (), writer.with_system(science.default_prompt)),
+        (f"{MARGIN}{QUICK.candidates}", STEERED, subject.artefact.plan(), writer),
+        (f"{MARGIN}{QUICK.candidates}", PROMPT, (), writer.with_system(science.default_prompt)),
     ):
         found = of(log, case, condition)
         written = [w.write(lengthened(items[i], text)) for i, text in zip(found.items, found.texts, strict=True)]
@@ -139,7 +138,7 @@ def test_the_items_attacked_are_those_that_both_models_answer_as_wanted(subject:
 
 def test_found_texts_are_tried_at_other_strengths_on_random_vectors_and_on_the_other_model(subject: Subject) -> None:
     log = run("attack", subject, replace(QUICK, limit=6, iterations=8, children=8))
-    assert sum(of(log, f"{AFTER}{replace(QUICK, iterations=8, children=8).search.candidates}", STEERED).values) > 0
+    assert sum(of(log, f"{AFTER}{replace(QUICK, iterations=8, children=8).candidates}", STEERED).values) > 0
     names = [t.case.removeprefix(TRANSFER) for t in log.trials if t.case.startswith(TRANSFER) and t.condition == WITH]
     assert names[:5] == [
         "-1 × the strength",
@@ -161,7 +160,7 @@ def test_found_texts_are_tried_at_other_strengths_on_random_vectors_and_on_the_o
 
 
 def test_a_small_budget_knows_only_the_texts_tried_within_it(log: StudyLog) -> None:
-    early, late = of(log, f"{MARGIN}1", STEERED), of(log, f"{MARGIN}{QUICK.search.candidates}", STEERED)
+    early, late = of(log, f"{MARGIN}1", STEERED), of(log, f"{MARGIN}{QUICK.candidates}", STEERED)
     assert all(a < b for a, b in zip(early.values, late.values, strict=True))
 
 
@@ -191,8 +190,8 @@ def test_a_vector_that_never_brings_the_wanted_answer_cannot_be_attacked(subject
 
 
 def test_one_member_has_no_weight_of_likelihood() -> None:
-    assert AttackOptions(members=1).search.weights == (0.0,)
-    assert len(AttackOptions().search.weights) == 8
+    assert search_of(AttackOptions(members=1)).weights == (0.0,)
+    assert len(search_of(AttackOptions()).weights) == 8
 
 
 @pytest.mark.parametrize("wrong", [{"tokens": 0}, {"members": 0}, {"iterations": 0}, {"limit": 1}])

@@ -25,7 +25,8 @@ from tillerman.evaluation.cards import studies_of, with_study
 from tillerman.logs.study import StudyLog, Trial
 from tillerman.reports.study import to_markdown
 from tillerman.studies import STUDIES, SamplesOptions, SideEffectsOptions, Subject, judge_again, run
-from tillerman.studies.base import StudyOptions, experiment_of, study_key
+from tillerman.studies.base import experiment_of, study_key
+from tillerman.studies.options import StudyOptions
 
 QUICK = SideEffectsOptions(limit=20, factors=(0.5, 1.0), unrelated_items=10)
 COMMAND = [sys.executable, "-c", "from tillerman.cli.app import main; main()", "study"]

@@ -8,7 +8,9 @@ import pytest
 
 from tillerman.logs.study import StudyLog, Trial
 from tillerman.studies import IdOodOptions, Subject, run
-from tillerman.studies.id_ood import FREE, HOME, MATRIX, OTHER, _first_answer, judge
+from tillerman.studies.id_ood.judge import judge
+from tillerman.studies.id_ood.measure import _first_answer
+from tillerman.studies.id_ood.options import FREE, HOME, MATRIX, OTHER
 
 from .conftest import share, trial
 

@@ -19,8 +19,11 @@ from tillerman.data.loading import LoadedData
 from tillerman.logs.study import StudyLog, Trial
 from tillerman.models.logits import option_logprobs
 from tillerman.studies import InteractionOptions, Subject, judge_again, run
-from tillerman.studies.base import KL, PERPLEXITY, odds_of, set_up_lab
-from tillerman.studies.interaction import COMPANY, TOGETHER, _companies, _joined, _labs, judge
+from tillerman.studies.base import set_up_lab
+from tillerman.studies.interaction.judge import judge
+from tillerman.studies.interaction.measure import _companies, _joined, _labs
+from tillerman.studies.interaction.options import COMPANY, TOGETHER
+from tillerman.studies.trials import KL, PERPLEXITY, odds_of
 
 from .. import tiny
 from .conftest import SMALL, share, trial

@@ -8,7 +8,8 @@ from hypothesis import given, settings, strategies as st
 
 from tillerman.logs.study import StudyLog, Trial
 from tillerman.studies import SamplesOptions, Subject, run
-from tillerman.studies.samples import ALIKE, ALL, BETWEEN, _knee, _saturating, judge
+from tillerman.studies.samples.judge import _knee, _saturating, judge
+from tillerman.studies.samples.options import ALIKE, ALL, BETWEEN
 
 from .conftest import share, trial
 

@@ -18,8 +18,11 @@ from tillerman.core.store import Store
 from tillerman.logs.study import StudyLog, Trial
 from tillerman.models.precision import in_precision
 from tillerman.studies import ScaleOptions, Subject, judge_again, run
-from tillerman.studies.base import KL, PERPLEXITY, model_labels, set_up_lab, study_key
-from tillerman.studies.scale import BYTES, SIZE, STEERED, _depths, _residents, judge
+from tillerman.studies.base import model_labels, set_up_lab, study_key
+from tillerman.studies.scale.judge import judge
+from tillerman.studies.scale.measure import _depths, _residents
+from tillerman.studies.scale.options import BYTES, SIZE, STEERED
+from tillerman.studies.trials import KL, PERPLEXITY
 
 from .conftest import share, trial
 

@@ -11,7 +11,9 @@ from tillerman.data.loading import LoadedData
 from tillerman.evaluation.scorers.registry import text_scorers
 from tillerman.logs.study import Trial
 from tillerman.studies import SideEffectsOptions, Subject, run
-from tillerman.studies.side_effects import BEHAVIOUR, KL, PERPLEXITY, UNRELATED, judge
+from tillerman.studies.side_effects.judge import judge
+from tillerman.studies.side_effects.options import BEHAVIOUR, UNRELATED
+from tillerman.studies.trials import KL, PERPLEXITY
 
 from .conftest import share, trial
 

@@ -24,9 +24,10 @@ from tillerman.logs.study import StudyLog, Trial
 from tillerman.models import precision
 from tillerman.models.precision import in_precision, makeable
 from tillerman.studies import Subject, TransferOptions, judge_again, run
-from tillerman.studies.base import KL, odds_of, study_key
-from tillerman.studies.transfer import HOME, OWN, TUNED, judge
-from tillerman.studies.trials import change
+from tillerman.studies.base import study_key
+from tillerman.studies.transfer.judge import judge
+from tillerman.studies.transfer.options import HOME, OWN, TUNED
+from tillerman.studies.trials import KL, change, odds_of
 
 from .. import tiny
 from .conftest import share, trial
@@ -114,7 +115,7 @@ def test_a_stopped_study_opens_no_model_that_is_finished(
     def never(*_: object) -> tillerman.OpenModel:
         raise AssertionError("a finished target was made again")
 
-    monkeypatch.setattr("tillerman.studies.transfer.in_precision", never)
+    monkeypatch.setattr("tillerman.studies.transfer.measure.in_precision", never)
     assert run("transfer", subject, QUICK, store=Store(tmp_path / "kept", key)).trials == log.trials
 
 

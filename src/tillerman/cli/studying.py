@@ -28,7 +28,8 @@ from tillerman.reports.charts.study import study_chart
 from tillerman.reports.charts.svg import standalone
 from tillerman.reports.pages import render_report, render_study
 from tillerman.reports.study import heading, to_markdown
-from tillerman.studies.base import StudyOptions, Subject, study_key
+from tillerman.studies.base import Subject, study_key
+from tillerman.studies.options import StudyOptions
 from tillerman.studies.registry import STUDIES, judge_again, run
 
 

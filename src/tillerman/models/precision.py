@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from tillerman.core.errors import ModelError, UnknownNameError
+from tillerman.core.precisions import PRECISIONS
 from tillerman.models.families import anatomy
 from tillerman.models.opened import OpenModel
 
-PRECISIONS = ("bf16", "int8", "int4")
 _GROUP = 32  # weights that share a scale in int4
 
 

@@ -13,15 +13,16 @@
 
 from tillerman.evaluation.cards import studies_of, with_study
 from tillerman.logs.study import StudyLog
-from tillerman.studies.attack import AttackOptions
-from tillerman.studies.base import Lab, StudyOptions, Subject, study_key
-from tillerman.studies.id_ood import IdOodOptions
-from tillerman.studies.interaction import InteractionOptions
+from tillerman.studies.attack.options import AttackOptions
+from tillerman.studies.base import Lab, Subject, study_key
+from tillerman.studies.id_ood.options import IdOodOptions
+from tillerman.studies.interaction.options import InteractionOptions
+from tillerman.studies.options import StudyOptions
 from tillerman.studies.registry import STUDIES, Study, judge_again, run
-from tillerman.studies.samples import SamplesOptions
-from tillerman.studies.scale import ScaleOptions
-from tillerman.studies.side_effects import SideEffectsOptions
-from tillerman.studies.transfer import TransferOptions
+from tillerman.studies.samples.options import SamplesOptions
+from tillerman.studies.scale.options import ScaleOptions
+from tillerman.studies.side_effects.options import SideEffectsOptions
+from tillerman.studies.transfer.options import TransferOptions
 
 __all__ = [
     "STUDIES",

@@ -34,21 +34,10 @@ from tillerman.models.opened import OpenModel, open_model
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.held_out import Chosen
 from tillerman.pipeline.run import Run, Unwatched, Watch, set_up
+from tillerman.studies.options import StudyOptions
+from tillerman.studies.trials import KL, PERPLEXITY, odds_of
 
-KL, PERPLEXITY = "KL", "perplexity"
 MORE_DRAWS = 10_000  # seeds of nulls that no fit uses
-
-
-@dataclass(frozen=True)
-class StudyOptions:
-    """What every study can be asked; each adds its own."""
-
-    limit: int = 200  # most test items per case
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.limit < 2:
-            raise UsageError(f"--limit {self.limit}: an interval needs at least two items")
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,11 +162,6 @@ class Lab:
                 ids = tuple(item.example.id for item in exam.items)
                 trials.append(Trial(case, odds_of(name), ids, tuple(odds), scorer="log-odds"))
         return trials
-
-
-def odds_of(condition: str) -> str:
-    """The condition under which a condition's log-odds are logged."""
-    return f"log-odds, {condition}"
 
 
 def _log_odds(scores: Sequence[float], right: int) -> float:

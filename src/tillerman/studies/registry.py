@@ -13,8 +13,29 @@ from tillerman.core.store import Store
 from tillerman.logs.base import build
 from tillerman.logs.study import Judged, StudyLog, Trial
 from tillerman.pipeline.run import Watch
-from tillerman.studies import attack, id_ood, interaction, samples, scale, side_effects, transfer
-from tillerman.studies.base import Lab, StudyOptions, Subject, set_up_lab
+from tillerman.studies.attack.judge import judge as judge_attack
+from tillerman.studies.attack.measure import measure as measure_attack
+from tillerman.studies.attack.options import AttackOptions
+from tillerman.studies.base import Lab, Subject, set_up_lab
+from tillerman.studies.id_ood.judge import judge as judge_id_ood
+from tillerman.studies.id_ood.measure import measure as measure_id_ood
+from tillerman.studies.id_ood.options import IdOodOptions
+from tillerman.studies.interaction.judge import judge as judge_interaction
+from tillerman.studies.interaction.measure import measure as measure_interaction
+from tillerman.studies.interaction.options import InteractionOptions
+from tillerman.studies.options import StudyOptions
+from tillerman.studies.samples.judge import judge as judge_samples
+from tillerman.studies.samples.measure import measure as measure_samples
+from tillerman.studies.samples.options import SamplesOptions
+from tillerman.studies.scale.judge import judge as judge_scale
+from tillerman.studies.scale.measure import measure as measure_scale
+from tillerman.studies.scale.options import ScaleOptions
+from tillerman.studies.side_effects.judge import judge as judge_side_effects
+from tillerman.studies.side_effects.measure import measure as measure_side_effects
+from tillerman.studies.side_effects.options import SideEffectsOptions
+from tillerman.studies.transfer.judge import judge as judge_transfer
+from tillerman.studies.transfer.measure import measure as measure_transfer
+from tillerman.studies.transfer.options import TransferOptions
 
 
 @dataclass(frozen=True)
@@ -33,39 +54,39 @@ _STUDIES = (
     Study(
         "id-ood",
         "Where does the vector work besides where it was fitted?",
-        id_ood.IdOodOptions,
-        id_ood.measure,
-        id_ood.judge,
+        IdOodOptions,
+        measure_id_ood,
+        judge_id_ood,
     ),
-    Study("samples", "How many examples does the vector need?", samples.SamplesOptions, samples.measure, samples.judge),
+    Study("samples", "How many examples does the vector need?", SamplesOptions, measure_samples, judge_samples),
     Study(
         "side-effects",
         "What does it cost, and how strong may it be?",
-        side_effects.SideEffectsOptions,
-        side_effects.measure,
-        side_effects.judge,
+        SideEffectsOptions,
+        measure_side_effects,
+        judge_side_effects,
     ),
-    Study("attack", "Can a text in the question reverse it?", attack.AttackOptions, attack.measure, attack.judge),
+    Study("attack", "Can a text in the question reverse it?", AttackOptions, measure_attack, judge_attack),
     Study(
         "interaction",
         "What do vectors do together that each does alone?",
-        interaction.InteractionOptions,
-        interaction.measure,
-        interaction.judge,
+        InteractionOptions,
+        measure_interaction,
+        judge_interaction,
     ),
     Study(
         "transfer",
         "Does the vector steer other models of the same shape?",
-        transfer.TransferOptions,
-        transfer.measure,
-        transfer.judge,
+        TransferOptions,
+        measure_transfer,
+        judge_transfer,
     ),
     Study(
         "scale",
         "Does the behaviour steer models of every size, and do larger ones resist degradation?",
-        scale.ScaleOptions,
-        scale.measure,
-        scale.judge,
+        ScaleOptions,
+        measure_scale,
+        judge_scale,
     ),
 )
 STUDIES: Registry[Study] = Registry("study", {study.name: study for study in _STUDIES})

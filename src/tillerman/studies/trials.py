@@ -14,7 +14,13 @@ from tillerman.reports.numbers import decimal, percent, points, span
 from tillerman.statistics.estimates import bootstrap_mean, effect, rate, t_interval
 from tillerman.statistics.values import Effect, Interval, Rate
 
+KL, PERPLEXITY = "KL", "perplexity"  # conditions of what a plan costs on neutral text
 _DRAWS = 2000
+
+
+def odds_of(condition: str) -> str:
+    """The condition under which a condition's log-odds are logged."""
+    return f"log-odds, {condition}"
 
 
 def cases_of(trials: Sequence[Trial]) -> tuple[str, ...]:

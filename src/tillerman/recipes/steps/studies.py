@@ -15,8 +15,10 @@ from tillerman.logs.study import Trial
 from tillerman.pipeline.flow import fit
 from tillerman.recipes.steps.work import Work, of_effect, of_interval, of_rate, of_value
 from tillerman.statistics.estimates import bootstrap_mean
-from tillerman.studies import attack, id_ood
-from tillerman.studies.base import StudyOptions, Subject
+from tillerman.studies.attack import options as attack
+from tillerman.studies.base import Subject
+from tillerman.studies.id_ood import options as id_ood
+from tillerman.studies.options import StudyOptions
 from tillerman.studies.registry import STUDIES, run
 from tillerman.studies.trials import cases_of, has, paired, pick, rate_of, values
 

@@ -1,40 +1,21 @@
-"""Does a vector fitted on one model steer another of the same shape: the same weights in another precision, another
-checkpoint, a fine-tuned copy? Every target is asked the same items again; what the vector did at home is not
-taken over.
-
-Retention is ``effect there / effect at home`` on the same items, in log-odds of the right answer where the model gives
-them, because accuracy also changes with where the unsteered model stands: near an even chance a small shift of all
-log-odds takes half of the items over the line. Beside it stands a vector fitted anew on the target, at the same
-hook points and dose: what the target could have at best by this method.
-"""
+"""How much of the effect at home is kept on each target. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
-import torch
-
-from tillerman.core.errors import DataError, FitError, HookPointError, MetricError, UnknownNameError, UsageError
-from tillerman.core.plan import Intervention, Plan, Scope
-from tillerman.core.steerings.base import Steering, joint_dose, joint_strength
-from tillerman.core.steerings.vector import SteeringVector
-from tillerman.core.store import Store
+from tillerman.core.errors import MetricError
 from tillerman.logs.study import Chart, Judged, Line, Mark, Trial
 from tillerman.logs.table import Table
 from tillerman.logs.verdict import Verdict
-from tillerman.models.opened import OpenModel
-from tillerman.models.precision import PRECISIONS, in_precision, makeable
-from tillerman.pipeline.held_out import make_meter
-from tillerman.pipeline.run import Run, Unwatched, set_up
-from tillerman.pipeline.search import fit_methods
 from tillerman.reports.numbers import decimal, percent, points
 from tillerman.statistics.estimates import effect
 from tillerman.statistics.values import Effect, Interval, Rate
-from tillerman.studies.base import KL, PERPLEXITY, Lab, StudyOptions, cost_trials, first, model_labels, odds_of
+from tillerman.studies.transfer.options import COSINE, DOSE, HOME, NORM, OWN, TransferOptions
 from tillerman.studies.trials import (
+    KL,
+    PERPLEXITY,
     Figure,
     cases_of,
     change,
@@ -43,6 +24,7 @@ from tillerman.studies.trials import (
     mark,
     mean_of,
     null_effect,
+    odds_of,
     paired,
     pick,
     rate_of,
@@ -57,8 +39,6 @@ from tillerman.studies.trials import (
     values,
 )
 
-HOME, TUNED = "at home", "fine-tuned on the training items"
-OWN, DOSE, NORM, COSINE = "own vector", "dose", "stream norm", "cosine"
 _KEPT, _LOST = 0.7, 0.5  # share of the effect at home: at least so much is kept, less than so much is lost
 _ROOM = 0.5  # of the effect at home: a target with less to be gained cannot show it
 _NOTES = (
@@ -67,150 +47,6 @@ _NOTES = (
     "Retention: effect there as a share of that at home, items drawn together; that in log-odds decides, because it "
     "does not depend on where the unsteered model stands.",
 )
-
-
-@dataclass(frozen=True)
-class TransferOptions(StudyOptions):
-    """``to``: other checkpoints, names or folders. ``precisions`` of the home model; None takes what can be made here
-    where nothing else is asked for. ``tuned``: a copy of the home model, fine-tuned (LoRA) on the training items."""
-
-    to: tuple[str, ...] = ()
-    precisions: tuple[str, ...] | None = None
-    tuned: bool = False
-    draws: int = 4  # random directions
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.draws < 2:
-            raise UsageError(f"--draws {self.draws}: an interval over draws needs at least two")
-        for precision in self.precisions or ():
-            if precision not in PRECISIONS:
-                raise UnknownNameError("precision", precision, PRECISIONS)
-
-
-def measure(lab: Lab, options: TransferOptions) -> Iterator[Trial]:
-    """Home, then every target: unsteered, steered, random directions, the prompt baseline, a vector of its own, and
-    what steering costs there."""
-    yield from _asked(lab, _Target(HOME, lambda: lab.opened, lab), options)
-    for target in _targets(lab, options):
-        yield from _asked(lab, target, options)
-
-
-@dataclass(frozen=True, eq=False)
-class _Target:
-    """A model that the vector is tried on; opened when it is first needed."""
-
-    name: str
-    opener: Callable[[], OpenModel]
-    home: Lab
-
-    @cached_property
-    def opened(self) -> OpenModel:
-        found = self.opener()
-        found.check_provenance(self.home.intervention.steering.provenance, allow_mismatch=True)
-        return found
-
-    @cached_property
-    def lab(self) -> Lab:
-        """The same items, written for this model's tokenizer. Nothing is stored by itself: pieces of a fit are named
-        without their model."""
-        if self.name == HOME:
-            return self.home
-        run, opened, alone = self.home.run, self.opened, Store(None, "")
-        hashes = (run.opened.tokenizer_hash, run.opened.template_hash)
-        if (opened.tokenizer_hash, opened.template_hash) == hashes:
-            return replace(self.home, run=replace(run.of(opened), store=alone))
-        return replace(self.home, run=set_up(run.experiment, opened, run.data, alone, run.watch))
-
-    @cached_property
-    def intervention(self) -> Intervention:
-        return replace(self.home.intervention, scope=_scope(self.home.intervention.scope, self.lab.run))
-
-    def with_steering(self, steering: Steering, strength: float) -> Plan:
-        return (replace(self.intervention, steering=steering, strength=strength),)
-
-    @cached_property
-    def own(self) -> Steering | None:
-        """The method's vector of this model's own training items; None where they give none."""
-        if self.name == HOME:
-            return self.home.intervention.steering
-        wanted, run = self.intervention.steering.points, self.lab.run
-        layers = tuple(sorted({point.layer for point in wanted}))
-        experiment = replace(run.experiment, layers=layers, null_draws=2)
-        try:
-            fitted, _ = fit_methods(replace(run, experiment=experiment, watch=Unwatched()))
-            return fitted[experiment.method].vector.at(wanted)
-        except (FitError, HookPointError):
-            return None
-
-
-def _scope(scope: Scope, run: Run) -> Scope:
-    """The artefact's scope; marks that are tokens are this tokenizer's own."""
-    if not (scope.marker or scope.opening or scope.piece):
-        return scope
-    return replace(run, experiment=replace(run.experiment, scope=scope.name)).scope(run.experiment.method)
-
-
-def _targets(lab: Lab, options: TransferOptions) -> Iterator[_Target]:
-    asked = options.to or options.tuned
-    precisions = (() if asked else makeable()) if options.precisions is None else options.precisions
-    for precision in precisions:
-        yield _Target(precision, partial(in_precision, lab.opened, precision), lab)
-    labels = model_labels([*precisions, *options.to])[len(precisions) :]
-    for label, name in zip(labels, options.to, strict=True):
-        yield _Target(label, partial(lab.subject.opener, name), lab)
-    if options.tuned:
-        if not lab.run.train.items:
-            raise DataError("--tuned: there is no training item to fine-tune on; give the data of the fit")
-        yield _Target(TUNED, lambda: lab.run.tuned, lab)
-
-
-def _asked(lab: Lab, target: _Target, options: TransferOptions) -> Iterator[Trial]:
-    yield from lab.kept(f"{target.name}: facts", partial(_facts, target))
-    yield from lab.kept(f"{target.name}: answers", partial(_answers, target, options))
-    yield from lab.kept(f"{target.name}: neutral text", partial(_neutral, target))
-
-
-def _facts(target: _Target) -> Iterator[Trial]:
-    """Dose of the vector and length of the stream there; and whether a vector fitted there is the same direction."""
-    item, own = target.intervention, target.own
-    names = tuple(str(point) for point in item.steering.points)
-    if own is None:
-        return
-    norms = [own.stream_norms[point] for point in own.points]
-    scale = np.mean([item.steering.stream_norms[p] / norm for p, norm in zip(item.steering.points, norms, strict=True)])
-    dose = joint_dose(item.steering, item.strength) * float(scale)
-    yield Trial(target.name, NORM, names, tuple(norms), scorer="mean norm")
-    yield Trial(target.name, DOSE, ("all hook points",), (dose,), scorer="dose")
-    if isinstance(own, SteeringVector) and isinstance(item.steering, SteeringVector):
-        pairs = [(own.directions[point], item.steering.directions[point]) for point in own.points]
-        alike = tuple(float(torch.cosine_similarity(one, other, dim=0)) for one, other in pairs)
-        yield Trial(target.name, COSINE, names, alike, scorer="cosine")
-
-
-def _answers(target: _Target, options: TransferOptions) -> Iterator[Trial]:
-    lab, item = replace(target.lab, run=replace(target.lab.run, store=Store(None, ""))), target.intervention
-    exam = first(lab.run.test, lab.options.limit)
-    asked: dict[str, Plan] = {"unsteered": (), "steered": (item,)}
-    randoms = enumerate(target.home.random_plans(options.draws), start=1)
-    others: dict[str, Plan] = {f"null:random {k}": (replace(plan[0], scope=item.scope),) for k, plan in randoms}
-    if target.name != HOME and target.own is not None:
-        strength = joint_strength(target.own, target.home.dose(item.strength))
-        others[OWN] = target.with_steering(target.own, strength)
-    asks_prompt = lab.run.kind != "text"  # a text has no question that a prompt could precede
-    with lab.stage(target.name, (len(asked) + len(others) + asks_prompt) * len(exam.items)) as progress:
-        yield from lab.scored(target.name, exam, asked, progress)
-        yield from lab.trials(target.name, exam, others, progress=progress)
-        if asks_prompt:
-            told = lab.exam_of(exam.items, lab.run.writer.with_system(lab.run.told))
-            yield from lab.trials(target.name, told, {"prompt": ()}, progress=progress)
-
-
-def _neutral(target: _Target) -> Iterator[Trial]:
-    meter = make_meter(target.lab.run)
-    with target.lab.stage(f"{target.name}: neutral text", meter.passes) as progress:
-        (windows,) = meter.windows([(target.intervention,)], progress)
-    yield from cost_trials(target.name, windows)
 
 
 @dataclass(frozen=True)

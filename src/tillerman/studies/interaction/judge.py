@@ -1,34 +1,22 @@
-"""Two or more vectors at once: what each still does in company, whether what they do adds up, and what they cost
-together. Behaviour is compared, not angles between vectors.
-
-Additivity is ``together - unsteered - sum over vectors of (alone - unsteered)``, per item: 0 where effects add up,
-below 0 where the vectors get in each other's way. It is given in log-odds of the right answer, because right and
-wrong cannot rise beyond 100 %, and in percentage points beside it.
-"""
+"""What each vector keeps in company, and whether effects and costs add up. Pure."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tillerman.core.artefact import Artefact
-from tillerman.core.errors import UsageError
-from tillerman.core.plan import Plan
-from tillerman.core.steerings.lookahead import LookaheadSteering
-from tillerman.data.loading import LoadedData
 from tillerman.logs.study import Chart, Judged, Line, Mark, Trial
 from tillerman.logs.table import Table
 from tillerman.logs.verdict import Verdict
-from tillerman.pipeline.held_out import make_meter
 from tillerman.reports.numbers import percent, points
 from tillerman.statistics.values import Effect, Interval
-from tillerman.steering.lookahead import ensure_in_order
-from tillerman.studies.base import KL, PERPLEXITY, Lab, StudyOptions, Subject, cost_trials, odds_of, set_up_lab
+from tillerman.studies.interaction.options import COMPANY, PROMPT, TOGETHER, InteractionOptions, acting_alone, left_out
 from tillerman.studies.trials import (
+    KL,
+    PERPLEXITY,
     Figure,
     cases_of,
     change,
@@ -37,6 +25,7 @@ from tillerman.studies.trials import (
     mark,
     mean_of,
     null_effect,
+    odds_of,
     paired,
     pick,
     rate_of,
@@ -50,7 +39,6 @@ from tillerman.studies.trials import (
     values,
 )
 
-TOGETHER, COMPANY, PROMPT = "together", "random company", "prompt"
 _KEPT, _LOST = 0.7, 0.5  # share of the effect alone: at least so much is kept, less than so much is lost
 _NOTES = (
     "Additivity: together less the sum of the effects alone, per item; log-odds are in nats, and below 0 the vectors "
@@ -58,103 +46,6 @@ _NOTES = (
     "Random company: each vector with random directions of the others' norms instead of these.",
     "Neutral text is steered on every token; costs add up where together is the sum.",
 )
-
-
-@dataclass(frozen=True)
-class InteractionOptions(StudyOptions):
-    """``draws``: random directions, of each vector alone and of each vector's company."""
-
-    draws: int = 4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.draws < 2:
-            raise UsageError(f"--draws {self.draws}: an interval over draws needs at least two")
-
-
-def measure(lab: Lab, options: InteractionOptions) -> Iterator[Trial]:
-    """Every behaviour's test items under each vector alone, all together and, of more than two, all but one; with
-    random company; and asked for all behaviours in words."""
-    labs = _labs(lab)
-    plans = _plans({name: one.plan() for name, one in labs.items()})
-    told = " ".join(dict.fromkeys(one.run.told for one in labs.values() if one.run.kind != "text"))
-    for name, one in labs.items():
-        nulls = {f"null:random {k + 1}": plan for k, plan in enumerate(one.random_plans(options.draws))}
-        mine = {**plans, **nulls, **_companies(labs, name, options.draws)}
-        asks = one.run.kind != "text"  # a text has no question that a prompt could precede
-        with lab.stage(name, (len(mine) + asks) * len(one.exam.items)) as progress:
-            yield from one.scored(name, one.exam, mine, progress)
-            if asks:
-                exam = one.exam_of(one.exam.items, one.run.writer.with_system(told))
-                yield from one.scored(name, exam, {PROMPT: ()}, progress)
-    yield from _neutral(lab, {name: plan for name, plan in plans.items() if plan})
-
-
-def _labs(lab: Lab) -> dict[str, Lab]:
-    """A run for each vector, by name: that of its data, with its method where two share it."""
-    subject = lab.subject
-    if not subject.others:
-        raise UsageError("interaction: one vector has no company; give two or more, each with its data")
-    pairs = [(subject.artefact, subject.data), *subject.others]
-    labs = [lab, *(_beside(lab, artefact, data) for artefact, data in subject.others)]
-    shared = Counter(data.name for _, data in pairs)
-    full = [d.name if shared[d.name] == 1 else f"{d.name}, {a.steering.provenance.method}" for a, d in pairs]
-    names = [name if full.count(name) == 1 else f"{name} {k + 1}" for k, name in enumerate(full)]
-    return dict(zip(names, labs, strict=True))
-
-
-def _beside(lab: Lab, artefact: Artefact, data: LoadedData) -> Lab:
-    """Set up without the store, where pieces of a set-up are named without their data."""
-    made = set_up_lab(Subject(artefact, lab.opened, data), lab.options, None, lab.run.watch)
-    return replace(made, run=replace(made.run, store=lab.store))
-
-
-def _plans(own: Mapping[str, Plan]) -> dict[str, Plan]:
-    plans: dict[str, Plan] = {"unsteered": ()}
-    plans |= {_alone(name): plan for name, plan in own.items()}
-    plans[TOGETHER] = _joined(own)
-    if len(own) > 2:
-        plans |= {_without(name): _joined({n: p for n, p in own.items() if n != name}) for name in own}
-    return plans
-
-
-def _alone(name: str) -> str:
-    return f"alone: {name}"
-
-
-def _without(name: str) -> str:
-    return f"without: {name}"
-
-
-def _joined(plans: Mapping[str, Plan]) -> Plan:
-    """All interventions, what looks ahead first: it reads the unsteered stream."""
-    every = [item for plan in plans.values() for item in plan]
-    plan = tuple(sorted(every, key=lambda item: not isinstance(item.steering, LookaheadSteering)))
-    try:
-        ensure_in_order(plan)
-    except UsageError as error:
-        raise UsageError(f"{' and '.join(plans)} cannot act together: {error}") from None
-    return plan
-
-
-def _companies(labs: Mapping[str, Lab], name: str, draws: int) -> dict[str, Plan]:
-    """The vector itself among random directions of the others' norms; no two of them drawn alike."""
-    drawn = {other: one.random_plans(draws * (k + 2))[-draws:] for k, (other, one) in enumerate(labs.items())}
-    return {
-        f"{COMPANY} {k + 1}": _joined({n: one.plan() if n == name else drawn[n][k] for n, one in labs.items()})
-        for k in range(draws)
-    }
-
-
-def _neutral(lab: Lab, plans: Mapping[str, Plan]) -> Iterator[Trial]:
-    def measured() -> Iterator[Trial]:
-        meter = make_meter(lab.run)
-        with lab.stage("neutral text", len(plans) * meter.passes) as progress:
-            found = meter.windows(list(plans.values()), progress)
-        for name, one in zip(plans, found, strict=True):
-            yield from (replace(trial, case=trial.condition, condition=name) for trial in cost_trials(name, one))
-
-    yield from lab.kept("neutral text", measured)
 
 
 @dataclass(frozen=True)
@@ -180,10 +71,10 @@ def judge(trials: Sequence[Trial], options: InteractionOptions) -> Judged:
 
 
 def _behaviour(trials: Sequence[Trial], name: str) -> _Behaviour:
-    alone, together = change(trials, name, _alone(name)), change(trials, name, TOGETHER)
+    alone, together = change(trials, name, acting_alone(name)), change(trials, name, TOGETHER)
     draws = [t.condition for t in trials if t.case == name and t.condition.startswith(f"{COMPANY} ")]
     pushed = np.mean([change(trials, name, draw) for draw in draws], axis=0)
-    own = paired(trials, name, _alone(name))
+    own = paired(trials, name, acting_alone(name))
     return _Behaviour(
         name=name,
         alone=own,
@@ -197,7 +88,7 @@ def _behaviour(trials: Sequence[Trial], name: str) -> _Behaviour:
 
 def _additivity(trials: Sequence[Trial], case: str, names: Sequence[str], *, odds: bool) -> tuple[Figure, ...] | None:
     """Sum of the effects alone, effect together, and together less the sum; None where there are no log-odds."""
-    conditions = [*(_alone(name) for name in names), TOGETHER]
+    conditions = [*(acting_alone(name) for name in names), TOGETHER]
     base = "unsteered"
     if odds:
         conditions, base = [odds_of(one) for one in conditions], odds_of(base)
@@ -255,9 +146,9 @@ def _sums(trials: Sequence[Trial], found: Sequence[_Behaviour]) -> str:
 
 def _cost(trials: Sequence[Trial], case: str, names: Sequence[str]) -> tuple[Figure, Figure, Figure] | None:
     """As ``_additivity``, of costs on neutral text; None where the model was wrecked."""
-    if not all(has(trials, case, one) for one in (*map(_alone, names), TOGETHER)):
+    if not all(has(trials, case, one) for one in (*map(acting_alone, names), TOGETHER)):
         return None
-    total = np.sum([values(pick(trials, case, _alone(name))) for name in names], axis=0)
+    total = np.sum([values(pick(trials, case, acting_alone(name))) for name in names], axis=0)
     together = values(pick(trials, case, TOGETHER))
     return mean_of(total), mean_of(together), mean_of(together - total)
 
@@ -314,10 +205,12 @@ def _additivity_table(trials: Sequence[Trial], names: Sequence[str]) -> Table:
 
 def _cross(trials: Sequence[Trial], names: Sequence[str]) -> Table:
     """Rows: vectors. Columns: the behaviours they were tested on."""
-    rows = [(_alone(name), *(shown(paired(trials, case, _alone(name))) for case in names)) for name in names]
+    rows = [
+        (acting_alone(name), *(shown(paired(trials, case, acting_alone(name))) for case in names)) for name in names
+    ]
     rows.append((TOGETHER, *(shown(paired(trials, case, TOGETHER)) for case in names)))
     if len(names) > 2:
-        rows += [(_without(name), *(shown(paired(trials, case, _without(name))) for case in names)) for name in names]
+        rows += [(left_out(name), *(shown(paired(trials, case, left_out(name))) for case in names)) for name in names]
     title = "Each vector on every behaviour: effect in pp (95 %)"
     return Table(title, ("steered by", *names), tuple(rows), (len(names),))
 
@@ -368,7 +261,7 @@ def _additivity_chart(trials: Sequence[Trial], names: Sequence[str]) -> Chart:
 
 def _cost_chart(trials: Sequence[Trial], names: Sequence[str]) -> list[Chart]:
     marks = []
-    for condition in (*map(_alone, names), TOGETHER):
+    for condition in (*map(acting_alone, names), TOGETHER):
         if has(trials, KL, condition):
             per_window = values(pick(trials, KL, condition))
             found = mean_of(per_window)
