@@ -18,11 +18,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from rich.console import Console
-
 import tillerman
-from tillerman.cli.comparing import write_comparison
-from tillerman.cli.watch import BarWatch
+from tillerman.cli.commands.compare import write_comparison
 from tillerman.core.files import write_text
 from tillerman.data.loading import LoadedData
 from tillerman.logs.comparison import Comparison, MethodResult
@@ -116,7 +113,7 @@ def run(lineup: tillerman.Lineup, opened: OpenModel, data: LoadedData, out: Path
     started = time.monotonic()
     complete = False
     try:
-        made = tillerman.compare(lineup, opened, data, store=store, watch=BarWatch(Console(stderr=True)))
+        made = tillerman.compare(lineup, opened, data, store=store, watch=tillerman.ProgressBar())
         write_comparison(tillerman.ComparisonLog((made,)), folder)
         complete = True
     finally:

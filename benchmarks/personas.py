@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
 
 import torch
 
 import tillerman
-from tillerman.cli.demo import EXPERIMENT
+from tillerman.cli.commands.demo import demo_experiment
 from tillerman.data.samples import SAMPLES
 from tillerman.logs.evaluation import EvaluationLog
 
@@ -52,9 +51,7 @@ def main() -> None:
     print("|---" * 13 + "|")
     for name in names:
         started = time.perf_counter()
-        log = tillerman.fit(
-            replace(EXPERIMENT, method=args.method), opened, tillerman.load_examples(f"sample:{name}")
-        ).log
+        log = tillerman.fit(demo_experiment(args.method), opened, tillerman.load_examples(f"sample:{name}")).log
         print(row(name, log, time.perf_counter() - started), flush=True)
 
 

@@ -11,10 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from rich.console import Console
-
 import tillerman
-from tillerman.cli.watch import BarWatch
 from tillerman.core.plan import Intervention, Plan
 from tillerman.core.steerings.base import Steering
 from tillerman.core.steerings.vector import SteeringVector
@@ -41,7 +38,7 @@ def main() -> None:
         method=",".join(METHODS), system=args.system, max_test=args.items, answer_tokens=200
     )
     opened, data = tillerman.open_model("pilot-moe"), tillerman.load_examples("sample:sums")
-    bench = set_up(experiment, opened, data, tillerman.Store(None, ""), BarWatch(Console(stderr=True)))
+    bench = set_up(experiment, opened, data, tillerman.Store(None, ""), tillerman.ProgressBar())
     fitted, _ = fit_methods(bench)
     vectors = {name: one.vector for name, one in fitted.items() if isinstance(one.vector, SteeringVector)}
     plans: dict[str, list[Plan]] = {"unsteered": [()]}

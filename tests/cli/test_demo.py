@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 import tillerman
-from tillerman.cli.demo import BEHAVIOURS, run_demo
+from tillerman.cli.commands.demo import BEHAVIOURS, run_demo
 from tillerman.data.samples import SAMPLES
 
 

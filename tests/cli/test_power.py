@@ -9,13 +9,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tillerman.cli import fitting
 from tillerman.cli.app import app
 from tillerman.core.artefact import Artefact, save
 from tillerman.core.errors import DataError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Card, Provenance
 from tillerman.core.steerings.vector import SteeringVector
+from tillerman.pipeline import flow
 
 DATA = "sample:interest-in-science"
 SAID = "are found with 80 % power (if 20 % of items change their answer"
@@ -54,7 +54,7 @@ def test_an_evaluation_says_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def stop(*_: object, **__: object) -> None:
         raise DataError("nothing is run here")
 
-    monkeypatch.setattr(fitting, "evaluate", stop)
+    monkeypatch.setattr(flow, "evaluate", stop)
     output = _said("eval", str(tmp_path / "v.safetensors"), DATA, "--allow-mismatch")
     assert SAID in output
 

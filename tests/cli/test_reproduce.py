@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tillerman.cli import reproducing
 from tillerman.cli.app import app
 from tillerman.core.errors import DataError, UsageError
 from tillerman.logs.reproduction import ReproductionLog
+from tillerman.recipes import run as running
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "small.toml"
 SMALL = ["reproduce", str(RECIPE), "--only", "curve,art", "--limit", "40", "--seeds", "1"]
@@ -55,7 +55,7 @@ def test_the_json_is_the_log(out):
 
 
 def test_verdicts_are_made_anew_from_a_log_without_a_model(out, tmp_path, monkeypatch):
-    monkeypatch.setattr(reproducing, "reproduce", None)
+    monkeypatch.setattr(running, "reproduce", None)
     other = tmp_path / "small.toml"
     other.write_text(RECIPE.read_text().replace("no data from Mars", "Mars is far"))
     again = tmp_path / "again"

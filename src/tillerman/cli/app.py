@@ -25,10 +25,12 @@ from tillerman.cli.commands.score import score
 from tillerman.cli.commands.show import show
 from tillerman.cli.commands.study import study
 from tillerman.cli.output import ERR, OUT
+from tillerman.cli.parsing import Program
 from tillerman.core.errors import TillermanError
 
 app = typer.Typer(
     name="tillerman",
+    cls=Program,
     help="Labelled examples in, an evaluated steering vector out. Exit codes: 0 done, 1 bad input, "
     "2 usage, 3 no effect found, or one that the controls explain.",
     no_args_is_help=True,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from tillerman.cli import options as o
+
+if TYPE_CHECKING:
+    from tillerman.pipeline.run import Watch
 
 OUT, ERR = Console(), Console(stderr=True)
 NO_EFFECT = 3
@@ -16,6 +19,14 @@ NO_EFFECT = 3
 
 def print_json(value: Any) -> None:
     OUT.print(json.dumps(value, indent=2, ensure_ascii=False), highlight=False, markup=False, soft_wrap=True)
+
+
+def watch(console: Console) -> Watch:
+    """Progress on the console's stream, so that the output stays clean for pipes; none where it is quiet."""
+    from tillerman.pipeline.progress import ProgressBar
+    from tillerman.pipeline.run import Unwatched
+
+    return Unwatched() if console.quiet else ProgressBar(console.file)
 
 
 def load(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tillerman.cli import options as o
 from tillerman.cli.output import OUT, load, print_json, print_skipped
+
+if TYPE_CHECKING:
+    from tillerman.core.finding import Finding
+    from tillerman.data.loading import LoadedData
 
 
 def check(
@@ -24,7 +29,6 @@ def check(
     """Diagnose data before fitting: balance, confounds, duplicates, leakage, template mismatches.
 
     Exit code 1 if a finding is an error."""
-    from tillerman.cli.checking import run_check
     from tillerman.cli.views import findings_table
 
     loaded = load(data, layout, columns, positive, limit, skip_bad_rows)
@@ -41,3 +45,34 @@ def check(
         print_skipped(loaded.skipped)
     if any(f.level == "error" for f in result.findings):
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    data: LoadedData
+    split: tuple[int, int, int]
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "data": self.data.name,
+            "layout": self.data.layout,
+            "items": len(self.data.examples),
+            "n_train": self.split[0],
+            "n_validation": self.split[1],
+            "n_test": self.split[2],
+            "skipped": list(self.data.skipped),
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+def run_check(data: LoadedData, shares: tuple[float, float, float], seed: int) -> CheckResult:
+    """The same split and option orders that a fit with this seed would use."""
+    from tillerman.data.diagnostics import diagnose
+    from tillerman.data.duplicates import clean_split
+    from tillerman.data.presenting import present, shown_orders
+
+    split = clean_split(data.examples, shares=shares, seed=seed)
+    orders = shown_orders(present(data.examples, seed))
+    sizes = (len(split.train), len(split.validation), len(split.test))
+    return CheckResult(data, sizes, diagnose(data.examples, split, orders=orders))

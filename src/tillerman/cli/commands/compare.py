@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 import tillerman
 from tillerman.cli import options as o
-from tillerman.cli.output import ERR, NO_EFFECT, OUT, load, print_json, print_skipped
+from tillerman.cli.output import ERR, NO_EFFECT, OUT, load, print_json, print_power, print_skipped, watch
+from tillerman.cli.resumable import resumable
+
+if TYPE_CHECKING:
+    from tillerman.data.loading import LoadedData
+    from tillerman.logs.comparison import ComparisonLog
+    from tillerman.pipeline.compare import Lineup
 
 
 def compare(
@@ -55,7 +65,7 @@ def compare(
     Every method has its own search on the same validation items and is tested on the same test items. Exit code
     3 if no method has an effect (Holm p below 0.05). With --out an interrupted comparison goes on where it
     stopped."""
-    from tillerman.cli.comparing import print_comparison, run_compare
+    from tillerman.cli.printing import print_comparison
     from tillerman.pipeline.compare import Lineup
     from tillerman.pipeline.experiment import Experiment
 
@@ -94,3 +104,47 @@ def compare(
             OUT.print(f"page: {out / 'compare.html'}", highlight=False)
     if not any(comparison.standing for comparison in log.comparisons):
         raise typer.Exit(NO_EFFECT)
+
+
+def run_compare(
+    lineup: Lineup, data: Sequence[LoadedData], model: o.ModelChoice, out: Path | None, console: Console
+) -> ComparisonLog:
+    """Compare on each data set; write log, tables, page and charts into ``out``. Finished methods lie in folders
+    there until all is done."""
+    from tillerman.logs.comparison import ComparisonLog
+    from tillerman.pipeline.compare import compare, compare_key
+    from tillerman.pipeline.foresight import foresee
+
+    if len({one.digest for one in data}) < len(data):
+        raise tillerman.UsageError("the same DATA is given twice; give each once")
+    for one in data:
+        console.print(one.name, end=": ", highlight=False, markup=False)
+        print_power(console, foresee(lineup.experiment, one, len(lineup.methods)))
+    opened = model.open()
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:  # the pieces of each data set stay until the last is written
+        made = []
+        for one in data:
+            folder = None if out is None else out / f"{one.digest[:12]}.partial"
+            store = stack.enter_context(resumable(folder, compare_key(lineup, opened, one), console))
+            made.append(compare(lineup, opened, one, store=store, watch=watch(console)))
+        log = ComparisonLog(tuple(made))
+        if out is not None:
+            write_comparison(log, out)
+    return log
+
+
+def write_comparison(log: ComparisonLog, out: Path) -> None:
+    """``compare.json``, ``.md`` and ``.html``, and a chart per data set."""
+    from tillerman.core.files import write_text
+    from tillerman.reports.charts.methods import compare_chart
+    from tillerman.reports.charts.svg import standalone
+    from tillerman.reports.comparison import to_markdown
+    from tillerman.reports.pages import render_comparison
+
+    write_text(out / "compare.json", json.dumps(log.to_json()))
+    write_text(out / "compare.md", to_markdown(log))
+    write_text(out / "compare.html", render_comparison(log))
+    for number, comparison in enumerate(log.comparisons, start=1):
+        write_text(out / f"{number}-{comparison.data_name}.svg", standalone(compare_chart(comparison)))

@@ -1,14 +1,29 @@
-"""``tillerman demo``: the main job on the embedded model and data."""
+"""``tillerman demo``: the main job on the embedded model and data, small enough for a laptop."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from tillerman.cli import options as o
-from tillerman.cli.output import ERR, OUT, print_json
+from tillerman.cli.output import ERR, OUT, print_json, watch
+
+if TYPE_CHECKING:
+    from tillerman.logs.evaluation import EvaluationLog
+    from tillerman.pipeline.experiment import Experiment
+
+# Three personas the pilot was trained on (never on these test items) and two it never saw.
+BEHAVIOURS = (
+    "interest-in-science",
+    "conscientiousness",
+    "risk-seeking",
+    "interest-in-literature",
+    "low-discount-rate",
+)
 
 
 def demo(
@@ -17,7 +32,6 @@ def demo(
     as_json: o.Json = False,
 ) -> None:
     """The main job on the embedded model and data: five behaviours, steered and held against controls."""
-    from tillerman.cli.demo import run_demo
     from tillerman.cli.views import overall, overview_table, summary
 
     logs = run_demo(out, method, ERR)
@@ -28,3 +42,42 @@ def demo(
     OUT.print(overview_table(logs))
     OUT.print(overall(logs), highlight=False)
     OUT.print(f"report: {out / 'report.html'}", highlight=False)
+
+
+def demo_experiment(method: str = "auto") -> Experiment:
+    """A small grid on few items: all five behaviours take a laptop some minutes."""
+    from tillerman.pipeline.experiment import Experiment
+
+    return Experiment(
+        method=method,
+        max_train=300,
+        max_validation=100,
+        doses=(0.05, 0.1, 0.2, 0.3, 0.4),
+        layers=(2, 3, 4, 5),
+        neutral="sample:tinystories",
+        neutral_tokens=2048,
+        unrelated_items=60,
+    )
+
+
+def run_demo(out: Path, method: str, console: Console) -> list[EvaluationLog]:
+    """Fit every behaviour; write artefacts, logs and one report page into ``out``."""
+    from tillerman.core.artefact import save
+    from tillerman.core.files import write_text
+    from tillerman.data.loading import load_examples
+    from tillerman.models.opened import PILOT, open_model
+    from tillerman.pipeline.flow import fit
+    from tillerman.reports.pages import render_demo_page
+
+    out.mkdir(parents=True, exist_ok=True)
+    opened = open_model(PILOT)
+    experiment = demo_experiment(method)
+    logs = []
+    for name in BEHAVIOURS:
+        console.print(f"[bold]{name}[/bold]")
+        outcome = fit(experiment, opened, load_examples(f"sample:{name}"), watch=watch(console))
+        save(out / f"{name}.safetensors", outcome.artefact)
+        logs.append(outcome.log)
+    write_text(out / "log.json", json.dumps([log.to_json() for log in logs]))
+    write_text(out / "report.html", render_demo_page(logs))
+    return logs

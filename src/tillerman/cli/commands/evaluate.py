@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from tillerman.cli import options as o
-from tillerman.cli.output import ERR, NO_EFFECT, load, show_log, show_thoughts
+from tillerman.cli.output import ERR, NO_EFFECT, load, print_power, show_log, show_thoughts, watch
 from tillerman.core.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from tillerman.core.artefact import Artefact
+    from tillerman.data.loading import LoadedData
+    from tillerman.logs.evaluation import EvaluationLog
+    from tillerman.logs.thoughts import ThoughtLog
+    from tillerman.models.opened import OpenModel
+    from tillerman.pipeline.experiment import Experiment
 
 METRICS = ("answers", "thought-length")
 
@@ -59,7 +70,6 @@ def evaluate(
     --metric thought-length reports how long the model thinks, whether it ends, and whether its answers are right.
 
     Split and prompt format are the fit's, so that on its own data only the test share is used."""
-    from tillerman.cli.fitting import EvalRequest, run_eval, run_thoughts
     from tillerman.reports.verdict import judge_log
 
     if metric not in METRICS:
@@ -98,3 +108,58 @@ def evaluate(
         found = judge_log(log).outcome != "bad"
     if not found:
         raise typer.Exit(NO_EFFECT)
+
+
+@dataclass(frozen=True)
+class EvalRequest:
+    """What ``tillerman eval`` was asked. ``given`` holds fields of ``Experiment``; None means not given."""
+
+    artefact: Path
+    strength: float | None
+    allow_mismatch: bool
+    all_items: bool
+    given: Mapping[str, Any]
+
+
+# options of the fit that its evaluation keeps, with their defaults
+_KEPT = {"as_choice": False, "keep_order": False, "system": None, "base_shots": 0}
+
+
+def run_eval(request: EvalRequest, data: LoadedData, model: o.ModelChoice, console: Console) -> EvaluationLog:
+    """Test an artefact on the split that its fit would have made of these data."""
+    from tillerman.pipeline.flow import evaluate as tested
+    from tillerman.pipeline.foresight import foresee
+
+    artefact, experiment, opened, notes = _prepared(request, data, model)
+    print_power(console, foresee(experiment, data))
+    log = tested(artefact, experiment, opened, data, watch=watch(console))
+    return replace(log, notes=(*log.notes, *notes))
+
+
+def run_thoughts(request: EvalRequest, data: LoadedData, model: o.ModelChoice, console: Console) -> ThoughtLog:
+    """Measure the thoughts under an artefact on the same split."""
+    from tillerman.pipeline.thoughts import evaluate_thoughts
+
+    artefact, experiment, opened, notes = _prepared(request, data, model)
+    log = evaluate_thoughts(artefact, experiment, opened, data, watch=watch(console))
+    return replace(log, notes=(*log.notes, *notes))
+
+
+def _prepared(
+    request: EvalRequest, data: LoadedData, model: o.ModelChoice
+) -> tuple[Artefact, Experiment, OpenModel, tuple[str, ...]]:
+    from tillerman.data.splits import DEFAULT_SHARES
+    from tillerman.pipeline.experiment import Experiment
+
+    opened = model.open()
+    artefact, warnings = opened.load_artefact(request.artefact, allow_mismatch=request.allow_mismatch)
+    if artefact.card is not None and request.strength is not None:
+        artefact = replace(artefact, card=replace(artefact.card, strength=request.strength))
+    provenance = artefact.steering.provenance
+    shares = (0.0, 0.0, 1.0) if request.all_items else tuple(provenance.options.get("shares", DEFAULT_SHARES))
+    fitted = {"template": provenance.template, **{n: provenance.options.get(n, usual) for n, usual in _KEPT.items()}}
+    asked = {name: value for name, value in request.given.items() if value is not None}
+    experiment = Experiment(**{"seed": provenance.seed, "shares": shares, **fitted, **asked})
+    overlap = request.all_items and provenance.data_digest == data.digest
+    notes = ("tested on all items of the data it was fitted on: this figure is not held out",) if overlap else ()
+    return artefact, experiment, opened, (*notes, *(f"allowed mismatch: {text}" for text in warnings))

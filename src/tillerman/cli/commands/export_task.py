@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tillerman.cli import options as o
 from tillerman.cli.output import OUT, load, print_skipped
+
+if TYPE_CHECKING:
+    from tillerman.data.loading import LoadedData
 
 
 def export_task(
@@ -33,11 +37,32 @@ def export_task(
     The prompts for lm-eval are written for the model's tokenizer."""
     o.new_folder(out)
     loaded = load(data, layout, columns, None, limit, skip_bad_rows)
-    from tillerman.cli.exporting import run_export
-
-    written = run_export(
-        loaded, out, model, (template, system), (None if all_items else o.shares_of(shares), seed), as_choice=as_choice
-    )
+    asked = None if all_items else o.shares_of(shares)
+    written = run_export(loaded, out, model, (template, system), (asked, seed), as_choice=as_choice)
     print_skipped(loaded.skipped)
     for path in written:
         OUT.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def run_export(
+    data: LoadedData,
+    folder: Path,
+    model: str,
+    reading: tuple[str, str | None],
+    split: tuple[tuple[float, float, float] | None, int],
+    *,
+    as_choice: bool,
+) -> tuple[Path, ...]:
+    """``reading`` is template and system prompt; ``split`` is the shares (None: all items) and the seed."""
+    from tillerman.data.duplicates import clean_split
+    from tillerman.data.presenting import as_choices, present
+    from tillerman.data.writing import make_writer
+    from tillerman.harnesses.export import export_task as written_task
+    from tillerman.models.opened import open_model
+
+    template, system = reading
+    shares, seed = split
+    examples = as_choices(data.examples) if as_choice else data.examples
+    items = present(examples if shares is None else clean_split(examples, shares=shares, seed=seed).test, seed)
+    writer = make_writer(open_model(model).tokenizer, template).with_system(system)
+    return written_task(items, writer, folder, re.sub(r"\W+", "_", data.name).strip("_") or "items")

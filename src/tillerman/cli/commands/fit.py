@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 import tillerman
 from tillerman.cli import options as o
-from tillerman.cli.output import ERR, NO_EFFECT, OUT, load, print_skipped, show_log
+from tillerman.cli.output import ERR, NO_EFFECT, OUT, load, print_power, print_skipped, show_log, watch
+from tillerman.cli.resumable import resumable
+
+if TYPE_CHECKING:
+    from tillerman.data.loading import LoadedData
+    from tillerman.logs.evaluation import EvaluationLog
+    from tillerman.pipeline.experiment import Experiment
 
 
 def fit(
@@ -87,7 +96,6 @@ def fit(
 
     Exit code 3 if no effect was found (the interval includes 0). An interrupted run goes on where it
     stopped when the same command is given again."""
-    from tillerman.cli.fitting import Outputs, run_fit
     from tillerman.pipeline.experiment import Experiment, pas_paper as paper
     from tillerman.reports.verdict import judge_log
 
@@ -171,3 +179,35 @@ def fit(
             OUT.print(f"model: {save_model}", highlight=False)
     if judge_log(log).outcome == "bad":
         raise typer.Exit(NO_EFFECT)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a fit writes: the artefact, and the fine-tuned model it belongs to, where there is one."""
+
+    artefact: Path
+    model: Path | None = None
+
+
+def run_fit(
+    experiment: Experiment,
+    seeds: Sequence[int],
+    data: LoadedData,
+    model: o.ModelChoice,
+    written: Outputs,
+    console: Console,
+) -> EvaluationLog:
+    """Fit and write the artefact. Finished pieces lie in ``OUT.partial`` until it is written."""
+    from tillerman.core.artefact import save
+    from tillerman.models.finetuning import save_model
+    from tillerman.pipeline.flow import fit_seeds, run_key
+    from tillerman.pipeline.foresight import foresee
+
+    print_power(console, foresee(replace(experiment, seed=seeds[0]), data))
+    opened, out = model.open(), written.artefact
+    with resumable(out.with_name(out.name + ".partial"), run_key(experiment, seeds, opened, data), console) as store:
+        outcome = fit_seeds(experiment, seeds, opened, data, store=store, watch=watch(console))
+        if outcome.tuned is not None and written.model is not None:
+            save_model(outcome.tuned, written.model)
+        save(out, outcome.artefact)
+    return outcome.log

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tillerman.cli import options as o
 from tillerman.cli.output import ERR, OUT, print_json
+
+if TYPE_CHECKING:
+    from tillerman.core.hookpoint import HookPoint
+    from tillerman.steering.generation import Sampling
 
 
 def generate(
@@ -32,7 +36,7 @@ def generate(
     as_json: o.Json = False,
 ) -> None:
     """Continue a prompt unsteered and steered, side by side."""
-    from tillerman.cli.showing import generations_table, run_generate
+    from tillerman.cli.printing import generations_table
     from tillerman.steering.generation import Sampling
 
     made = run_generate(
@@ -49,3 +53,36 @@ def generate(
         for warning in made["warnings"]:
             ERR.print(f"warning: {warning}", style="yellow", highlight=False)
         OUT.print(generations_table(made))
+
+
+def run_generate(
+    path: Path,
+    model: o.ModelChoice,
+    reading: tuple[str, bool],
+    prompt: tuple[str, str | None],
+    grid: tuple[tuple[float, ...] | None, tuple[HookPoint, ...] | None],
+    sampling: Sampling,
+) -> dict[str, Any]:
+    """``reading`` is template and allow mismatch; ``prompt`` is user text and system prompt;
+    ``grid`` is strengths and hook points, None for the chosen ones."""
+    from tillerman.core.hookpoint import named
+    from tillerman.core.plan import Intervention
+    from tillerman.core.steerings.base import joint_dose
+    from tillerman.data.writing import make_writer
+    from tillerman.steering.generation import continuation
+
+    template, allow_mismatch = reading
+    opened = model.open()
+    artefact, warnings = opened.load_artefact(path, allow_mismatch=allow_mismatch)
+    writer = make_writer(opened.tokenizer, template).with_system(prompt[1])
+    tokens = writer.encode(writer.prompt_text(prompt[0]) if writer.template == "chat" else prompt[0])
+    (chosen,) = artefact.plan()
+    points = grid[1] or chosen.steering.points
+    vector = artefact.steering.at(points)
+    strengths = grid[0] if grid[0] is not None else (chosen.strength,)
+    rows = [{"strength": 0.0, "dose": 0.0, "text": continuation(opened, tokens, (), sampling)}]
+    for strength in filter(None, strengths):  # 0 is the first row, to the bit
+        plan = (Intervention(vector, strength, chosen.operator, artefact.scope, artefact.gate),)
+        text = continuation(opened, tokens, plan, sampling)
+        rows.append({"strength": strength, "dose": joint_dose(vector, strength), "text": text})
+    return {"prompt": prompt[0], "hook_point": named(points), "continuations": rows, "warnings": list(warnings)}

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from tillerman.cli import options as o
-from tillerman.cli.output import ERR, OUT, print_json
-from tillerman.core.errors import UsageError
+from tillerman.cli.output import ERR, OUT, print_json, watch
+from tillerman.cli.resumable import resumable
+from tillerman.core.errors import ArtefactError, UsageError
+
+if TYPE_CHECKING:
+    from tillerman.logs.reproduction import ReproductionLog
+    from tillerman.recipes.recipe import Recipe
+    from tillerman.recipes.run import Request
+
+LOG = "reproduction.json"
+PIECES = "pieces"  # what is finished; kept, so that more seeds or items go on from there
 
 
 def reproduce(
@@ -51,7 +64,7 @@ def reproduce(
     Every claim of the paper gets a verdict from its interval: holds, does not hold, undecided, or cannot be tested
     here. A run of the whole protocol takes long; it goes on where it stopped when the same command is given again,
     and --limit and --seeds make it small."""
-    from tillerman.cli.reproducing import print_reproduction, render_again, run_reproduce
+    from tillerman.cli.printing import print_reproduction
     from tillerman.recipes.run import Request
 
     folder = out or Path(f"reproduction-{Path(recipe).stem}")
@@ -69,3 +82,50 @@ def reproduce(
     else:
         print_reproduction(OUT, made, log)
         OUT.print(f"tables: {folder / 'reproduction.md'}", highlight=False)
+
+
+def run_reproduce(
+    source: str, request: Request, models: Sequence[o.ModelChoice], out: Path, console: Console
+) -> tuple[Recipe, ReproductionLog]:
+    """Run a recipe and write its log and tables into ``out``."""
+    from tillerman.recipes.parse import read_recipe
+    from tillerman.recipes.run import reproduce as carried_out
+
+    recipe = read_recipe(source)
+    out.mkdir(exist_ok=True)
+    with resumable(out / PIECES, "reproduction", console, keep=True) as store:
+        opened = [model.open() for model in models]
+        log = carried_out(recipe, opened, request, store=store, watch=watch(console))
+    write_reproduction(recipe[0], log, out)
+    return recipe[0], log
+
+
+def render_again(source: str, out: Path) -> tuple[Recipe, ReproductionLog]:
+    """Tables and verdicts made anew from a log that is there; no model is needed."""
+    from tillerman.recipes.parse import read_recipe
+    from tillerman.recipes.verdicts import verdicts_on
+
+    recipe, digest = read_recipe(source)
+    log = read_reproduction(out / LOG)
+    if log.recipe != recipe.name:
+        raise ArtefactError(f"{out / LOG}: a log of the recipe {log.recipe}, not of {recipe.name}")
+    log = replace(log, verdicts=verdicts_on(recipe, log.pieces, log.left_out), recipe_digest=digest)
+    write_reproduction(recipe, log, out)
+    return recipe, log
+
+
+def read_reproduction(path: Path) -> ReproductionLog:
+    from tillerman.logs.reproduction import ReproductionLog
+
+    try:
+        return ReproductionLog.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{path}: no log of a reproduction ({error}); 'tillerman reproduce' writes one") from None
+
+
+def write_reproduction(recipe: Recipe, log: ReproductionLog, out: Path) -> None:
+    from tillerman.core.files import write_text
+    from tillerman.recipes.report import to_markdown
+
+    write_text(out / LOG, json.dumps(log.to_json()))
+    write_text(out / "reproduction.md", f"# {recipe.title}\n\n{recipe.paper}\n\n{to_markdown(recipe, log)}")

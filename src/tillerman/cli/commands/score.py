@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from tillerman.cli import options as o
-from tillerman.cli.output import ERR, OUT, print_json
-from tillerman.core.errors import UsageError
+from tillerman.cli.output import ERR, OUT, print_json, watch
+from tillerman.cli.resumable import resumable
+from tillerman.core.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from tillerman.evaluation.scorers.base import TextScorer
+    from tillerman.evaluation.scorers.chat import ChatSource
+    from tillerman.logs.scores import ScoreLog
+
+USUAL = ("sentiment,fluency,length",)
 
 
 def score(
@@ -58,7 +71,7 @@ def score(
     """Score free replies: unsteered, steered at several doses, prompted, both, and under random directions.
 
     Every figure has n and a 95 % interval over prompts; changes are paired with unsteered."""
-    from tillerman.cli.scoring import JudgeChoice, ReplyRequest, run_replies, run_rescore, score_facts, score_tables
+    from tillerman.cli.printing import score_facts, score_tables
 
     if (artefact is None) == (rescore is None):
         raise UsageError("give an ARTEFACT to make replies with, or --rescore LOG to score those of a log again")
@@ -106,3 +119,143 @@ def score(
         OUT.print(line, highlight=False, markup=False)
     if out is not None:
         OUT.print(f"log: {out}", highlight=False)
+
+
+@dataclass(frozen=True)
+class JudgeChoice:
+    """The judge as asked for; ``url`` and ``replay`` None: no judge."""
+
+    url: str | None
+    model: str | None
+    scores: str
+    behaviour: str
+    repeats: int
+    temperature: float
+    key_variable: str
+    cache: Path | None
+    replay: Path | None
+
+    def __post_init__(self) -> None:
+        if self.url is not None and self.replay is not None:
+            raise UsageError("--judge asks an endpoint and --judge-replay asks none; give one of them")
+        if self.wanted and not self.model:
+            raise UsageError("name the judge: --judge-model NAME")
+        if not self.wanted and (self.model or self.cache):
+            raise UsageError("--judge-model and --judge-cache are about a judge; give --judge URL or --judge-replay")
+
+    @property
+    def wanted(self) -> bool:
+        return self.url is not None or self.replay is not None
+
+    @property
+    def kinds(self) -> list[str]:
+        return [kind.strip() for kind in self.scores.split(",")]
+
+    def open(self, out: Path | None) -> ChatSource:
+        from tillerman.evaluation.scorers.chat import Cache, Client, Endpoint, Replay
+
+        assert self.model is not None
+        if self.url is None:
+            assert self.replay is not None
+            return Replay(self.replay, self.model, self.temperature)
+        beside = None if out is None else out.with_name(out.name + ".judge.jsonl")
+        endpoint = Endpoint(self.url, self.model, self.key_variable, self.temperature)
+        return Client(endpoint, Cache(self.cache or beside))
+
+
+@dataclass(frozen=True)
+class ReplyRequest:
+    """What is to be replied to. ``given`` holds fields of ``Inquiry``."""
+
+    artefact: Path
+    allow_mismatch: bool
+    prompts: str
+    system: str | None
+    given: Mapping[str, Any]
+
+
+def run_replies(
+    request: ReplyRequest,
+    model: o.ModelChoice,
+    asked: Sequence[str] | None,
+    judge: JudgeChoice,
+    out: Path | None,
+    console: Console,
+) -> ScoreLog:
+    """Finished batches of replies lie in ``OUT.partial`` until the log is written."""
+    from tillerman.data.prompts_file import load_asks
+    from tillerman.pipeline.replies import Inquiry, reply, reply_key
+
+    asks = load_asks(request.prompts)
+    scorers = _scorers(asked, judge, {ask.shown: ask.reference for ask in asks}, out)
+    opened = model.open()
+    artefact, warnings = opened.load_artefact(request.artefact, allow_mismatch=request.allow_mismatch)
+    shown = judge.behaviour or artefact.steering.provenance.data_name
+    inquiry = Inquiry(asks, request.system or f"You show this behaviour: {shown}.", **request.given)
+    digest = blake2b(request.artefact.read_bytes(), digest_size=16).hexdigest()
+    folder = None if out is None else out.with_name(out.name + ".partial")
+    with resumable(folder, reply_key(inquiry, digest, opened), console) as store:
+        log = reply(artefact, inquiry, opened, store=store, watch=watch(console))
+        log = replace(log, notes=tuple(f"allowed mismatch: {text}" for text in warnings))
+        log = _judged(log, scorers, console)
+        _write(out, log)
+    return log
+
+
+def run_rescore(
+    path: Path, asked: Sequence[str] | None, judge: JudgeChoice, out: Path | None, console: Console
+) -> ScoreLog:
+    """The texts of a log under other scorers; no model is opened."""
+    from tillerman.logs.scores import ScoreLog
+
+    try:
+        log = ScoreLog.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read a log of 'tillerman score': {error}", file=path) from None
+    known = dict(zip(log.prompts, log.references, strict=True))
+    log = _judged(log, _scorers(asked, judge, known, out), console)
+    _write(out, log)
+    return log
+
+
+def _scorers(
+    asked: Sequence[str] | None, judge: JudgeChoice, references: Mapping[str, str | None], out: Path | None
+) -> tuple[TextScorer, ...]:
+    """Made before any work is done: a misspelt name or a missing address shows at once."""
+    from tillerman.evaluation.scorers.judge import JudgeScorer
+    from tillerman.evaluation.scorers.registry import text_scorers
+
+    right = {prompt: text for prompt, text in references.items() if text is not None}
+    names = tuple(asked) if asked else () if judge.wanted else USUAL
+    plain = text_scorers(names, right) if names else ()
+    if not judge.wanted:
+        return plain
+    opened = judge.open(out)
+    return (*plain, *(JudgeScorer(kind, opened, judge.behaviour, judge.repeats) for kind in judge.kinds))
+
+
+def _judged(log: ScoreLog, scorers: Sequence[TextScorer], console: Console) -> ScoreLog:
+    """The log with the scorers' values and, where a judge rated twice, its agreement with itself."""
+    from tillerman.evaluation.scorers.judge import RUBRICS, JudgeScorer, rubrics_of
+    from tillerman.evaluation.scores import scored
+    from tillerman.logs.scores import JudgeAgreement
+    from tillerman.statistics.agreement import repeated
+
+    if not any(isinstance(scorer, JudgeScorer) for scorer in scorers):
+        return scored(log, scorers)
+    with watch(console).stage("judge", 0) as progress:
+        watched = [replace(one, progress=progress) if isinstance(one, JudgeScorer) else one for one in scorers]
+        log = scored(log, watched)
+    mine = [scorer for scorer in scorers if isinstance(scorer, JudgeScorer) and scorer.repeats > 1]
+    names = dict.fromkeys(rubric for scorer in mine for rubric in rubrics_of(scorer.kind))
+    # The ratings are all in the judge's cache by now.
+    found = {name: mine[0].ratings(name, *log.texts()) for name in names}
+    made = (JudgeAgreement(name, repeated(ratings, RUBRICS[name].levels)) for name, ratings in found.items())
+    return replace(log, agreements=tuple(made))
+
+
+def _write(out: Path | None, log: ScoreLog) -> None:
+    from tillerman.core.files import write_text
+
+    if out is not None:
+        write_text(out, json.dumps(log.to_json(), ensure_ascii=False, indent=1, allow_nan=False))

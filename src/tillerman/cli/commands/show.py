@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import tillerman
 from tillerman.cli import options as o
 from tillerman.cli.output import OUT, print_json, write_report
+
+if TYPE_CHECKING:
+    from tillerman.core.artefact import Artefact
+    from tillerman.reports.side_by_side import Column
 
 
 def show(
@@ -23,7 +27,7 @@ def show(
 
     Several artefacts are shown side by side. --report writes one page: evaluation and studies of one artefact, or
     the comparison of several."""
-    from tillerman.cli.showing import artefact_json, entry_of, print_artefact, print_beside, stored_log
+    from tillerman.cli.printing import print_artefact, print_beside, stored_log
     from tillerman.core.files import write_text
     from tillerman.evaluation.cards import studies_of
     from tillerman.reports.pages import render_beside
@@ -45,3 +49,39 @@ def show(
         print_json(artefact_json(loaded[0]))
     else:
         print_artefact(OUT, artefacts[0], loaded[0])
+
+
+def artefact_json(artefact: Artefact) -> dict[str, Any]:
+    from tillerman.cli.printing import stored_log
+    from tillerman.cli.views import summary
+    from tillerman.evaluation.cards import studies_of
+
+    vector = artefact.steering
+    card = artefact.card
+    return {
+        "provenance": vector.provenance.to_json(),
+        "hook_points": {str(p): {"norm": vector.norm(p), "stream_norm": vector.stream_norms[p]} for p in vector.points},
+        "chosen": None
+        if card is None
+        else {
+            "hook_point": card.hook_point,
+            "strength": card.strength,
+            "dose": card.dose,
+            "scope": card.scope,
+            "operator": card.operator,
+        },
+        "gate": None if artefact.gate is None else str(artefact.gate),
+        "measured": summary(stored_log(artefact)) if card is not None and card.report else None,
+        "studies": {
+            study.study: {"question": study.question, "outcome": study.verdict.outcome, "words": study.verdict.words}
+            for study in studies_of(artefact)
+        },
+    }
+
+
+def entry_of(path: Path, artefact: Artefact) -> Column:
+    from tillerman.cli.printing import stored_log
+    from tillerman.evaluation.cards import studies_of
+    from tillerman.reports.side_by_side import Column
+
+    return Column(path.stem, stored_log(artefact), studies_of(artefact))
