@@ -71,6 +71,6 @@ def test_an_interrupted_comparison_keeps_what_is_finished_and_goes_on(tmp_path, 
         during.setattr(compare, "fit", fit_again)
         result = CliRunner().invoke(app, command)
     assert result.exit_code in (0, 3), result.output
-    assert "going on from" in result.stderr
+    assert "resuming from" in result.stderr
     assert again == [("agreeableness", "ipas-wrong")] == fitted[-1:]
     assert not [p for p in out.iterdir() if p.suffix == ".partial"]

@@ -46,7 +46,7 @@ def test_the_console_shows_what_the_page_shows(out):
     shown = run("--out", out)
     for words in ("A small protocol", "cannot be tested here", "5 tests of claims", "reproduction.md"):
         assert words in " ".join(shown.stdout.split())
-    assert "going on from 2 finished pieces" in shown.stderr
+    assert "resuming from 2 finished pieces" in shown.stderr
 
 
 def test_the_json_is_the_log(out):

@@ -11,7 +11,6 @@ from hypothesis import given, settings, strategies as st
 
 from tillerman.core.errors import FitError, UsageError
 from tillerman.core.hookpoint import HookPoint
-from tillerman.core.operators import reweigh, scale
 from tillerman.core.rows import Row
 from tillerman.data.writing import make_writer
 from tillerman.methods.base import Lesson
@@ -153,22 +152,6 @@ def test_the_shuffled_null_deals_the_marks_anew_and_the_random_one_the_experts()
     assert all(draw.operator == "scale" for draw in draws)
     places = {next((p, int(v.argmax())) for p, v in draw.directions.items() if v.any()) for draw in draws}
     assert len(places) > 4
-
-
-@settings(max_examples=40)
-@given(st.integers(0, 1000), st.floats(-0.9, 500))
-def test_renormalised_weights_keep_their_sum_and_their_ratios(seed, strength):
-    generator = torch.Generator().manual_seed(seed)
-    h = torch.rand(3, 5, generator=generator) + 0.01
-    h[0, 2] = 0.0
-    v = (torch.rand(5, generator=generator) < 0.5).float()
-    got, louder = reweigh(h, v, strength), scale(h, v, strength)
-    torch.testing.assert_close(got.sum(-1), h.sum(-1), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(
-        got * louder.sum(-1, keepdim=True), louder * h.sum(-1, keepdim=True), rtol=1e-3, atol=1e-3
-    )
-    assert got[0, 2] == 0
-    assert torch.equal(reweigh(torch.zeros(2, 5), v, strength), torch.zeros(2, 5))
 
 
 def test_what_was_found_is_said_in_words():

@@ -38,6 +38,7 @@ def _by_hand(operator, h, v, s):
         return h + s * (v - h)
     if operator == "scale":
         return h + s * (h * v)
+    assert operator == "rotate", f"write the formula of {operator} here"
     e1 = h / h.norm()
     e2 = v - (v @ e1) * e1
     e2 = e2 / e2.norm()
@@ -86,6 +87,22 @@ def test_rotation_goes_towards_v_and_not_away():
 def test_an_activation_that_spans_no_plane_with_v_is_not_rotated(h):
     v = torch.tensor([1.0, 0, 0, 0])
     assert torch.equal(OPERATORS["rotate"](h, v, 0.5), h)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 1000), st.floats(-0.9, 500))
+def test_reweighed_coordinates_keep_their_sum_and_their_ratios(seed, strength):
+    generator = torch.Generator().manual_seed(seed)
+    h = torch.rand(3, 5, generator=generator) + 0.01
+    h[0, 2] = 0.0
+    v = (torch.rand(5, generator=generator) < 0.5).float()
+    got, louder = OPERATORS["reweigh"](h, v, strength), OPERATORS["scale"](h, v, strength)
+    torch.testing.assert_close(got.sum(-1), h.sum(-1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        got * louder.sum(-1, keepdim=True), louder * h.sum(-1, keepdim=True), rtol=1e-3, atol=1e-3
+    )
+    assert got[0, 2] == 0
+    assert torch.equal(OPERATORS["reweigh"](torch.zeros(2, 5), v, strength), torch.zeros(2, 5))
 
 
 @any_operator

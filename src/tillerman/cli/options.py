@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tillerman.core.errors import UsageError
-from tillerman.core.hookpoint import HookPoint, parse_points
+from tillerman.core.hookpoint import SITES, HookPoint, parse_points
 
 if TYPE_CHECKING:
     from tillerman.methods.cold import ColdChanges
@@ -26,66 +26,72 @@ SeveralData = Annotated[
     list[str], typer.Argument(help="as DATA of 'fit'; several give a table each", metavar="DATA...")
 ]
 Model = Annotated[str, typer.Option("--model", "-m", help="'pilot' (embedded), a folder, or a hub name")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps")]
 GuessLayout = Annotated[
-    bool, typer.Option("--guess-layout", help="steer an architecture without a row in the layout table, by a guess")
+    bool,
+    typer.Option("--guess-layout", help="guess the layout of an architecture that has no row in the table of families"),
 ]
-Layout = Annotated[str | None, typer.Option(help="how rows are read; found by itself if not given")]
+Layout = Annotated[
+    str | None,
+    typer.Option(help="name of the row layout, see docs/data-format.md; detected from the fields if not given"),
+]
 Columns = Annotated[
     str | None, typer.Option(help="column mapping, e.g. question=prompt,options=a+b+c,answer=gold", metavar="MAP")
 ]
-Positive = Annotated[str | None, typer.Option(help="for labelled texts: the label to steer towards")]
+Positive = Annotated[str | None, typer.Option(help="labelled texts: the label to steer towards")]
 MaxTrain = Annotated[int | None, typer.Option(min=1, help="fit on at most this many training items; 1 is one pair")]
 Limit = Annotated[int | None, typer.Option(min=1, help="use at most this many items, chosen by hash")]
-SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="count and list bad rows instead of stopping")]
-Layers = Annotated[str | None, typer.Option(help="e.g. 2-5,8; all if not given")]
-Doses = Annotated[str | None, typer.Option(help="grid, in units of the stream, e.g. 0.1,0.5,1")]
+SkipBadRows = Annotated[
+    bool, typer.Option("--skip-bad-rows", help="leave out and list invalid rows instead of stopping")
+]
+Layers = Annotated[str | None, typer.Option(help="layers to fit, e.g. 2-5,8; all if not given")]
+Doses = Annotated[
+    str | None, typer.Option(help="grid of doses (strengths in units of the residual stream), e.g. 0.1,0.5,1")
+]
 ScopeName = Annotated[
     str,
     typer.Option(help="auto, all, prompt, generated, last, after_instruction, thinking, not_in_code, positions:0,-1"),
 ]
-Site = Annotated[str, typer.Option(help="resid_pre, resid_post, attn_out, mlp_out, heads, router, router_weights")]
+Site = Annotated[str, typer.Option(help=", ".join(SITES))]
 Read = Annotated[str, typer.Option(help="auto, last (token), end (of the answer's turn) or mean (over tokens)")]
-MaxKl = Annotated[float | None, typer.Option(help="most KL on neutral text, nats per token")]
-MaxPerplexityRatio = Annotated[float | None, typer.Option(help="most perplexity ratio on neutral text")]
+MaxKl = Annotated[float | None, typer.Option(help="maximum KL on neutral text, nats per token")]
+MaxPerplexityRatio = Annotated[float | None, typer.Option(help="maximum perplexity ratio on neutral text")]
 Nested = Annotated[
     int | None,
     typer.Option(
-        min=2, help="folds of a nested cross-validation that measures how much choosing flatters; a search per fold"
+        min=2, help="folds of a nested cross-validation that measures selection optimism; one search per fold"
     ),
 ]
 Template = Annotated[str, typer.Option(help="prompt format: auto, chat or none")]
 AsChoice = Annotated[bool, typer.Option("--as-choice", help="show yes/no questions as lettered choices")]
 KeepOrder = Annotated[
-    bool, typer.Option("--keep-order", help="options in the order of the data; otherwise drawn anew for every item")
+    bool, typer.Option("--keep-order", help="options in the order of the data; otherwise shuffled for every item")
 ]
 Shares = Annotated[str, typer.Option(help="train,validation,test shares")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON with stable keys instead of tables")]
-Report = Annotated[Path | None, typer.Option(help="write a self-contained HTML report here")]
-System = Annotated[
-    str | None, typer.Option(help="system prompt under which everything runs, but for the prompt baseline")
-]
-AnswerTokens = Annotated[int, typer.Option(min=1, help="most tokens of the answer to an open question")]
+Report = Annotated[Path | None, typer.Option(help="file for a self-contained HTML report")]
+System = Annotated[str | None, typer.Option(help="system prompt of all runs except the prompt baseline")]
+AnswerTokens = Annotated[int, typer.Option(min=1, help="maximum new tokens of the answer to an open question")]
 Prompt = Annotated[
     str | None,
     typer.Option(help="system prompt of the prompt baseline, and actadd's text; from the data's name if not given"),
 ]
-PromptNegative = Annotated[str, typer.Option(help="actadd: the text that asks for the opposite; blanks if not given")]
+PromptNegative = Annotated[str, typer.Option(help="actadd: text that asks for the opposite; blanks if not given")]
 OnShots = Annotated[
     int,
-    typer.Option(min=0, help="ask everything after this many exemplars; the effect is what steering adds on top"),
+    typer.Option(min=0, help="put this many exemplars before every question; the effect is what steering adds to them"),
 ]
-Lora = Annotated[bool, typer.Option(help="a baseline row: the model fine-tuned (LoRA) on the training items")]
+Lora = Annotated[bool, typer.Option(help="add a baseline: the model fine-tuned (LoRA) on the training items")]
 Shots = Annotated[int, typer.Option(help="exemplars of the few-shot baseline")]
 Neutral = Annotated[
     str, typer.Option(help="neutral text for side effects: sample:wikitext, sample:tinystories or a text file")
 ]
-Unrelated = Annotated[str, typer.Option(help="task that steering should leave alone: sample:mmlu or a data file")]
+Unrelated = Annotated[str, typer.Option(help="task that steering should not affect: sample:mmlu or a data file")]
 Sae = Annotated[
     str | None, typer.Option(help="sparse autoencoder for sta, sae-difference, sae-feature: 'pilot' or its files")
 ]
-SaeAt = Annotated[str | None, typer.Option(help="hook point of the autoencoder, where its files name none")]
-SaeLabels = Annotated[str | None, typer.Option(help="JSON file with what the autoencoder's atoms mean")]
+SaeAt = Annotated[str | None, typer.Option(help="hook point of the autoencoder, if its files name none")]
+SaeLabels = Annotated[str | None, typer.Option(help="JSON file with descriptions of the autoencoder's atoms")]
 SaeFeature = Annotated[
     str | None, typer.Option(help="sae-feature: an atom's number or label; the best by ROC-AUC if not given")
 ]
@@ -104,13 +110,11 @@ ColdKeep = Annotated[
 GateData = Annotated[
     str | None,
     typer.Option(
-        help="steer only prompts like these: labelled texts or yes/no questions, yes to steer", metavar="DATA"
+        help="steer only prompts like these: labelled texts, or yes/no questions (yes: steer)", metavar="DATA"
     ),
 ]
-GateAt = Annotated[str | None, typer.Option(help="hook point the gate reads; the best one if not given")]
-GatePositive = Annotated[
-    str | None, typer.Option(help="label of the gate's prompts to steer, where it is not yes or 1")
-]
+GateAt = Annotated[str | None, typer.Option(help="hook point that the gate reads; the best one if not given")]
+GatePositive = Annotated[str | None, typer.Option(help="label of the prompts to steer, if it is not yes or 1")]
 Scorers = Annotated[
     list[str] | None,
     typer.Option(
@@ -125,19 +129,21 @@ Judge = Annotated[
 ]
 JudgeModel = Annotated[str | None, typer.Option(help="the judge's name at its endpoint")]
 JudgeScores = Annotated[
-    str, typer.Option(help="with commas: behaviour, coherence, behaviour-x-coherence, axbench", metavar="NAMES")
+    str, typer.Option(help="comma-separated: behaviour, coherence, behaviour-x-coherence, axbench", metavar="NAMES")
 ]
-JudgeRepeats = Annotated[int, typer.Option(min=1, help="ratings of each text; from 2 on agreement is reported")]
-JudgeTemperature = Annotated[float, typer.Option(min=0, help="of the judge; repeats want more than 0")]
-JudgeKey = Annotated[str, typer.Option(help="environment variable with the judge's API key")]
+JudgeRepeats = Annotated[int, typer.Option(min=1, help="ratings per text; with 2 or more, agreement is reported")]
+JudgeTemperature = Annotated[
+    float, typer.Option(min=0, help="sampling temperature of the judge; above 0 for repeats to differ")
+]
+JudgeKey = Annotated[str, typer.Option(help="environment variable that holds the judge's API key")]
 JudgeCache = Annotated[
     Path | None, typer.Option(help="file of the judge's answers; beside OUT if not given", metavar="FILE")
 ]
 JudgeReplay = Annotated[
-    Path | None, typer.Option(help="take the judge's answers from this file, without a network", metavar="FILE")
+    Path | None, typer.Option(help="take the judge's answers from this file; no network", metavar="FILE")
 ]
 AllowMismatch = Annotated[
-    bool, typer.Option("--allow-mismatch", help="use an artefact of another model of the same shape, with a warning")
+    bool, typer.Option("--allow-mismatch", help="apply the artefact to another model of the same shape, with a warning")
 ]
 
 

@@ -23,7 +23,7 @@ def resumable(folder: Path | None, key: str, console: Console, *, keep: bool = F
     store = Store(folder, key)
     if store.resumed:
         whose = "" if keep else " of an interrupted run"
-        console.print(f"going on from {store.resumed} finished pieces{whose}", highlight=False)
+        console.print(f"resuming from {store.resumed} finished pieces{whose}", highlight=False)
     finished = False
     try:
         yield store

@@ -23,7 +23,7 @@ def check(
     limit: o.Limit = None,
     skip_bad_rows: o.SkipBadRows = False,
     shares: o.Shares = "0.6,0.2,0.2",
-    seed: Annotated[int, typer.Option(help="of split and option order")] = 0,
+    seed: Annotated[int, typer.Option(help="random seed for the split and the order of options")] = 0,
     as_json: o.Json = False,
 ) -> None:
     """Diagnose data before fitting: balance, confounds, duplicates, leakage, template mismatches.

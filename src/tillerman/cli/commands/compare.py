@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 def compare(
     data: o.SeveralData,
     methods: Annotated[
-        str, typer.Option(help="any that 'fit' knows, a row each; a group such as pas is one row")
+        str, typer.Option(help="methods as in 'fit', one row each; a group such as pas is one row")
     ] = "caa,pas-full,ipas-all,ipas-wrong",
     model: o.Model = "pilot",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="folder for log, tables, page and charts")] = None,
     equal_kl: Annotated[
-        float | None, typer.Option(help="test each chosen cell also at this KL on neutral text, nats per token")
+        float | None, typer.Option(help="also test each method at this KL on neutral text, nats per token")
     ] = None,
     layers: o.Layers = None,
     doses: o.Doses = None,
@@ -42,7 +42,7 @@ def compare(
     sae_feature: o.SaeFeature = None,
     max_kl: o.MaxKl = None,
     max_perplexity_ratio: o.MaxPerplexityRatio = None,
-    seed: Annotated[int, typer.Option(min=0, help="of split, option order, nulls")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="random seed for the split, the order of options and the nulls")] = 0,
     template: o.Template = "auto",
     as_choice: o.AsChoice = False,
     shares: o.Shares = "0.6,0.2,0.2",
@@ -63,7 +63,7 @@ def compare(
     """Methods side by side on the same items: effects, nulls, side effects and costs.
 
     Every method has its own search on the same validation items and is tested on the same test items. Exit code
-    3 if no method has an effect (Holm p below 0.05). With --out an interrupted comparison goes on where it
+    3 if no method has an effect (Holm p below 0.05). With --out an interrupted comparison resumes where it
     stopped."""
     from tillerman.cli.printing import print_comparison
     from tillerman.pipeline.compare import Lineup

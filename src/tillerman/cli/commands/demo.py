@@ -31,7 +31,7 @@ def demo(
     method: Annotated[str, typer.Option(help="pas, auto, or any method")] = "pas",
     as_json: o.Json = False,
 ) -> None:
-    """The main job on the embedded model and data: five behaviours, steered and held against controls."""
+    """The main job on the embedded model and data: five behaviours, steered and compared with controls."""
     from tillerman.cli.views import overall, overview_table, summary
 
     logs = run_demo(out, method, ERR)

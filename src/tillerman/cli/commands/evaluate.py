@@ -30,28 +30,32 @@ def evaluate(
     data: o.Data,
     model: o.Model = "pilot",
     metric: Annotated[
-        str, typer.Option(help="answers (which are right), or thought-length (of a reasoning model)")
+        str, typer.Option(help="answers (accuracy) or thought-length (of a reasoning model)")
     ] = "answers",
-    strength: Annotated[float | None, typer.Option(help="instead of the chosen one")] = None,
+    strength: Annotated[float | None, typer.Option(help="strength to test, instead of the chosen one")] = None,
     all_items: Annotated[
-        bool, typer.Option("--all-items", help="test on every item (data the vector was not fitted on)")
+        bool, typer.Option("--all-items", help="test on every item, for data that the vector was not fitted on")
     ] = False,
     allow_mismatch: o.AllowMismatch = False,
-    template: Annotated[str | None, typer.Option(help="prompt format, if not the fit's: chat or none")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="prompt format: chat or none; that of the fit if not given")
+    ] = None,
     as_choice: Annotated[
         bool | None,
-        typer.Option("--as-choice/--no-as-choice", help="yes/no questions as lettered choices, if not as in the fit"),
+        typer.Option(
+            "--as-choice/--no-as-choice", help="yes/no questions as lettered choices; as in the fit if not given"
+        ),
     ] = None,
     keep_order: Annotated[
         bool | None,
-        typer.Option("--keep-order/--draw-order", help="options in the order of the data, if not as in the fit"),
+        typer.Option("--keep-order/--draw-order", help="options in the order of the data; as in the fit if not given"),
     ] = None,
     system: o.System = None,
     answer_tokens: o.AnswerTokens = 256,
     prompt: o.Prompt = None,
     shots: o.Shots = 10,
     on_shots: Annotated[
-        int | None, typer.Option(min=0, help="exemplars before every question, if not as many as in the fit")
+        int | None, typer.Option(min=0, help="exemplars before every question; as many as in the fit if not given")
     ] = None,
     neutral: o.Neutral = "sample:wikitext",
     unrelated: o.Unrelated = "sample:mmlu",

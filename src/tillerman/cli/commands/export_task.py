@@ -20,10 +20,15 @@ def export_task(
     out: Annotated[Path, typer.Option("--out", "-o", help="a new folder for the task's files")],
     model: o.Model = "pilot",
     all_items: Annotated[
-        bool, typer.Option("--all-items", help="every item, not the test share alone (data the vector never saw)")
+        bool,
+        typer.Option(
+            "--all-items", help="every item instead of the test share, for data that the vector was not fitted on"
+        ),
     ] = False,
     shares: o.Shares = "0.6,0.2,0.2",
-    seed: Annotated[int, typer.Option(help="of split and option order; as in the fit")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="random seed for the split and the order of options; use that of the fit")
+    ] = 0,
     system: o.System = None,
     template: o.Template = "auto",
     as_choice: o.AsChoice = False,

@@ -25,24 +25,29 @@ def fit(
     data: o.Data,
     model: o.Model = "pilot",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="artefact; DATA's name + .safetensors if not given")
+        Path | None, typer.Option("--out", "-o", help="file for the artefact; DATA's name + .safetensors if not given")
     ] = None,
     method: Annotated[
         str,
         typer.Option(
-            help="caa, pas-full, ipas-all, ipas-wrong, prompt-vector, prompt-contrast, any of them +pca, +probe, +lat "
-            "or +whitened, pas, auto, ablation, angular, bipo, iti, actadd, cold-kernel, cold-fd, cold-jvp, sta, "
-            "sae-difference, sae-feature, rice, or a list; docs/methods has them all"
+            help="a method, a group, or a comma-separated list, from which validation items choose. Of labels: caa, "
+            "pas-full, ipas-all, ipas-wrong; of a prompt: prompt-vector, prompt-contrast; each with an estimator: "
+            "+mean_difference, +pca, +probe, +lat, +whitened. Other operators: ablation, angular. Atoms: sta, "
+            "sae-difference, sae-feature. Heads: iti. Prompts: actadd. Trained: bipo. Gradients: cold-kernel, "
+            "cold-kernel-single, cold-kernel-linear, cold-kernel-projection, cold-fd, cold-jvp. Experts: rice, "
+            "rice-renormalised. Groups: pas, auto, rice-grid"
         ),
     ] = "auto",
     layers: o.Layers = None,
     doses: o.Doses = None,
-    strengths: Annotated[str | None, typer.Option(help="grid, in multiples of the vector; instead of doses")] = None,
+    strengths: Annotated[
+        str | None, typer.Option(help="grid of strengths (multiples of the vector), instead of doses")
+    ] = None,
     scope: o.ScopeName = "auto",
     site: o.Site = "resid_post",
     read: o.Read = "auto",
     pas_paper: Annotated[
-        bool, typer.Option("--pas-paper", help="PAS as published: its sites, strengths, format")
+        bool, typer.Option("--pas-paper", help="PAS as published: its hook points, strengths and prompt format")
     ] = False,
     sae: o.Sae = None,
     sae_at: o.SaeAt = None,
@@ -61,7 +66,7 @@ def fit(
     max_kl: o.MaxKl = None,
     max_perplexity_ratio: o.MaxPerplexityRatio = None,
     nested: o.Nested = None,
-    seeds: Annotated[str, typer.Option(help="one seed, or several: 1-15 gives a t-interval over seeds")] = "0",
+    seeds: Annotated[str, typer.Option(help="random seed, or several: 1-15 gives a t-interval over seeds")] = "0",
     template: o.Template = "auto",
     system: o.System = None,
     answer_tokens: o.AnswerTokens = 256,
@@ -77,7 +82,7 @@ def fit(
         bool, typer.Option("--on-lora", help="fine-tune (LoRA) on the training items first; needs --save-model")
     ] = False,
     save_model: Annotated[
-        Path | None, typer.Option(help="folder for the fine-tuned model, without which its vector is of no use")
+        Path | None, typer.Option(help="folder for the fine-tuned model that the vector belongs to")
     ] = None,
     neutral: o.Neutral = "sample:wikitext",
     unrelated: o.Unrelated = "sample:mmlu",
@@ -94,7 +99,7 @@ def fit(
 ) -> None:
     """Fit, choose and test a steering vector; write it with everything measured about it.
 
-    Exit code 3 if no effect was found (the interval includes 0). An interrupted run goes on where it
+    Exit code 3 if no effect was found (the interval includes 0). An interrupted run resumes where it
     stopped when the same command is given again."""
     from tillerman.pipeline.experiment import Experiment, pas_paper as paper
     from tillerman.reports.verdict import judge_log

@@ -17,18 +17,20 @@ if TYPE_CHECKING:
 
 def generate(
     prompt: Annotated[
-        str, typer.Argument(help="what the user says (or plain text, for a model without chat)", metavar="PROMPT")
+        str, typer.Argument(help="user message (plain text for a model without a chat template)", metavar="PROMPT")
     ],
     artefact: Annotated[Path, typer.Option("--artefact", "-a", help="a file that 'fit' wrote")],
     model: o.Model = "pilot",
-    strengths: Annotated[str | None, typer.Option(help="multiples of the vector; the chosen one if not given")] = None,
+    strengths: Annotated[
+        str | None, typer.Option(help="strengths, in multiples of the vector; the chosen one if not given")
+    ] = None,
     at: Annotated[
         str | None, typer.Option("--at", help="another fitted hook point, e.g. 3 or layers.3.resid_post")
     ] = None,
     system: Annotated[str | None, typer.Option(help="system prompt")] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="most new tokens")] = 60,
-    temperature: Annotated[float, typer.Option(min=0, help="0 takes the most likely token each time")] = 0.7,
-    seed: Annotated[int, typer.Option(help="of the sampling, the same for every strength")] = 0,
+    tokens: Annotated[int, typer.Option(min=1, help="maximum new tokens")] = 60,
+    temperature: Annotated[float, typer.Option(min=0, help="sampling temperature; 0 is greedy")] = 0.7,
+    seed: Annotated[int, typer.Option(help="random seed of sampling, the same for every strength")] = 0,
     template: o.Template = "auto",
     allow_mismatch: o.AllowMismatch = False,
     device: o.Device = "cpu",

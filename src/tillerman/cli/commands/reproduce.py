@@ -30,30 +30,30 @@ def reproduce(
         str, typer.Argument(metavar="RECIPE", help="pas, cae, cold-steer, sta, rice, or a TOML file of your own")
     ],
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="folder with the data files, named as the recipe names them")
+        Path | None, typer.Option(metavar="DIR", help="folder with the data files, under the names in the recipe")
     ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
             "--model",
             "-m",
-            help="'pilot' (default), a folder, or a hub name; of several each step takes the first that can do it",
+            help="'pilot' (default), a folder or a hub name; of several, each step takes the first that can run it",
         ),
     ] = None,
     sae: Annotated[
-        str | None, typer.Option(help="sparse autoencoder of the model; the pilot brings its own", metavar="PATH")
+        str | None, typer.Option(help="sparse autoencoder of the model; the pilot has its own", metavar="PATH")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="folder for log and tables; reproduction-RECIPE if not given")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=10, help="most items of each data set")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="only the first so many of the recipe's seeds")] = None,
-    only: Annotated[str | None, typer.Option(help="only these tasks, groups or steps", metavar="NAMES")] = None,
+    limit: Annotated[int | None, typer.Option(min=10, help="maximum items of each data set")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="use only the first N of the recipe's seeds")] = None,
+    only: Annotated[str | None, typer.Option(help="run only these tasks, groups or steps", metavar="NAMES")] = None,
     skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="run without the tasks whose files are missing")
+        bool, typer.Option("--skip-missing", help="skip the tasks whose files are missing")
     ] = False,
     render: Annotated[
-        bool, typer.Option("--render", help="make tables and verdicts anew from OUT's log; runs nothing")
+        bool, typer.Option("--render", help="rebuild tables and verdicts from the log in OUT; runs no model")
     ] = False,
     device: o.Device = "cpu",
     guess_layout: o.GuessLayout = False,
@@ -62,7 +62,7 @@ def reproduce(
     """Run a paper's protocol and set its published figures beside the measured ones.
 
     Every claim of the paper gets a verdict from its interval: holds, does not hold, undecided, or cannot be tested
-    here. A run of the whole protocol takes long; it goes on where it stopped when the same command is given again,
+    here. A run of the whole protocol takes long; it resumes where it stopped when the same command is given again,
     and --limit and --seeds make it small."""
     from tillerman.cli.printing import print_reproduction
     from tillerman.recipes.run import Request

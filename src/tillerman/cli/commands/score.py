@@ -27,19 +27,19 @@ USUAL = ("sentiment,fluency,length",)
 
 def score(
     artefact: Annotated[
-        Path | None, typer.Argument(help="a file that 'fit' wrote; none with --rescore", metavar="[ARTEFACT]")
+        Path | None, typer.Argument(help="a file that 'fit' wrote; not with --rescore", metavar="[ARTEFACT]")
     ] = None,
     prompts: Annotated[
         str, typer.Option(help="a text file with a prompt per line, a jsonl file (prompt, start, reference), or sample")
     ] = "sample",
     scorer: o.Scorers = None,
     rescore: Annotated[
-        Path | None, typer.Option(help="score the texts of this log again, without a model", metavar="LOG")
+        Path | None, typer.Option(help="score the texts of this log again; runs no model", metavar="LOG")
     ] = None,
     model: o.Model = "pilot",
     doses: Annotated[
         str | None,
-        typer.Option(help="in units of the stream, e.g. -0.3,0.3,0.6; multiples of the chosen one if not given"),
+        typer.Option(help="doses, e.g. -0.3,0.3,0.6; multiples of the chosen one if not given"),
     ] = None,
     at: Annotated[
         str | None, typer.Option("--at", help="another fitted hook point, e.g. 3 or layers.3.resid_post")
@@ -47,12 +47,12 @@ def score(
     prompt: Annotated[
         str | None, typer.Option(help="system prompt of the prompt baseline; from --behaviour or the data's name")
     ] = None,
-    behaviour: Annotated[str, typer.Option(help="what the judge looks for, in words")] = "",
-    samples: Annotated[int, typer.Option(min=1, help="replies to each prompt")] = 1,
-    tokens: Annotated[int, typer.Option(min=1, help="most new tokens of a reply")] = 60,
-    temperature: Annotated[float, typer.Option(min=0, help="0 takes the most likely token each time")] = 0.7,
-    seed: Annotated[int, typer.Option(help="of the sampling, the same for every condition")] = 0,
-    null_draws: Annotated[int, typer.Option(min=2, help="random directions of equal norm")] = 3,
+    behaviour: Annotated[str, typer.Option(help="description of the behaviour that the judge rates")] = "",
+    samples: Annotated[int, typer.Option(min=1, help="replies per prompt")] = 1,
+    tokens: Annotated[int, typer.Option(min=1, help="maximum new tokens of a reply")] = 60,
+    temperature: Annotated[float, typer.Option(min=0, help="sampling temperature; 0 is greedy")] = 0.7,
+    seed: Annotated[int, typer.Option(help="random seed of sampling, the same for every condition")] = 0,
+    null_draws: Annotated[int, typer.Option(min=2, help="number of random directions of equal norm")] = 3,
     judge: o.Judge = None,
     judge_model: o.JudgeModel = None,
     judge_scores: o.JudgeScores = "behaviour,coherence,behaviour-x-coherence",
@@ -65,7 +65,7 @@ def score(
     allow_mismatch: o.AllowMismatch = False,
     device: o.Device = "cpu",
     guess_layout: o.GuessLayout = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="write the log, with all texts, here")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="file for the log with all texts")] = None,
     as_json: o.Json = False,
 ) -> None:
     """Score free replies: unsteered, steered at several doses, prompted, both, and under random directions.

@@ -15,6 +15,7 @@ from tillerman.cli import options as o
 from tillerman.cli.output import ERR, OUT, load, print_json, watch
 from tillerman.cli.resumable import resumable
 from tillerman.core.errors import ArtefactError, UsageError
+from tillerman.core.precisions import PRECISIONS
 
 if TYPE_CHECKING:
     from tillerman.core.artefact import Artefact
@@ -39,37 +40,43 @@ def study(
     model: o.Model = "pilot",
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="folder for log, tables, page, charts; a stopped study goes on"),
+        typer.Option("--out", "-o", help="folder for log, tables, page and charts; an interrupted study resumes"),
     ] = None,
-    card: Annotated[bool, typer.Option(help="write the findings on the artefact's card")] = True,
+    card: Annotated[bool, typer.Option(help="write the findings to the artefact's card")] = True,
     rejudge: Annotated[
-        Path | None, typer.Option(help="make tables and verdict anew from a log (NAME.json); no model is needed")
+        Path | None, typer.Option(help="rebuild tables and verdict from a log (NAME.json); runs no model")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=2, help="most test items per case")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="of draws")] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="maximum test items per case")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="random seed of the draws")] = None,
     draws: Annotated[
-        int | None, typer.Option(min=1, help="samples: per number of examples; others: random nulls")
+        int | None, typer.Option(min=1, help="samples: draws per number of examples; otherwise: random directions")
     ] = None,
     sources: Annotated[list[str] | None, typer.Option(help="id-ood: other data on the same behaviour")] = None,
     others: Annotated[list[str] | None, typer.Option(help="id-ood: data on other behaviours")] = None,
-    matrix: Annotated[bool | None, typer.Option(help="id-ood: vectors of the other behaviours too")] = None,
-    context_tokens: Annotated[int | None, typer.Option(min=0, help="id-ood: length of the long context")] = None,
+    matrix: Annotated[bool | None, typer.Option(help="id-ood: also fit vectors of the other behaviours")] = None,
+    context_tokens: Annotated[int | None, typer.Option(min=0, help="id-ood: tokens of the long context")] = None,
     counts: Annotated[str | None, typer.Option(help="samples: numbers of examples, e.g. 4,16,64")] = None,
-    steps: Annotated[int | None, typer.Option(help="samples: how many numbers of examples")] = None,
+    steps: Annotated[int | None, typer.Option(help="samples: points of the curve")] = None,
     factors: Annotated[str | None, typer.Option(help="side-effects: multiples of the strength, e.g. 0.5,1,2")] = None,
-    to: Annotated[list[str] | None, typer.Option(help="transfer: another checkpoint; a name or folder")] = None,
-    precisions: Annotated[list[str] | None, typer.Option(help="transfer: of the model; bf16, int8, int4")] = None,
-    tuned: Annotated[bool | None, typer.Option(help="transfer: a copy fine-tuned on the training items")] = None,
-    models: Annotated[list[str] | None, typer.Option(help="scale: another model; a name or folder")] = None,
-    doses: Annotated[str | None, typer.Option(help="scale: where costs are measured, e.g. 0.1,0.5,1")] = None,
-    characters: Annotated[int | None, typer.Option(min=1000, help="scale: length of the neutral text")] = None,
+    to: Annotated[list[str] | None, typer.Option(help="transfer: name or folder of another checkpoint")] = None,
+    precisions: Annotated[
+        list[str] | None, typer.Option(help=f"transfer: precisions of the model: {', '.join(PRECISIONS)}")
+    ] = None,
+    tuned: Annotated[bool | None, typer.Option(help="transfer: add a copy fine-tuned on the training items")] = None,
+    models: Annotated[list[str] | None, typer.Option(help="scale: name or folder of another model")] = None,
+    doses: Annotated[str | None, typer.Option(help="scale: doses at which costs are measured, e.g. 0.1,0.5,1")] = None,
+    characters: Annotated[int | None, typer.Option(min=1000, help="scale: characters of neutral text")] = None,
     max_kl: o.MaxKl = None,
     max_perplexity_ratio: o.MaxPerplexityRatio = None,
-    max_loss: Annotated[float | None, typer.Option(help="most accuracy lost on the unrelated task, a share")] = None,
-    text_tokens: Annotated[int | None, typer.Option(min=1, help="side-effects: most tokens of a free text")] = None,
-    tokens: Annotated[int | None, typer.Option(min=1, help="attack: length of the texts")] = None,
-    iterations: Annotated[int | None, typer.Option(min=1, help="attack: of the search")] = None,
-    children: Annotated[int | None, typer.Option(min=1, help="attack: texts per member and iteration")] = None,
+    max_loss: Annotated[
+        float | None, typer.Option(help="maximum loss of accuracy on the unrelated task, e.g. 0.05")
+    ] = None,
+    text_tokens: Annotated[
+        int | None, typer.Option(min=1, help="side-effects: maximum new tokens of a free text")
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="attack: tokens of a text")] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="attack: iterations of the search")] = None,
+    children: Annotated[int | None, typer.Option(min=1, help="attack: children per member and iteration")] = None,
     layout: o.Layout = None,
     columns: o.Columns = None,
     positive: o.Positive = None,
