@@ -51,7 +51,7 @@ def adding(model, family, steering, strength, once=False):
         passes.append(1)
         if once and len(passes) > 1:
             return None
-        new, reach = h.clone(), min(h.shape[1], steering.length)
+        new, reach = h.clone(), min(h.shape[1], steering.reach)
         new[:, :reach] += strength * steering.changes[POINT][:reach]
         return new
 
@@ -95,7 +95,7 @@ def test_the_change_is_the_difference_of_the_two_texts_token_by_token(family):
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_batch_is_steered_as_by_a_hook_on_each_row_alone(family, side):
     model, steering = tiny.model(family), fitted(tiny.opened(family))
-    assert len(ROWS[2]) < steering.length < len(ROWS[1])
+    assert len(ROWS[2]) < steering.reach < len(ROWS[1])
     ids, mask = tiny.padded(ROWS, side)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     with torch.no_grad(), steer(model, Intervention(steering.at(POINT), 1.5)) as steered:
@@ -108,7 +108,7 @@ def test_a_batch_is_steered_as_by_a_hook_on_each_row_alone(family, side):
             torch.testing.assert_close(ours[i][mask[i].bool()], theirs, atol=1e-3, rtol=1e-3)
     finally:
         handle.remove()
-    reached = sum(min(len(row), steering.length) for row in ROWS)
+    reached = sum(min(len(row), steering.reach) for row in ROWS)
     assert steered.receipt.applied[0].tokens == {str(POINT): reached}
 
 
@@ -185,7 +185,7 @@ def test_it_is_saved_and_loaded_to_the_same_numbers(tmp_path):
     save(tmp_path / "v.safetensors", Artefact(steering, scope=Scope("prompt")))
     back = load(tmp_path / "v.safetensors").steering
     assert isinstance(back, SequenceSteering)
-    assert (back.points, back.length, back.change_norms) == (steering.points, steering.length, steering.change_norms)
+    assert (back.points, back.reach, back.change_norms) == (steering.points, steering.reach, steering.change_norms)
     assert all(torch.equal(back.changes[p], steering.changes[p]) for p in POINTS)
     assert back.at(POINT).points == (POINT,)
     with pytest.raises(HookPointError, match=r"layers\.0\.resid_post: fitted at"):

@@ -14,7 +14,6 @@ from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import OPERATORS
 from tillerman.core.steerings.base import Steering
-from tillerman.core.steerings.vector import SteeringVector
 
 SCOPES = (
     "all",
@@ -97,16 +96,7 @@ class Intervention:
             raise UsageError(f"strength {self.strength}: expected a finite number")
         if self.operator not in OPERATORS:
             raise UnknownNameError("operator", self.operator, OPERATORS)
-        vector = self.steering if isinstance(self.steering, SteeringVector) else None
-        if self.operator != "add" and vector is None:
-            raise UsageError(f"operator {self.operator!r} wants one vector, not a {type(self.steering).__name__}")
-        if self.operator == "clamp_atom" and vector is not None:
-            bare = [str(point) for point in vector.points if point not in vector.atoms]
-            if bare:
-                raise UsageError(
-                    f"operator 'clamp_atom': the vector names no atom at {', '.join(bare)}; "
-                    "fit it with --method sae-feature --sae-operator clamp"
-                )
+        self.steering.check_operator(self.operator)
         if self.operator == "replace" and not 0 <= self.strength <= 1:
             raise UsageError(f"strength {self.strength}: operator 'replace' mixes h and v, expected 0 to 1")
         if self.gate is not None:
@@ -119,9 +109,7 @@ class Intervention:
 
     def operand(self, point: HookPoint) -> Float[Tensor, " k"]:
         """What the operator takes as ``v`` there: the direction ``[d]``, or the atom to clamp ``[2 d + 2]``."""
-        assert isinstance(self.steering, SteeringVector)  # other steerings have no operand
-        direction = self.steering.directions[point]
-        return self.steering.atoms[point].packed(direction) if self.operator == "clamp_atom" else direction
+        return self.steering.operand(point, self.operator)
 
 
 Plan = tuple[Intervention, ...]

@@ -15,7 +15,6 @@ from torch import Tensor
 from tillerman.core.errors import NotAppliedError
 from tillerman.core.plan import Intervention, Plan, Scope
 from tillerman.core.rows import Progress, silent
-from tillerman.core.steerings.vector import SteeringVector
 from tillerman.core.store import Store
 from tillerman.data.writing import Written
 from tillerman.evaluation.scoring import best, option_scores
@@ -107,7 +106,7 @@ def _under(
 
 def _is_simple(plan: Plan) -> bool:
     """One vector at one hook point, on tokens that are known before the pass."""
-    one = len(plan) == 1 and isinstance(plan[0].steering, SteeringVector) and len(plan[0].steering.points) == 1
+    one = len(plan) == 1 and plan[0].steering.is_constant and len(plan[0].steering.points) == 1
     return one and plan[0].gate is None and plan[0].scope.name not in ("thinking", "not_in_code")
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
 from tillerman.core.steerings.base import Steering
-from tillerman.core.steerings.sequence import SequenceSteering
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.methods.estimators import SameSidesError, estimate
 from tillerman.methods.sae.encoded import Encoded
@@ -101,32 +100,5 @@ def shuffled(activations: Activations, seed: int) -> Activations:
 
 
 def random_like(steering: Steering, seed: int) -> Steering:
-    """The random-direction null: at every hook point a random direction of the steering's norm, among the
-    coordinates that it changes; of a sequence, one for each token. Where single coordinates are scaled (experts),
-    the same factors at places drawn from all hook points together."""
-    generator = torch.Generator().manual_seed(seed)
-    if isinstance(steering, SequenceSteering):
-        return replace(steering, changes={p: _rows_like(v, generator) for p, v in steering.changes.items()})
-    if isinstance(steering, SteeringVector) and steering.operator in ("scale", "reweigh"):
-        return _scattered(steering, generator)
-    operator = "add" if steering.operator == "clamp_atom" else steering.operator
-    directions = {}
-    for point in steering.points:
-        drawn = torch.randn(steering.width(point), generator=generator)
-        if isinstance(steering, SteeringVector):
-            drawn = torch.where(steering.directions[point] != 0, drawn, 0.0)
-        directions[point] = drawn * (steering.norm(point) / drawn.norm().clamp_min(1e-30))
-    return SteeringVector(directions, steering.stream_norms, steering.provenance, operator=operator)
-
-
-def _rows_like(rows: Float[Tensor, "p d"], generator: torch.Generator) -> Float[Tensor, "p d"]:
-    drawn = torch.randn(rows.shape, generator=generator)
-    drawn *= (rows.norm(dim=1) / drawn.norm(dim=1))[:, None]
-    return drawn
-
-
-def _scattered(steering: SteeringVector, generator: torch.Generator) -> SteeringVector:
-    every = torch.cat([steering.directions[point] for point in steering.points])
-    dealt = every[torch.randperm(len(every), generator=generator)]
-    widths = [steering.width(point) for point in steering.points]
-    return replace(steering, directions=dict(zip(steering.points, torch.split(dealt, widths), strict=True)))
+    """The random-direction null of a steering."""
+    return steering.random_like(seed)

@@ -11,6 +11,7 @@ from torch import Tensor
 from tillerman.core.errors import UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Plan
+from tillerman.core.steerings.base import Steering
 from tillerman.core.steerings.lookahead import LookaheadSteering
 from tillerman.models.families import Anatomy
 from tillerman.models.forward import ForwardInfo
@@ -21,7 +22,7 @@ _PROMPT_ONLY = ("prompt", "last")  # scopes that need no cache of the second str
 
 
 def looks_ahead(plan: Plan) -> bool:
-    return any(isinstance(item.steering, LookaheadSteering) for item in plan)
+    return any(item.steering.looks_ahead for item in plan)
 
 
 class Ahead:
@@ -31,14 +32,15 @@ class Ahead:
     def __init__(self, parts: Anatomy, plans: Sequence[Plan]) -> None:
         for plan in plans:
             ensure_in_order(plan)
-        items = [i for plan in plans for i in plan if isinstance(i.steering, LookaheadSteering) and i.strength != 0]
+        items = [i for plan in plans for i in plan if i.steering.looks_ahead and i.strength != 0]
         self._kept = {i.steering for i in items if i.scope.name not in _PROMPT_ONLY}
-        self._streams = {i.steering: SecondStream(parts, i.steering) for i in items}  # type: ignore[arg-type]
+        displaced = dict.fromkeys(i.steering for i in items if isinstance(i.steering, LookaheadSteering))
+        self._streams: dict[Steering, SecondStream] = {one: SecondStream(parts, one) for one in displaced}
         self._seen: dict[SecondStream, tuple[Int[Tensor, "b k"], Bool[Tensor, "b k"]]] = {}
 
     def change(
         self,
-        steering: LookaheadSteering,
+        steering: Steering,
         point: HookPoint,
         h: Float[Tensor, "b s d"],
         sequences: Sequences,
@@ -69,7 +71,7 @@ class Ahead:
 def ensure_in_order(plan: Plan) -> None:
     """``UsageError`` where something is steered before a look ahead, which reads the unsteered stream."""
     for place, item in enumerate(plan):
-        if not isinstance(item.steering, LookaheadSteering):
+        if not item.steering.looks_ahead:
             continue
         if len(item.steering.points) != 1:
             raise UsageError(

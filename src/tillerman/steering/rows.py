@@ -19,10 +19,6 @@ from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import OPERATORS
 from tillerman.core.plan import Intervention, Plan, Scope
 from tillerman.core.steerings.base import Steering
-from tillerman.core.steerings.kernel import KernelSteering
-from tillerman.core.steerings.lookahead import LookaheadSteering
-from tillerman.core.steerings.sequence import SequenceSteering
-from tillerman.core.steerings.vector import SteeringVector
 from tillerman.models.forward import ForwardInfo
 from tillerman.steering.gatekeeper import Gatekeeper
 from tillerman.steering.lookahead import Ahead
@@ -67,7 +63,7 @@ class Pass:
                 f"a pass of {rows} rows under {plans} plans: give one plan per row of the batch "
                 "(rows of one prompt, as beams and samples make them, stand together)"
             )
-        self.info, self.sequences, self.ahead, self._gates, self._count = info, sequences, ahead, gates, plans
+        self.info, self._sequences, self._ahead, self._gates, self._count = info, sequences, ahead, gates, plans
         self._masks: dict[Conditions, Bool[Tensor, "b s"]] = {}
         self._sums: dict[Conditions, Int[Tensor, " p"]] = {}
         self._scopes: dict[Scope, Bool[Tensor, "b s"]] = {}
@@ -75,6 +71,14 @@ class Pass:
     @property
     def rows(self) -> int:
         return len(self.info.real)
+
+    @property
+    def positions(self) -> Int[Tensor, "b s"]:
+        return self.info.positions
+
+    def ahead(self, steering: Steering, point: HookPoint, h: Float[Tensor, "b s d"]) -> Float[Tensor, "b s d"]:
+        """The change of a steering that looks ahead, at strength 1."""
+        return self._ahead.change(steering, point, h, self._sequences, self.info)
 
     def mask(self, conditions: Conditions) -> Bool[Tensor, "b s"]:
         """True for the tokens that meet the condition of their row's plan."""
@@ -103,7 +107,7 @@ class Pass:
 
     def _scope(self, scope: Scope) -> Bool[Tensor, "b s"]:
         if scope not in self._scopes:
-            self._scopes[scope] = self.sequences.mask(scope, self.info)
+            self._scopes[scope] = self._sequences.mask(scope, self.info)
         return self._scopes[scope]
 
 
@@ -114,12 +118,12 @@ class Round:
         self.items = tuple(items)
         self.conditions = _conditions(self.items, lambda item: True, known)
         live = [item for item in self.items if item is not None and item.strength != 0]
-        operators = {item.operator for item in live if isinstance(item.steering, SteeringVector)}
+        operators = {item.operator for item in live if item.steering.is_constant}
         self._steps: list[_Step | _Contextual] = [
             _Step(point, self.items, operator, known) for operator in OPERATORS if operator in operators
         ]
         for steering in dict.fromkeys(i.steering for i in live):
-            if isinstance(steering, (KernelSteering, LookaheadSteering, SequenceSteering)):
+            if not steering.is_constant:
                 self._steps.append(_Contextual(point, self.items, steering, known))
 
     def apply(self, h: Float[Tensor, "b s d"], now: Pass) -> Float[Tensor, "b s d"]:
@@ -133,8 +137,7 @@ class _Step:
 
     def __init__(self, point: HookPoint, items: Sequence[Intervention | None], operator: str, known: Known) -> None:
         def mine(item: Intervention) -> bool:
-            vector = isinstance(item.steering, SteeringVector)
-            return vector and item.operator == operator and item.strength != 0
+            return item.steering.is_constant and item.operator == operator and item.strength != 0
 
         self._operator = operator
         self.conditions = _conditions(items, mine, known)
@@ -172,11 +175,7 @@ class _Contextual:
     """One steering in one round whose change depends on what the model reads, at each plan's strength."""
 
     def __init__(
-        self,
-        point: HookPoint,
-        items: Sequence[Intervention | None],
-        steering: KernelSteering | LookaheadSteering | SequenceSteering,
-        known: Known,
+        self, point: HookPoint, items: Sequence[Intervention | None], steering: Steering, known: Known
     ) -> None:
         def mine(item: Intervention) -> bool:
             return item.steering is steering and item.strength != 0
@@ -191,14 +190,7 @@ class _Contextual:
             return h
         strengths = torch.tensor(self._strengths, device=h.device, dtype=h.dtype)
         strengths = strengths.repeat_interleave(len(h) // len(strengths))[:, None, None]
-        return torch.where(mask, h + strengths * self._change(h, now), h)
-
-    def _change(self, h: Float[Tensor, "b s d"], now: Pass) -> Float[Tensor, "b s d"]:
-        if isinstance(self._steering, KernelSteering):
-            return self._steering.change(self._point, h)
-        if isinstance(self._steering, SequenceSteering):
-            return self._steering.change(self._point, now.info.positions.to(h.device)).to(h.dtype)
-        return now.ahead.change(self._steering, self._point, h, now.sequences, now.info)
+        return torch.where(mask, h + strengths * self._steering.change(self._point, h, now), h)
 
 
 def rounds(point: HookPoint, plans: Sequence[Plan], known: Known) -> list[tuple[Round, list[int | None]]]:
@@ -217,10 +209,6 @@ def _conditions(
     items: Sequence[Intervention | None], wanted: Callable[[Intervention], bool], known: Known
 ) -> Conditions:
     key = tuple(
-        (item.scope, item.gate, _reach(item.steering)) if item is not None and wanted(item) else None for item in items
+        (item.scope, item.gate, item.steering.reach) if item is not None and wanted(item) else None for item in items
     )
     return known.setdefault(key, Conditions(key))
-
-
-def _reach(steering: Steering) -> int | None:
-    return steering.length if isinstance(steering, SequenceSteering) else None

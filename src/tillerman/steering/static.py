@@ -11,7 +11,6 @@ from torch import Tensor
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import OPERATORS
 from tillerman.core.plan import Intervention, Plan, Scope
-from tillerman.core.steerings.vector import SteeringVector
 from tillerman.models.batches import Batch
 from tillerman.models.edit import Edit
 from tillerman.steering.scopes import meant_in
@@ -21,10 +20,7 @@ _OF_TEXT = ("thinking", "not_in_code")
 
 def is_known(plan: Plan) -> bool:
     """Constant vectors, ungated, on tokens that the prompt alone tells."""
-    return all(
-        isinstance(item.steering, SteeringVector) and item.gate is None and item.scope.name not in _OF_TEXT
-        for item in plan
-    )
+    return all(item.steering.is_constant and item.gate is None and item.scope.name not in _OF_TEXT for item in plan)
 
 
 def meant_tokens(plan: Plan, prompt: tuple[int, ...]) -> dict[Scope, Bool[Tensor, " s"]]:

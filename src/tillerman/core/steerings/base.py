@@ -1,12 +1,29 @@
-"""What every steering can say, whether its change is one vector or depends on what the model reads."""
+"""What every steering can say and do, whether its change is one vector or depends on what the model reads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
+
+Tensors = dict[str, Tensor]
+Head = dict[str, Any]
+
+
+@runtime_checkable
+class Reading(Protocol):
+    """What a change may read of the running forward pass, beside the activation itself."""
+
+    @property
+    def positions(self) -> Int[Tensor, "b s"]: ...  # absolute, padding not counted
+    def ahead(
+        self, steering: Steering, point: HookPoint, h: Float[Tensor, "b s d"]
+    ) -> Float[Tensor, "b s d"]: ...  # the change of a steering that looks ahead, from its second stream
 
 
 @runtime_checkable
@@ -27,11 +44,38 @@ class Steering(Protocol):
     def provenance(self) -> Provenance: ...
     @property
     def stream_norms(self) -> Mapping[HookPoint, float]: ...
+    @property
+    def directions(self) -> Mapping[HookPoint, Float[Tensor, " d"]]: ...  # empty where the change is not constant
+    @property
+    def is_constant(self) -> bool: ...  # one vector per hook point, whatever the model reads
+    @property
+    def looks_ahead(self) -> bool: ...  # runs a second stream, beside an unsteered one
+    @property
+    def reach(self) -> int | None: ...  # only so many first tokens of the prompt are changed; None: any token
     def at(self, points: HookPoint | Iterable[HookPoint]) -> Steering: ...
     def width(self, point: HookPoint) -> int: ...
     def norm(self, point: HookPoint) -> float: ...
     def dose(self, point: HookPoint, strength: float) -> float: ...
     def strength(self, point: HookPoint, dose: float) -> float: ...
+
+    def change(self, point: HookPoint, h: Float[Tensor, "b s d"], reading: Reading) -> Float[Tensor, "b s d"]:
+        """What ``add`` adds to ``h`` at strength 1, in the type of ``h``."""
+
+    def check_operator(self, operator: str) -> None:
+        """``UsageError`` where the operator wants something that this steering does not have."""
+
+    def operand(self, point: HookPoint, operator: str) -> Float[Tensor, " k"]:
+        """What the operator takes as ``v``, of a constant steering: see ``core.operators``."""
+
+    def random_like(self, seed: int) -> Steering:
+        """The random-direction null: at every hook point a random direction of the steering's norm."""
+
+    def to_tensors(self) -> tuple[Tensors, Head]:
+        """Named tensors, and what a file's head says of them beside stream norms and provenance."""
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> Steering:
+        """Inverse of ``to_tensors``, with stream norms and provenance in the head."""
 
 
 def joint_dose(steering: Steering, strength: float) -> float:
@@ -42,3 +86,18 @@ def joint_dose(steering: Steering, strength: float) -> float:
 def joint_strength(steering: Steering, dose: float) -> float:
     """Inverse of ``joint_dose``, which is proportional to the strength."""
     return dose / joint_dose(steering, 1.0)
+
+
+def by_name(values: Mapping[HookPoint, Any]) -> dict[str, Any]:
+    """The same values as a file names them."""
+    return {str(point): value for point, value in values.items()}
+
+
+def by_point(named: Mapping[str, Any]) -> dict[HookPoint, Any]:
+    """Inverse of ``by_name``."""
+    return {HookPoint.parse(name): value for name, value in named.items()}
+
+
+def read_norms(head: Mapping[str, Any], name: str) -> dict[HookPoint, float]:
+    """The norms under ``name`` in a file's head."""
+    return {point: float(norm) for point, norm in by_point(head[name]).items()}

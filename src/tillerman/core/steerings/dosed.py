@@ -6,7 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from tillerman.core.errors import FitError, HookPointError
+from jaxtyping import Float
+from torch import Tensor
+
+from tillerman.core.errors import FitError, HookPointError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
 
@@ -37,6 +40,22 @@ class Dosed:
         return "add"
 
     @property
+    def directions(self) -> Mapping[HookPoint, Float[Tensor, " d"]]:
+        return {}
+
+    @property
+    def is_constant(self) -> bool:
+        return False
+
+    @property
+    def looks_ahead(self) -> bool:
+        return False
+
+    @property
+    def reach(self) -> int | None:
+        return None
+
+    @property
     def points(self) -> tuple[HookPoint, ...]:
         return tuple(self.change_norms)
 
@@ -48,6 +67,13 @@ class Dosed:
 
     def strength(self, point: HookPoint, dose: float) -> float:
         return dose * self.stream_norms[point] / self.norm(point)
+
+    def check_operator(self, operator: str) -> None:
+        if operator != "add":
+            raise UsageError(f"operator {operator!r} wants one vector, not a {type(self).__name__}")
+
+    def operand(self, point: HookPoint, operator: str) -> Float[Tensor, " k"]:
+        raise UsageError(f"{point}: a {type(self).__name__} has no one vector for the operator {operator!r}")
 
     def _chosen(self, points: HookPoint | Iterable[HookPoint]) -> tuple[HookPoint, ...]:
         wanted = (points,) if isinstance(points, HookPoint) else tuple(points)

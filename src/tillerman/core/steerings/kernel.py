@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,7 +13,12 @@ from torch import Tensor
 
 from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint
+from tillerman.core.provenance import Provenance
+from tillerman.core.steerings.base import Head, Reading, Tensors, by_name, read_norms
 from tillerman.core.steerings.dosed import Dosed
+from tillerman.core.steerings.vector import SteeringVector, random_vector
+
+_TABLES = ("activations", "gradients", "projections")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +39,7 @@ class KernelSteering(Dosed):
             raise FitError("activations and gradients must cover the hook points")
         if self.projections and {*self.projections} != {*self.points}:
             raise FitError("projections must cover the hook points, or none")
-        for name in ("activations", "gradients", "projections"):
+        for name in _TABLES:
             tables = {p: _own(t, p) for p, t in sorted(getattr(self, name).items())}
             object.__setattr__(self, name, MappingProxyType(tables))
 
@@ -44,17 +50,36 @@ class KernelSteering(Dosed):
             self,
             **{  # type: ignore[arg-type]
                 name: {p: getattr(self, name)[p] for p in wanted if p in getattr(self, name)}
-                for name in ("change_norms", "stream_norms", "activations", "gradients", "projections")
+                for name in ("change_norms", "stream_norms", *_TABLES)
             },
         )
 
     def width(self, point: HookPoint) -> int:
         return int(self.gradients[point].shape[1])
 
-    def change(self, point: HookPoint, h: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+    def change(
+        self, point: HookPoint, h: Float[Tensor, "*b d"], reading: Reading | None = None
+    ) -> Float[Tensor, "*b d"]:
         """In float32, given back in the type of ``h``."""
+        del reading
         projection = self.projections[point].to(h.device) if self.projections else None
         return kernel_change(h, self.activations[point].to(h.device), self.gradients[point].to(h.device), projection)
+
+    def random_like(self, seed: int) -> SteeringVector:
+        return random_vector(self, seed)
+
+    def to_tensors(self) -> tuple[Tensors, Head]:
+        tables = {f"{table} {p}": t for table in _TABLES for p, t in getattr(self, table).items()}
+        return tables, {"change_norms": by_name(self.change_norms)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> KernelSteering:
+        tables: dict[str, dict[HookPoint, Tensor]] = {table: {} for table in _TABLES}
+        for name, tensor in tensors.items():
+            table, _, point = name.partition(" ")
+            tables[table][HookPoint.parse(point)] = tensor
+        norms, made = read_norms(head, "stream_norms"), Provenance.from_json(head["provenance"])
+        return cls(read_norms(head, "change_norms"), norms, made, **tables)
 
 
 def kernel_change(

@@ -6,14 +6,19 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from tillerman.core.errors import FitError, UnknownNameError
 from tillerman.core.hookpoint import HookPoint
-from tillerman.core.sparse import entries
+from tillerman.core.provenance import Provenance
+from tillerman.core.sparse import entries, packed, unpacked
+from tillerman.core.steerings.base import Head, Reading, Tensors, by_name, by_point, read_norms
 from tillerman.core.steerings.dosed import Dosed
+from tillerman.core.steerings.vector import SteeringVector, random_vector
 
 MODES = ("fd", "jvp")
 
@@ -69,6 +74,36 @@ class LookaheadSteering(Dosed):
 
     def width(self, point: HookPoint) -> int:
         return self.widths[point]
+
+    @property
+    def looks_ahead(self) -> bool:
+        return True
+
+    def change(self, point: HookPoint, h: Float[Tensor, "b s d"], reading: Reading) -> Float[Tensor, "b s d"]:
+        """From the second stream of the running pass; ``h`` is the stream as the unsteered model has it."""
+        return reading.ahead(self, point, h)
+
+    def random_like(self, seed: int) -> SteeringVector:
+        return random_vector(self, seed)
+
+    def to_tensors(self) -> tuple[Tensors, Head]:
+        moved = self.displacement
+        return {k: t for name in moved for k, t in packed(name, moved[name]).items()}, {
+            "sparse": {name: list(t.shape) for name, t in moved.items() if t.is_sparse},
+            "change_norms": by_name(self.change_norms),
+            "depths": dict(self.depths),
+            "widths": by_name(self.widths),
+            "mode": self.mode,
+            "epsilon": self.epsilon,
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> LookaheadSteering:
+        norms, made = read_norms(head, "stream_norms"), Provenance.from_json(head["provenance"])
+        moved = unpacked(tensors, head.get("sparse", {}))  # older files have none
+        widths = {point: int(width) for point, width in by_point(head["widths"]).items()}
+        depths, step = dict(head["depths"]), float(head["epsilon"])
+        return cls(read_norms(head, "change_norms"), norms, made, moved, depths, widths, head["mode"], step)
 
 
 def _own(tensor: Tensor) -> Tensor:

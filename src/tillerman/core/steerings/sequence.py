@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint
+from tillerman.core.provenance import Provenance
+from tillerman.core.steerings.base import Head, Reading, Tensors, by_name, by_point, read_norms
 from tillerman.core.steerings.dosed import Dosed
 
 
@@ -39,7 +42,7 @@ class SequenceSteering(Dosed):
         object.__setattr__(self, "changes", MappingProxyType(own))
 
     @property
-    def length(self) -> int:
+    def reach(self) -> int:
         """The number p of tokens that it moves."""
         return len(next(iter(self.changes.values())))
 
@@ -57,8 +60,27 @@ class SequenceSteering(Dosed):
     def width(self, point: HookPoint) -> int:
         return int(self.changes[point].shape[1])
 
-    def change(self, point: HookPoint, positions: Int[Tensor, "b s"]) -> Float[Tensor, "b s d"]:
-        """The change of tokens by their absolute positions."""
-        table = self.changes[point].to(positions.device)
+    def change(self, point: HookPoint, h: Float[Tensor, "b s d"], reading: Reading) -> Float[Tensor, "b s d"]:
+        """Of tokens by their absolute positions, whatever ``h`` is."""
+        table, positions = self.changes[point].to(h.device), reading.positions.to(h.device)
         inside = (positions < len(table))[..., None]
-        return torch.where(inside, table[positions.clamp(max=len(table) - 1)], 0.0)
+        return torch.where(inside, table[positions.clamp(max=len(table) - 1)], 0.0).to(h.dtype)
+
+    def random_like(self, seed: int) -> SequenceSteering:
+        """A random direction for each token, of the norm of its change."""
+        generator = torch.Generator().manual_seed(seed)
+        return replace(self, changes={p: _rows_like(v, generator) for p, v in self.changes.items()})
+
+    def to_tensors(self) -> tuple[Tensors, Head]:
+        return by_name(self.changes), {"change_norms": by_name(self.change_norms)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> SequenceSteering:
+        norms, made = read_norms(head, "stream_norms"), Provenance.from_json(head["provenance"])
+        return cls(read_norms(head, "change_norms"), norms, made, by_point(tensors))
+
+
+def _rows_like(rows: Float[Tensor, "p d"], generator: torch.Generator) -> Float[Tensor, "p d"]:
+    drawn = torch.randn(rows.shape, generator=generator)
+    drawn *= (rows.norm(dim=1) / drawn.norm(dim=1))[:, None]
+    return drawn

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from tillerman.core.atoms import Atom
-from tillerman.core.errors import FitError, HookPointError, MismatchError, UnknownNameError
+from tillerman.core.errors import FitError, HookPointError, MismatchError, UnknownNameError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import OPERATORS, RELATIVE
 from tillerman.core.provenance import Provenance
+from tillerman.core.steerings.base import Head, Reading, Steering, Tensors, by_name, by_point, read_norms
+
+_ATOM = "atom "  # before the hook point, for the tensor of an atom in a file
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +68,18 @@ class SteeringVector:
     def points(self) -> tuple[HookPoint, ...]:
         return tuple(self.directions)
 
+    @property
+    def is_constant(self) -> bool:
+        return True
+
+    @property
+    def looks_ahead(self) -> bool:
+        return False
+
+    @property
+    def reach(self) -> int | None:
+        return None
+
     def at(self, points: HookPoint | Iterable[HookPoint]) -> SteeringVector:
         """The same steering at some of its hook points only."""
         wanted = (points,) if isinstance(points, HookPoint) else tuple(points)
@@ -92,6 +108,44 @@ class SteeringVector:
     def strength(self, point: HookPoint, dose: float) -> float:
         """The strength that gives a dose: inverse of ``dose``."""
         return dose if self.operator in RELATIVE else dose * self.stream_norms[point] / self.norm(point)
+
+    def change(
+        self, point: HookPoint, h: Float[Tensor, "b s d"], reading: Reading | None = None
+    ) -> Float[Tensor, "b s d"]:
+        """v, whatever ``h`` is."""
+        del reading
+        return self.directions[point].to(h).expand_as(h)
+
+    def check_operator(self, operator: str) -> None:
+        bare = [str(point) for point in self.points if point not in self.atoms]
+        if operator == "clamp_atom" and bare:
+            raise UsageError(
+                f"operator 'clamp_atom': the vector names no atom at {', '.join(bare)}; "
+                "fit it with --method sae-feature --sae-operator clamp"
+            )
+
+    def operand(self, point: HookPoint, operator: str) -> Float[Tensor, " k"]:
+        """The direction ``[d]``, or the atom to clamp ``[2 d + 2]``."""
+        direction = self.directions[point]
+        return self.atoms[point].packed(direction) if operator == "clamp_atom" else direction
+
+    def random_like(self, seed: int) -> SteeringVector:
+        """A random direction among the coordinates that the vector changes. Where single coordinates are scaled
+        (experts), the same factors at places drawn from all hook points together."""
+        return _scattered(self, seed) if self.operator in ("scale", "reweigh") else random_vector(self, seed)
+
+    def to_tensors(self) -> tuple[Tensors, Head]:
+        atoms = {f"{_ATOM}{p}": atom.packed(self.directions[p]) for p, atom in self.atoms.items()}
+        return by_name(self.directions) | atoms, {"operator": self.operator}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> SteeringVector:
+        directions = by_point({n: tensor for n, tensor in tensors.items() if not n.startswith(_ATOM)})
+        packed = {p: tensors[f"{_ATOM}{p}"] for p in directions if f"{_ATOM}{p}" in tensors}
+        atoms = {p: Atom.unpacked(tensor[len(directions[p]) :]) for p, tensor in packed.items()}
+        norms, operator = read_norms(head, "stream_norms"), head.get("operator", "add")  # older files have none
+        made = Provenance.from_json(head["provenance"])
+        return cls(directions, {p: norms[p] for p in directions}, made, atoms, operator)
 
     def scaled(self, factor: float) -> SteeringVector:
         return self._map(lambda _, v: factor * v)
@@ -125,3 +179,23 @@ class SteeringVector:
         operator = "add" if self.atoms else self.operator
         directions = {p: change(p, v) for p, v in self.directions.items()}
         return replace(self, directions=directions, atoms={}, operator=operator)
+
+
+def random_vector(steering: Steering, seed: int) -> SteeringVector:
+    """At every hook point a random direction of the steering's norm; of a vector, where it is not 0."""
+    generator = torch.Generator().manual_seed(seed)
+    operator = "add" if steering.operator == "clamp_atom" else steering.operator
+    directions = {}
+    for point in steering.points:
+        drawn = torch.randn(steering.width(point), generator=generator)
+        if point in steering.directions:
+            drawn = torch.where(steering.directions[point] != 0, drawn, 0.0)
+        directions[point] = drawn * (steering.norm(point) / drawn.norm().clamp_min(1e-30))
+    return SteeringVector(directions, steering.stream_norms, steering.provenance, operator=operator)
+
+
+def _scattered(vector: SteeringVector, seed: int) -> SteeringVector:
+    every = torch.cat([vector.directions[point] for point in vector.points])
+    dealt = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(seed))]
+    widths = [vector.width(point) for point in vector.points]
+    return replace(vector, directions=dict(zip(vector.points, torch.split(dealt, widths), strict=True)))

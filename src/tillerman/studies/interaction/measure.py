@@ -9,7 +9,6 @@ from dataclasses import replace
 from tillerman.core.artefact import Artefact
 from tillerman.core.errors import UsageError
 from tillerman.core.plan import Plan
-from tillerman.core.steerings.lookahead import LookaheadSteering
 from tillerman.data.loading import LoadedData
 from tillerman.logs.study import Trial
 from tillerman.pipeline.held_out import make_meter
@@ -67,7 +66,7 @@ def _plans(own: Mapping[str, Plan]) -> dict[str, Plan]:
 def _joined(plans: Mapping[str, Plan]) -> Plan:
     """All interventions, what looks ahead first: it reads the unsteered stream."""
     every = [item for plan in plans.values() for item in plan]
-    plan = tuple(sorted(every, key=lambda item: not isinstance(item.steering, LookaheadSteering)))
+    plan = tuple(sorted(every, key=lambda item: not item.steering.looks_ahead))
     try:
         ensure_in_order(plan)
     except UsageError as error:

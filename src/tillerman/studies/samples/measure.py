@@ -14,7 +14,6 @@ from torch import Tensor
 
 from tillerman.core.errors import FitError, HookPointError, UsageError
 from tillerman.core.steerings.base import Steering, joint_strength
-from tillerman.core.steerings.vector import SteeringVector
 from tillerman.core.store import Store
 from tillerman.logs.study import Trial
 from tillerman.pipeline.run import Unwatched
@@ -109,7 +108,7 @@ def _fitted(lab: Lab, places: Sequence[int]) -> Steering | None:
 
 def _direction(steering: Steering) -> Tensor:
     """All hook points' directions, one after the other, each as a share of its stream."""
-    if not isinstance(steering, SteeringVector):
+    if not steering.is_constant:
         return torch.zeros(0)
     return torch.cat([steering.directions[point] / steering.stream_norms[point] for point in steering.points])
 

@@ -12,7 +12,6 @@ import torch
 from tillerman.core.errors import DataError, FitError, HookPointError
 from tillerman.core.plan import Intervention, Plan, Scope
 from tillerman.core.steerings.base import Steering, joint_dose, joint_strength
-from tillerman.core.steerings.vector import SteeringVector
 from tillerman.core.store import Store
 from tillerman.logs.study import Trial
 from tillerman.models.opened import OpenModel
@@ -118,7 +117,7 @@ def _facts(target: _Target) -> Iterator[Trial]:
     dose = joint_dose(item.steering, item.strength) * float(scale)
     yield Trial(target.name, NORM, names, tuple(norms), scorer="mean norm")
     yield Trial(target.name, DOSE, ("all hook points",), (dose,), scorer="dose")
-    if isinstance(own, SteeringVector) and isinstance(item.steering, SteeringVector):
+    if own.is_constant and item.steering.is_constant:
         pairs = [(own.directions[point], item.steering.directions[point]) for point in own.points]
         alike = tuple(float(torch.cosine_similarity(one, other, dim=0)) for one, other in pairs)
         yield Trial(target.name, COSINE, names, alike, scorer="cosine")
