@@ -16,7 +16,7 @@ Head = dict[str, Any]
 
 
 @runtime_checkable
-class Reading(Protocol):
+class RunningPass(Protocol):
     """What a change may read of the running forward pass, beside the activation itself."""
 
     @property
@@ -58,7 +58,7 @@ class Steering(Protocol):
     def dose(self, point: HookPoint, strength: float) -> float: ...
     def strength(self, point: HookPoint, dose: float) -> float: ...
 
-    def change(self, point: HookPoint, h: Float[Tensor, "b s d"], reading: Reading) -> Float[Tensor, "b s d"]:
+    def change(self, point: HookPoint, h: Float[Tensor, "b s d"], now: RunningPass) -> Float[Tensor, "b s d"]:
         """What ``add`` adds to ``h`` at strength 1, in the type of ``h``."""
 
     def check_operator(self, operator: str) -> None:

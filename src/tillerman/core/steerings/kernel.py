@@ -14,7 +14,7 @@ from torch import Tensor
 from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
-from tillerman.core.steerings.base import Head, Reading, Tensors, by_name, read_norms
+from tillerman.core.steerings.base import Head, RunningPass, Tensors, by_name, read_norms
 from tillerman.core.steerings.dosed import Dosed
 from tillerman.core.steerings.vector import SteeringVector, random_vector
 
@@ -58,10 +58,10 @@ class KernelSteering(Dosed):
         return int(self.gradients[point].shape[1])
 
     def change(
-        self, point: HookPoint, h: Float[Tensor, "*b d"], reading: Reading | None = None
+        self, point: HookPoint, h: Float[Tensor, "*b d"], now: RunningPass | None = None
     ) -> Float[Tensor, "*b d"]:
         """In float32, given back in the type of ``h``."""
-        del reading
+        del now
         projection = self.projections[point].to(h.device) if self.projections else None
         return kernel_change(h, self.activations[point].to(h.device), self.gradients[point].to(h.device), projection)
 

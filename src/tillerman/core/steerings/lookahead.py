@@ -16,7 +16,7 @@ from tillerman.core.errors import FitError, UnknownNameError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
 from tillerman.core.sparse import entries, packed, unpacked
-from tillerman.core.steerings.base import Head, Reading, Tensors, by_name, by_point, read_norms
+from tillerman.core.steerings.base import Head, RunningPass, Tensors, by_name, by_point, read_norms
 from tillerman.core.steerings.dosed import Dosed
 from tillerman.core.steerings.vector import SteeringVector, random_vector
 
@@ -79,9 +79,9 @@ class LookaheadSteering(Dosed):
     def looks_ahead(self) -> bool:
         return True
 
-    def change(self, point: HookPoint, h: Float[Tensor, "b s d"], reading: Reading) -> Float[Tensor, "b s d"]:
+    def change(self, point: HookPoint, h: Float[Tensor, "b s d"], now: RunningPass) -> Float[Tensor, "b s d"]:
         """From the second stream of the running pass; ``h`` is the stream as the unsteered model has it."""
-        return reading.ahead(self, point, h)
+        return now.ahead(self, point, h)
 
     def random_like(self, seed: int) -> SteeringVector:
         return random_vector(self, seed)

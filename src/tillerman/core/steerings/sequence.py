@@ -14,7 +14,7 @@ from torch import Tensor
 from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
-from tillerman.core.steerings.base import Head, Reading, Tensors, by_name, by_point, read_norms
+from tillerman.core.steerings.base import Head, RunningPass, Tensors, by_name, by_point, read_norms
 from tillerman.core.steerings.dosed import Dosed
 
 
@@ -60,9 +60,9 @@ class SequenceSteering(Dosed):
     def width(self, point: HookPoint) -> int:
         return int(self.changes[point].shape[1])
 
-    def change(self, point: HookPoint, h: Float[Tensor, "b s d"], reading: Reading) -> Float[Tensor, "b s d"]:
+    def change(self, point: HookPoint, h: Float[Tensor, "b s d"], now: RunningPass) -> Float[Tensor, "b s d"]:
         """Of tokens by their absolute positions, whatever ``h`` is."""
-        table, positions = self.changes[point].to(h.device), reading.positions.to(h.device)
+        table, positions = self.changes[point].to(h.device), now.positions.to(h.device)
         inside = (positions < len(table))[..., None]
         return torch.where(inside, table[positions.clamp(max=len(table) - 1)], 0.0).to(h.dtype)
 

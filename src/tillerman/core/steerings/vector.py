@@ -16,7 +16,7 @@ from tillerman.core.errors import FitError, HookPointError, MismatchError, Unkno
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import OPERATORS, RELATIVE
 from tillerman.core.provenance import Provenance
-from tillerman.core.steerings.base import Head, Reading, Steering, Tensors, by_name, by_point, read_norms
+from tillerman.core.steerings.base import Head, RunningPass, Steering, Tensors, by_name, by_point, read_norms
 
 _ATOM = "atom "  # before the hook point, for the tensor of an atom in a file
 
@@ -110,10 +110,10 @@ class SteeringVector:
         return dose if self.operator in RELATIVE else dose * self.stream_norms[point] / self.norm(point)
 
     def change(
-        self, point: HookPoint, h: Float[Tensor, "b s d"], reading: Reading | None = None
+        self, point: HookPoint, h: Float[Tensor, "b s d"], now: RunningPass | None = None
     ) -> Float[Tensor, "b s d"]:
         """v, whatever ``h`` is."""
-        del reading
+        del now
         return self.directions[point].to(h).expand_as(h)
 
     def check_operator(self, operator: str) -> None:
