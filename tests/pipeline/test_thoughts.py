@@ -10,12 +10,12 @@ from typer.testing import CliRunner
 
 import tillerman
 from tillerman.cli.app import app
-from tillerman.cli.thinking import thoughts_facts, thoughts_verdict
 from tillerman.core.provenance import Card
 from tillerman.data.thoughts import Tags
 from tillerman.evaluation.exam import Exam
 from tillerman.pipeline import thoughts as module
 from tillerman.pipeline.thoughts import evaluate_thoughts
+from tillerman.reports.thoughts import sentences, verdict
 from tillerman.steering.generation import Sampling, continuation_tokens
 
 SMALL = tillerman.Experiment(
@@ -91,8 +91,8 @@ def test_a_length_is_that_of_the_tokens_between_the_tags(reasoner, artefact, log
 
 
 def test_a_log_is_said_in_words(log):
-    assert thoughts_verdict(log).startswith("Thoughts are ")
-    assert any("prompt baseline: Think step by step." in line for line in thoughts_facts(log))
+    assert verdict(log).startswith(("Thoughts are ", "Length of thoughts: no change detected ("))
+    assert "Prompt baseline: Think step by step." in sentences(log)
 
 
 def test_strength_0_and_texts_and_models_without_tags_are_refused(artefact, reasoner):

@@ -121,12 +121,12 @@ def test_the_tables_hold_every_row_and_every_figure():
     effects, costs, at = tables(shown)
     assert [row[0] for row in effects.rows] == ["Unsteered", "Prompt baseline", "Few-shot baseline", "caa", "pas"]
     assert effects.rows[3][1:] == (
-        "73.8 (67 to 79)",
+        "73.8 (67.2 to 79.5)",
         "72.8",
-        "+40.0 (+32 to +48)",
+        "+40.0 (+32.0 to +48.0)",
         "< 0.001",
-        "+1 (−3 to +5)",
-        "−1 (−5 to +3)",
+        "+1.1 (−2.8 to +5.0)",
+        "−1.0 (−5.2 to +3.2)",
         "yes",
     )
     assert effects.strong == (3,)
@@ -137,12 +137,21 @@ def test_the_tables_hold_every_row_and_every_figure():
         "33",
         "0.071",
         "1.25",
-        "−1.2 (−4 to +2)",
+        "−1.2 (−4.3 to +1.9)",
         "3.2",
         "3,616",
         "1.06 (1.04 to 1.08)",
     )
-    assert at.rows[1] == ("pas", "0.5", "0.15", "0.050", "1.04", "50.0 (43 to 57)", "+16.0 (+9 to +23)", "0.002")
+    assert at.rows[1] == (
+        "pas",
+        "0.5",
+        "0.15",
+        "0.050",
+        "1.04",
+        "50.0 (43.1 to 56.9)",
+        "+16.0 (+9.0 to +23.0)",
+        "0.002",
+    )
     assert len(tables(comparison(budget=None))) == 2
     for table in (effects, costs, at):
         assert {len(row) for row in table.rows} == {len(table.head)}
@@ -163,8 +172,8 @@ def test_the_verdict_counts_what_stands_after_the_adjustment():
 
 def test_markdown_has_a_row_per_method_and_nothing_that_breaks_a_table():
     page = to_markdown(ComparisonLog((comparison(), comparison(replace(result(), method=NASTY), name="a | b\n<b>"))))
-    assert "| **caa** | 73.8 (67 to 79) |" in page
-    assert "* sta: left out, no autoencoder" in page
+    assert "| **caa** | 73.8 (67.2 to 79.5) |" in page
+    assert "* left out: sta: no autoencoder" in page
     assert "<script" not in page
     assert "## a \\| b &lt;b>" in page
     for block in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):

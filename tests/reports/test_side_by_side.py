@@ -47,9 +47,9 @@ def test_every_artefact_is_a_column_and_every_control_a_row() -> None:
     assert table.head == ("", "first", "second")
     assert all(len(row) == 3 for row in table.rows)
     rows = {row[0]: row[1:] for row in table.rows}
-    assert rows["method"] == (ENTRIES[0].log.method, "pca")
+    assert rows["Method"] == (ENTRIES[0].log.method, "pca")
     assert {"Random direction, pp (95 %)", "Prompt baseline, pp (95 %)"} <= rows.keys()
-    assert [table.rows[i][0] for i in table.strong] == ["verdict", "effect, pp (95 %)"]
+    assert [table.rows[i][0] for i in table.strong] == ["Verdict", "Effect, pp (95 %)"]
     assert studies.rows == (("samples", "good", "bad"), ("id-ood", "mixed", "not run"))
 
 

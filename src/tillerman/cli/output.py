@@ -45,19 +45,23 @@ def print_skipped(skipped: tuple[str, ...]) -> None:
 
 
 def show_log(log: Any, report: Path | None, as_json: bool) -> None:
-    from tillerman.cli.views import conditions_table, facts, summary, verdict
+    from tillerman.reports.evaluation import account
+    from tillerman.reports.summary import summary
 
     if report is not None:
         write_report(report, log)
     if as_json:
         print_json(summary(log))
         return
-    OUT.print(conditions_table(log))
-    for line in facts(log):
-        OUT.print(line, highlight=False, markup=False)
-    OUT.print(verdict(log), style="bold", highlight=False)
+    show_account(account(log))
     if report is not None:
         OUT.print(f"report: {report}", highlight=False)
+
+
+def show_account(account: Any) -> None:
+    from tillerman.cli.render import print_account
+
+    print_account(OUT, account)
 
 
 def print_power(console: Console, power: Any) -> None:
@@ -70,17 +74,12 @@ def print_power(console: Console, power: Any) -> None:
 
 
 def show_thoughts(log: Any, as_json: bool) -> None:
-    from tillerman.cli.thinking import thoughts_facts, thoughts_table, thoughts_verdict
+    from tillerman.reports.thoughts import account
 
     if as_json:
         print_json(log.to_json())
-        return
-    title = f"{log.data_name}, {log.n} test items, model {log.model_id}"
-    OUT.print(thoughts_table(log.conditions, title))
-    OUT.print(thoughts_table(log.curve, "the vector at other strengths"))
-    for line in thoughts_facts(log):
-        OUT.print(line, highlight=False, markup=False)
-    OUT.print(thoughts_verdict(log), style="bold", highlight=False)
+    else:
+        show_account(account(log))
 
 
 def write_report(path: Path, log: Any, studies: Any = ()) -> None:

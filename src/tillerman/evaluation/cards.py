@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from tillerman.core.artefact import Artefact
 from tillerman.core.errors import ArtefactError
+from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.study import StudyLog
 
 
@@ -16,6 +17,13 @@ def with_study(artefact: Artefact, log: StudyLog) -> Artefact:
         raise ArtefactError("this artefact has no card to write on; 'tillerman fit' writes artefacts with one")
     kept = json.loads(json.dumps(replace(log, trials=()).to_json()))
     return replace(artefact, card=replace(artefact.card, studies={**artefact.card.studies, log.study: kept}))
+
+
+def evaluation_of(artefact: Artefact) -> EvaluationLog:
+    """What was measured when the artefact was fitted. ``ArtefactError`` where it carries nothing."""
+    if artefact.card is None or not artefact.card.report:
+        raise ArtefactError("this artefact carries no evaluation; 'tillerman eval' makes one")
+    return EvaluationLog.from_json(dict(artefact.card.report))
 
 
 def studies_of(artefact: Artefact) -> tuple[StudyLog, ...]:

@@ -10,6 +10,7 @@ from tillerman.logs.table import Table
 from tillerman.recipes.metrics import METRICS, Metric
 from tillerman.recipes.recipe import Claim, Recipe, TableLayout, TableRow
 from tillerman.recipes.verdicts import FAILS, HOLDS, UNDECIDED, UNTESTABLE, Figures, Pooled
+from tillerman.reports.account import Account
 from tillerman.reports.numbers import decimal
 from tillerman.reports.tables import markdown_cell, markdown_table
 
@@ -125,9 +126,10 @@ def run_lines(recipe: Recipe, log: ReproductionLog) -> Iterator[str]:
     yield from (f"no figure: {step}, {task}, {arm}: {reason}" for (step, task, arm), reason in unfit.items())
 
 
-def _of_words(table: str) -> str:
-    """Words stand to the left."""
-    return table.replace("---:", "---", table.split("\n")[1].count("---:"))
+def account(recipe: Recipe, log: ReproductionLog) -> Account:
+    heading = f"{recipe.title}: {recipe.paper.replace('*', '')}"
+    tables = (*tables_of(recipe, log), claims_table(recipe, log))
+    return Account(heading, tables, tuple(run_lines(recipe, log)), summary(log))
 
 
 def to_markdown(recipe: Recipe, log: ReproductionLog) -> str:
@@ -136,7 +138,7 @@ def to_markdown(recipe: Recipe, log: ReproductionLog) -> str:
     for table in tables_of(recipe, log):
         parts += [f"### {markdown_cell(table.title)}", markdown_table(table)]
     claims = claims_table(recipe, log)
-    parts += [f"### {claims.title}", _of_words(markdown_table(claims)), summary(log), "### What was run"]
+    parts += [f"### {claims.title}", markdown_table(claims), summary(log), "### What was run"]
     parts.append("\n".join(f"* {markdown_cell(line)}" for line in run_lines(recipe, log)))
     versions = ", ".join(f"{name} {version}" for name, version in log.versions.items())
     parts.append(f"Recipe `{log.recipe}`, {versions}; {decimal(log.seconds / 60, 0)} minutes; {log.date}.")

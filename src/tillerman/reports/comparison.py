@@ -1,8 +1,4 @@
-"""The typed log of a comparison: methods side by side on the same items, and the tables that show it.
-
-Plain values only, written to JSON and read back without a model. Shares are in [0, 1]; tables print percentage
-points.
-"""
+"""What a comparison of methods says: its tables and its sentence. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +10,12 @@ from tillerman.logs.comparison import (
     ComparisonLog,
     MethodResult,
 )
+from tillerman.logs.conditions import ConditionName, condition_label
 from tillerman.logs.evaluation import Condition
 from tillerman.logs.table import Table
-from tillerman.reports.numbers import compact, condition_label, decimal, percent, points, span
-from tillerman.reports.tables import markdown_cell, markdown_table
+from tillerman.reports.account import Account
+from tillerman.reports.numbers import compact, decimal, percent, points, shown, shown_number, shown_p, shown_rate
+from tillerman.reports.tables import to_markdown as account_markdown
 from tillerman.statistics.estimates import holm
 from tillerman.statistics.values import Effect, Rate
 
@@ -63,22 +61,16 @@ def _baseline(condition: Condition) -> tuple[str, ...]:
 
 
 def _rate(rate: Rate) -> tuple[str, str]:
-    return f"{decimal(100 * rate.value, 1)} ({span(rate.interval, places=0)})", decimal(100 * rate.balanced, 1)
+    return shown_rate(rate), decimal(100 * rate.balanced, 1)
 
 
 def _effect(effect: Effect, adjusted_p: float | None) -> tuple[str, str]:
-    p = effect.p_value if adjusted_p is None else adjusted_p
-    return _change(effect), "< 0.001" if p < 0.001 else decimal(p, 3)
-
-
-def _change(effect: Effect, places: int = 1) -> str:
-    value = points(effect.value, places).removesuffix(" pp")
-    return f"{value} ({span(effect.interval, places=0, signed=True)})"
+    return shown(effect), shown_p(effect.p_value if adjusted_p is None else adjusted_p)
 
 
 def _nulls(m: MethodResult) -> tuple[str, str]:
-    shown = {null.name: _change(null.effect, 0) for null in m.nulls if null.effect is not None}
-    return shown.get("null:random", ""), shown.get("null:shuffled", "")
+    found = {null.name: shown(null.effect) for null in m.nulls if null.effect is not None}
+    return found.get(ConditionName.RANDOM, ""), found.get(ConditionName.SHUFFLED, "")
 
 
 def _costs(comparison: Comparison) -> Table:
@@ -106,10 +98,10 @@ def _cost(m: MethodResult) -> tuple[str, ...]:
         f"{m.cells_compared}",
         decimal(side.kl, 3),
         decimal(side.perplexity_ratio),
-        _change(side.unrelated_effect),
+        shown(side.unrelated_effect),
         decimal(cost.fit_seconds, 1),
         f"{cost.artefact_bytes:,}",
-        f"{decimal(cost.time_ratio)} ({span(cost.time_ratio_interval, 1, 2)})",
+        shown_number(cost.time_ratio, cost.time_ratio_interval),
     )
 
 
@@ -142,16 +134,15 @@ def heading(comparison: Comparison) -> str:
     return f"{c.data_name} on {c.model_id}: train {c.n_train}, validation {c.n_validation}, test {c.n_test} items"
 
 
+def account(comparison: Comparison) -> Account:
+    """One data set of a comparison."""
+    left = tuple(f"left out: {one.method}: {one.reason}" for one in comparison.left_out)
+    return Account(heading(comparison), tables(comparison), left, verdict(comparison), title=comparison.data_name)
+
+
 def to_markdown(log: ComparisonLog) -> str:
-    """The tables as a page can include them."""
-    parts: list[str] = []
-    for comparison in log.comparisons:
-        parts.append(f"## {markdown_cell(comparison.data_name)}")
-        parts.append(markdown_cell(heading(comparison)))
-        for table in tables(comparison):
-            parts += [f"### {table.title}", markdown_table(table)]
-        parts += [f"* {markdown_cell(m.method)}: left out, {markdown_cell(m.reason)}" for m in comparison.left_out]
-    return "\n\n".join(parts) + "\n"
+    """The tables as a page can include them, a chapter per data set."""
+    return "\n".join(account_markdown(account(one)) for one in log.comparisons)
 
 
 def verdict(comparison: Comparison) -> str:

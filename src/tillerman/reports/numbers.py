@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from tillerman.statistics.values import Interval
+from tillerman.statistics.values import Effect, Interval, Rate
 
 MINUS = "\u2212"
 NOT_MEASURED = "not measured"
@@ -70,22 +70,46 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
-_CONDITIONS = {
-    "unsteered": "Unsteered",
-    "steered": "Steered",
-    "ungated": "Steered, no gate",
-    "turned": "Steered, all option orders",
-    "constant": "Constant answer",
-    "prompt": "Prompt baseline",
-    "both": "Prompt and steered",
-    "icl": "Few-shot baseline",
-    "lora": "Fine-tuned",
-    "null:random": "Random direction",
-    "null:shuffled": "Shuffled labels",
-    "null:zero": "Strength 0",
-}
+def in_points(value: float, interval: Interval, places: int = 1) -> str:
+    """``+31.0 (+24.5 to +37.5)``, percentage points: a cell of a column whose head has the unit."""
+    return f"{decimal(100 * value, places, signed=True)} ({span(interval, places=places, signed=True)})"
 
 
-def condition_label(name: str) -> str:
-    """``null:random`` as ``Random direction``; a name we do not know stays itself."""
-    return _CONDITIONS.get(name, f"Null: {name.removeprefix('null:')}" if name.startswith("null:") else name)
+def shown(found: Effect, places: int = 1) -> str:
+    """``+31.0 (+24.5 to +37.5)``, percentage points."""
+    return in_points(found.value, found.interval, places)
+
+
+def shown_rate(found: Rate, places: int = 1) -> str:
+    """``56.4 (49.3 to 63.2)``, per cent."""
+    return f"{decimal(100 * found.value, places)} ({span(found.interval, places=places)})"
+
+
+def shown_number(value: float, interval: Interval, places: int = 2, signed: bool = False) -> str:
+    """``1.25 (1.21 to 1.29)``: what is no share."""
+    return f"{decimal(value, places, signed)} ({span(interval, 1.0, places, signed)})"
+
+
+def said(found: Effect) -> str:
+    """``+31.0 pp (95 % interval +24.5 to +37.5, n = 200)``, for sentences."""
+    return f"{points(found.value)} (95 % interval {span(found.interval, signed=True)}, n = {found.n})"
+
+
+def briefly(found: Effect) -> str:
+    """``+10.0 pp (−7.0 to +27.0)``, for sentences that name several."""
+    return f"{points(found.value)} ({span(found.interval, signed=True)})"
+
+
+def said_rate(found: Rate) -> str:
+    """``56 % (95 % interval 49 to 63, n = 200)``, for sentences."""
+    return f"{percent(found.value, 0)} (95 % interval {span(found.interval, places=0)}, n = {found.n})"
+
+
+def shown_p(p: float) -> str:
+    """``0.032`` or ``< 0.001``: a cell of a column whose head says p."""
+    return p_value(p).removeprefix("p ").removeprefix("= ")
+
+
+def size(number: str) -> str:
+    """A number with its unit and without its sign, where the sentence says which way: ``8.8 pp``."""
+    return number.lstrip(f"+{MINUS}")

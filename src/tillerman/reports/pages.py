@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from tillerman.core.finding import Finding
 from tillerman.logs.comparison import Comparison, ComparisonLog
+from tillerman.logs.conditions import condition_label
 from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.study import StudyLog
 from tillerman.logs.table import Table
@@ -195,7 +196,7 @@ def _environment() -> Environment:
         "p_value": numbers.p_value,
         "compact": numbers.compact,
         "decimal": numbers.decimal,
-        "condition": numbers.condition_label,
+        "condition": condition_label,
         "unrelated": sentences.unrelated_words,
         "duration": sentences.duration,
         "unbroken": _unbroken,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tillerman.logs.conditions import condition_label
 from tillerman.logs.evaluation import Condition, EvaluationLog
-from tillerman.reports.numbers import condition_label, decimal, finite, p_value, percent, points, span
+from tillerman.reports.numbers import compact, decimal, finite, p_value, percent, points, span
 from tillerman.statistics.power import ALPHA
 from tillerman.statistics.values import Effect, Equivalence, Interval, Power
 
@@ -60,6 +61,30 @@ def comparison(log: EvaluationLog) -> str:
     if controls:
         parts.append(_sentence(f"the controls, which must show no effect: {', '.join(controls).lower()}"))
     return " ".join(part for part in parts if part)
+
+
+def cell_words(log: EvaluationLog) -> str:
+    """What was tested, in one line."""
+    dose = f"strength {compact(log.strength)} (dose {compact(log.dose)})"
+    return f"{log.method} at {log.hook_point}, {dose}, scope {log.scope}, model {log.model_id}"
+
+
+def search_words(log: EvaluationLog) -> str:
+    """How the cell was chosen; empty where none was searched for."""
+    if not log.cells_compared:
+        return ""
+    return f"The best of {log.cells_compared} cells compared on {log.n_validation} validation items."
+
+
+def seeds_words(log: EvaluationLog) -> str:
+    """The mean over seeds; empty for one seed."""
+    if log.seeds is None:
+        return ""
+    s = log.seeds
+    return (
+        f"Mean effect over {len(s.seeds)} seeds: {points(s.mean)}, 95 % t-interval {span(s.interval, signed=True)} pp, "
+        f"one-sided {p_value(s.p_value)}."
+    )
 
 
 def gate_words(log: EvaluationLog) -> str:

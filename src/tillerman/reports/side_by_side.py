@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tillerman.logs.conditions import STEERED, UNSTEERED, condition_label
 from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.study import Chart, Line, Mark, StudyLog
 from tillerman.logs.table import Table
-from tillerman.reports.numbers import compact, condition_label, decimal, points, span
-from tillerman.reports.verdict import judge_log
-from tillerman.statistics.values import Effect, Rate
+from tillerman.reports.account import Account, Named
+from tillerman.reports.numbers import compact, decimal, shown, shown_number, shown_rate
+from tillerman.reports.verdict import judge_log, judgements
 
 _ROLES = ("steered", "prompt", "icl", "null")
 
@@ -24,6 +25,19 @@ class Column:
     studies: tuple[StudyLog, ...] = ()
 
 
+def verdicts(entries: Sequence[Column]) -> tuple[Named, ...]:
+    """What the evaluation and each study say of each artefact."""
+    return tuple(
+        Named(f"{entry.name}, {named.source}", named.verdict)
+        for entry in entries
+        for named in judgements(entry.log, entry.studies)
+    )
+
+
+def account(entries: Sequence[Column]) -> Account:
+    return Account("", beside_tables(entries), verdicts=verdicts(entries))
+
+
 def beside_tables(entries: Sequence[Column]) -> tuple[Table, ...]:
     """A column per artefact: the evaluation, then the studies that any of them has."""
     return (_evaluations(entries), *_studies(entries))
@@ -31,22 +45,23 @@ def beside_tables(entries: Sequence[Column]) -> tuple[Table, ...]:
 
 def _evaluations(entries: Sequence[Column]) -> Table:
     logs = [entry.log for entry in entries]
-    controls = dict.fromkeys(c.name for log in logs for c in log.conditions if c.name not in ("unsteered", "steered"))
+    costs = [log.side_effects for log in logs]
+    controls = dict.fromkeys(c.name for log in logs for c in log.conditions if c.name not in (UNSTEERED, STEERED))
     rows = [
-        ("verdict", *(judge_log(log).outcome for log in logs)),
-        ("data", *(log.data_name for log in logs)),
-        ("model", *(log.model_id for log in logs)),
-        ("method", *(log.method for log in logs)),
-        ("hook point", *(log.hook_point for log in logs)),
-        ("dose", *(compact(log.dose) for log in logs)),
-        ("test items", *(str(log.n_test) for log in logs)),
-        ("unsteered, % (95 %)", *(_rate(log.condition("unsteered").rate) for log in logs)),
-        ("steered, % (95 %)", *(_rate(log.condition("steered").rate) for log in logs)),
-        ("effect, pp (95 %)", *(_effect(log.effect) for log in logs)),
+        ("Verdict", *(judge_log(log).outcome for log in logs)),
+        ("Data", *(log.data_name for log in logs)),
+        ("Model", *(log.model_id for log in logs)),
+        ("Method", *(log.method for log in logs)),
+        ("Hook point", *(log.hook_point for log in logs)),
+        ("Dose", *(compact(log.dose) for log in logs)),
+        ("Test items", *(str(log.n_test) for log in logs)),
+        (f"{condition_label(UNSTEERED)}, % (95 %)", *(shown_rate(log.condition(UNSTEERED).rate) for log in logs)),
+        (f"{condition_label(STEERED)}, % (95 %)", *(shown_rate(log.condition(STEERED).rate) for log in logs)),
+        ("Effect, pp (95 %)", *(shown(log.effect) for log in logs)),
         *((f"{condition_label(name)}, pp (95 %)", *(_control(log, name) for log in logs)) for name in controls),
-        ("perplexity × (95 %)", *(_perplexity(log) for log in logs)),
-        ("KL, nats/token", *(decimal(log.side_effects.kl, 3) for log in logs)),
-        ("unrelated task, pp (95 %)", *(_effect(log.side_effects.unrelated_effect) for log in logs)),
+        ("Perplexity × (95 %)", *(shown_number(s.perplexity_ratio, s.perplexity_ratio_interval) for s in costs)),
+        ("KL, nats/token", *(decimal(s.kl, 3) for s in costs)),
+        ("Unrelated task, pp (95 %)", *(shown(s.unrelated_effect) for s in costs)),
     ]
     return Table("Side by side", ("", *(entry.name for entry in entries)), tuple(rows), (0, 9))
 
@@ -72,7 +87,7 @@ def beside_charts(entries: Sequence[Column]) -> tuple[Chart, ...]:
 
 def _curve(entry: Column, role: str) -> Line:
     """Steering forwards only: change of accuracy over KL. The log holds no paired interval for each dose."""
-    base = entry.log.condition("unsteered").rate.value
+    base = entry.log.condition(UNSTEERED).rate.value
     spots = [p for p in entry.log.curve if p.dose * entry.log.dose >= 0]
     marks = [Mark(f"dose {compact(p.dose)}", p.rate.value - base, None, p.rate.n, p.kl) for p in spots]
     return Line(entry.name, tuple(marks), role)
@@ -80,17 +95,4 @@ def _curve(entry: Column, role: str) -> Line:
 
 def _control(log: EvaluationLog, name: str) -> str:
     found = next((c.effect for c in log.conditions if c.name == name), None)
-    return "" if found is None else _effect(found)
-
-
-def _rate(rate: Rate) -> str:
-    return f"{decimal(100 * rate.value, 1)} ({span(rate.interval, places=0)})"
-
-
-def _effect(effect: Effect) -> str:
-    return f"{points(effect.value).removesuffix(' pp')} ({span(effect.interval, signed=True)})"
-
-
-def _perplexity(log: EvaluationLog) -> str:
-    side = log.side_effects
-    return f"{decimal(side.perplexity_ratio)} ({span(side.perplexity_ratio_interval, 1, 2)})"
+    return "" if found is None else shown(found)

@@ -5,14 +5,24 @@ The controls speak first: an effect that they show too is theirs, whatever its s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from tillerman.logs.conditions import condition_label
 from tillerman.logs.evaluation import Condition, EvaluationLog
+from tillerman.logs.study import StudyLog
 from tillerman.logs.verdict import Verdict
-from tillerman.reports.numbers import condition_label, percent, points, ratio, span
-from tillerman.statistics.values import Effect, Interval
+from tillerman.reports.account import Named
+from tillerman.reports.numbers import briefly, percent, points, ratio, said
+from tillerman.statistics.values import Interval
 
 _SHARE = 0.5  # of the effect: a control that shows so much explains it, one that leaves so little too
 _COSTLY = 2.0  # perplexity ratio
 _HARM = -0.05  # lost on the unrelated task, surely
+
+
+def judgements(log: EvaluationLog, studies: Sequence[StudyLog] = ()) -> tuple[Named, ...]:
+    """What the evaluation of an artefact and each of its studies say of it."""
+    return (Named("evaluation", judge_log(log)), *(Named(study.study, study.verdict) for study in studies))
 
 
 def judge_log(log: EvaluationLog) -> Verdict:
@@ -20,25 +30,21 @@ def judge_log(log: EvaluationLog) -> Verdict:
     comes near to, or that costs much. ``good``: an effect beyond all controls at a moderate price."""
     effect = log.effect
     if effect.interval.high < 0:
-        return Verdict("bad", f"It makes the behaviour rarer: {_said(effect)}.")
+        return Verdict("bad", f"It makes the behaviour rarer: {said(effect)}.")
     if not effect.found:
         most = points(effect.interval.high)
-        return Verdict("bad", f"No effect found: {_said(effect)}. Effects beyond {most} are ruled out.")
+        return Verdict("bad", f"No effect found: {said(effect)}. Effects beyond {most} are ruled out.")
     explained = _explanations(log)
     if explained:
         return Verdict("bad", f"The controls explain the effect of {points(effect.value)}: {'; '.join(explained)}.")
     doubts = (*_near(log), *_prices(log))
     if doubts:
-        return Verdict("mixed", f"It works, {_said(effect)}, but {'; '.join(doubts)}.")
+        return Verdict("mixed", f"It works, {said(effect)}, but {'; '.join(doubts)}.")
     controls = [condition_label(c.name).lower() for c in _controls(log)]
     beyond = f", beyond its controls ({', '.join(controls)})" if controls else ""
     cost = log.side_effects
     price = f"perplexity {ratio(cost.perplexity_ratio)}, unrelated task {points(cost.unrelated_effect.value)}"
-    return Verdict("good", f"It works: {_said(effect)}{beyond}. Price: {price}.")
-
-
-def _said(effect: Effect) -> str:
-    return f"{points(effect.value)} (95 % interval {span(effect.interval, signed=True)}, n = {effect.n})"
+    return Verdict("good", f"It works: {said(effect)}{beyond}. Price: {price}.")
 
 
 def _controls(log: EvaluationLog) -> list[Condition]:
@@ -50,10 +56,10 @@ def _explanations(log: EvaluationLog) -> list[str]:
     effect, found = log.effect, []
     for null in log.conditions:
         if null.name.startswith("null:") and null.effect is not None and null.effect.value >= _SHARE * effect.value:
-            found.append(f"{condition_label(null.name).lower()} does as much, {_change(null.effect)}")
+            found.append(f"{condition_label(null.name).lower()} does as much, {briefly(null.effect)}")
     turned = next((c.effect for c in log.conditions if c.name == "turned"), None)
     if turned is not None and (turned.interval.low <= 0 or turned.value < _SHARE * effect.value):
-        found.append(f"it is about a letter, over all option orders {_change(turned)} is left")
+        found.append(f"it is about a letter, over all option orders {briefly(turned)} is left")
     elif turned is None and effect.balanced < _SHARE * effect.value:
         found.append(
             f"it is about an answer word, averaged over the right answers' words {points(effect.balanced)} is left"
@@ -61,15 +67,11 @@ def _explanations(log: EvaluationLog) -> list[str]:
     return found
 
 
-def _change(effect: Effect) -> str:
-    return f"{points(effect.value)} ({span(effect.interval, signed=True)})"
-
-
 def _near(log: EvaluationLog) -> list[str]:
     """Controls whose interval reaches into the vector's, and answers that never change."""
     effect = log.effect
     reach = [
-        f"{condition_label(null.name).lower()} is not clearly below it, {_change(null.effect)}"
+        f"{condition_label(null.name).lower()} is not clearly below it, {briefly(null.effect)}"
         for null in log.conditions
         if null.name.startswith("null:") and null.effect is not None and _overlap(null.effect.interval, effect.interval)
     ]

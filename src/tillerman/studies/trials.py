@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from tillerman.core.errors import MetricError
 from tillerman.logs.study import Mark, Trial
-from tillerman.reports.numbers import decimal, percent, points, span
+from tillerman.reports.numbers import (
+    in_points as in_points,
+    percent,
+    said as said,
+    said_rate as said_rate,
+    shown as shown,
+    shown_number,
+    shown_rate as shown_rate,
+    span,
+)
 from tillerman.statistics.estimates import bootstrap_mean, effect, rate, t_interval
 from tillerman.statistics.values import Effect, Interval, Rate
 
@@ -111,28 +120,6 @@ def stands(found: Effect, null: tuple[float, Interval] | None = None) -> bool:
     return null is None or null[1].high < found.interval.low or null[0] <= found.value / 2
 
 
-def shown(found: Effect) -> str:
-    """``+31.0 (24.5 to 37.5)``, percentage points."""
-    return in_points(found.value, found.interval)
-
-
-def in_points(value: float, interval: Interval) -> str:
-    return f"{points(value).removesuffix(' pp')} ({span(interval, signed=True)})"
-
-
-def shown_rate(found: Rate) -> str:
-    return f"{decimal(100 * found.value, 1)} ({span(found.interval, places=0)})"
-
-
-def said(found: Effect) -> str:
-    """``+31.0 pp (95 % interval +24.5 to +37.5, n = 200)``, for sentences."""
-    return f"{points(found.value)} (95 % interval {span(found.interval, signed=True)}, n = {found.n})"
-
-
-def said_rate(found: Rate) -> str:
-    return f"{percent(found.value, 0)} (95 % interval {span(found.interval, places=0)}, n = {found.n})"
-
-
 def said_share(found: Figure) -> str:
     """``92 % (85 to 99 %)``."""
     return f"{percent(found.value, 0)} ({span(found.interval, places=0)} %)"
@@ -140,7 +127,7 @@ def said_share(found: Figure) -> str:
 
 def shown_figure(found: Figure, places: int = 2, signed: bool = True) -> str:
     """``+0.12 (−0.03 to +0.27)``."""
-    return f"{decimal(found.value, places, signed)} ({span(found.interval, 1.0, places, signed)})"
+    return shown_number(found.value, found.interval, places, signed)
 
 
 def mark(label: str, found: Effect, at: float | None = None) -> Mark:

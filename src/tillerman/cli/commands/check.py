@@ -29,7 +29,8 @@ def check(
     """Diagnose data before fitting: balance, confounds, duplicates, leakage, template mismatches.
 
     Exit code 1 if a finding is an error."""
-    from tillerman.cli.views import findings_table
+    from tillerman.cli.render import print_table
+    from tillerman.reports.diagnostics import diagnostics_table
 
     loaded = load(data, layout, columns, positive, limit, skip_bad_rows)
     result = run_check(loaded, o.shares_of(shares), seed)
@@ -41,7 +42,7 @@ def check(
             f"validation {result.split[1]}, test {result.split[2]}",
             highlight=False,
         )
-        OUT.print(findings_table(result.findings))
+        print_table(OUT, diagnostics_table(result.findings))
         print_skipped(loaded.skipped)
     if any(f.level == "error" for f in result.findings):
         raise typer.Exit(1)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 import tillerman
 from tillerman.cli import options as o
-from tillerman.cli.output import ERR, NO_EFFECT, OUT, load, print_json, print_power, print_skipped, watch
+from tillerman.cli.output import ERR, NO_EFFECT, OUT, load, print_json, print_power, print_skipped, show_account, watch
 from tillerman.cli.resumable import resumable
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ def compare(
     Every method has its own search on the same validation items and is tested on the same test items. Exit code
     3 if no method has an effect (Holm p below 0.05). With --out an interrupted comparison resumes where it
     stopped."""
-    from tillerman.cli.printing import print_comparison
     from tillerman.pipeline.compare import Lineup
     from tillerman.pipeline.experiment import Experiment
+    from tillerman.reports.comparison import account
 
     experiment = Experiment(
         method=methods,
@@ -98,7 +98,7 @@ def compare(
         print_json(log.to_json())
     else:
         for one, comparison in zip(loaded, log.comparisons, strict=True):
-            print_comparison(OUT, comparison)
+            show_account(account(comparison))
             print_skipped(one.skipped)
         if out is not None:
             OUT.print(f"page: {out / 'compare.html'}", highlight=False)

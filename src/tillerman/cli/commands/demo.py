@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from tillerman.cli import options as o
-from tillerman.cli.output import ERR, OUT, print_json, watch
+from tillerman.cli.output import ERR, OUT, print_json, show_account, watch
 
 if TYPE_CHECKING:
     from tillerman.logs.evaluation import EvaluationLog
@@ -32,15 +32,14 @@ def demo(
     as_json: o.Json = False,
 ) -> None:
     """The main job on the embedded model and data: five behaviours, steered and compared with controls."""
-    from tillerman.cli.views import overall, overview_table, summary
+    from tillerman.reports.overview import account
+    from tillerman.reports.summary import summary
 
     logs = run_demo(out, method, ERR)
     if as_json:
         print_json([summary(log) for log in logs])
         return
-    OUT.print("Steering the pilot: held-out test items")
-    OUT.print(overview_table(logs))
-    OUT.print(overall(logs), highlight=False)
+    show_account(account(logs))
     OUT.print(f"report: {out / 'report.html'}", highlight=False)
 
 

@@ -38,7 +38,8 @@ def generate(
     as_json: o.Json = False,
 ) -> None:
     """Continue a prompt unsteered and steered, side by side."""
-    from tillerman.cli.printing import generations_table
+    from tillerman.cli.render import print_table
+    from tillerman.reports.artefact import generations_table
     from tillerman.steering.generation import Sampling
 
     made = run_generate(
@@ -54,7 +55,8 @@ def generate(
     else:
         for warning in made["warnings"]:
             ERR.print(f"warning: {warning}", style="yellow", highlight=False)
-        OUT.print(generations_table(made))
+        rows = [(row["strength"], row["dose"], row["text"]) for row in made["continuations"]]
+        print_table(OUT, generations_table(made["prompt"], made["hook_point"], rows))
 
 
 def run_generate(

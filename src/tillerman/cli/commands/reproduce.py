@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from tillerman.cli import options as o
-from tillerman.cli.output import ERR, OUT, print_json, watch
+from tillerman.cli.output import ERR, OUT, print_json, show_account, watch
 from tillerman.cli.resumable import resumable
 from tillerman.core.errors import ArtefactError, UsageError
 
@@ -64,7 +64,7 @@ def reproduce(
     Every claim of the paper gets a verdict from its interval: holds, does not hold, undecided, or cannot be tested
     here. A run of the whole protocol takes long; it resumes where it stopped when the same command is given again,
     and --limit and --seeds make it small."""
-    from tillerman.cli.printing import print_reproduction
+    from tillerman.recipes.report import account
     from tillerman.recipes.run import Request
 
     folder = out or Path(f"reproduction-{Path(recipe).stem}")
@@ -80,7 +80,7 @@ def reproduce(
     if as_json:
         print_json(log.to_json())
     else:
-        print_reproduction(OUT, made, log)
+        show_account(account(made, log))
         OUT.print(f"tables: {folder / 'reproduction.md'}", highlight=False)
 
 

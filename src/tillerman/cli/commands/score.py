@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from tillerman.cli import options as o
-from tillerman.cli.output import ERR, OUT, print_json, watch
+from tillerman.cli.output import ERR, OUT, print_json, show_account, watch
 from tillerman.cli.resumable import resumable
 from tillerman.core.errors import DataError, UsageError
 
@@ -71,7 +71,7 @@ def score(
     """Score free replies: unsteered, steered at several doses, prompted, both, and under random directions.
 
     Every figure has n and a 95 % interval over prompts; changes are paired with unsteered."""
-    from tillerman.cli.printing import score_facts, score_tables
+    from tillerman.reports.scores import account
 
     if (artefact is None) == (rescore is None):
         raise UsageError("give an ARTEFACT to make replies with, or --rescore LOG to score those of a log again")
@@ -113,10 +113,7 @@ def score(
     if as_json:
         print_json(log.to_json())
         return
-    for table in score_tables(log):
-        OUT.print(table)
-    for line in score_facts(log):
-        OUT.print(line, highlight=False, markup=False)
+    show_account(account(log))
     if out is not None:
         OUT.print(f"log: {out}", highlight=False)
 

@@ -9,7 +9,7 @@ import typer
 
 import tillerman
 from tillerman.cli import options as o
-from tillerman.cli.output import OUT, print_json, write_report
+from tillerman.cli.output import OUT, print_json, show_account, write_report
 
 if TYPE_CHECKING:
     from tillerman.core.artefact import Artefact
@@ -27,10 +27,10 @@ def show(
 
     Several artefacts are shown side by side. --report writes one page: evaluation and studies of one artefact, or
     the comparison of several."""
-    from tillerman.cli.printing import print_artefact, print_beside, stored_log
     from tillerman.core.files import write_text
-    from tillerman.evaluation.cards import studies_of
+    from tillerman.evaluation.cards import evaluation_of, studies_of
     from tillerman.reports.pages import render_beside
+    from tillerman.reports.side_by_side import account
 
     o.writable(report)
     loaded = [tillerman.load(path) for path in artefacts]
@@ -41,20 +41,35 @@ def show(
         if as_json:
             print_json({str(path): artefact_json(one) for path, one in zip(artefacts, loaded, strict=True)})
         else:
-            print_beside(OUT, entries)
+            show_account(account(entries))
         return
     if report is not None:
-        write_report(report, stored_log(loaded[0]), studies_of(loaded[0]))
+        write_report(report, evaluation_of(loaded[0]), studies_of(loaded[0]))
     if as_json:
         print_json(artefact_json(loaded[0]))
     else:
-        print_artefact(OUT, artefacts[0], loaded[0])
+        print_artefact(artefacts[0], loaded[0])
+
+
+def print_artefact(path: Path, artefact: Artefact) -> None:
+    from tillerman.cli.render import print_line, print_table
+    from tillerman.evaluation.cards import evaluation_of, studies_of
+    from tillerman.reports.artefact import norms_table, provenance_words
+    from tillerman.reports.evaluation import account
+
+    words = provenance_words(artefact.steering.provenance)
+    gate = "" if artefact.gate is None else f"gate: steered where {artefact.gate}"
+    for line in (f"{path}: {words[0]}", *words[1:], gate):
+        print_line(OUT, line)
+    v = artefact.steering
+    print_table(OUT, norms_table((str(p), v.norm(p), v.stream_norms[p], v.dose(p, 1.0)) for p in v.points))
+    if artefact.card is not None and artefact.card.report:
+        show_account(account(evaluation_of(artefact), studies_of(artefact)))
 
 
 def artefact_json(artefact: Artefact) -> dict[str, Any]:
-    from tillerman.cli.printing import stored_log
-    from tillerman.cli.views import summary
-    from tillerman.evaluation.cards import studies_of
+    from tillerman.evaluation.cards import evaluation_of, studies_of
+    from tillerman.reports.summary import summary
 
     vector = artefact.steering
     card = artefact.card
@@ -71,7 +86,7 @@ def artefact_json(artefact: Artefact) -> dict[str, Any]:
             "operator": card.operator,
         },
         "gate": None if artefact.gate is None else str(artefact.gate),
-        "measured": summary(stored_log(artefact)) if card is not None and card.report else None,
+        "measured": summary(evaluation_of(artefact)) if card is not None and card.report else None,
         "studies": {
             study.study: {"question": study.question, "outcome": study.verdict.outcome, "words": study.verdict.words}
             for study in studies_of(artefact)
@@ -80,8 +95,7 @@ def artefact_json(artefact: Artefact) -> dict[str, Any]:
 
 
 def entry_of(path: Path, artefact: Artefact) -> Column:
-    from tillerman.cli.printing import stored_log
-    from tillerman.evaluation.cards import studies_of
+    from tillerman.evaluation.cards import evaluation_of, studies_of
     from tillerman.reports.side_by_side import Column
 
-    return Column(path.stem, stored_log(artefact), studies_of(artefact))
+    return Column(path.stem, evaluation_of(artefact), studies_of(artefact))

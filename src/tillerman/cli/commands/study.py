@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from tillerman.cli import options as o
-from tillerman.cli.output import ERR, OUT, load, print_json, watch
+from tillerman.cli.output import ERR, OUT, load, print_json, show_account, watch
 from tillerman.cli.resumable import resumable
 from tillerman.core.errors import ArtefactError, UsageError
 from tillerman.core.precisions import PRECISIONS
@@ -92,7 +92,7 @@ def study(
     it costs at every strength. attack: whether a text in the question reverses it. interaction: what several do
     together. transfer: whether it steers the model in other precisions, or other checkpoints. scale: one behaviour in
     several models, at equal doses."""
-    from tillerman.cli.printing import print_study
+    from tillerman.reports.study import account
 
     if rejudge is not None:
         log = read_study(rejudge)
@@ -137,7 +137,7 @@ def study(
     if as_json:
         print_json(log.to_json())
     else:
-        print_study(OUT, log)
+        show_account(account(log))
         if out is not None:
             OUT.print(f"page: {out / f'{name}.html'}", highlight=False)
 

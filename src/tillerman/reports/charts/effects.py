@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tillerman.logs.conditions import condition_label
 from tillerman.logs.evaluation import Condition, EvaluationLog
 from tillerman.reports.charts.svg import Axis, fit, group, line, marker, rect, svg, text, text_width
-from tillerman.reports.numbers import condition_label, finite, p_value, percent, points, span
+from tillerman.reports.numbers import finite, p_value, percent, points, span
 
 NARROW = 600  # pixels; below it a label stands above its row instead of beside it
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tillerman.logs.comparison import Comparison, MethodResult
+from tillerman.logs.conditions import condition_label
 from tillerman.logs.evaluation import Condition
 from tillerman.reports.charts.svg import Axis, fit, group, line, marker, rect, svg, text, text_width, ticks
-from tillerman.reports.numbers import compact, condition_label, decimal, finite, points, span
+from tillerman.reports.numbers import compact, decimal, finite, points, span
 from tillerman.statistics.values import Effect
 
 NARROW = 600  # pixels; below it a label stands above its row instead of beside it

@@ -1,0 +1,73 @@
+"""An evaluation as flat JSON with stable keys: what ``--json`` prints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from tillerman.logs.conditions import NULL
+from tillerman.logs.evaluation import Condition, EvaluationLog
+from tillerman.reports.verdict import judge_log
+
+
+def summary(log: EvaluationLog) -> dict[str, Any]:
+    """The stable keys of ``--json``; ``conditions`` and what follows hold the detail."""
+    values = {c.name: c.rate.value for c in log.conditions}
+    nulls = {c.name.removeprefix(NULL): _effect(c) for c in log.conditions if c.name.startswith(NULL)}
+    effects = {c.name: _effect(c) for c in log.conditions if c.effect is not None}
+    judged = judge_log(log)
+    equivalence = log.side_effects.unrelated_equivalence
+    result: dict[str, Any] = {
+        "data": log.data_name,
+        "model": log.model_id,
+        "method": log.method,
+        "hook_point": log.hook_point,
+        "strength": log.strength,
+        "dose": log.dose,
+        "scope": log.scope,
+        "n_train": log.n_train,
+        "n_validation": log.n_validation,
+        "n_test": log.n_test,
+        "unsteered": values["unsteered"],
+        "steered": values["steered"],
+        "effect": log.effect.value,
+        "interval": [log.effect.interval.low, log.effect.interval.high],
+        "p_value": log.effect.p_value,
+        "effect_found": log.effect.found,
+        "effect_letter_balanced": log.effect.balanced,
+        "effect_all_option_orders": effects.get("turned"),
+        "verdict": judged.outcome,
+        "verdict_words": judged.words,
+        "constant_answer": values.get("constant"),
+        "prompt_baseline": values.get("prompt"),
+        "prompt_and_steered": values.get("both"),
+        "icl_baseline": values.get("icl"),
+        "lora_baseline": values.get("lora"),
+        "ungated": values.get("ungated"),
+        "gate": None if log.gate is None else asdict(log.gate),
+        "nulls": nulls,
+        "perplexity_ratio": log.side_effects.perplexity_ratio,
+        "kl": log.side_effects.kl,
+        "unrelated_effect": log.side_effects.unrelated_effect.value,
+        "unrelated_equivalent": None if equivalence is None else equivalence.equivalent,
+        "minimum_detectable_effect": None if log.power is None else log.power.minimum,
+        "optimism": None if log.nested is None else log.nested.optimism,
+        "nested": None if log.nested is None else asdict(log.nested),
+        "cells_compared": log.cells_compared,
+        "seconds": round(log.seconds, 2),
+        "notes": list(log.notes),
+    }
+    if log.seeds is not None:
+        result["seeds"] = {
+            "mean": log.seeds.mean,
+            "interval": [log.seeds.interval.low, log.seeds.interval.high],
+            "p_value": log.seeds.p_value,
+            "n": len(log.seeds.seeds),
+        }
+    return result
+
+
+def _effect(condition: Condition) -> dict[str, Any]:
+    assert condition.effect is not None  # nulls are compared with unsteered
+    interval = condition.effect.interval
+    return {"effect": condition.effect.value, "interval": [interval.low, interval.high]}
