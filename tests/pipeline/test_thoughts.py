@@ -91,7 +91,7 @@ def test_a_length_is_that_of_the_tokens_between_the_tags(reasoner, artefact, log
 
 
 def test_a_log_is_said_in_words(log):
-    assert verdict(log).startswith(("Thoughts are ", "Length of thoughts: no change detected ("))
+    assert verdict(log).startswith(("Thoughts are ", "No change detected in the length"))
     assert "Prompt baseline: Think step by step." in sentences(log)
 
 
@@ -117,7 +117,7 @@ def test_the_command_prints_tables_and_json_and_refuses_what_it_cannot(artefact,
     values = json.loads(made.stdout)
     assert values["limit"] == 60 and {c["name"] for c in values["conditions"]} >= {"unsteered", "steered", "both"}
     shown = CliRunner().invoke(app, [*base, "thought-length", "--limit", "60", "--answer-tokens", "60"])
-    assert "thought, tokens" in shown.stdout and "prompt and steered" in shown.stdout
+    assert "change, tokens" in shown.stdout and "Prompt and steered" in shown.stdout
     every = CliRunner().invoke(
         app, [*base, "thought-length", "--limit", "8", "--all-items", "--answer-tokens", "60", "--json"]
     )

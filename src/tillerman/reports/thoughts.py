@@ -64,7 +64,7 @@ def verdict(log: ThoughtLog) -> str:
     numbers = f"{_tokens(row.change)} tokens, n = {row.change.n}"
     said = f"Thoughts are shorter: {numbers}" if high < 0 else f"Thoughts are longer: {numbers}"
     if low <= 0 <= high:
-        said = f"Length of thoughts: no change detected ({numbers})"
+        said = f"No change detected in the length of thoughts: {numbers}"
     return f"{said}." if row.effect is None else f"{said}; right answers {briefly(row.effect)}."
 
 
