@@ -116,7 +116,9 @@ def test_the_command_prints_tables_and_json_and_refuses_what_it_cannot(artefact,
     assert made.exit_code in (0, 3), made.output
     values = json.loads(made.stdout)
     assert values["limit"] == 60 and {c["name"] for c in values["conditions"]} >= {"unsteered", "steered", "both"}
-    shown = CliRunner().invoke(app, [*base, "thought-length", "--limit", "60", "--answer-tokens", "60"])
+    shown = CliRunner().invoke(
+        app, [*base, "thought-length", "--limit", "60", "--answer-tokens", "60"], env={"COLUMNS": "200"}
+    )
     assert "change, tokens" in shown.stdout and "Prompt and steered" in shown.stdout
     every = CliRunner().invoke(
         app, [*base, "thought-length", "--limit", "8", "--all-items", "--answer-tokens", "60", "--json"]
