@@ -162,5 +162,5 @@ def test_a_kind_without_a_form_in_a_file_is_an_error_that_lists_those_with_one()
     vector = tiny.vector(1)
     with pytest.raises(ArtefactError, match="a Mine has no form in a file; known: SteeringVector"):
         taken_apart(Mine(vector.directions, vector.stream_norms, vector.provenance))
-    with pytest.raises(ArtefactError, match="a steering of kind 'Mine'"):
+    with pytest.raises(ArtefactError, match="unknown kind of steering 'Mine'"):
         put_together({}, {"kind": "Mine"})

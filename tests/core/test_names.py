@@ -54,7 +54,7 @@ def test_the_name_of_several_hook_points_joins_runs_of_layers():
     assert named(points) == "layers.0-2,5.heads+layers.1.resid_post"
     assert named([HookPoint(3)]) == "layers.3.resid_post"
     assert parse_points("3") == (HookPoint(3),)
-    with pytest.raises(HookPointError, match="no hook point"):
+    with pytest.raises(HookPointError, match="not a hook point"):
         parse_points("layers.1-.heads")
 
 

@@ -91,7 +91,7 @@ def test_a_folder_that_is_no_runs_is_refused_and_left_alone(tmp_path):
     folder = tmp_path / "thesis"
     folder.mkdir()
     (folder / "chapter.txt").write_text("years of work")
-    with pytest.raises(UsageError, match="no folder of an interrupted run"):
+    with pytest.raises(UsageError, match="not the folder of an interrupted run"):
         Store(folder, "key")
     assert (folder / "chapter.txt").read_text() == "years of work"
 

@@ -116,7 +116,7 @@ def test_a_bad_file_is_one_error_with_its_place(tmp_path: Path, kind: str) -> No
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere\.jsonl: there is no such file"):
+    with pytest.raises(DataError, match=r"nowhere\.jsonl: no such file"):
         load_examples(tmp_path / "nowhere.jsonl")
 
 

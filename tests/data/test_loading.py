@@ -102,7 +102,7 @@ def test_an_unknown_sample_lists_the_samples() -> None:
 def test_neutral_samples_are_texts_without_labels(name: str) -> None:
     texts = sample_texts(name)
     assert len(texts) == SAMPLES[name].items and sum(map(len, texts)) > 30_000
-    with pytest.raises(DataError, match="running text"):
+    with pytest.raises(DataError, match="neutral text"):
         load_examples(f"sample:{name}")
     with pytest.raises(DataError, match="labelled items"):
         sample_texts("bbq-age")

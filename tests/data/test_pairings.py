@@ -113,13 +113,17 @@ def test_caa_takes_texts_as_they_are():
 
 @pytest.mark.parametrize("name", ["pas-full", "ipas-all", "ipas-wrong"])
 def test_a_model_that_is_always_right_gives_nothing_to_learn_from(name):
-    with pytest.raises(FitError, match=f"^{name}: the model answers .* right; there is nothing to learn from"):
+    with pytest.raises(
+        FitError, match=f"^{name}: the model answers .* correctly, so there is no mistake to learn from"
+    ):
         _build(name, [i.right for i in ITEMS])
 
 
 @pytest.mark.parametrize("name", ["pas-full", "ipas-all"])
 def test_a_model_that_is_always_wrong_is_an_error_that_says_what_to_check(name):
-    with pytest.raises(FitError, match=r"all 6 training items wrong; check the labels and the prompt format.*caa"):
+    with pytest.raises(
+        FitError, match=r"all 6 training items incorrectly; check the labels and the prompt format.*caa"
+    ):
         _build(name, [(i.right + 1) % 3 for i in ITEMS])
 
 
@@ -137,7 +141,7 @@ def test_labelled_texts_have_no_predictions_and_the_error_names_caa(name):
 @pytest.mark.parametrize("name", ["pas-full", "ipas-all", "ipas-wrong"])
 def test_a_prediction_that_is_no_answer_is_refused(name):
     """-1 would otherwise mean the last option."""
-    with pytest.raises(FitError, match="not numbers"):
+    with pytest.raises(FitError, match="not finite"):
         _build(name, [-1, *(i.right for i in ITEMS[1:])])
 
 

@@ -35,8 +35,8 @@ def test_rows_may_bring_a_start_and_a_reference(tmp_path):
         ('{"prompt": 3}', "expected an object with a text 'prompt'"),
         ('{"prompt": "a"}\n{"prompt": "x", "reference": 4}', r"p\.jsonl:2, field 'reference': expected text, got int"),
         ('{"prompt": "x", "answer": "4"}', "unknown fields answer; known: prompt, start, reference"),
-        ('{"prompt": "x"}\n{"prompt": "x"}', "'x' stands there twice"),
-        ("", "the file has no prompt"),
+        ('{"prompt": "x"}\n{"prompt": "x"}', "'x' occurs twice"),
+        ("", "the file holds no prompt"),
     ],
 )
 def test_a_bad_row_is_named_with_its_place(tmp_path, text, message):

@@ -101,7 +101,7 @@ def test_bad_rows_can_be_noted_instead_of_raised(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("source", "words"),
-    [({"train": ROWS}, "one split"), ([], "no rows"), (["text"], "got text"), (7, "expected a path or rows")],
+    [({"train": ROWS}, "one of its splits"), ([], "no rows"), (["text"], "got text"), (7, "expected a path or rows")],
 )
 def test_objects_that_are_no_rows_are_refused(source: object, words: str) -> None:
     with pytest.raises(DataError, match=words):

@@ -201,7 +201,7 @@ def test_the_template_is_chosen_by_what_the_tokenizer_has():
 
 
 def test_a_text_without_a_token_is_an_error_that_shows_it():
-    with pytest.raises(DataError, match="no token of ''"):
+    with pytest.raises(DataError, match="no token for ''"):
         start_free(tiny.tokenizer(), "")
 
 

@@ -80,7 +80,7 @@ def test_what_cannot_be_exported_says_why(tmp_path):
         export_task((), writer, tmp_path, "name")
     with pytest.raises(UsageError, match="task name 'a/b': expected letters"):
         export_task(present([CHOICE]), writer, tmp_path, "a/b")
-    with pytest.raises(DataError, match=r"makes other tokens of '.*Answer:' and '.*' together than of each alone"):
+    with pytest.raises(DataError, match=r"gives other tokens for '.*Answer:' and '.*' together than for each alone"):
         export_task(present([CHOICE]), Merging(tiny.tokenizer(), "none"), tmp_path, "name")
 
 

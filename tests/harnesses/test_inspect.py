@@ -160,7 +160,7 @@ def test_turns_that_no_template_is_sure_to_take_are_refused(roles):
 
 
 def test_settings_that_would_be_passed_over_and_tools_are_refused():
-    with pytest.raises(UsageError, match="do not read stop_seqs, top_p; they read extra_body, max_tokens"):
+    with pytest.raises(UsageError, match="do not support stop_seqs, top_p; supported: extra_body, max_tokens"):
         reply(tiny_model(), "the cat", top_p=0.5, stop_seqs=["."])
     tool = ToolInfo(name="look", description="look something up")
     with pytest.raises(UsageError, match="call no tools"):

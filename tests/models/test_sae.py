@@ -188,7 +188,7 @@ def test_llamascope_with_another_norm_on_the_way_out(tmp_path):
 
 def test_llamascopes_transcoders_are_refused(tmp_path):
     folder = made.llamascope(tmp_path, (HALF, HALF), 2.0, hook_point_out="blocks.1.hook_mlp_out")
-    with pytest.raises(DataError, match=r"writes blocks.1.hook_mlp_out: a transcoder, no autoencoder"):
+    with pytest.raises(DataError, match=r"writes blocks.1.hook_mlp_out: a transcoder, not an autoencoder"):
         open_sae(folder)
 
 
@@ -229,7 +229,7 @@ def test_a_torch_file_that_holds_code_is_refused_unrun(tmp_path):
     file = tmp_path / "L0_5" / "layer3.sae.pt"
     file.parent.mkdir()
     torch.save({"W_enc": _Evil()}, file)
-    with pytest.raises(DataError, match="not a whole file of tensors alone"):
+    with pytest.raises(DataError, match="not a file of tensors only"):
         open_sae(file)
 
 
@@ -237,7 +237,7 @@ def test_a_torch_file_that_holds_code_is_refused_unrun(tmp_path):
     ("facts", "tensors", "said"),
     [
         (made.v6(architecture="matching_pursuit"), None, "architecture 'matching_pursuit'; known: standard, jumprelu"),
-        (made.v6(architecture="topk"), None, "a TopK autoencoder without its k"),
+        (made.v6(architecture="topk"), None, "a TopK autoencoder whose configuration has no k"),
         (made.v6(normalize_activations="zscore"), None, "normalize_activations 'zscore'; known: expected_average"),
         (made.v6(architecture="jumprelu"), None, "no tensor 'threshold'; it has W_dec, W_enc, b_dec, b_enc"),
         (made.v6(), {**made.PLAIN, "W_dec": made.W_ENC.clone()}, r"W_dec has shape \[2, 3\], expected \[3, 2\]"),
@@ -251,7 +251,7 @@ def test_a_faulty_file_is_named_with_what_was_expected(facts, tensors, said, tmp
 
 def test_a_hook_point_that_is_none_of_ours_is_refused(tmp_path):
     folder = made.saelens(tmp_path, made.v6(metadata={"hook_name": "blocks.1.ln2.hook_normalized"}))
-    with pytest.raises(HookPointError, match=r"no hook point of ours is 'blocks.1.ln2.hook_normalized'"):
+    with pytest.raises(HookPointError, match=r" 'blocks.1.ln2.hook_normalized'"):
         open_sae(folder)
     with pytest.raises(HookPointError, match=r"made for layers.1.resid_post, not for layers.2.resid_post"):
         open_sae(made.saelens(tmp_path, made.v6()), at=HookPoint(2))
@@ -266,9 +266,9 @@ def test_the_site_follows_from_the_hooks_name(site, tmp_path):
 def test_what_is_no_autoencoder_is_said_with_what_is(tmp_path):
     with pytest.raises(DataError, match="no such file or folder; give the files of an autoencoder, or 'pilot'"):
         open_sae(tmp_path / "nothing")
-    with pytest.raises(DataError, match=r"no autoencoder here; known are params.npz \(GemmaScope\)"):
+    with pytest.raises(DataError, match=r"no autoencoder found; supported are params.npz \(GemmaScope\)"):
         open_sae(tmp_path)
-    for name, said in (("cfg.json", "cannot be read as JSON"), ("sae_weights.safetensors", "not a whole safetensors")):
+    for name, said in (("cfg.json", "cannot be read as JSON"), ("sae_weights.safetensors", "invalid safetensors")):
         folder = made.saelens(tmp_path / name, made.v6())
         (folder / name).write_bytes(b"{")
         with pytest.raises(DataError, match=said):

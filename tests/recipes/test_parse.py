@@ -56,7 +56,7 @@ def test_a_recipe_that_is_not_there_lists_those_that_are():
     ("old", "new", "complaint"),
     [
         ("seeds = [0, 1]", "seads = [0, 1]", r"seads: no such key; known: .*seeds.*Did you mean 'seeds'"),
-        ("limit = 120", "", r"limit: missing; every recipe wants it"),
+        ("limit = 120", "", r"limit: missing; every recipe needs it"),
         ("limit = 120", 'limit = "all"', r"limit: expected a whole number, got 'all'"),
         ("limit = 120", "limit = true", r"limit: expected a whole number, got True"),
         ("seeds = [0, 1]", "seeds = []", r"seeds: expected at least one"),
@@ -64,7 +64,7 @@ def test_a_recipe_that_is_not_there_lists_those_that_are():
         ('unit = "seed"', 'unit = "week"', r"steps\[0\].unit: expected one of seed, task, item, got 'week'"),
         ('tasks = ["both", "lost"]', 'tasks = ["boht"]', r"no task or group named 'boht'.*Did you mean 'both'"),
         ('tasks = ["both", "lost"]', 'tasks = "both"', r"steps\[0\].tasks: expected a list, got 'both'"),
-        ("strengths = [-3, 0, 3]", "", r"step curve, arm CAA: a curve wants strengths"),
+        ("strengths = [-3, 0, 3]", "", r"step curve, arm CAA: a curve needs strengths"),
         ("at = [13, 17]", "at = [13, 32]", r"layers: expected blocks 0..31, got \[32\]"),
         ('needs = ["thoughts"]', 'needs = ["luck"]', r"no need named 'luck'; known: experts, sae, thoughts"),
         ('name = "wrong"', 'name = "CAA"', r"arm CAA: named twice"),
@@ -77,9 +77,9 @@ def test_a_recipe_that_is_not_there_lists_those_that_are():
             r"claim strength-works: .*one of -3, 0, 3, got 4",
         ),
         ('arm = "CAA", layer = 13, strength', 'arm = "CAA", strength', r"step curve: expected a layer, got None"),
-        ('expect = "below"', 'expect = "within"', r"claim thinks-less: expect 'within' wants a margin above 0"),
-        ('kind = "curve"', 'kind = "study"', r"step curve: study and options are for kind 'study'"),
-        ("[groups]", "[groups", r"broken TOML"),
+        ('expect = "below"', 'expect = "within"', r"claim thinks-less: expect 'within' needs a margin above 0"),
+        ('kind = "curve"', 'kind = "study"', r"step curve: study and options are for steps of kind 'study'"),
+        ("[groups]", "[groups", r"invalid TOML"),
     ],
 )
 def test_a_fault_is_named_with_its_place_and_a_remedy(old, new, complaint):

@@ -87,15 +87,17 @@ def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
     except (SafetensorError, OSError) as error:
-        raise ArtefactError(f"{path}: not a whole safetensors file ({error}); fit or copy it again") from None
+        raise ArtefactError(
+            f"{path}: an incomplete or invalid safetensors file ({error}); fit or copy it again"
+        ) from None
     if "tillerman" not in metadata:
-        raise ArtefactError(f"{path}: a safetensors file, but not an artefact of Tillerman's")
+        raise ArtefactError(f"{path}: a safetensors file, but not a Tillerman artefact")
     try:
         head = json.loads(metadata["tillerman"])
     except json.JSONDecodeError as error:
         raise ArtefactError(f"{path}: the artefact's metadata is damaged ({error}); fit it again") from None
     if not isinstance(head, dict) or head.get("format") != FORMAT:
-        raise ArtefactError(f"{path}: a safetensors file, but not an artefact of Tillerman's")
+        raise ArtefactError(f"{path}: a safetensors file, but not a Tillerman artefact")
     if head.get("version") != FORMAT_VERSION:
         raise ArtefactError(
             f"{path}: artefact version {head.get('version')}, this Tillerman reads version {FORMAT_VERSION}; "

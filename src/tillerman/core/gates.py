@@ -33,7 +33,7 @@ class SimilarityGate:
         object.__setattr__(self, "direction", _own(self.direction, self.point))
         _check(self.threshold, self.read)
         if not float(self.direction.norm()) > 0:
-            raise FitError(f"gate at {self.point}: a direction of length 0 has no similarity to anything")
+            raise FitError(f"gate at {self.point}: a direction of length 0 has no cosine similarity")
 
     @property
     def width(self) -> int:
@@ -88,6 +88,6 @@ def _own(values: Tensor, point: HookPoint) -> Tensor:
 
 def _check(number: float, read: str) -> None:
     if not math.isfinite(number):
-        raise UsageError(f"gate: {number} is no threshold or bias; expected a finite number")
+        raise UsageError(f"gate: threshold or bias {number}: expected a finite number")
     if read not in GATE_READS:
         raise UnknownNameError("gate read", read, GATE_READS)

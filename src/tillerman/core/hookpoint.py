@@ -51,7 +51,7 @@ class HookPoint:
             return cls(int(text))
         match = _PATTERN.fullmatch(text.strip())
         if match is None:
-            raise HookPointError(f"{text!r} is no hook point; write a layer ('12') or 'layers.12.resid_post'")
+            raise HookPointError(f"{text!r} is not a hook point; write a layer ('12') or 'layers.12.resid_post'")
         return cls(int(match[1]), match[2])
 
 

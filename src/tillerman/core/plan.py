@@ -53,7 +53,7 @@ class Scope:
         if self.name not in SCOPES:
             raise UnknownNameError("scope", self.name, SCOPES)
         if (self.name == "positions") != bool(self.positions):
-            raise UsageError("scope 'positions' wants at least one position, and no other scope takes any")
+            raise UsageError("scope 'positions' needs at least one position, and no other scope takes any")
         if self.marker and self.name not in _MARKED:
             raise UsageError(f"only the scopes {', '.join(_MARKED)} take a marker")
         if (self.opening or self.closing) and self.name != "thinking":

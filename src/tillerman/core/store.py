@@ -36,7 +36,7 @@ class Store:
         if folder is None:
             return
         if not folder.parent.is_dir():
-            raise UsageError(f"{folder.parent}: no such folder; make it first")
+            raise UsageError(f"{folder.parent}: no such folder; create it first")
         if folder.exists() and not self._is_run(folder, key):
             shutil.rmtree(folder)
         self._values, self._seconds = self._read_values(folder / "values.jsonl")
@@ -100,7 +100,7 @@ class Store:
     def _is_run(folder: Path, key: str) -> bool:
         named = folder / "key"
         if not named.is_file():
-            raise UsageError(f"{folder}: exists and is no folder of an interrupted run; move it away")
+            raise UsageError(f"{folder}: exists and is not the folder of an interrupted run; move it away")
         return named.read_text(encoding="utf-8") == key
 
     @staticmethod

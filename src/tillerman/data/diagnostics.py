@@ -86,7 +86,7 @@ def _letters(orders: Sequence[int], chance: float) -> Finding:
     what = f"as shown, the right letter is {letter}"
     if score.accuracy >= CONSTANT and _p_value(score) < SIGNIFICANT:
         message = (
-            f"{what} for {_of(score)}: a vector for 'answer {letter}' would score as well; draw the order per item"
+            f"{what} for {_of(score)}: a vector for 'answer {letter}' would score as well; shuffle the options per item"
         )
         return Finding("constant-letter", "error", message, score.accuracy, CONSTANT)
     return _judged("constant-letter", score, what)
@@ -99,7 +99,7 @@ def _source_order(examples: Sequence[Example], *, redrawn: bool) -> Finding:
         return Finding(
             "position",
             "note",
-            f"{finding.message}; the order shown is drawn per item",
+            f"{finding.message}; options are shuffled per item",
             finding.value,
             finding.threshold,
         )
@@ -112,14 +112,14 @@ def _option_confounds(examples: Sequence[Example]) -> list[Finding]:
     return [
         _judged("longest-option", longest, "the right option is the longest"),
         _judged("shortest-option", shortest, "the right option is the shortest"),
-        _judged("first-word", option_first_word(examples), "the first word of an option tells the right one"),
+        _judged("first-word", option_first_word(examples), "the first word of an option predicts the right one"),
     ]
 
 
 def _question_confounds(examples: Sequence[Example]) -> list[Finding]:
     return [
-        _judged("first-word", question_first_word(examples), "the first word of the question tells the answer"),
-        _judged("length", question_length(examples), "the length of the question tells the answer"),
+        _judged("first-word", question_first_word(examples), "the first word of the question predicts the answer"),
+        _judged("length", question_length(examples), "the length of the question predicts the answer"),
     ]
 
 
@@ -149,12 +149,16 @@ def _duplicates(examples: Sequence[Example]) -> list[Finding]:
     near = len(near_items(list({example.id: example for example in examples}.values())))
     both = sum(len(found) > 1 for found in answers.values())
     level = "warning" if repeated + near > 0.05 * len(examples) else "note" if repeated + near else "ok"
-    message = f"{repeated} items stand there twice, {near} pairs of different items are nearly the same"
+    message = f"{_counted(repeated, 'exact duplicate')}, {_counted(near, 'pair')} of near-duplicates"
     findings = [Finding("duplicates", level, message, float(repeated + near), 0.05 * len(examples))]
     if both:
-        message = f"{both} items stand there with different answers; the first one counts"
+        message = f"{_counted(both, 'item')} with contradictory answers; the first answer is kept"
         findings.append(Finding("contradictions", "warning", message, float(both), 0.0))
     return findings
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _leakage(split: Split) -> Finding:
@@ -169,7 +173,7 @@ def _leakage(split: Split) -> Finding:
         items[i][1] != items[j][1] and normalised(items[i][0].key) != normalised(items[j][0].key) for i, j in near
     )
     if leaks:
-        message = f"{leaks} questions (or near-duplicates) stand in two shares; split with clean_split"
+        message = f"{leaks} questions (or near-duplicates) are in two shares; split with clean_split"
         return Finding("leakage", "error", message, float(leaks), 0.0)
     return Finding("leakage", "ok", f"no question in two shares; {split.dropped} near-duplicates dropped", 0.0, 0.0)
 
@@ -179,5 +183,5 @@ def _template(examples: Sequence[Example]) -> Finding:
     if not found:
         return Finding("template", "ok", "no chat markup inside the items", 0.0, 0.0)
     commonest = Counter(found).most_common(1)[0][0]
-    message = f"{len(found)} items carry chat markup such as {commonest!r}; the model's own template adds it again"
+    message = f"{len(found)} items contain chat markup such as {commonest!r}; the model's own template adds it again"
     return Finding("template", "warning", message, len(found) / len(examples), 0.0)

@@ -90,7 +90,7 @@ def folds_of(examples: Sequence[Example], count: int, seed: int = 0) -> tuple[tu
         first[other] = min(first[other], first[one])
     heads = sorted(set(first))
     if not 2 <= count <= len(heads):
-        raise UsageError(f"{count} folds of {len(heads)} items: expected at least 2, and an item for each")
+        raise UsageError(f"{count} folds of {len(heads)} items: expected at least 2 folds and one item for each")
     place = {head: k % count for k, head in enumerate(heads)}
     return tuple(tuple(e for e, head in zip(ordered, first, strict=True) if place[head] == k) for k in range(count))
 

@@ -64,7 +64,9 @@ def ipas_wrong(items: Sequence[Item], predictions: Sequence[int], writer: Writer
     _need_answers(items, predictions, "ipas-wrong")
     wrong = [(item, said) for item, said in zip(items, predictions, strict=True) if said != item.right]
     if not wrong:
-        raise FitError("ipas-wrong: the model answers every training item right; there is nothing to learn from")
+        raise FitError(
+            "ipas-wrong: the model answers every training item correctly, so there is no mistake to learn from"
+        )
     written = [(writer.write_statements(item), item.right, said) for item, said in wrong]
     return ContrastSet(
         tuple(writer.answer_row(w, right) for w, right, _ in written),
@@ -112,7 +114,9 @@ PAIRINGS: Registry[Pairing] = Registry(
 def _told(writer: Writer, name: str) -> tuple[str, str]:
     wanted, other = writer.told
     if not wanted or wanted == other:
-        raise FitError(f"{name} makes a vector of a prompt: give --prompt TEXT (and --prompt-negative another)")
+        raise FitError(
+            f"{name} makes a vector from a prompt: give --prompt TEXT (and --prompt-negative for the opposite)"
+        )
     return wanted, other
 
 
@@ -120,7 +124,7 @@ def another(item: Item) -> int:
     """The answer that a wanted one is held against, drawn from a hash of the item."""
     others = [i for i in range(len(item.answers)) if i != item.right]
     if not others:
-        raise FitError(f"an open question has one answer, and no other to hold against it: {_FOR_OPEN}")
+        raise FitError(f"an open question has one answer and no other to contrast it with: {_FOR_OPEN}")
     return random.Random(item.example.id).choice(others)
 
 
@@ -135,7 +139,7 @@ def _need_answers(items: Sequence[Item], predictions: Sequence[int], name: str) 
     if any(item.example.kind == "open" for item in items):
         raise FitError(f"{name} needs answers to choose from; open questions have none: {_FOR_OPEN}")
     if any(said < 0 for said in predictions):
-        raise FitError(f"{name}: the unsteered model's scores are not numbers; open it in float32")
+        raise FitError(f"{name}: the unsteered model's scores are not finite; open it in float32")
 
 
 def _by_outcome(
@@ -146,11 +150,11 @@ def _by_outcome(
     wrong = [(item, said) for item, said in both if said != item.right]
     if not wrong:
         raise FitError(
-            f"{name}: the model answers all {len(both)} training items right; there is nothing to learn from"
+            f"{name}: the model answers all {len(both)} training items correctly, so there is no mistake to learn from"
         )
     if not right:
         raise FitError(
-            f"{name}: the model answers all {len(both)} training items wrong; check the labels and the prompt format "
+            f"{name}: the model answers all {len(both)} training items incorrectly; check the labels and the prompt format "
             "('tillerman check'), or use ipas-wrong or caa, which need no right answers"
         )
     return right, wrong

@@ -75,13 +75,13 @@ def load_asks(source: str) -> tuple[Ask, ...]:
     numbered = [(i, line.strip()) for i, line in enumerate(lines, 1) if line.strip()]
     asks = [_row(path, i, line) if path.suffix == ".jsonl" else Ask(line) for i, line in numbered]
     if not asks:
-        raise DataError("the file has no prompt", file=source)
+        raise DataError("the file holds no prompt", file=source)
     shown = [ask.shown for ask in asks]
     if len(set(shown)) < len(shown):
         twice = next(text for i, text in enumerate(shown) if text in shown[:i])
         raise DataError(
-            f"the prompt {twice[:60]!r} stands there twice; intervals want different prompts, and "
-            "--samples asks each several times",
+            f"the prompt {twice[:60]!r} occurs twice; intervals need different prompts, and "
+            "--samples asks each prompt several times",
             file=source,
         )
     return tuple(asks)

@@ -67,7 +67,9 @@ def _from_objects(source: object, on_bad: OnBad) -> Iterator[SourceRow]:
     name = f"<{type(source).__name__}>"
     if isinstance(source, Mapping):
         keys = ", ".join(map(repr, list(source)[:6]))
-        raise DataError(f"expected rows, got one mapping with {keys}; of a DatasetDict give one split", file=name)
+        raise DataError(
+            f"expected rows, got one mapping with {keys}; for a DatasetDict, give one of its splits", file=name
+        )
     if not isinstance(source, Iterable):
         raise DataError(f"expected a path or rows (an iterable of mappings), got {type(source).__name__}", file=name)
     empty = True
@@ -86,7 +88,7 @@ def _from_file(path: Path, on_bad: OnBad) -> Iterator[SourceRow]:
     if path.is_dir():
         raise DataError("this is a folder; expected a file", file=path)
     if not path.is_file():
-        raise DataError("there is no such file", file=path)
+        raise DataError("no such file", file=path)
     kind = suffix_of(path)
     if kind not in SUFFIXES or (kind == ".parquet" and path.suffix.lower() == ".gz"):
         raise DataError(f"unknown kind of file; {READABLE}", file=path)
@@ -107,7 +109,7 @@ def _text(path: Path) -> str:
         if path.suffix.lower() == ".gz":
             data = gzip.decompress(data)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise DataError(f"the gzip archive is broken or cut off ({error})", file=path) from None
+        raise DataError(f"the gzip archive is damaged or incomplete ({error})", file=path) from None
     except OSError as error:
         raise DataError(f"the file cannot be read ({error.strerror})", file=path) from None
     try:
@@ -141,7 +143,7 @@ def _parsed(text: str, path: Path, line: int) -> Any:
         message = f"broken JSON ({error.msg} at column {error.colno}); expected one JSON object per line, got {shown!r}"
         raise DataError(message, file=path, line=line) from None
     except (RecursionError, ValueError) as error:
-        raise DataError(f"JSON that cannot be read ({error})", file=path, line=line) from None
+        raise DataError(f"invalid JSON ({error})", file=path, line=line) from None
 
 
 def _json_list(text: str, path: Path, on_bad: OnBad) -> Iterator[SourceRow]:
@@ -152,7 +154,7 @@ def _json_list(text: str, path: Path, on_bad: OnBad) -> Iterator[SourceRow]:
         start = _skip(text, at, " \t\r\n,")
         line += text.count("\n", at, start)
         if start >= len(text):
-            raise DataError("broken JSON (the list is not closed)", file=path, line=line)
+            raise DataError("invalid JSON (the list is not closed)", file=path, line=line)
         if text[start] == "]":
             break
         try:
@@ -245,7 +247,7 @@ def _parquet(path: Path) -> Iterator[SourceRow]:
                     number += 1
                     yield SourceRow(values, str(path), number)
     except (ArrowException, OSError) as error:
-        raise DataError(f"this is no readable Parquet file ({str(error)[:120]})", file=path) from None
+        raise DataError(f"not a readable Parquet file ({str(error)[:120]})", file=path) from None
     if not number:
         raise DataError("the table is empty; expected rows", file=path)
 

@@ -160,7 +160,7 @@ def apply_template(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, 
 def start_free(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
     ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
     if not ids:
-        raise DataError(f"the tokenizer makes no token of {text!r}")
+        raise DataError(f"the tokenizer gives no token for {text!r}")
     return ids
 
 

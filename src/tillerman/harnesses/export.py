@@ -70,7 +70,7 @@ def _row(item: Item, writer: Writer) -> dict[str, Any]:
     for tokens, choice in zip(scored, choices, strict=True):
         if writer.encode(text + choice) != written.prompt + tokens:
             raise DataError(
-                f"the tokenizer makes other tokens of {text[-20:]!r} and {choice!r} together than of each "
+                f"the tokenizer gives other tokens for {text[-20:]!r} and {choice!r} together than for each "
                 "alone, so lm-eval would score other tokens than Tillerman"
             )
     return {

@@ -93,12 +93,12 @@ class SteeredAPI(ModelAPI):
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
     ) -> ModelOutput:
         if tools:
-            raise UsageError("models of tillerman call no tools; take them out of the task")
+            raise UsageError("tillerman models cannot call tools; remove them from the task")
         asked = config.model_dump(exclude_none=True)
         unread = sorted(set(asked) - _READ - _INSPECTS)
         if unread:
             raise UsageError(
-                f"models of tillerman do not read {', '.join(unread)}; they read {', '.join(sorted(_READ))}"
+                f"tillerman models do not support {', '.join(unread)}; supported: {', '.join(sorted(_READ))}"
             )
         return await anyio.to_thread.run_sync(self._reply, input, config)
 

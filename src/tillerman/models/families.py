@@ -131,7 +131,7 @@ class Anatomy:
             if int(getattr(self.causal, "tp_size", None) or 1) > 1:
                 raise HookPointError(
                     f"{point}: the model is split over {self.causal.tp_size} processes, and each has some of the heads "
-                    "only; steer attn_out, which every process has whole"
+                    "only; steer attn_out, which every process has in full"
                 )
             projection = self.family.projection_of(block)
             if projection is None:

@@ -136,7 +136,9 @@ def open_model(
         if tokenizer is None:
             raise ModelError("a loaded model needs its tokenizer: open_model(model, tokenizer)")
         if source.training:
-            raise ModelError("the model is in training mode, where dropout blurs what is read; call model.eval() first")
+            raise ModelError(
+                "the model is in training mode, where dropout makes activations random; call model.eval() first"
+            )
         model = _unwrapped(source)
         name = str(model.config.name_or_path or type(model).__name__)
     else:
@@ -164,8 +166,8 @@ def _unwrapped(model: nn.Module) -> PreTrainedModel:
     configs = getattr(model, "peft_config", {})
     if any(getattr(config, "is_prompt_learning", False) for config in dict(configs).values()):
         raise ModelError(
-            "this adapter is a learnt prompt beside the model, and a plan would run without it; give the "
-            "base model, or an adapter that sits in the blocks (LoRA)"
+            "this adapter is a learnt prompt, and steering would run without it; give the "
+            "base model, or an adapter inside the blocks (LoRA)"
         )
     return causal_model(model)
 

@@ -47,7 +47,7 @@ METRICS: Registry[Metric] = Registry(
         "null_shuffled": Metric("change under vectors of shuffled labels", "pp", 100, 1, True),
         "unrelated_effect": Metric("change on MMLU", "pp", 100, 1, True),
         "id_effect": Metric("change as fitted", "pp", 100, 1, True),
-        "ood_effect": Metric("change, asked in other ways", "pp", 100, 1, True),
+        "ood_effect": Metric("change on rephrased questions", "pp", 100, 1, True),
         "free_effect": Metric("change in free replies", "pp", 100, 1, True),
         "other_effect": Metric("change of other behaviours", "pp", 100, 1, True),
         "reversed": Metric("answers that an attack reverses", "%", 100, 1),

@@ -44,7 +44,7 @@ def parse_recipe(text: str, file: str = "recipe") -> Recipe:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise DataError(f"broken TOML: {error}", file=file) from None
+        raise DataError(f"invalid TOML: {error}", file=file) from None
     try:
         recipe: Recipe = _made(Recipe, values, "")
         return recipe
@@ -63,7 +63,7 @@ def _made(kind: type, values: Any, place: str) -> Any:
             raise DataError(f"{_at(place, key)}: no such key; known: {', '.join(known)}.{_hint(key, known)}")
     for name, f in known.items():
         if name not in given and f.default is MISSING and f.default_factory is MISSING:
-            raise DataError(f"{_at(place, name)}: missing; every {kind.__name__.lower()} wants it")
+            raise DataError(f"{_at(place, name)}: missing; every {kind.__name__.lower()} needs it")
     made = {name: _value(hints[name], value, _at(place, name)) for name, value in given.items()}
     try:
         return kind(**made)

@@ -98,16 +98,16 @@ class Step:
     def __post_init__(self) -> None:
         _ensure_once("arm", [arm.name for arm in self.arms])
         if (self.kind == "study") != bool(self.study) or (self.options and not self.study):
-            raise UsageError(f"step {self.name}: study and options are for kind 'study', which wants a study")
+            raise UsageError(f"step {self.name}: study and options are for steps of kind 'study', which must name one")
         if any(arm.draws for arm in self.arms) and self.kind not in ("curve", "replies"):
-            raise UsageError(f"step {self.name}: draws are for curve and replies; a {self.kind} has nulls of its own")
+            raise UsageError(f"step {self.name}: draws are for curve and replies; a {self.kind} has its own nulls")
         for need in self.needs:
             if need not in NEEDS:
                 raise UnknownNameError("need", need, NEEDS)
         if self.kind in ("curve", "replies"):
             for arm in self.arms:
                 if not (arm.strengths or self.strengths):
-                    raise UsageError(f"step {self.name}, arm {arm.name}: a {self.kind} wants strengths")
+                    raise UsageError(f"step {self.name}, arm {arm.name}: a {self.kind} needs strengths")
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class Claim:
 
     def __post_init__(self) -> None:
         if self.expect == "within" and self.margin <= 0:
-            raise UsageError(f"claim {self.name}: expect 'within' wants a margin above 0")
+            raise UsageError(f"claim {self.name}: expect 'within' needs a margin above 0")
 
     def cells(self) -> Iterator[Where]:
         if not self.untestable:

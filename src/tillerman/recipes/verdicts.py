@@ -109,7 +109,7 @@ class Figures:
                 if not mine and all(task in reasons for task in tasks):
                     known = [f"{task}: {reasons[task]}" for task in tasks]
                 return known[0] if known else f"not run: step {where.step}, {where.arm}, {where.tasks}"
-        return "the two sides have no task and seed in common"
+        return "the two sides share no task and seed"
 
 
 def verdicts_on(recipe: Recipe, pieces: Sequence[Piece], left_out: Sequence[Skipped]) -> tuple[ClaimVerdict, ...]:

@@ -39,7 +39,7 @@ def put_together(tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> Stee
     """Inverse of ``taken_apart``; a damaged head raises whatever it raises."""
     kind = head.get("kind", "SteeringVector")  # older files have none
     if kind not in KINDS:
-        raise ArtefactError(f"a steering of kind {kind!r}; this Tillerman does not know it")
+        raise ArtefactError(f"unknown kind of steering {kind!r}; a newer Tillerman may read it")
     return KINDS[kind].from_tensors(tensors, head)
 
 
@@ -58,4 +58,4 @@ def gate_together(values: Tensor, head: Mapping[str, Any]) -> Gate:
         return SimilarityGate(values, point, float(head["threshold"]), bool(head["above"]), head["read"])
     if head["kind"] == "ProbeGate":
         return ProbeGate(values, float(head["bias"]), point, head["read"])
-    raise ArtefactError(f"a gate of kind {head['kind']!r}; this Tillerman does not know it")
+    raise ArtefactError(f"unknown kind of gate {head['kind']!r}; a newer Tillerman may read it")

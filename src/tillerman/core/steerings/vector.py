@@ -58,7 +58,7 @@ class SteeringVector:
                 raise FitError(f"{point}: an atom belongs to a direction of its own width")
         for point, norm in self.stream_norms.items():
             if not 0 < norm < float("inf"):
-                raise FitError(f"{point}: expected a stream norm above 0, got {norm}; the activations are broken")
+                raise FitError(f"{point}: expected a stream norm above 0, got {norm}; the activations are invalid")
         own = {p: self.directions[p].detach().to("cpu", torch.float32, copy=True) for p in sorted(self.directions)}
         object.__setattr__(self, "directions", MappingProxyType(own))
         object.__setattr__(self, "atoms", MappingProxyType(dict(self.atoms)))
@@ -168,11 +168,11 @@ class SteeringVector:
         mine, theirs = self.provenance, other.provenance
         if mine.model_fingerprint != theirs.model_fingerprint:
             raise MismatchError(
-                f"vectors of different models do not add: {mine.model_id} ({mine.model_fingerprint}) "
+                f"vectors of different models cannot be added: {mine.model_id} ({mine.model_fingerprint}) "
                 f"and {theirs.model_id} ({theirs.model_fingerprint})"
             )
         if set(self.points) != set(other.points):
-            raise MismatchError("vectors add only over the same hook points; use .at(points) on both first")
+            raise MismatchError("vectors can be added only at the same hook points; call .at(points) on both first")
         return self._map(lambda point, v: v + sign * other.directions[point])
 
     def _map(self, change: Callable[[HookPoint, Tensor], Tensor]) -> SteeringVector:

@@ -113,7 +113,9 @@ def sample_path(name: str) -> Path:
     """The file of an embedded sample of labelled items; ``UnknownNameError`` lists the names."""
     path = _file(SAMPLES[name])
     if SAMPLES[name].kind == "neutral":
-        raise DataError(f"the sample {name} is running text without labels; it measures side effects", file=path)
+        raise DataError(
+            f"the sample {name} is neutral text without labels; it is for side effects (--neutral)", file=path
+        )
     return path
 
 
@@ -121,7 +123,7 @@ def sample_texts(name: str) -> tuple[str, ...]:
     """The texts of a neutral sample (``tinystories``, ``wikitext``), for perplexity and KL."""
     sample = SAMPLES[name]
     if sample.kind != "neutral":
-        raise DataError(f"the sample {name} holds labelled items, not running text", file=sample.file)
+        raise DataError(f"the sample {name} holds labelled items, not neutral text", file=sample.file)
     texts: list[str] = json.loads(gzip.decompress(_file(sample).read_bytes()))
     return tuple(texts)
 

@@ -58,7 +58,7 @@ def _found(path: Path) -> tuple[Reader, Path]:
     else:
         raise DataError("no such file or folder; give the files of an autoencoder, or 'pilot'", file=path)
     raise DataError(
-        "no autoencoder here; known are params.npz (GemmaScope), cfg.json + sae_weights.safetensors (SAELens), "
+        "no autoencoder found; supported are params.npz (GemmaScope), cfg.json + sae_weights.safetensors (SAELens), "
         "hyperparams.json + checkpoints/final.safetensors (LlamaScope) and layerN.sae.pt (Qwen-Scope)",
         file=path,
     )

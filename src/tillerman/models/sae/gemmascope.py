@@ -25,7 +25,7 @@ def read(place: SaeSource) -> SAE:
         with np.load(place.path, allow_pickle=False) as arrays:
             weights = Weights(place.path, {name: torch.from_numpy(arrays[name]) for name in arrays.files})
     except (OSError, ValueError, BadZipFile) as error:
-        raise DataError(f"not a whole npz file of numbers ({error}); copy it again", file=place.path) from None
+        raise DataError(f"an incomplete or invalid npz file ({error}); copy it again", file=place.path) from None
     w_enc = weights("W_enc", None, None)
     d, f = w_enc.shape
     layers = re.findall(r"layer_(\d+)", place.path.resolve().as_posix())

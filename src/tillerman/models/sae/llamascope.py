@@ -23,7 +23,7 @@ def read(place: SaeSource) -> SAE:
     facts = read_json(place.path / CONFIG)
     into, out = facts.get("hook_point_in"), facts.get("hook_point_out")
     if out is not None and into != out:
-        raise DataError(f"reads {into} and writes {out}: a transcoder, no autoencoder", file=place.path / CONFIG)
+        raise DataError(f"reads {into} and writes {out}: a transcoder, not an autoencoder", file=place.path / CONFIG)
     weights = read_safetensors(place.path / WEIGHTS)
     w_enc = weights("encoder.weight", None, None).T.contiguous()
     d, f = w_enc.shape

@@ -71,7 +71,7 @@ def read_safetensors(path: Path) -> Weights:
     try:
         return Weights(path, load_file(path))
     except (OSError, SafetensorError) as error:
-        raise DataError(f"not a whole safetensors file ({error}); copy it again", file=path) from None
+        raise DataError(f"an incomplete or invalid safetensors file ({error}); copy it again", file=path) from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -90,5 +90,7 @@ def hook_point(name: object, path: Path) -> HookPoint | None:
         return None
     found = _NAMED.fullmatch(str(name))
     if found is None or found[2] not in _SITES:
-        raise HookPointError(f"{path}: no hook point of ours is {name!r}; known: blocks.N. and {', '.join(_SITES)}")
+        raise HookPointError(
+            f"{path}: {name!r} names no supported hook point; known: blocks.N. and {', '.join(_SITES)}"
+        )
     return HookPoint(int(found[1]), _SITES[found[2]])

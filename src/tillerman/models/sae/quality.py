@@ -63,6 +63,6 @@ def ensure_belongs(opened: OpenModel, sae: SAE, rows: Sequence[Row]) -> Quality:
         raise MismatchError(
             f"the autoencoder {sae.name} does not describe {opened.id} at {sae.point}: {found} (expected at most "
             f"{MOST_UNEXPLAINED:g} unexplained, L0 between {LEAST_L0:g} and {MOST_SHARE * sae.atoms:g}). Likely it was "
-            "made for another model, layer or site, or for activations scaled otherwise than its files say"
+            "made for another model, layer or site, or for activations scaled differently than its files say"
         )
     return found

@@ -28,7 +28,7 @@ def read(place: SaeSource) -> SAE:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
-        raise DataError(f"not a whole file of tensors alone ({error})", file=path) from None
+        raise DataError(f"not a file of tensors only ({error})", file=path) from None
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise DataError("expected a dictionary of tensors", file=path)
     weights = Weights(path, found)

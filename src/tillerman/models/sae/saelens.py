@@ -49,7 +49,7 @@ class _Facts:
     def k(self) -> int:
         k = self.get("k") or (self.get("activation_fn_kwargs") or {}).get("k")
         if not k:
-            raise DataError("a TopK autoencoder without its k", file=self.path)
+            raise DataError("a TopK autoencoder whose configuration has no k", file=self.path)
         return int(k)
 
     @property

@@ -100,7 +100,7 @@ def _questions(work: Work) -> _Parts:
     longest = work.opened.context or 10**9
     kept = [(question, t) for question, t in sorted(found.items()) if len(t.prompt) < longest][: work.limit]
     if not kept:
-        raise DataError(f"no question that {attribute} {group!r} answered", file=work.source.file)
+        raise DataError(f"no question answered by {attribute} {group!r}", file=work.source.file)
     at = [hash_fraction(question, work.seed) for question, _ in kept]
     both = list(zip(at, (t for _, t in kept), strict=True))
     return _Parts(
