@@ -178,3 +178,9 @@ def test_preferences_have_no_position_to_judge() -> None:
 
 def test_no_examples_are_one_error() -> None:
     assert [f.level for f in diagnose([], Split((), (), (), 0))] == ["error"]
+
+
+def test_duplicates_are_counted_in_the_singular_and_the_plural():
+    items = yes_no()
+    assert found([*items, items[0]])["duplicates"].message == "1 exact duplicate, 0 pairs of near-duplicates"
+    assert found([*items, *items[:2]])["duplicates"].message == "2 exact duplicates, 0 pairs of near-duplicates"

@@ -163,7 +163,7 @@ def test_settings_that_would_be_passed_over_and_tools_are_refused():
     with pytest.raises(UsageError, match="do not support stop_seqs, top_p; supported: extra_body, max_tokens"):
         reply(tiny_model(), "the cat", top_p=0.5, stop_seqs=["."])
     tool = ToolInfo(name="look", description="look something up")
-    with pytest.raises(UsageError, match="call no tools"):
+    with pytest.raises(UsageError, match="cannot call tools"):
         reply(tiny_model(), "the cat", tools=[tool])
 
 

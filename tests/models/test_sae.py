@@ -274,7 +274,7 @@ def test_what_is_no_autoencoder_is_said_with_what_is(tmp_path):
         with pytest.raises(DataError, match=said):
             open_sae(folder)
     (tmp_path / "params.npz").write_bytes(b"PK")
-    with pytest.raises(DataError, match="not a whole npz file"):
+    with pytest.raises(DataError, match="an incomplete or invalid npz file"):
         open_sae(tmp_path / "params.npz")
 
 

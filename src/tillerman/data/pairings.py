@@ -154,7 +154,7 @@ def _by_outcome(
         )
     if not right:
         raise FitError(
-            f"{name}: the model answers all {len(both)} training items incorrectly; check the labels and the prompt format "
+            f"{name}: the model answers all {len(both)} training items wrongly; check the labels and the prompt format "
             "('tillerman check'), or use ipas-wrong or caa, which need no right answers"
         )
     return right, wrong

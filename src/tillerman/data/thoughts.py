@@ -30,7 +30,7 @@ def think_tags(tokenizer: PreTrainedTokenizerBase, opening: str = "<think>", clo
         ids = tokenizer(tag, add_special_tokens=False)["input_ids"]
         if len(ids) != 1:
             raise UsageError(
-                f"thoughts: {tag!r} is {len(ids)} tokens of this tokenizer, and plain text may be tokenised differently "
+                f"thoughts: {tag!r} is {len(ids)} tokens of this tokenizer, and it may be tokenised differently "
                 "beside other text; name the tags that this model was trained with (opening=, closing=)"
             )
         found.append(ids[0])
