@@ -96,10 +96,19 @@ def test_every_page_of_a_method_belongs_to_one():
     assert found == {*NAMES, "index"}
 
 
-@pytest.mark.parametrize("page", ["docs/cli.md", "docs/api.md"])
+@pytest.mark.parametrize("page", ["docs/cli.md", "docs/api.md", "README.md"])
 def test_generated_pages_are_up_to_date(page: str, build: ModuleType):
-    made = {"docs/cli.md": build.cli_page, "docs/api.md": build.api_page}[page]()
+    made = {"docs/cli.md": build.cli_page, "docs/api.md": build.api_page, "README.md": build.readme_page}[page]()
     assert (ROOT / page).read_text(encoding="utf-8") == made, f"{page} is stale; run '{build.REMEDY}'"
+
+
+def test_readme_without_a_place_for_the_demo_is_refused(
+    build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "README.md").write_text(f"# Tillerman\n{build.EXCERPT[0]}\nno end\n")
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    with pytest.raises(SystemExit, match="once each"):
+        build.readme_page()
 
 
 def test_a_stale_page_is_named_with_the_remedy(build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,4 +1,5 @@
-"""Write the generated pages: ``docs/cli.md`` from the command line, ``docs/api.md`` from ``tillerman.__all__``.
+"""Write the generated pages: ``docs/cli.md`` from the command line, ``docs/api.md`` from ``tillerman.__all__``, and
+what README shows of the demo from the demo's own log, between its two markers.
 
 ``python tools/docs/build.py`` writes them; with ``--check`` it only compares, names the stale ones and exits 1.
 The same code gives the same pages, on any machine and under any terminal.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -15,12 +17,20 @@ import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 import tillerman
+from tillerman.cli.render import print_account
+from tillerman.logs.evaluation import EvaluationLog
+from tillerman.reports import overview
 
 ROOT = Path(__file__).resolve().parents[2]
+DEMO_LOG = ROOT / "docs/logs/demo.json"  # log.json of a run of `tillerman demo`
+EXCERPT = ("<!-- demo output, from docs/logs/demo.json -->", "<!-- end of demo output -->")
 COMMAND = "python tools/docs/build.py"
 REMEDY = "make docs"
 WIDTH = 100  # of a signature; a longer one gets a line per parameter
@@ -56,7 +66,26 @@ def main() -> None:
 
 def pages() -> dict[str, str]:
     """Path from the repository's root -> text."""
-    return {"docs/cli.md": cli_page(), "docs/api.md": api_page()}
+    return {"docs/cli.md": cli_page(), "docs/api.md": api_page(), "README.md": readme_page()}
+
+
+def readme_page() -> str:
+    """README as it is, with what ``tillerman demo`` prints of the log it left between the markers."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    if text.count(EXCERPT[0]) != 1 or text.count(EXCERPT[1]) != 1:
+        sys.exit(f"README.md: the demo's output stands between the lines {EXCERPT[0]} and {EXCERPT[1]}, once each")
+    before, rest = text.split(EXCERPT[0])
+    return f"{before}{EXCERPT[0]}\n```text\n{demo_output()}```\n{EXCERPT[1]}{rest.split(EXCERPT[1])[1]}"
+
+
+def demo_output() -> str:
+    """What the demo prints in a terminal of 80 columns."""
+    logs = [EvaluationLog.from_json(values) for values in json.loads(DEMO_LOG.read_text(encoding="utf-8"))]
+    console = Console(file=StringIO(), width=80, color_system=None, force_terminal=False)
+    print_account(console, overview.account(logs))
+    console.print("report: demo/report.html", highlight=False)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO
+    return "".join(f"{line.rstrip()}\n" for line in printed.splitlines())
 
 
 def cli_page() -> str:
