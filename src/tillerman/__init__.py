@@ -5,7 +5,7 @@ import tillerman
 model = tillerman.open_model("pilot")                       # or a folder, a hub name, a loaded model
 data = tillerman.load_examples("sample:interest-in-science")
 outcome = tillerman.fit(tillerman.Experiment(method="pas"), model, data)
-with tillerman.steer(model.model, outcome.artefact.plan()) as steered:
+with tillerman.steer(model, outcome.artefact) as steered:
     ...                                                     # generate, score, evaluate as ever
 print(outcome.log.effect, steered.receipt)
 """

@@ -113,8 +113,10 @@ class OpenModel:
         found = self.mismatches(provenance)
         impossible = provenance.width != self.parts.width or provenance.layers != self.layers
         if found and (impossible or not allow_mismatch):
-            remedy = "fit on this model" if impossible else "fit on this model, or pass --allow-mismatch"
-            raise MismatchError(f"the artefact does not belong to this model ({'; '.join(found)}); {remedy}")
+            allow = "" if impossible else ", or allow it: allow_mismatch=True, on the command line --allow-mismatch"
+            raise MismatchError(
+                f"the artefact does not belong to this model ({'; '.join(found)}); fit on this model{allow}"
+            )
         return found
 
 

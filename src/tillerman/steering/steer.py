@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import GenerationMixin
 
+from tillerman.core.artefact import Artefact
 from tillerman.core.errors import MismatchError, NotAppliedError, UsageError
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint
@@ -19,6 +20,7 @@ from tillerman.core.plan import Intervention, Plan
 from tillerman.models.edit import Edit, edit_forward, renew_graphs
 from tillerman.models.families import Anatomy, anatomy
 from tillerman.models.forward import ForwardInfo
+from tillerman.models.opened import OpenModel
 from tillerman.steering.gatekeeper import Gatekeeper
 from tillerman.steering.lookahead import Ahead, looks_ahead
 from tillerman.steering.receipt import Applied, Receipt
@@ -86,9 +88,18 @@ class Steered:
 
 
 def steer(
-    model: nn.Module, plan: Plan | Intervention, *, warnings: tuple[str, ...] = (), must_apply: bool = True
+    model: OpenModel | nn.Module,
+    plan: Plan | Intervention | Artefact,
+    *,
+    warnings: tuple[str, ...] = (),
+    allow_mismatch: bool = False,
+    must_apply: bool = True,
 ) -> AbstractContextManager[Steered]:
     """Steer every forward pass of ``model`` inside the block, the user's own ``generate`` included.
+
+    ``model`` is what ``open_model`` gave, or any transformers model of a known family. An opened one is asked whether
+    the vectors were fitted on it: ``MismatchError`` where they were not, and with ``allow_mismatch`` a warning in the
+    receipt. Of a transformers model only width and layers are known. An artefact stands for its own plan.
 
     ``h' = h + strength * v`` (operator ``add``; the others: ``core.operators``) at each intervention's hook
     points, on the tokens of its scope (PAS section 3.3). Interventions on one hook point apply in the order
@@ -96,19 +107,40 @@ def steer(
     an intervention touched nothing. ``warnings`` (allowed mismatches) go into the receipt; ``must_apply``
     False leaves the check out, for passes whose inputs may not meet the scope.
     """
+    if isinstance(plan, Artefact):
+        plan = plan.plan()
     interventions = (plan,) if isinstance(plan, Intervention) else tuple(plan)
-    return _block(model, Steered((interventions,), warnings, per_row=False), must_apply)
+    causal, found = _belonging(model, interventions, allow_mismatch)
+    return _block(causal, Steered((interventions,), (*warnings, *found), per_row=False), must_apply)
 
 
 def steer_rows(
-    model: nn.Module, plans: Sequence[Plan], *, warnings: tuple[str, ...] = (), must_apply: bool = True
+    model: OpenModel | nn.Module,
+    plans: Sequence[Plan],
+    *,
+    warnings: tuple[str, ...] = (),
+    allow_mismatch: bool = False,
+    must_apply: bool = True,
 ) -> AbstractContextManager[Steered]:
     """Steer each row of a batch by a plan of its own; an empty plan leaves its row bit-equal.
 
     As ``steer`` otherwise. A pass may have k rows for each of the n plans, as beams and
     ``num_return_sequences`` make them: row i then belongs to plan ``i // k``.
     """
-    return _block(model, Steered(tuple(tuple(plan) for plan in plans), warnings, per_row=True), must_apply)
+    of_rows = tuple(tuple(plan) for plan in plans)
+    causal, found = _belonging(model, tuple(item for plan in of_rows for item in plan), allow_mismatch)
+    return _block(causal, Steered(of_rows, (*warnings, *found), per_row=True), must_apply)
+
+
+def _belonging(
+    model: OpenModel | nn.Module, items: tuple[Intervention, ...], allow_mismatch: bool
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The model to steer, and what of the vectors' provenance does not fit it but is allowed."""
+    if not isinstance(model, OpenModel):
+        return model, ()
+    made = {id(item.steering): item.steering.provenance for item in items}.values()
+    found = [model.check_provenance(one, allow_mismatch=allow_mismatch) for one in made]
+    return model.model, tuple(dict.fromkeys(line for lines in found for line in lines))
 
 
 @contextmanager

@@ -1,0 +1,83 @@
+"""What ``steer`` takes: an opened model or a transformers model, a plan, one intervention or an artefact."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+
+import tillerman
+from tillerman.core.artefact import Artefact
+from tillerman.core.errors import MismatchError
+from tillerman.core.plan import Intervention
+from tillerman.core.provenance import Card
+from tillerman.steering.steer import steer, steer_rows
+
+from .. import tiny
+
+IDS = torch.tensor([[5, 6, 7, 8], [9, 8, 7, 6]])
+
+
+def _own(opened, **changes):
+    made = replace(
+        tiny.provenance(opened.fingerprint),
+        layers=opened.layers,
+        tokenizer_hash=opened.tokenizer_hash,
+        template_hash=opened.template_hash,
+    )
+    return replace(tiny.vector(1), provenance=replace(made, **changes))
+
+
+def _logits(opened, block=None):
+    with block or nullcontext():
+        return opened.model(input_ids=IDS).logits
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["one plan", "a plan per row"])
+def test_an_opened_model_is_steered_as_the_model_in_it(opened, rows):
+    plan = (Intervention(_own(opened), 2.0),)
+    door, what = (steer_rows, (plan, plan)) if rows else (steer, plan)
+    inner = _logits(opened, door(opened.model, what))
+    assert torch.equal(_logits(opened, door(opened, what)), inner)
+    assert not torch.equal(inner, _logits(opened))
+
+
+def test_a_model_and_tokenizer_that_were_loaded_already_are_steered_and_left_as_they_were():
+    model = tiny.new_model()
+    opened = tillerman.open_model(model, tiny.tokenizer())
+    assert opened.model is model
+    before = _logits(opened)
+    steered = _logits(opened, steer(opened, (Intervention(_own(opened), 2.0),)))
+    assert not torch.equal(steered, before) and torch.equal(model(input_ids=IDS).logits, before)
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["one plan", "a plan per row"])
+def test_a_vector_of_another_model_is_refused_and_says_how_to_allow_it(opened, rows):
+    mine, other = Intervention(_own(opened), 1.0), Intervention(_own(opened, model_fingerprint="0" * 16), 1.0)
+    door, what = (steer_rows, ((mine,), (mine, other))) if rows else (steer, (mine, other))
+    with pytest.raises(MismatchError, match=r"weights: artefact of .* has 0000.*allow_mismatch=True"):
+        door(opened, what)
+    with door(opened, what, allow_mismatch=True, warnings=("mine",)) as steered:
+        opened.model(input_ids=IDS)
+    assert steered.receipt.warnings[0] == "mine"
+    assert [line.split(":")[0] for line in steered.receipt.warnings[1:]] == ["weights"]
+    with door(opened.model, what) as steered:  # a transformers model does not know where it comes from
+        opened.model(input_ids=IDS)
+    assert steered.receipt.warnings == ()
+
+
+def test_a_vector_for_more_layers_cannot_be_allowed(opened):
+    plan = (Intervention(_own(opened, layers=99), 1.0),)
+    with pytest.raises(MismatchError, match="layers: artefact of") as raised:
+        steer(opened, plan, allow_mismatch=True)
+    assert "allow_mismatch" not in str(raised.value)
+
+
+def test_an_artefact_stands_for_its_plan_and_one_intervention_for_a_plan_of_one(opened):
+    artefact = Artefact(_own(opened), Card("layers.1.resid_post", 2.0, 0.3, "all"))
+    plan = artefact.plan()
+    wanted = _logits(opened, steer(opened, plan))
+    assert torch.equal(_logits(opened, steer(opened, artefact)), wanted)
+    assert torch.equal(_logits(opened, steer(opened, plan[0])), wanted)
