@@ -1,4 +1,4 @@
-"""The steering artefact: one safetensors file with the steering, its provenance and its card."""
+"""The steering artefact: one safetensors file with the steering, its provenance, its cell and its card."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from tillerman.core.cell import Cell
 from tillerman.core.errors import ArtefactError, TillermanError
 from tillerman.core.files import replacing
 from tillerman.core.gates import Gate
-from tillerman.core.hookpoint import parse_points
-from tillerman.core.plan import Intervention, Plan, Scope
+from tillerman.core.hookpoint import named, parse_points
+from tillerman.core.plan import Plan, Scope
 from tillerman.core.provenance import Card
 from tillerman.core.steerings.base import Steering
 from tillerman.core.steerings.files import GATE, gate_apart, gate_together, put_together, taken_apart
@@ -26,20 +27,28 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Artefact:
-    """A steering with what was measured about it. ``card`` is None for a vector never evaluated."""
+    """A steering and how it is applied: its cell and its gate. ``card`` holds what was measured, None for a steering
+    that was never evaluated, whose cell is then its maker's choice (``Cell.of(steering)``: as it is, everywhere).
+
+    ``HookPointError`` for a cell at a hook point that the steering does not have.
+    """
 
     steering: Steering
-    card: Card | None = None
-    scope: Scope = Scope()  # noqa: RUF009 (a frozen value): the card's scope in full, with the marker's token ids
+    cell: Cell
     gate: Gate | None = None
+    card: Card | None = None
+
+    def __post_init__(self) -> None:
+        self.cell.ensure_fitted(self.steering)
 
     def plan(self, strength: float | None = None) -> Plan:
-        """The plan the card chose, at its strength or another one."""
-        if self.card is None:
-            raise ArtefactError("this artefact has no card: name hook point and strength yourself")
-        steering = self.steering.at(parse_points(self.card.hook_point))
-        chosen = self.card.strength if strength is None else strength
-        return (Intervention(steering, chosen, self.card.operator, self.scope, self.gate),)
+        """The artefact's own plan, at its strength or another one."""
+        cell = self.cell if strength is None else self.cell.at(strength)
+        return cell.plan(self.steering, self.gate)
+
+    @property
+    def dose(self) -> float:
+        return self.cell.dose(self.steering)
 
 
 def save(path: str | Path, artefact: Artefact) -> None:
@@ -51,14 +60,9 @@ def save(path: str | Path, artefact: Artefact) -> None:
         "format": FORMAT,
         "version": FORMAT_VERSION,
         **what,
-        "card": None if artefact.card is None else artefact.card.to_json(),
-        "scope": {
-            "name": artefact.scope.name,
-            "positions": list(artefact.scope.positions),
-            "marker": list(artefact.scope.marker),
-            "opening": list(artefact.scope.opening),
-            "closing": list(artefact.scope.closing),
-        },
+        "card": None if artefact.card is None else _card_json(artefact, artefact.card),
+        "scope": artefact.cell.scope.to_json(),
+        "cell": artefact.cell.to_json(),
     }
     with replacing(Path(path)) as part:
         save_file({name: t.contiguous() for name, t in tensors.items()}, part, metadata={"tillerman": json.dumps(head)})
@@ -68,15 +72,29 @@ def load(path: str | Path) -> Artefact:
     """Read an artefact; ``ArtefactError`` for a missing, truncated or foreign file."""
     tensors, head = _read(Path(path))
     try:
-        scope = head["scope"]
         gate = gate_together(tensors.pop(GATE), head["gate"]) if "gate" in head else None
         steering = put_together(tensors, head)
         card = None if head["card"] is None else Card.from_json(head["card"])
-        tags = (tuple(scope.get("opening", ())), tuple(scope.get("closing", ())))  # older artefacts have none
-        meant = Scope(scope["name"], tuple(scope["positions"]), tuple(scope["marker"]), *tags)
-        return Artefact(steering, card, meant, gate)
+        return Artefact(steering, _cell(steering, head), gate, card)
     except (KeyError, TypeError, ValueError, AttributeError, TillermanError) as error:
         raise ArtefactError(f"{path}: the artefact is damaged ({error!r}); fit it again") from error
+
+
+def _card_json(artefact: Artefact, card: Card) -> dict[str, Any]:
+    """With the cell in it, where a Tillerman from before cells had files of their own looks for it."""
+    cell = artefact.cell
+    facts = {"hook_point": named(cell.points), "strength": cell.strength, "dose": artefact.dose}
+    return {**facts, "scope": str(cell.scope), "operator": cell.operator, **card.to_json()}
+
+
+def _cell(steering: Steering, head: Mapping[str, Any]) -> Cell:
+    """Older files have no cell: theirs is on the card, or, without a card, the whole steering as it is."""
+    if "cell" in head:
+        return Cell.from_json(head["cell"])
+    scope, card = Scope.from_json(head["scope"]), head["card"]
+    if card is None:
+        return Cell.of(steering, scope=scope)
+    return Cell(parse_points(card["hook_point"]), float(card["strength"]), card.get("operator", "add"), scope)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:

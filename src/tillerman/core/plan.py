@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -76,6 +77,27 @@ class Scope:
             raise UsageError(f"scope {text!r}: write positions as 'positions:0,5,-1'") from None
         return cls(name, positions)
 
+    def to_json(self) -> dict[str, Any]:
+        """Name and token ids; ``piece`` is a function of a tokenizer and is left out."""
+        tokens = {"marker": self.marker, "opening": self.opening, "closing": self.closing}
+        return {"name": self.name, "positions": list(self.positions), **{n: list(ids) for n, ids in tokens.items()}}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Scope:
+        """Inverse of ``to_json``; tags may be missing, as in the first artefacts."""
+        tags = (tuple(values.get("opening", ())), tuple(values.get("closing", ())))
+        return cls(values["name"], tuple(values["positions"]), tuple(values["marker"]), *tags)
+
+
+def check_strength(strength: float, operator: str) -> None:
+    """Raise for a strength that is not finite, an unknown operator, or a strength that the operator cannot take."""
+    if not math.isfinite(strength):
+        raise UsageError(f"strength {strength}: expected a finite number")
+    if operator not in OPERATORS:
+        raise UnknownNameError("operator", operator, OPERATORS)
+    if operator == "replace" and not 0 <= strength <= 1:
+        raise UsageError(f"strength {strength}: operator 'replace' mixes h and v, expected 0 to 1")
+
 
 @dataclass(frozen=True)
 class Intervention:
@@ -92,13 +114,8 @@ class Intervention:
     gate: Gate | None = None
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.strength):
-            raise UsageError(f"strength {self.strength}: expected a finite number")
-        if self.operator not in OPERATORS:
-            raise UnknownNameError("operator", self.operator, OPERATORS)
+        check_strength(self.strength, self.operator)
         self.steering.check_operator(self.operator)
-        if self.operator == "replace" and not 0 <= self.strength <= 1:
-            raise UsageError(f"strength {self.strength}: operator 'replace' mixes h and v, expected 0 to 1")
         if self.gate is not None:
             first = min(self.steering.points, key=lambda point: point.order)
             if self.gate.point.order > first.order:

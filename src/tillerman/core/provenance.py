@@ -43,17 +43,12 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Card:
-    """What was measured: the chosen cell, its effect with an interval, the nulls and the side effects.
+    """What was measured about an artefact at its cell.
 
-    ``report`` is the whole typed log of the evaluation (see ``tillerman.logs.evaluation``), ``studies`` what each
-    study found (``tillerman.logs.study``); the other fields are what a program needs to apply the vector.
+    ``report`` is the whole typed log of the evaluation (see ``tillerman.logs.evaluation``), with its intervals, nulls
+    and side effects; ``studies`` what each study found (``tillerman.logs.study``).
     """
 
-    hook_point: str  # several as ``core.hookpoint.named`` writes them
-    strength: float
-    dose: float
-    scope: str
-    operator: str = "add"
     report: Mapping[str, Any] = field(default_factory=dict)
     studies: Mapping[str, Any] = field(default_factory=dict)
 

@@ -7,16 +7,16 @@ from dataclasses import replace
 
 from tillerman.core.artefact import Artefact
 from tillerman.core.errors import ArtefactError
+from tillerman.core.provenance import Card
 from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.study import StudyLog
 
 
 def with_study(artefact: Artefact, log: StudyLog) -> Artefact:
     """The artefact with what a study found on its card: all but the trials. A study made again replaces its last."""
-    if artefact.card is None:
-        raise ArtefactError("this artefact has no card to write on; 'tillerman fit' writes artefacts with one")
+    card = artefact.card or Card()
     kept = json.loads(json.dumps(replace(log, trials=()).to_json()))
-    return replace(artefact, card=replace(artefact.card, studies={**artefact.card.studies, log.study: kept}))
+    return replace(artefact, card=replace(card, studies={**card.studies, log.study: kept}))
 
 
 def evaluation_of(artefact: Artefact) -> EvaluationLog:

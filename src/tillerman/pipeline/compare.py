@@ -12,17 +12,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tillerman.core.artefact import Artefact, save
+from tillerman.core.cell import Cell
 from tillerman.core.errors import FitError, HookPointError, ModelError, UsageError
 from tillerman.core.hookpoint import parse_points
-from tillerman.core.plan import Intervention, Plan
-from tillerman.core.steerings.base import joint_dose
+from tillerman.core.plan import Plan
 from tillerman.core.store import Store
 from tillerman.data.loading import LoadedData
 from tillerman.evaluation.side_effects import Drift, DriftMeter
 from tillerman.evaluation.speed import time_ratio
 from tillerman.logs.base import build
 from tillerman.logs.comparison import AtBudget, Comparison, Cost, MethodLeftOut, MethodResult
-from tillerman.logs.evaluation import Condition, EvaluationLog, SearchedCell
+from tillerman.logs.evaluation import Condition, EvaluationLog
 from tillerman.methods.cold import ColdChanges
 from tillerman.methods.registry import cold_readers, methods as parsed
 from tillerman.models.opened import OpenModel
@@ -190,12 +190,11 @@ def _size(artefact: Artefact) -> int:
 
 def _at_budget(run: Run, meter: DriftMeter, outcome: Outcome, budget: float) -> AtBudget:
     """The chosen cell at the strength that costs the budget, on the test items."""
-    artefact, cell = outcome.artefact, _steering_cell(outcome.log)
-    steering = artefact.steering.at(parse_points(cell.hook_point))
+    steering, cell = outcome.artefact.steering, _steering_cell(outcome)
     drifts: dict[float, Drift] = {}
 
     def plan(strength: float) -> Plan:
-        return (Intervention(steering, strength, steering.operator, artefact.scope),)
+        return cell.at(strength).plan(steering)
 
     def kl(strengths: Sequence[float]) -> list[float]:
         with run.watch.stage(f"equal KL, {run.experiment.method}", len(strengths) * meter.passes) as progress:
@@ -210,7 +209,7 @@ def _at_budget(run: Run, meter: DriftMeter, outcome: Outcome, budget: float) -> 
     return AtBudget(
         reached=found.reached,
         strength=found.strength,
-        dose=joint_dose(steering, found.strength),
+        dose=cell.at(found.strength).dose(steering),
         kl=found.cost,
         perplexity_ratio=drifts[found.strength].perplexity_ratio,
         rate=rate(after, groups),
@@ -219,8 +218,11 @@ def _at_budget(run: Run, meter: DriftMeter, outcome: Outcome, budget: float) -> 
     )
 
 
-def _steering_cell(log: EvaluationLog) -> SearchedCell:
+def _steering_cell(outcome: Outcome) -> Cell:
     """The chosen cell; where the search abstained, the best on validation items of those that steer."""
-    mine = [cell for cell in log.cells if cell.strength and cell.method == log.method]
-    chosen = [cell for cell in mine if (cell.hook_point, cell.strength) == (log.hook_point, log.strength)]
-    return max(chosen or mine, key=lambda cell: (cell.score, -abs(cell.dose)))
+    log, cell = outcome.log, outcome.artefact.cell
+    if cell.strength:
+        return cell
+    mine = [one for one in log.cells if one.strength and one.method == log.method]
+    best = max(mine, key=lambda one: (one.score, -abs(one.dose)))
+    return replace(cell, points=parse_points(best.hook_point), strength=best.strength)

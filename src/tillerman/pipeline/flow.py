@@ -25,8 +25,7 @@ from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.gates import ensure_prompts, fitted_gate, gate_data, gate_figures, opens
 from tillerman.pipeline.held_out import (
-    Chosen,
-    Control,
+    Null,
     ask,
     dose_curve,
     example_texts,
@@ -37,7 +36,7 @@ from tillerman.pipeline.held_out import (
 )
 from tillerman.pipeline.nested import nested_folds
 from tillerman.pipeline.run import Run, Unwatched, Watch, set_up
-from tillerman.pipeline.search import NULLS, choose, choose_null, log_cells, null_vectors
+from tillerman.pipeline.search import NULLS, Choice, choose, choose_null, log_cells, null_vectors
 from tillerman.statistics.estimates import t_interval
 from tillerman.statistics.power import foreseen
 
@@ -73,27 +72,19 @@ def fit(
     choice = choose(run, meter)
     to_choose = time.monotonic() - ready + run.store.saved - saved
     nested = None if experiment.nested is None else nested_folds(run, meter, experiment.nested)
-    controls = []
-    candidate = choice.cell.candidate
-    for null in NULLS:
-        draws = null_vectors(run, null, choice)
-        best = choose_null(run, null, draws[0], choice).candidate
-        # Where the search abstains there is no cell to share; the null then takes its own.
-        cell = candidate if candidate.strength else best
-        controls.append(Control(f"null:{null}", draws, cell.points, cell.strength, best))
-    scope = run.scope(choice.fitted.vector.provenance.method)
-    gate, trial = (None, None) if gating is None else fitted_gate(run, gating, candidate.points)
-    chosen = Chosen(choice.fitted.vector, candidate.points, candidate.strength, scope, gate)
+    nulls = tuple(_null(run, null, choice) for null in NULLS)
+    gate, trial = (None, None) if gating is None else fitted_gate(run, gating, choice.cell.points)
+    chosen = Artefact(choice.fitted.vector, choice.cell, gate)
     log = replace(
-        _tested(run, chosen, tuple(controls), trial),
-        cells=log_cells(run, choice.cells),
-        cells_compared=len(choice.cells),
+        _tested(run, chosen, nulls, trial),
+        cells=log_cells(run, choice.scored),
+        cells_compared=len(choice.scored),
         notes=(*_notes(run), *choice.skipped, *found_lines(choice.fitted.vector.provenance.found)),
         seconds=time.monotonic() - started,
         seconds_to_choose=to_choose,
         nested=nested,
     )
-    return Outcome(_artefact(chosen, log), log, run.opened if experiment.base_lora else None)
+    return Outcome(replace(chosen, card=Card(log.to_json())), log, run.opened if experiment.base_lora else None)
 
 
 def evaluate(
@@ -111,15 +102,15 @@ def evaluate(
     """
     started = time.monotonic()
     (item,) = artefact.plan()
+    cell = artefact.cell
     # The model given is the artefact's own: where it was fine-tuned, it has been.
-    asked, eyes = replace(experiment, scope=str(item.scope), base_lora=False), watch or Unwatched()
+    asked, eyes = replace(experiment, scope=str(cell.scope), base_lora=False), watch or Unwatched()
     run = set_up(asked, opened, data, Store(None, ""), eyes, needed=("test",))
     draws = tuple(random_like(item.steering, seed) for seed in experiment.null_seeds)
-    control = Control("null:random", draws, item.steering.points, item.strength or 1.0)
-    chosen = Chosen(item.steering, item.steering.points, item.strength, item.scope, item.gate)
-    if item.gate is not None:
+    null = Null("null:random", draws, cell.at(cell.strength or 1.0).for_draw(draws[0]))
+    if artefact.gate is not None:
         ensure_prompts(run)
-    log = _tested(run, chosen, (control,), _trial_of(artefact))
+    log = _tested(run, artefact, (null,), _trial_of(artefact))
     return replace(log, notes=_notes(run), seconds=time.monotonic() - started)
 
 
@@ -174,39 +165,42 @@ def _trial_of(artefact: Artefact) -> GateTrial | None:
     return None if figures is None else figures.trial
 
 
-def _tested(run: Run, chosen: Chosen, controls: tuple[Control, ...], trial: GateTrial | None = None) -> EvaluationLog:
+def _null(run: Run, name: str, choice: Choice) -> Null:
+    """Where the search abstains there is no cell to share; the null then takes its own."""
+    draws = null_vectors(run, name, choice)
+    best = choose_null(run, name, draws[0], choice)
+    cell = choice.cell.for_draw(draws[0]) if choice.cell.strength else best
+    return Null(f"null:{name}", draws, cell, best)
+
+
+def _tested(run: Run, chosen: Artefact, nulls: tuple[Null, ...], trial: GateTrial | None = None) -> EvaluationLog:
     gate = chosen.gate
     meter = make_meter(run)
-    answers, drifts = ask(run, chosen, controls), measure_drift(run, chosen, meter)
+    answers, drifts = ask(run, chosen, nulls), measure_drift(run, chosen, meter)
     return EvaluationLog(
         data_name=run.data.name,
         model_id=run.opened.id,
-        method=chosen.vector.provenance.method,
-        hook_point=named(chosen.points),
-        strength=chosen.strength,
-        dose=chosen.dose(chosen.strength),
-        scope=str(chosen.scope),
+        method=chosen.steering.provenance.method,
+        hook_point=named(chosen.cell.points),
+        strength=chosen.cell.strength,
+        dose=chosen.dose,
+        scope=str(chosen.cell.scope),
         n_train=len(run.train.items),
         n_validation=len(run.validation.items),
         n_test=len(run.test.items),
-        conditions=run_conditions(run, chosen, answers, controls),
+        conditions=run_conditions(run, chosen, answers, nulls),
         cells=(),
         cells_compared=0,
         curve=dose_curve(run, chosen, answers, drifts),
         side_effects=measure_side_effects(run, chosen, meter, drifts[1.0]),
         diagnostics=diagnostics(run),
         generations=example_texts(run, chosen),
-        provenance=chosen.vector.provenance.to_json(),
+        provenance=chosen.steering.provenance.to_json(),
         constraints=run.experiment.constraints,
         gate=None if gate is None else gate_figures(gate, opens(run.opened, gate, run.test), trial),
         seconds=0.0,
         power=foreseen(len(run.test.items)),
     )
-
-
-def _artefact(chosen: Chosen, log: EvaluationLog) -> Artefact:
-    card = Card(log.hook_point, log.strength, log.dose, log.scope, chosen.vector.operator, log.to_json())
-    return Artefact(chosen.vector, card, chosen.scope, chosen.gate)
 
 
 def _notes(run: Run) -> tuple[str, ...]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tillerman.core.artefact import Artefact
+from tillerman.core.cell import Cell
 from tillerman.core.gates import Gate
-from tillerman.core.hookpoint import HookPoint, named
-from tillerman.core.plan import Intervention, Plan, Scope
-from tillerman.core.steerings.base import Steering, joint_dose
+from tillerman.core.hookpoint import named
+from tillerman.core.plan import Plan
+from tillerman.core.steerings.base import Steering
 from tillerman.data.duplicates import clean_split
 from tillerman.data.loading import load_examples
 from tillerman.data.neutral import load_texts
@@ -30,7 +32,6 @@ from tillerman.evaluation.side_effects import Drift, DriftMeter, neutral_text
 from tillerman.logs.evaluation import Condition, DosePoint, Generation, SideEffects
 from tillerman.pipeline.gates import opens
 from tillerman.pipeline.run import Run
-from tillerman.selection.choice import Candidate
 from tillerman.statistics.equivalence import MARGIN, equivalence_of_answers
 from tillerman.statistics.estimates import effect, rate
 from tillerman.steering.generation import Sampling, continuation
@@ -41,56 +42,40 @@ TEXTS = (-1.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
-    """What is tested: a vector at its chosen hook points, its strength and scope, and its gate."""
-
-    vector: Steering
-    points: tuple[HookPoint, ...]
-    strength: float
-    scope: Scope
-    gate: Gate | None = None
-
-    def plan(self, factor: float = 1.0) -> Plan:
-        """Without the gate: a row whose gate is shut is the unsteered one (``Chosen.through``). Empty at strength
-        0: the unsteered model itself."""
-        strength = self.strength * factor
-        return self.steering(strength) if strength else ()
-
-    def live(self, factor: float) -> Plan:
-        """With the gate, which then decides by itself."""
-        return tuple(replace(item, gate=self.gate) for item in self.plan(factor))
-
-    def through(self, exam: Exam, steered: NDArray[np.bool_], plain: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """What is right under the gate: steered where it opens for the exam's prompt, else unsteered."""
-        return steered if self.gate is None else np.where(opens(exam.opened, self.gate, exam), steered, plain)
-
-    def steering(self, strength: float) -> Plan:
-        vector = self.vector.at(self.points)
-        return (Intervention(vector, strength, vector.operator, self.scope),)
-
-    def dose(self, strength: float) -> float:
-        return joint_dose(self.vector.at(self.points), strength)
-
-
-@dataclass(frozen=True, eq=False)
-class Control:
-    """A null: draws to be tested at one cell, and the cell one of them would have chosen on the grid."""
+class Null:
+    """Draws to be tested at one cell, and the cell one of them would have chosen on the grid."""
 
     name: str
     draws: tuple[Steering, ...]
-    points: tuple[HookPoint, ...]
-    strength: float
-    best: Candidate | None = None
+    cell: Cell
+    best: Cell | None = None
+
+
+def ungated(chosen: Artefact, factor: float = 1.0) -> Plan:
+    """A multiple of the chosen strength, without the gate: a row whose gate is shut is the unsteered one
+    (``through``). Empty at strength 0: the unsteered model itself."""
+    cell = chosen.cell.scaled(factor)
+    return cell.plan(chosen.steering) if cell.strength else ()
+
+
+def gated(chosen: Artefact, factor: float = 1.0) -> Plan:
+    """As ``ungated``, with the gate, which then decides by itself."""
+    return tuple(replace(item, gate=chosen.gate) for item in ungated(chosen, factor))
+
+
+def through(gate: Gate | None, exam: Exam, steered: NDArray[np.bool_], plain: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What is right under the gate: steered where it opens for the exam's prompt, else unsteered."""
+    return steered if gate is None else np.where(opens(exam.opened, gate, exam), steered, plain)
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
     """Whether each test item is answered right, under multiples of the chosen strength ``[n]`` (0 is
-    unsteered, 1 as chosen) and under each control's draws ``[draws, n]``, the one at its own best cell last.
+    unsteered, 1 as chosen) and under each null's draws ``[draws, n]``, the one at its own best cell last.
     All through the gate, but for ``ungated``: as chosen, without it."""
 
     at: Mapping[float, NDArray[np.bool_]]
-    controls: tuple[NDArray[np.bool_], ...]
+    nulls: tuple[NDArray[np.bool_], ...]
     ungated: NDArray[np.bool_]
 
     @property
@@ -102,25 +87,22 @@ class Answers:
         return self.at[1.0]
 
 
-def ask(run: Run, chosen: Chosen, controls: tuple[Control, ...]) -> Answers:
+def ask(run: Run, chosen: Artefact, nulls: tuple[Null, ...]) -> Answers:
     """The test items under every plan at once: they share the prompts. Factors of the strength other than
     1 are for the dose curve, never used to choose."""
-    groups = [[chosen.plan(factor) for factor in CURVE]]
-    for control in controls:
-        mine = [replace(chosen, vector=v, points=control.points, strength=control.strength) for v in control.draws]
-        if control.best is not None:
-            best = control.best
-            mine.append(replace(chosen, vector=control.draws[0], points=best.points, strength=best.strength))
-        groups.append([one.plan() for one in mine])
+    groups = [[ungated(chosen, factor) for factor in CURVE]]
+    for null in nulls:
+        plans = [null.cell.plan(draw) for draw in null.draws]
+        groups.append(plans if null.best is None else [*plans, null.best.plan(null.draws[0])])
     flat = [plan for group in groups for plan in group]
     with run.watch.stage("test, steered and nulls", len(flat) * len(run.test.items)) as progress:
         free = run.test.correct_under(flat, (run.store, run.own("test")), progress)
-    right = chosen.through(run.test, free, free[CURVE.index(0.0)])
+    right = through(chosen.gate, run.test, free, free[CURVE.index(0.0)])
     curve, *rest = np.split(right, np.cumsum([len(group) for group in groups])[:-1])
     return Answers(dict(zip(CURVE, curve, strict=True)), tuple(rest), free[CURVE.index(1.0)])
 
 
-def run_conditions(run: Run, chosen: Chosen, answers: Answers, controls: tuple[Control, ...]) -> tuple[Condition, ...]:
+def run_conditions(run: Run, chosen: Artefact, answers: Answers, nulls: tuple[Null, ...]) -> tuple[Condition, ...]:
     """Unsteered, steered, prompt baseline, prompt and steered, few-shot baseline and nulls, on the same items."""
     groups, plain, steered = run.test.groups, answers.unsteered, answers.steered
     rows = [
@@ -129,7 +111,7 @@ def run_conditions(run: Run, chosen: Chosen, answers: Answers, controls: tuple[C
     ]
     if chosen.gate is not None:
         rows.append(condition("ungated", answers.ungated, plain, groups, f"as steered, without {chosen.gate}"))
-    if chosen.strength and shown_orders(run.test.items) is not None:
+    if chosen.cell.strength and shown_orders(run.test.items) is not None:
         rows.append(_all_orders(run, chosen, answers))
     if run.kind in ("choice", "yes_no"):
         usual = Counter(run.train.groups or run.test.groups).most_common(1)[0][0]
@@ -138,26 +120,35 @@ def run_conditions(run: Run, chosen: Chosen, answers: Answers, controls: tuple[C
         rows += _baselines(run, chosen, plain)
     if run.experiment.lora:
         rows.append(_lora(run, plain))
-    for control, right in zip(controls, answers.controls, strict=True):
-        count = len(control.draws)
-        strong = int((right[:count].mean(1) >= steered.mean()).sum())
-        detail = (
-            f"{count} draws at {named(control.points)}, strength {control.strength:.3g}; {strong} as good as steered"
-        )
-        if control.best is not None:
-            c, gain = control.best, 100 * (right[count].mean() - plain.mean())
-            detail += f"; one draw at the best of the same grid ({named(c.points)}, dose {c.dose:.2f}): {gain:+.1f} pp"
-        rows.append(null_condition(control.name, right[:count], plain, groups, detail))
+    for null, right in zip(nulls, answers.nulls, strict=True):
+        rows.append(_null(null, right, plain, steered, groups))
     return tuple(rows)
 
 
-def _all_orders(run: Run, chosen: Chosen, answers: Answers) -> Condition:
+def _null(
+    null: Null,
+    right: NDArray[np.bool_],
+    plain: NDArray[np.bool_],
+    steered: NDArray[np.bool_],
+    groups: Sequence[str],
+) -> Condition:
+    count, cell, best = len(null.draws), null.cell, null.best
+    strong = int((right[:count].mean(1) >= steered.mean()).sum())
+    detail = f"{count} draws at {named(cell.points)}, strength {cell.strength:.3g}; {strong} as good as steered"
+    if best is not None:
+        where = f"{named(best.points)}, dose {best.dose(null.draws[0]):.2f}"
+        gain = 100 * (right[count].mean() - plain.mean())
+        detail += f"; one draw at the best of the same grid ({where}): {gain:+.1f} pp"
+    return null_condition(null.name, right[:count], plain, groups, detail)
+
+
+def _all_orders(run: Run, chosen: Artefact, answers: Answers) -> Condition:
     """Steered over every rotation of each item's options. A letter that the vector prefers is right in one of
     them and wrong in the others, so it gains nothing here: what is left is not about letters."""
     exam = run.test
     others = Exam.of(run.opened, turned(exam.items), run.writer, exam.limit)
     with run.watch.stage("test, other option orders", 2 * len(others.items)) as progress:
-        before, after = others.correct_under([(), chosen.plan()], (run.store, run.own("test orders")), progress)
+        before, after = others.correct_under([(), ungated(chosen)], (run.store, run.own("test orders")), progress)
     counts = np.array([len(item.answers) for item in exam.items])
     starts = np.cumsum(counts - 1) - (counts - 1)
 
@@ -165,12 +156,12 @@ def _all_orders(run: Run, chosen: Chosen, answers: Answers) -> Condition:
         shares: NDArray[np.float64] = (first + np.add.reduceat(rest.astype(float), starts)) / counts
         return shares
 
-    right = share(answers.steered, chosen.through(others, after, before))
+    right = share(answers.steered, through(chosen.gate, others, after, before))
     detail = "each item in every rotation of its options; a letter that is preferred gains nothing here"
     return averaged_condition("turned", right, share(answers.unsteered, before), detail)
 
 
-def _baselines(run: Run, chosen: Chosen, plain: NDArray[np.bool_]) -> list[Condition]:
+def _baselines(run: Run, chosen: Artefact, plain: NDArray[np.bool_]) -> list[Condition]:
     """The prompt baseline, the same steered and, where an exemplar fits, the few-shot baseline."""
     e, groups = run.experiment, run.test.groups
 
@@ -185,8 +176,8 @@ def _baselines(run: Run, chosen: Chosen, plain: NDArray[np.bool_]) -> list[Condi
     told, base = asked(run.writer.with_system(run.told)), f"; {run.base}" if run.base else ""
     prompted = answered("prompt", told)
     rows = [condition("prompt", prompted, plain, groups, run.told + base)]
-    if chosen.strength:
-        both = chosen.through(told, answered("both", told, chosen.plan()), prompted)
+    if chosen.cell.strength:
+        both = through(chosen.gate, told, answered("both", told, ungated(chosen)), prompted)
         rows.append(condition("both", both, plain, groups, f"the prompt, and steered{base}"))
     shots = fitting_shots(run.test, run.bare_writer, run.wrong, e.shots, run.opened.context)
     if shots is not None:
@@ -216,10 +207,10 @@ def make_meter(run: Run) -> DriftMeter:
     return DriftMeter(run.opened, neutral_text(run.opened, e.neutral, load_texts(e.neutral), e.neutral_tokens))
 
 
-def measure_drift(run: Run, chosen: Chosen, meter: DriftMeter) -> dict[float, Drift]:
+def measure_drift(run: Run, chosen: Artefact, meter: DriftMeter) -> dict[float, Drift]:
     """Drift on neutral text at every factor of the dose curve."""
-    factors = CURVE if chosen.strength else (0.0, 1.0)
-    plans = [chosen.steering(chosen.strength * factor) for factor in factors]
+    factors = CURVE if chosen.cell.strength else (0.0, 1.0)
+    plans = [chosen.cell.scaled(factor).plan(chosen.steering) for factor in factors]
     with run.watch.stage("side effects, neutral text", len(plans) * meter.passes) as progress:
         return dict(zip(factors, meter.measure_all(plans, progress), strict=True))
 
@@ -232,13 +223,13 @@ def unrelated_exam(run: Run) -> tuple[Exam, str]:
     return Exam.of(run.opened, present(share), run.bare_writer), loaded.name
 
 
-def measure_side_effects(run: Run, chosen: Chosen, meter: DriftMeter, drift: Drift) -> SideEffects:
+def measure_side_effects(run: Run, chosen: Artefact, meter: DriftMeter, drift: Drift) -> SideEffects:
     """Perplexity and KL on neutral text, and accuracy on a task the vector is not about."""
     exam, task = unrelated_exam(run)
     with run.watch.stage(f"unrelated task, {task}", 2 * len(exam.items)) as progress:
-        plans = [(), chosen.plan()]
+        plans = [(), ungated(chosen)]
         before, after = exam.correct_under(plans, (run.store, run.own("unrelated")), progress)
-    after = chosen.through(exam, after, before)
+    after = through(chosen.gate, exam, after, before)
     return SideEffects(
         text=meter.text.name,
         tokens=meter.text.tokens,
@@ -254,18 +245,17 @@ def measure_side_effects(run: Run, chosen: Chosen, meter: DriftMeter, drift: Dri
     )
 
 
-def dose_curve(run: Run, chosen: Chosen, answers: Answers, drifts: Mapping[float, Drift]) -> tuple[DosePoint, ...]:
+def dose_curve(run: Run, chosen: Artefact, answers: Answers, drifts: Mapping[float, Drift]) -> tuple[DosePoint, ...]:
     """The chosen vector at fractions and multiples of its strength, also reversed."""
     curve = []
-    for factor in sorted(drifts) if chosen.strength else (0.0,):
-        strength = chosen.strength * factor
-        dose, drift = chosen.dose(strength), drifts[factor]
+    for factor in sorted(drifts) if chosen.cell.strength else (0.0,):
+        cell, drift = chosen.cell.scaled(factor), drifts[factor]
         right = rate(answers.at[factor], run.test.groups)
-        curve.append(DosePoint(strength, dose, right, drift.perplexity_ratio, drift.kl))
+        curve.append(DosePoint(cell.strength, cell.dose(chosen.steering), right, drift.perplexity_ratio, drift.kl))
     return tuple(curve)
 
 
-def example_texts(run: Run, chosen: Chosen) -> tuple[Generation, ...]:
+def example_texts(run: Run, chosen: Artefact) -> tuple[Generation, ...]:
     """The same prompts continued at several strengths with the same random numbers."""
     e = run.experiment
     sampling = Sampling(e.generation_tokens, temperature=0.7, seed=e.seed)
@@ -275,9 +265,9 @@ def example_texts(run: Run, chosen: Chosen) -> tuple[Generation, ...]:
         for prompt in e.generations:
             text = writer.prompt_text(prompt) if writer.template == "chat" else prompt
             pairs = []
-            for factor in TEXTS if chosen.strength else (0.0,):
-                said = continuation(run.opened, writer.encode(text), chosen.live(factor), sampling)
-                pairs.append((chosen.strength * factor, said))
+            for factor in TEXTS if chosen.cell.strength else (0.0,):
+                said = continuation(run.opened, writer.encode(text), gated(chosen, factor), sampling)
+                pairs.append((chosen.cell.strength * factor, said))
                 progress(1)
             made.append(Generation(prompt, tuple(pairs)))
     return tuple(made)

@@ -72,18 +72,18 @@ def _run(inner: Run, meter: DriftMeter, k: int) -> Any:
 
 
 def _tested(inner: Run, choice: Choice) -> Fold:
-    candidate = choice.cell.candidate
-    plan = choice.plan(inner) if candidate.strength else ()
+    cell = choice.cell
+    plan = cell.plan(choice.fitted.vector) if cell.strength else ()
     with inner.watch.stage("nested, outer fold", 2 * len(inner.test.items)) as progress:
         before, after = inner.test.correct_under([(), plan], (inner.store, inner.own("outer")), progress).mean(1)
     with inner.watch.stage("nested, unsteered", len(inner.validation.items)) as progress:
         unsteered = inner.validation.correct_under([()], (inner.store, inner.own("inner unsteered")), progress)
     return Fold(
         method=choice.fitted.vector.provenance.method,
-        hook_point=named(candidate.points),
-        strength=candidate.strength,
+        hook_point=named(cell.points),
+        strength=cell.strength,
         n_validation=len(inner.validation.items),
-        validation=choice.cell.score,
+        validation=choice.chosen.score,
         validation_unsteered=float(unsteered.mean()),
         n_outer=len(inner.test.items),
         outer=float(after),

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from tillerman.core.artefact import Artefact
+from tillerman.core.cell import Cell
 from tillerman.core.errors import UsageError
 from tillerman.core.hookpoint import HookPoint, named
-from tillerman.core.plan import Intervention, Plan
+from tillerman.core.plan import Plan
 from tillerman.core.rows import Progress
-from tillerman.core.steerings.base import joint_dose, joint_strength
 from tillerman.core.store import Store
 from tillerman.data.prompts_file import Ask
 from tillerman.data.thoughts import Reply, Tags, has_think_tags, read_reply, think_tags
@@ -69,18 +69,16 @@ def reply(
 ) -> ScoreLog:
     """The replies of every condition, not yet scored."""
     started = time.monotonic()
-    (item,) = artefact.plan()
-    if inquiry.points is not None:
-        item = replace(item, steering=artefact.steering.at(inquiry.points))
+    cells = _cells(artefact, inquiry)
     room = _Room(
         inquiry, opened, make_writer(opened.tokenizer, inquiry.template), store or Store(None, ""), watch or Unwatched()
     )
-    conditions = room.conditions(item, _strengths(item, inquiry))
+    conditions = room.conditions(artefact, cells)
     return ScoreLog(
         model_id=opened.id,
-        method=item.steering.provenance.method,
-        hook_point=named(item.steering.points),
-        scope=str(item.scope),
+        method=artefact.steering.provenance.method,
+        hook_point=named(cells[0].points),
+        scope=str(cells[0].scope),
         prompts=tuple(ask.shown for ask in inquiry.asks),
         references=tuple(ask.reference for ask in inquiry.asks),
         samples=inquiry.samples,
@@ -89,19 +87,20 @@ def reply(
         seed=inquiry.seed,
         conditions=conditions,
         scored=(),
-        provenance=item.steering.provenance.to_json(),
+        provenance=artefact.steering.provenance.to_json(),
         seconds=time.monotonic() - started,
     )
 
 
-def _strengths(item: Intervention, inquiry: Inquiry) -> tuple[float, ...]:
-    """The chosen strength, or that of the largest dose, first."""
+def _cells(artefact: Artefact, inquiry: Inquiry) -> tuple[Cell, ...]:
+    """The artefact's cell, or that of the largest dose, first."""
+    cell = artefact.cell if inquiry.points is None else replace(artefact.cell, points=inquiry.points)
     if inquiry.doses is not None:
         doses = sorted({dose for dose in inquiry.doses if dose}, reverse=True)
-        return tuple(joint_strength(item.steering, dose) for dose in doses)
-    if item.strength == 0:
+        return tuple(cell.at_dose(dose, artefact.steering) for dose in doses)
+    if cell.strength == 0:
         raise UsageError("the artefact's strength is 0: its search found nothing that helps; give --doses")
-    return (item.strength, *(item.strength * factor for factor in FACTORS if factor != 1))
+    return (cell, *(cell.scaled(factor) for factor in FACTORS if factor != 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,28 +113,28 @@ class _Room:
     store: Store
     watch: Watch
 
-    def conditions(self, item: Intervention, strengths: Sequence[float]) -> tuple[Spoken, ...]:
+    def conditions(self, artefact: Artefact, cells: Sequence[Cell]) -> tuple[Spoken, ...]:
         """Unsteered first. Every condition draws from the same random numbers."""
-        system, main = self.inquiry.system, replace(item, strength=strengths[0])
-        steered = [(replace(item, strength=strength),) for strength in sorted(strengths)]
-        drawn = [random_like(item.steering, seed) for seed in range(1, self.inquiry.null_draws + 1)]
-        nulls: list[Plan] = [(replace(main, steering=one, operator=one.operator),) for one in drawn]
+        system, main, gate = self.inquiry.system, cells[0], artefact.gate
+        steering = artefact.steering.at(main.points)
+        steered = sorted(cells, key=lambda cell: cell.strength)
+        drawn = [random_like(steering, seed) for seed in range(1, self.inquiry.null_draws + 1)]
+        nulls = [main.for_draw(one).plan(one, gate) for one in drawn]
+
+        def spoken(name: str, replies: Sequence[tuple[str, ...]], detail: str = "", cell: Cell | None = None) -> Spoken:
+            strength, dose = (0.0, 0.0) if cell is None else (cell.strength, cell.dose(steering))
+            return Spoken(name, detail, strength, dose, tuple(replies))
+
         passes = 3 + len(steered) + len(nulls)
         with self.watch.stage("replies", passes * len(self.inquiry.asks) * self.inquiry.samples) as progress:
             ask = partial(self._said, progress)
-            plain = self._spoken("unsteered", [ask("unsteered", ())])
-            told = self._spoken("prompt", [ask("prompt", (), system)], system)
-            curve = [self._spoken("steered", [ask(f"{p[0].strength!r}", p)], item=p[0]) for p in steered]
-            both = self._spoken("both", [ask("both", (main,), system)], system, main)
+            plain = spoken("unsteered", [ask("unsteered", ())])
+            told = spoken("prompt", [ask("prompt", (), system)], system)
+            curve = [spoken("steered", [ask(f"{c.strength!r}", c.plan(steering, gate))], cell=c) for c in steered]
+            both = spoken("both", [ask("both", main.plan(steering, gate), system)], system, main)
             random = [ask(f"null {i}", plan) for i, plan in enumerate(nulls)]
-            null = self._spoken("null:random", random, f"{len(random)} draws", main)
+            null = spoken("null:random", random, f"{len(random)} draws", main)
         return plain, *curve, told, both, null
-
-    def _spoken(
-        self, name: str, replies: Sequence[tuple[str, ...]], detail: str = "", item: Intervention | None = None
-    ) -> Spoken:
-        strength, dose = (0.0, 0.0) if item is None else (item.strength, joint_dose(item.steering, item.strength))
-        return Spoken(name, detail, strength, dose, tuple(replies))
 
     def _said(self, progress: Progress, name: str, plan: Plan, system: str | None = None) -> tuple[str, ...]:
         """Each prompt's samples in turn."""

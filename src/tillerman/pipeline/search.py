@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from tillerman.core.cell import Cell
 from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint, named
-from tillerman.core.plan import Intervention, Plan
 from tillerman.core.provenance import Provenance
 from tillerman.core.rows import ContrastSet, silent
-from tillerman.core.steerings.base import Steering, joint_dose, joint_strength
+from tillerman.core.steerings.base import Steering
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.evaluation.side_effects import DriftMeter
 from tillerman.logs.evaluation import SearchedCell
@@ -23,7 +23,7 @@ from tillerman.methods.fit import Activations, fit, random_like
 from tillerman.methods.registry import AnyMethod, DirectMethod, Habits, Method, methods
 from tillerman.pipeline.experiment import DEFAULT_DOSES
 from tillerman.pipeline.run import Run
-from tillerman.selection.choice import Candidate, Constraints, Scored, search
+from tillerman.selection.choice import Candidate, Constraints, Scored, Selection, search
 
 NULLS = ("random", "shuffled")
 LEAST_DRAWS = 2  # an interval needs two
@@ -41,20 +41,16 @@ class Fitted:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """The cell the validation split chose, and all cells it was chosen from."""
+    """What the validation split chose, and all that it was chosen from."""
 
     fitted: Fitted
-    cell: Scored
-    cells: tuple[Scored, ...]
+    chosen: Scored
+    scored: tuple[Scored, ...]
     skipped: tuple[str, ...]  # methods that gave no vector, with the reason
 
-    def plan(self, run: Run) -> Plan:
-        return plan_of(run, self.fitted.vector, self.cell.candidate)
-
-
-def plan_of(run: Run, vector: Steering, candidate: Candidate) -> Plan:
-    scope = run.scope(vector.provenance.method)
-    return (Intervention(vector.at(candidate.points), candidate.strength, vector.operator, scope),)
+    @property
+    def cell(self) -> Cell:
+        return self.chosen.candidate.cell
 
 
 def fit_methods(run: Run) -> tuple[dict[str, Fitted], tuple[str, ...]]:
@@ -176,13 +172,16 @@ def candidates(
     strengths with the norms of ``scale`` (the vector itself if not given)."""
     e = run.experiment
     doses = e.doses or habits.doses or DEFAULT_DOSES
+    scope = run.scope(vector.provenance.method)
     places = [vector.points] if habits.joint else [(point,) for point in vector.points]
     grid = []
     for points in places:
-        here, ruler = vector.at(points), (scale or vector).at(points)
-        strengths = e.strengths if e.strengths is not None else [joint_strength(ruler, dose) for dose in doses]
-        grid += [Candidate(name, points, s, joint_dose(here, s)) for s in strengths if s != 0]
-    return [Candidate(name, places[0], 0.0, 0.0), *grid] if zero else grid
+        cell, ruler = Cell(points, 1.0, vector.operator, scope), scale or vector
+        given = e.strengths if e.strengths is not None else [cell.at_dose(d, ruler).strength for d in doses]
+        cells = [cell.at(strength) for strength in given if strength != 0]
+        grid += [Candidate(name, one, one.dose(vector)) for one in cells]
+    none = Candidate(name, Cell(places[0], 0.0, vector.operator, scope), 0.0)
+    return [none, *grid] if zero else grid
 
 
 def choose(run: Run, meter: DriftMeter) -> Choice:
@@ -192,8 +191,8 @@ def choose(run: Run, meter: DriftMeter) -> Choice:
     for i, (name, one) in enumerate(fitted.items()):
         grid += candidates(run, name, one.vector, one.method.habits, zero=run.experiment.zero and i == 0)
     vectors = {name: one.vector for name, one in fitted.items()}
-    cell, cells = _search(run, grid, vectors, constraints(run, vectors, meter))
-    return Choice(fitted[cell.candidate.method], cell, cells, skipped)
+    found = _search(run, grid, vectors, constraints(run, vectors, meter))
+    return Choice(fitted[found.chosen.candidate.method], found.chosen, found.scored, skipped)
 
 
 def null_vectors(run: Run, null: str, chosen: Choice) -> tuple[Steering, ...]:
@@ -201,14 +200,14 @@ def null_vectors(run: Run, null: str, chosen: Choice) -> tuple[Steering, ...]:
     chosen method fits when labels are shuffled. A draw that nothing tells apart at the chosen hook points has no
     vector there, and is left out."""
     make = {"random": chosen.fitted.random, "shuffled": chosen.fitted.shuffled}[null]
-    wanted = set(chosen.cell.candidate.points)
+    wanted = set(chosen.cell.points)
     draws = tuple(draw for draw in map(make, run.experiment.null_seeds) if wanted <= set(draw.points))
     if len(draws) < LEAST_DRAWS:
-        raise FitError(f"null:{null}: only {len(draws)} draws have a vector at {named(chosen.cell.candidate.points)}")
+        raise FitError(f"null:{null}: only {len(draws)} draws have a vector at {named(chosen.cell.points)}")
     return draws
 
 
-def choose_null(run: Run, null: str, vector: Steering, chosen: Choice) -> Scored:
+def choose_null(run: Run, null: str, vector: Steering, chosen: Choice) -> Cell:
     """One draw's best cell on the grid of the chosen method. It may not abstain: strength 0 would hide
     what it does.
 
@@ -219,7 +218,7 @@ def choose_null(run: Run, null: str, vector: Steering, chosen: Choice) -> Scored
     name, habits = f"null:{null}", chosen.fitted.method.habits
     shared = vector.at([point for point in vector.points if point in chosen.fitted.vector.points])
     grid = candidates(run, name, shared, habits, zero=False, scale=chosen.fitted.vector)
-    return _search(run, grid, {name: vector}, None)[0]
+    return _search(run, grid, {name: vector}, None).chosen.candidate.cell
 
 
 def _search(
@@ -227,14 +226,13 @@ def _search(
     grid: list[Candidate],
     vectors: Mapping[str, Steering],
     limits: Constraints | None,
-) -> tuple[Scored, tuple[Scored, ...]]:
+) -> Selection:
     names = ", ".join(vectors)
-    plans = [plan_of(run, vectors[c.method], c) if c.strength else () for c in grid]
+    plans = [c.cell.plan(vectors[c.method]) if c.cell.strength else () for c in grid]
     with run.watch.stage(f"grid, {names}", len(grid) * len(run.validation.items)) as progress:
         right = run.validation.correct_under(plans, (run.store, run.own(f"grid {names}")), progress)
     scores = dict(zip(grid, right.mean(1).tolist(), strict=True))
-    found = search(grid, scores.__getitem__, limits, run.experiment.ties)
-    return found.chosen, found.cells
+    return search(grid, scores.__getitem__, limits, run.experiment.ties)
 
 
 def constraints(run: Run, vectors: Mapping[str, Steering], meter: DriftMeter) -> Constraints | None:
@@ -244,7 +242,7 @@ def constraints(run: Run, vectors: Mapping[str, Steering], meter: DriftMeter) ->
 
     def costs(candidate: Candidate) -> tuple[float, ...]:
         def measured() -> list[float]:
-            drift = meter.measure(plan_of(run, vectors[candidate.method], candidate))
+            drift = meter.measure(candidate.cell.plan(vectors[candidate.method]))
             return [drift.kl, drift.perplexity_ratio]
 
         kl, ratio = run.store.value(f"costs {_key(run, candidate)}", measured)
@@ -253,26 +251,16 @@ def constraints(run: Run, vectors: Mapping[str, Steering], meter: DriftMeter) ->
     return Constraints(costs, tuple(limits.values()))
 
 
-def log_cells(run: Run, cells: tuple[Scored, ...]) -> tuple[SearchedCell, ...]:
-    names = tuple(run.experiment.constraints)
-    rows = []
-    for cell in cells:
-        costs = dict(zip(names, cell.costs or (), strict=False))
-        c = cell.candidate
-        rows.append(
-            SearchedCell(
-                c.method,
-                named(c.points),
-                c.strength,
-                c.dose,
-                cell.score,
-                costs.get("kl"),
-                costs.get("perplexity_ratio"),
-                cell.admissible,
-            )
-        )
+def log_cells(run: Run, scored: Sequence[Scored]) -> tuple[SearchedCell, ...]:
+    """The cells of a search as its log keeps them."""
+    names, rows = tuple(run.experiment.constraints), []
+    for one in scored:
+        costs = dict(zip(names, one.costs or (), strict=False))
+        method, cell, dose = one.candidate.method, one.candidate.cell, one.candidate.dose
+        measured = (costs.get("kl"), costs.get("perplexity_ratio"))
+        rows.append(SearchedCell(method, named(cell.points), cell.strength, dose, one.score, *measured, one.admissible))
     return tuple(rows)
 
 
 def _key(run: Run, c: Candidate) -> str:
-    return f"{run.experiment.seed} {c.method} {named(c.points)} {c.strength:.9g}"
+    return f"{run.experiment.seed} {c.method} {named(c.cell.points)} {c.cell.strength:.9g}"

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from tillerman.core.artefact import Artefact
 from tillerman.core.errors import UsageError
 from tillerman.core.hookpoint import named
-from tillerman.core.plan import Intervention, Plan
-from tillerman.core.steerings.base import joint_dose
+from tillerman.core.plan import Plan
 from tillerman.core.store import Store
 from tillerman.data.loading import LoadedData
 from tillerman.data.thoughts import Reply, think_tags
@@ -38,11 +37,11 @@ def evaluate_thoughts(
     and random directions. Items may be of any kind with a question; answers are judged where it is ``open``."""
     started = time.monotonic()
     think_tags(opened.tokenizer)  # a model without thinking tags has no thoughts to measure
-    (item,) = artefact.plan()
-    if item.strength == 0:
+    cell, steering = artefact.cell, artefact.steering
+    if cell.strength == 0:
         raise UsageError("the artefact's strength is 0: its search found nothing that helps; give --strength")
     run = set_up(
-        replace(experiment, scope=str(item.scope)),
+        replace(experiment, scope=str(cell.scope)),
         opened,
         data,
         Store(None, ""),
@@ -51,32 +50,31 @@ def evaluate_thoughts(
     )
     if run.kind == "text":
         raise UsageError("thoughts are answers to questions; labelled texts ask none")
-    asked = _Questions(run, item)
-    conditions, curve = asked.conditions()
+    conditions, curve = _Questions(run, artefact).conditions()
     return ThoughtLog(
         data_name=data.name,
         model_id=opened.id,
-        method=item.steering.provenance.method,
-        hook_point=named(item.steering.points),
-        strength=item.strength,
-        dose=joint_dose(item.steering, item.strength),
-        scope=str(item.scope),
+        method=steering.provenance.method,
+        hook_point=named(cell.points),
+        strength=cell.strength,
+        dose=artefact.dose,
+        scope=str(cell.scope),
         system=experiment.system,
         n=len(run.test.items),
         limit=experiment.answer_tokens,
         conditions=conditions,
         curve=curve,
-        provenance=item.steering.provenance.to_json(),
+        provenance=steering.provenance.to_json(),
         seconds=time.monotonic() - started,
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Questions:
-    """The test items, to be answered under the artefact's intervention and others."""
+    """The test items, to be answered under the artefact's plan and others."""
 
     run: Run
-    item: Intervention
+    artefact: Artefact
 
     @property
     def _references(self) -> list[str | None]:
@@ -85,13 +83,13 @@ class _Questions:
 
     def conditions(self) -> tuple[tuple[Thinking, ...], tuple[Thinking, ...]]:
         """All conditions, and the curve over strengths. Plans that share a prompt run together."""
-        item, strength = self.item, self.item.strength
-        seeds = self.run.experiment.null_seeds
-        drawn = [random_like(item.steering, seed) for seed in seeds]
-        nulls = [replace(item, steering=one, operator=one.operator) for one in drawn]
-        curve = [replace(item, strength=factor * strength) for factor in THOUGHT_CURVE]
-        plans: list[Plan] = [(), (item,), *((one,) for one in (*curve, *nulls))]
-        said = self._ask(self.run.test, plans, "test")
+        cell, gate = self.artefact.cell, self.artefact.gate
+        steering, strength = self.artefact.steering.at(cell.points), cell.strength
+        drawn = [random_like(steering, seed) for seed in self.run.experiment.null_seeds]
+        nulls = [cell.for_draw(one).plan(one, gate) for one in drawn]
+        curve = [cell.scaled(factor) for factor in THOUGHT_CURVE]
+        own = cell.plan(steering, gate)
+        said = self._ask(self.run.test, [(), own, *(one.plan(steering, gate) for one in curve), *nulls], "test")
         plain, steered = said[0], said[1]
         ensure_thoughts(plain)
         middle = 2 + len(curve)
@@ -103,7 +101,7 @@ class _Questions:
             self.run.writer.with_system(system),
             self.run.experiment.answer_tokens,
         )
-        prompted, both = self._ask(told, [(), (item,)], "test, prompt")
+        prompted, both = self._ask(told, [(), own], "test, prompt")
         rows = (
             self._row("unsteered", plain),
             self._row("steered", steered, plain, strength=strength),

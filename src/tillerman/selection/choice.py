@@ -1,4 +1,4 @@
-"""Choose a cell (method, hook point, strength) for an objective, under constraints.
+"""Choose a method and its cell for an objective, under constraints.
 
 The objective and the constraints are handed in: this room knows no model and no metric.
 """
@@ -9,19 +9,19 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from tillerman.core.cell import Cell
 from tillerman.core.errors import UnknownNameError, UsageError
-from tillerman.core.hookpoint import HookPoint, named
 
 TIES = ("smaller-dose", "first")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to steer. ``method`` and ``points`` mean nothing at strength 0: there is one such cell."""
+    """A method's steering at a cell, where it has this ``dose``. At strength 0 neither method nor cell means anything:
+    there is one such candidate."""
 
     method: str
-    points: tuple[HookPoint, ...]
-    strength: float
+    cell: Cell
     dose: float
 
 
@@ -37,8 +37,10 @@ class Scored:
 
 @dataclass(frozen=True)
 class Selection:
+    """The candidate taken, and all of them in the order given."""
+
     chosen: Scored
-    cells: tuple[Scored, ...]
+    scored: tuple[Scored, ...]
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,10 @@ class Constraints:
     measure: Callable[[Candidate], tuple[float, ...]]
     limits: tuple[float, ...]
 
-    def admit(self, cell: Scored) -> Scored:
-        costs = self.measure(cell.candidate)
+    def admit(self, one: Scored) -> Scored:
+        costs = self.measure(one.candidate)
         within = all(cost <= limit for cost, limit in zip(costs, self.limits, strict=True))
-        return replace(cell, costs=costs, admissible=within)
+        return replace(one, costs=costs, admissible=within)
 
 
 def search(
@@ -70,22 +72,18 @@ def search(
         raise UnknownNameError("tie rule", ties, TIES)
     if not candidates:
         raise UsageError("nothing to choose from: give at least one layer and one strength")
-    cells = [Scored(candidate, objective(candidate)) for candidate in candidates]
-    for cell in cells:
-        if math.isnan(cell.score):
-            raise UsageError(
-                f"{cell.candidate.method} at {named(cell.candidate.points)}, strength {cell.candidate.strength}: "
-                "the objective is not a number"
-            )
-    places = range(len(cells))
+    scored = [Scored(candidate, objective(candidate)) for candidate in candidates]
+    for one in scored:
+        if math.isnan(one.score):
+            raise UsageError(f"{one.candidate.method} at {one.candidate.cell}: the objective is not a number")
+    places = range(len(scored))
     if ties == "first":
-        order = sorted(places, key=lambda i: -cells[i].score)
+        order = sorted(places, key=lambda i: -scored[i].score)
     else:
-        order = sorted(places, key=lambda i: (-cells[i].score, abs(cells[i].candidate.dose)))
+        order = sorted(places, key=lambda i: (-scored[i].score, abs(scored[i].candidate.dose)))
     for i in order:
-        if constraints is None or cells[i].candidate.strength == 0:
-            return Selection(cells[i], tuple(cells))
-        cells[i] = constraints.admit(cells[i])
-        if cells[i].admissible:
-            return Selection(cells[i], tuple(cells))
+        if constraints is not None and scored[i].candidate.cell.strength != 0:
+            scored[i] = constraints.admit(scored[i])
+        if scored[i].admissible:
+            return Selection(scored[i], tuple(scored))
     raise UsageError("no cell satisfies the constraints; keep strength 0 in the grid, or loosen --max-kl")

@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from tillerman.core.artefact import Artefact
+from tillerman.core.cell import Cell
 from tillerman.core.errors import UsageError
-from tillerman.core.plan import Intervention, Plan
+from tillerman.core.plan import Plan
 from tillerman.core.rows import Progress, silent
-from tillerman.core.steerings.base import Steering, joint_dose
+from tillerman.core.steerings.base import Steering
 from tillerman.core.store import Store
 from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import Item
@@ -32,7 +33,7 @@ from tillerman.logs.study import Trial
 from tillerman.methods.fit import random_like
 from tillerman.models.opened import OpenModel, open_model
 from tillerman.pipeline.experiment import Experiment
-from tillerman.pipeline.held_out import Chosen
+from tillerman.pipeline.held_out import gated
 from tillerman.pipeline.run import Run, Unwatched, Watch, set_up
 from tillerman.studies.options import StudyOptions
 from tillerman.studies.trials import KL, PERPLEXITY, odds_of
@@ -52,9 +53,7 @@ class Subject:
     opener: Callable[[str], OpenModel] = open_model
 
     def __post_init__(self) -> None:
-        if self.artefact.card is None:
-            raise UsageError("the artefact has no card: nothing says at which strength; fit it with 'tillerman fit'")
-        if not self.artefact.card.strength:
+        if not self.artefact.cell.strength:
             raise UsageError(
                 "the artefact abstains (strength 0): there is nothing to study; fit it with other data or "
                 "another method"
@@ -78,15 +77,18 @@ class Lab:
     def store(self) -> Store:
         return self.run.store
 
-    @cached_property
-    def intervention(self) -> Intervention:
-        (item,) = self.subject.artefact.plan()
-        return item
+    @property
+    def artefact(self) -> Artefact:
+        return self.subject.artefact
+
+    @property
+    def cell(self) -> Cell:
+        return self.artefact.cell
 
     @cached_property
-    def chosen(self) -> Chosen:
-        item = self.intervention
-        return Chosen(item.steering, item.steering.points, item.strength, item.scope, item.gate)
+    def steering(self) -> Steering:
+        """The artefact's, at the hook points of its cell."""
+        return self.artefact.steering.at(self.cell.points)
 
     @cached_property
     def exam(self) -> Exam:
@@ -100,24 +102,17 @@ class Lab:
     def stage(self, title: str, total: int) -> AbstractContextManager[Progress]:
         return self.run.watch.stage(title, total)
 
-    def with_steering(self, steering: Steering, strength: float | None = None) -> Plan:
-        """Another steering at the artefact's cell, scope and operator."""
-        item = self.intervention
-        at = steering.at(item.steering.points)
-        return (replace(item, steering=at, strength=item.strength if strength is None else strength),)
-
     def plan(self, factor: float = 1.0) -> Plan:
         """The artefact's own, at a multiple of its strength; its gate decides by itself."""
-        return self.chosen.live(factor)
+        return gated(self.artefact, factor)
+
+    def plan_of(self, steering: Steering) -> Plan:
+        """Another steering at the artefact's cell and dose, under its gate."""
+        return self.cell.at_dose(self.artefact.dose, steering).plan(steering, self.artefact.gate)
 
     def random_plans(self, count: int) -> list[Plan]:
         """Random directions of the artefact's norms; draws that its fit did not use."""
-        item = self.intervention
-        seeds = range(MORE_DRAWS + 100 * self.options.seed, MORE_DRAWS + 100 * self.options.seed + count)
-        return [self.with_steering(random_like(item.steering, seed)) for seed in seeds]
-
-    def dose(self, strength: float) -> float:
-        return joint_dose(self.intervention.steering, strength)
+        return random_plans(self.artefact, count, self.options.seed)
 
     def kept(self, piece: str, make: Callable[[], Iterable[Trial]]) -> list[Trial]:
         """Trials that are made once: found in the store where an earlier run left them."""
@@ -162,6 +157,14 @@ class Lab:
                 ids = tuple(item.example.id for item in exam.items)
                 trials.append(Trial(case, odds_of(name), ids, tuple(odds), scorer="log-odds"))
         return trials
+
+
+def random_plans(artefact: Artefact, count: int, seed: int) -> list[Plan]:
+    """The artefact's plan with random directions of its norms; no fit uses these seeds."""
+    cell, gate = artefact.cell, artefact.gate
+    steering, first_seed = artefact.steering.at(cell.points), MORE_DRAWS + 100 * seed
+    drawn = [random_like(steering, k) for k in range(first_seed, first_seed + count)]
+    return [cell.for_draw(one).plan(one, gate) for one in drawn]
 
 
 def _log_odds(scores: Sequence[float], right: int) -> float:
@@ -218,9 +221,7 @@ def study_key(study: str, options: StudyOptions, subject: Subject) -> str:
     """Names a study for its store: same key, same numbers."""
 
     def cell(artefact: Artefact) -> list[Any]:
-        card = artefact.card
-        assert card is not None  # a subject has one
-        return [artefact.steering.provenance.to_json(), card.hook_point, card.strength, card.scope, card.operator]
+        return [artefact.steering.provenance.to_json(), artefact.cell.to_json()]
 
     facts: list[Any] = [study, asdict(options), subject.opened.fingerprint, subject.opened.template_hash]
     facts += [cell(subject.artefact), subject.data.digest, *([cell(a), d.digest] for a, d in subject.others)]

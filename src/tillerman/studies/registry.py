@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tillerman.core.errors import UsageError
+from tillerman.core.hookpoint import named
 from tillerman.core.registry import Registry
 from tillerman.core.store import Store
 from tillerman.logs.base import build
@@ -110,25 +111,24 @@ def run(
     saved = lab.store.saved
     trials = tuple(study.measure(lab, asked))
     result = study.judge(trials, asked)
-    card = subject.artefact.card
-    assert card is not None  # a subject has one
+    artefact = subject.artefact
     return StudyLog(
         study=name,
         question=study.question,
         data_name=subject.data.name,
         model_id=subject.opened.id,
-        method=subject.artefact.steering.provenance.method,
-        hook_point=card.hook_point,
-        strength=card.strength,
-        dose=card.dose,
-        scope=card.scope,
+        method=artefact.steering.provenance.method,
+        hook_point=named(artefact.cell.points),
+        strength=artefact.cell.strength,
+        dose=artefact.dose,
+        scope=str(artefact.cell.scope),
         options=asdict(asked),
         trials=trials,
         verdict=result.verdict,
         tables=result.tables,
         charts=result.charts,
         notes=result.notes,
-        provenance=subject.artefact.steering.provenance.to_json(),
+        provenance=artefact.steering.provenance.to_json(),
         seconds=time.monotonic() - started + lab.store.saved - saved,
     )
 

@@ -157,8 +157,8 @@ def _prepared(
 
     opened = model.open()
     artefact, warnings = opened.load_artefact(request.artefact, allow_mismatch=request.allow_mismatch)
-    if artefact.card is not None and request.strength is not None:
-        artefact = replace(artefact, card=replace(artefact.card, strength=request.strength))
+    if request.strength is not None:
+        artefact = replace(artefact, cell=artefact.cell.at(request.strength))
     provenance = artefact.steering.provenance
     shares = (0.0, 0.0, 1.0) if request.all_items else tuple(provenance.options.get("shares", DEFAULT_SHARES))
     fitted = {"template": provenance.template, **{n: provenance.options.get(n, usual) for n, usual in _KEPT.items()}}

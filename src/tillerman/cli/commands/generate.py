@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,8 +71,6 @@ def run_generate(
     """``reading`` is template and allow mismatch; ``prompt`` is user text and system prompt;
     ``grid`` is strengths and hook points, None for the chosen ones."""
     from tillerman.core.hookpoint import named
-    from tillerman.core.plan import Intervention
-    from tillerman.core.steerings.base import joint_dose
     from tillerman.data.writing import make_writer
     from tillerman.steering.generation import continuation
 
@@ -80,13 +79,11 @@ def run_generate(
     artefact, warnings = opened.load_artefact(path, allow_mismatch=allow_mismatch)
     writer = make_writer(opened.tokenizer, template).with_system(prompt[1])
     tokens = writer.encode(writer.prompt_text(prompt[0]) if writer.template == "chat" else prompt[0])
-    (chosen,) = artefact.plan()
-    points = grid[1] or chosen.steering.points
-    vector = artefact.steering.at(points)
+    chosen = artefact.cell if grid[1] is None else replace(artefact.cell, points=grid[1])
     strengths = grid[0] if grid[0] is not None else (chosen.strength,)
     rows = [{"strength": 0.0, "dose": 0.0, "text": continuation(opened, tokens, (), sampling)}]
     for strength in filter(None, strengths):  # 0 is the first row, to the bit
-        plan = (Intervention(vector, strength, chosen.operator, artefact.scope, artefact.gate),)
-        text = continuation(opened, tokens, plan, sampling)
-        rows.append({"strength": strength, "dose": joint_dose(vector, strength), "text": text})
-    return {"prompt": prompt[0], "hook_point": named(points), "continuations": rows, "warnings": list(warnings)}
+        cell = chosen.at(strength)
+        text = continuation(opened, tokens, cell.plan(artefact.steering, artefact.gate), sampling)
+        rows.append({"strength": strength, "dose": cell.dose(artefact.steering), "text": text})
+    return {"prompt": prompt[0], "hook_point": named(chosen.points), "continuations": rows, "warnings": list(warnings)}

@@ -68,22 +68,21 @@ def print_artefact(path: Path, artefact: Artefact) -> None:
 
 
 def artefact_json(artefact: Artefact) -> dict[str, Any]:
+    from tillerman.core.hookpoint import named
     from tillerman.evaluation.cards import evaluation_of, studies_of
     from tillerman.reports.summary import summary
 
     vector = artefact.steering
-    card = artefact.card
+    card, cell = artefact.card, artefact.cell
     return {
         "provenance": vector.provenance.to_json(),
         "hook_points": {str(p): {"norm": vector.norm(p), "stream_norm": vector.stream_norms[p]} for p in vector.points},
-        "chosen": None
-        if card is None
-        else {
-            "hook_point": card.hook_point,
-            "strength": card.strength,
-            "dose": card.dose,
-            "scope": card.scope,
-            "operator": card.operator,
+        "chosen": {
+            "hook_point": named(cell.points),
+            "strength": cell.strength,
+            "dose": artefact.dose,
+            "scope": str(cell.scope),
+            "operator": cell.operator,
         },
         "gate": None if artefact.gate is None else str(artefact.gate),
         "measured": summary(evaluation_of(artefact)) if card is not None and card.report else None,

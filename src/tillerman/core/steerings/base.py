@@ -78,16 +78,6 @@ class Steering(Protocol):
         """Inverse of ``to_tensors``, with stream norms and provenance in the head."""
 
 
-def joint_dose(steering: Steering, strength: float) -> float:
-    """The dose of one strength at all hook points of a steering: its mean over them."""
-    return sum(steering.dose(point, strength) for point in steering.points) / len(steering.points)
-
-
-def joint_strength(steering: Steering, dose: float) -> float:
-    """Inverse of ``joint_dose``, which is proportional to the strength."""
-    return dose / joint_dose(steering, 1.0)
-
-
 def by_name(values: Mapping[HookPoint, Any]) -> dict[str, Any]:
     """The same values as a file names them."""
     return {str(point): value for point, value in values.items()}

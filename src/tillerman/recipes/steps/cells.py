@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tillerman.core.plan import Intervention, Plan
-from tillerman.core.steerings.base import Steering, joint_dose
+from tillerman.core.cell import Cell
+from tillerman.core.plan import Plan
+from tillerman.core.steerings.base import Steering
 from tillerman.methods.fit import random_like
 from tillerman.pipeline.run import Run
 from tillerman.pipeline.search import fit_methods
@@ -14,17 +15,13 @@ from tillerman.recipes.steps.work import Work
 
 
 @dataclass(frozen=True, eq=False)
-class SweptCell:
-    """The plans of one layer and strength: the vector's, or one for each random draw."""
+class Swept:
+    """One cell of a sweep, by the paper's layer, and its plans: the vector's, or one for each random draw."""
 
     layer: int | None
-    strength: float
-    steering: Steering
+    cell: Cell
+    dose: float
     plans: tuple[Plan, ...]
-
-    @property
-    def dose(self) -> float:
-        return joint_dose(self.steering, self.strength)
 
 
 def fitted_vector(run: Run) -> Steering:
@@ -33,19 +30,17 @@ def fitted_vector(run: Run) -> Steering:
     return next(iter(fitted.values())).vector
 
 
-def cells_of(work: Work, run: Run, vector: Steering) -> list[SweptCell]:
+def cells_of(work: Work, run: Run, vector: Steering) -> list[Swept]:
     """Strength 0 is the unsteered model. Blocks of the paper that are one block here are one cell each."""
     scope = run.scope(vector.provenance.method)
     seeds = [1000 * work.seed + draw for draw in range(work.arm.draws)]
-
-    def plan(steering: Steering, strength: float) -> Plan:
-        return (Intervention(steering, strength, steering.operator, scope),) if strength else ()
-
     cells = []
     for layer, steering in _places(work, vector):
         drawn = [random_like(steering, seed) for seed in seeds] or [steering]
         for strength in work.strengths:
-            cells.append(SweptCell(layer, strength, steering, tuple(plan(one, strength) for one in drawn)))
+            plans = tuple(Cell.of(one, strength, scope).plan(one) if strength else () for one in drawn)
+            cell = Cell.of(steering, strength, scope)
+            cells.append(Swept(layer, cell, cell.dose(steering), plans))
     return cells
 
 

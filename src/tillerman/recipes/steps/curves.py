@@ -12,7 +12,7 @@ from tillerman.evaluation.exam import Exam, null_condition
 from tillerman.logs.reproduction import Measured, Piece
 from tillerman.pipeline.held_out import make_meter, unrelated_exam
 from tillerman.pipeline.run import Run, set_up
-from tillerman.recipes.steps.cells import SweptCell, cells_of, fitted_vector
+from tillerman.recipes.steps.cells import Swept, cells_of, fitted_vector
 from tillerman.recipes.steps.work import Work, of_effect, of_interval, of_rate, of_value
 from tillerman.statistics.estimates import effect, rate
 
@@ -20,25 +20,25 @@ from tillerman.statistics.estimates import effect, rate
 def run_curve(work: Work, shared: Store) -> list[Piece]:
     """A piece per cell. The vector is of the training items; validation items play no part."""
     run = set_up(work.experiment, work.opened, work.data(), shared, work.watch, needed=("train", "test"))
-    cells = cells_of(work, run, fitted_vector(run))
-    parts = [_answered(run, run.test, cells, "test")]
+    swept = cells_of(work, run, fitted_vector(run))
+    parts = [_answered(run, run.test, swept, "test")]
     if work.step.drift and not work.arm.draws:
         exam, _ = unrelated_exam(run)
-        unrelated = _answered(run, exam, cells, "unrelated task")
-        parts += [[{"unrelated_effect": one["effect"]} for one in unrelated], _drifts(run, cells)]
+        unrelated = _answered(run, exam, swept, "unrelated task")
+        parts += [[{"unrelated_effect": one["effect"]} for one in unrelated], _drifts(run, swept)]
     figures = [{name: f for one in of_cell for name, f in one.items()} for of_cell in zip(*parts, strict=True)]
     return [
-        work.piece(one | {"dose": of_value(cell.dose)}, layer=cell.layer, strength=cell.strength)
-        for cell, one in zip(cells, figures, strict=True)
+        work.piece(found | {"dose": of_value(one.dose)}, layer=one.layer, strength=one.cell.strength)
+        for one, found in zip(swept, figures, strict=True)
     ]
 
 
-def _answered(run: Run, exam: Exam, cells: Sequence[SweptCell], name: str) -> list[dict[str, Measured]]:
+def _answered(run: Run, exam: Exam, swept: Sequence[Swept], name: str) -> list[dict[str, Measured]]:
     """Right answers and effect of each cell; of several draws the mean, with an interval over draws."""
-    plans = [(), *(plan for cell in cells for plan in cell.plans)]
+    plans = [(), *(plan for one in swept for plan in one.plans)]
     with run.watch.stage(name, len(plans) * len(exam.items)) as progress:
         plain, *rows = exam.correct_under(plans, (Store(None, ""), name), progress)
-    ends = np.cumsum([0, *(len(cell.plans) for cell in cells)])
+    ends = np.cumsum([0, *(len(one.plans) for one in swept)])
     found = []
     for start, end in pairwise(ends.tolist()):
         if end - start == 1:
@@ -54,17 +54,17 @@ def _answered(run: Run, exam: Exam, cells: Sequence[SweptCell], name: str) -> li
     return [{"unsteered": unsteered, **one} for one in found]
 
 
-def _drifts(run: Run, cells: Sequence[SweptCell]) -> list[dict[str, Measured]]:
+def _drifts(run: Run, swept: Sequence[Swept]) -> list[dict[str, Measured]]:
     """Of several draws the first stands for all."""
     meter = make_meter(run)
     n = meter.text.tokens
-    plans = [cell.plans[0] for cell in cells if cell.strength]
+    plans = [one.plans[0] for one in swept if one.cell.strength]
     with run.watch.stage("side effects, neutral text", len(plans) * meter.passes) as progress:
         measured = iter(meter.measure_all(plans, progress) if plans else [])
     none = {"perplexity_ratio": of_value(1.0, n), "kl": of_value(0.0, n)}
     found = []
-    for cell in cells:
-        if cell.strength:
+    for one in swept:
+        if one.cell.strength:
             drift = next(measured)
             ratio = of_interval(drift.perplexity_ratio, drift.perplexity_ratio_interval, n)
             found.append({"perplexity_ratio": ratio, "kl": of_value(drift.kl, n)})

@@ -22,18 +22,18 @@ def run_replies(work: Work, shared: Store) -> list[Piece]:
     needed = ("train",) if work.source.test else ("train", "test")
     run = set_up(work.experiment, work.opened, work.data(), shared, work.watch, needed=needed)
     exam = _asked(work, run)
-    cells = cells_of(work, run, fitted_vector(run))
-    plans = [(), *(plan for cell in cells for plan in cell.plans)]
+    swept = cells_of(work, run, fitted_vector(run))
+    plans = [(), *(plan for one in swept for plan in one.plans)]
     with run.watch.stage("replies", len(plans) * len(exam.items)) as progress:
         plain, *rest = exam.replies_under(plans, (Store(None, ""), "replies"), progress)
     said, references = iter(rest), _references(exam)
     pieces = []
-    for cell in cells:
-        count = len(cell.plans)
+    for one in swept:
+        count = len(one.plans)
         replies = list(chain.from_iterable(next(said) for _ in range(count)))
         told = thinking(work.arm.name, replies, references * count, plain * count)
-        figures = _figures(told, plain, references) | {"dose": of_value(cell.dose)}
-        pieces.append(work.piece(figures, layer=cell.layer, strength=cell.strength))
+        figures = _figures(told, plain, references) | {"dose": of_value(one.dose)}
+        pieces.append(work.piece(figures, layer=one.layer, strength=one.cell.strength))
     return pieces
 
 

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tillerman.core.cell import Cell
 from tillerman.core.errors import DataError
 from tillerman.core.hookpoint import HookPoint, named
-from tillerman.core.plan import Intervention, Plan, Scope
+from tillerman.core.plan import Plan, Scope
 from tillerman.core.provenance import Provenance
 from tillerman.core.steerings.base import Steering
 from tillerman.core.store import Store
@@ -128,8 +129,7 @@ def _fitted(work: Work, examples: Sequence[Taught]) -> Steering:
 
 
 def _plan(steering: Steering, point: HookPoint, dose: float) -> Plan:
-    here = steering.at(point)
-    return (Intervention(here, here.strength(point, dose), scope=Scope("prompt")),)
+    return Cell((point,), steering.strength(point, dose), scope=Scope("prompt")).plan(steering)
 
 
 def _distances(opened: OpenModel, asked: Sequence[Taught], plan: Plan) -> Distances:

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from tillerman.core.errors import DataError, FitError, HookPointError
 from tillerman.core.plan import Plan
-from tillerman.core.steerings.base import joint_strength
 from tillerman.core.store import Store
 from tillerman.data.duplicates import clean_split
 from tillerman.data.loading import SAMPLE_PREFIX, LoadedData, load_examples
@@ -129,12 +128,11 @@ def _matrix(lab: Lab, others: Sequence[LoadedData]) -> Iterator[Trial]:
 
 def _plan_for(lab: Lab, loaded: LoadedData) -> Plan | None:
     """None where the method cannot be fitted on these data, or gives no vector at the artefact's hook points."""
-    item = lab.intervention
-    layers = tuple(sorted({point.layer for point in item.steering.points}))
+    layers = tuple(sorted({point.layer for point in lab.cell.points}))
     experiment = replace(lab.run.experiment, layers=layers, max_train=_MATRIX_ITEMS, generations=())
     try:
         fitted, _ = fit_methods(set_up(experiment, lab.opened, loaded, Store(None, ""), Unwatched()))
-        steering = fitted[experiment.method].vector.at(item.steering.points)
+        steering = fitted[experiment.method].vector.at(lab.cell.points)
     except (FitError, HookPointError, DataError):
         return None
-    return lab.with_steering(steering, joint_strength(steering, lab.chosen.dose(item.strength)))
+    return lab.plan_of(steering)

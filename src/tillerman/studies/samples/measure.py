@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tillerman.core.errors import FitError, HookPointError, UsageError
-from tillerman.core.steerings.base import Steering, joint_strength
+from tillerman.core.steerings.base import Steering
 from tillerman.core.store import Store
 from tillerman.logs.study import Trial
 from tillerman.pipeline.run import Unwatched
@@ -84,7 +84,7 @@ def _drawn(lab: Lab, places: Sequence[int], name: str) -> _Draw | None:
         steering = _fitted(lab, places)
         if steering is None:
             return {"right": torch.zeros(0, dtype=torch.uint8), "direction": torch.zeros(0)}
-        plan = lab.with_steering(steering, joint_strength(steering, lab.dose(lab.chosen.strength)))
+        plan = lab.plan_of(steering)
         right = lab.exam.correct(plan)
         return {"right": torch.from_numpy(right.astype(np.uint8)), "direction": _direction(steering)}
 
@@ -93,7 +93,7 @@ def _drawn(lab: Lab, places: Sequence[int], name: str) -> _Draw | None:
 
 
 def _fitted(lab: Lab, places: Sequence[int]) -> Steering | None:
-    points = lab.intervention.steering.points
+    points = lab.cell.points
     layers = tuple(sorted({point.layer for point in points}))
     experiment = replace(lab.run.experiment, layers=layers, null_draws=2)
     train = lab.run.train

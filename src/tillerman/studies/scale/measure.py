@@ -9,19 +9,18 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from tillerman.core.artefact import Artefact
 from tillerman.core.errors import UsageError
 from tillerman.core.plan import Plan
-from tillerman.core.steerings.base import joint_dose
 from tillerman.core.store import Store
 from tillerman.data.neutral import load_texts
 from tillerman.evaluation.side_effects import DriftMeter, neutral_text
 from tillerman.logs.study import Trial
-from tillerman.methods.fit import random_like
 from tillerman.models.opened import EMBEDDED, OpenModel
-from tillerman.pipeline.held_out import Chosen
+from tillerman.pipeline.held_out import gated
 from tillerman.pipeline.run import Run, set_up
 from tillerman.pipeline.search import choose
-from tillerman.studies.base import MORE_DRAWS, Lab, cost_trials, first, model_labels, trial_of
+from tillerman.studies.base import Lab, cost_trials, first, model_labels, random_plans, trial_of
 from tillerman.studies.scale.options import BYTES, SIZE, STEERED, ScaleOptions, at_dose
 
 _SEARCHED = (0.1, 0.2, 0.35, 0.5)  # doses that a model's own cell is chosen from
@@ -51,7 +50,7 @@ class _Resident:
         opened = self.opener()
         if opened is home.opened:
             return home
-        steered = {point.layer for point in self.home.intervention.steering.points}
+        steered = {point.layer for point in self.home.cell.points}
         experiment = replace(
             home.experiment,
             layers=_depths(steered, home.opened.layers, opened.layers),
@@ -66,14 +65,12 @@ class _Resident:
         return set_up(experiment, opened, home.data, Store(None, ""), home.watch)
 
     @cached_property
-    def chosen(self) -> Chosen:
+    def chosen(self) -> Artefact:
         """The artefact itself on its own model, elsewhere a vector that is fitted and chosen there."""
         if self.run is self.home.run:
-            return self.home.chosen
+            return self.home.artefact
         choice = choose(self.run, self.meter)
-        cell = choice.cell.candidate
-        scope = self.run.scope(choice.fitted.vector.provenance.method)
-        return Chosen(choice.fitted.vector.at(cell.points), cell.points, cell.strength, scope)
+        return Artefact(choice.fitted.vector, choice.cell)
 
     @cached_property
     def meter(self) -> DriftMeter:
@@ -84,15 +81,10 @@ class _Resident:
 
     @property
     def dose(self) -> float:
-        return joint_dose(self.chosen.vector.at(self.chosen.points), self.chosen.strength)
+        return self.chosen.dose
 
     def plan(self, dose: float) -> Plan:
-        return self.chosen.live(dose / self.dose)
-
-    def random_plans(self, count: int, seed: int) -> list[Plan]:
-        (item,) = self.chosen.live(1.0)
-        seeds = range(MORE_DRAWS + 100 * seed, MORE_DRAWS + 100 * seed + count)
-        return [(replace(item, steering=random_like(item.steering, k)),) for k in seeds]
+        return gated(self.chosen, dose / self.dose)
 
 
 def _residents(lab: Lab, options: ScaleOptions) -> list[_Resident]:
@@ -127,7 +119,7 @@ def _size(resident: _Resident) -> Iterator[Trial]:
 def _answers(lab: Lab, resident: _Resident, options: ScaleOptions) -> Iterator[Trial]:
     here = replace(lab, run=replace(resident.run, store=Store(None, "")))
     exam = first(resident.run.test, options.limit)
-    randoms = enumerate(resident.random_plans(options.draws, options.seed), start=1)
+    randoms = enumerate(random_plans(resident.chosen, options.draws, options.seed), start=1)
     plans: dict[str, tuple[float, Plan]] = {
         "unsteered": (0.0, ()),
         STEERED: (resident.dose, resident.plan(resident.dose)),

@@ -43,7 +43,7 @@ def measure(lab: Lab, options: SideEffectsOptions) -> Iterator[Trial]:
 
 
 def _dose(lab: Lab, factor: float) -> float:
-    return lab.dose(lab.chosen.strength * factor)
+    return lab.cell.scaled(factor).dose(lab.steering)
 
 
 def _unrelated(lab: Lab, options: SideEffectsOptions) -> Exam:

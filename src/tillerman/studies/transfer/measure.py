@@ -9,9 +9,10 @@ from functools import cached_property, partial
 import numpy as np
 import torch
 
+from tillerman.core.cell import Cell
 from tillerman.core.errors import DataError, FitError, HookPointError
-from tillerman.core.plan import Intervention, Plan, Scope
-from tillerman.core.steerings.base import Steering, joint_dose, joint_strength
+from tillerman.core.plan import Plan, Scope
+from tillerman.core.steerings.base import Steering
 from tillerman.core.store import Store
 from tillerman.logs.study import Trial
 from tillerman.models.opened import OpenModel
@@ -42,7 +43,7 @@ class _Target:
     @cached_property
     def opened(self) -> OpenModel:
         found = self.opener()
-        found.check_provenance(self.home.intervention.steering.provenance, allow_mismatch=True)
+        found.check_provenance(self.home.steering.provenance, allow_mismatch=True)
         return found
 
     @cached_property
@@ -58,18 +59,19 @@ class _Target:
         return replace(self.home, run=set_up(run.experiment, opened, run.data, alone, run.watch))
 
     @cached_property
-    def intervention(self) -> Intervention:
-        return replace(self.home.intervention, scope=_scope(self.home.intervention.scope, self.lab.run))
+    def cell(self) -> Cell:
+        return replace(self.home.cell, scope=_scope(self.home.cell.scope, self.lab.run))
 
-    def with_steering(self, steering: Steering, strength: float) -> Plan:
-        return (replace(self.intervention, steering=steering, strength=strength),)
+    @property
+    def plan(self) -> Plan:
+        return self.cell.plan(self.home.steering, self.home.artefact.gate)
 
     @cached_property
     def own(self) -> Steering | None:
         """The method's vector of this model's own training items; None where they give none."""
         if self.name == HOME:
-            return self.home.intervention.steering
-        wanted, run = self.intervention.steering.points, self.lab.run
+            return self.home.steering
+        wanted, run = self.cell.points, self.lab.run
         layers = tuple(sorted({point.layer for point in wanted}))
         experiment = replace(run.experiment, layers=layers, null_draws=2)
         try:
@@ -108,30 +110,30 @@ def _asked(lab: Lab, target: _Target, options: TransferOptions) -> Iterator[Tria
 
 def _facts(target: _Target) -> Iterator[Trial]:
     """Dose of the vector and length of the stream there; and whether a vector fitted there is the same direction."""
-    item, own = target.intervention, target.own
-    names = tuple(str(point) for point in item.steering.points)
+    steering, own = target.home.steering, target.own
+    names = tuple(str(point) for point in steering.points)
     if own is None:
         return
     norms = [own.stream_norms[point] for point in own.points]
-    scale = np.mean([item.steering.stream_norms[p] / norm for p, norm in zip(item.steering.points, norms, strict=True)])
-    dose = joint_dose(item.steering, item.strength) * float(scale)
+    scale = np.mean([steering.stream_norms[p] / norm for p, norm in zip(steering.points, norms, strict=True)])
+    dose = target.home.artefact.dose * float(scale)
     yield Trial(target.name, NORM, names, tuple(norms), scorer="mean norm")
     yield Trial(target.name, DOSE, ("all hook points",), (dose,), scorer="dose")
-    if own.is_constant and item.steering.is_constant:
-        pairs = [(own.directions[point], item.steering.directions[point]) for point in own.points]
+    if own.is_constant and steering.is_constant:
+        pairs = [(own.directions[point], steering.directions[point]) for point in own.points]
         alike = tuple(float(torch.cosine_similarity(one, other, dim=0)) for one, other in pairs)
         yield Trial(target.name, COSINE, names, alike, scorer="cosine")
 
 
 def _answers(target: _Target, options: TransferOptions) -> Iterator[Trial]:
-    lab, item = replace(target.lab, run=replace(target.lab.run, store=Store(None, ""))), target.intervention
+    lab, cell = replace(target.lab, run=replace(target.lab.run, store=Store(None, ""))), target.cell
     exam = first(lab.run.test, lab.options.limit)
-    asked: dict[str, Plan] = {"unsteered": (), "steered": (item,)}
+    asked: dict[str, Plan] = {"unsteered": (), "steered": target.plan}
     randoms = enumerate(target.home.random_plans(options.draws), start=1)
-    others: dict[str, Plan] = {f"null:random {k}": (replace(plan[0], scope=item.scope),) for k, plan in randoms}
+    others: dict[str, Plan] = {f"null:random {k}": (replace(plan[0], scope=cell.scope),) for k, plan in randoms}
     if target.name != HOME and target.own is not None:
-        strength = joint_strength(target.own, target.home.dose(item.strength))
-        others[OWN] = target.with_steering(target.own, strength)
+        there = cell.at_dose(target.home.artefact.dose, target.own)
+        others[OWN] = there.plan(target.own, target.home.artefact.gate)
     asks_prompt = lab.run.kind != "text"  # a text has no question that a prompt could precede
     with lab.stage(target.name, (len(asked) + len(others) + asks_prompt) * len(exam.items)) as progress:
         yield from lab.scored(target.name, exam, asked, progress)
@@ -144,5 +146,5 @@ def _answers(target: _Target, options: TransferOptions) -> Iterator[Trial]:
 def _neutral(target: _Target) -> Iterator[Trial]:
     meter = make_meter(target.lab.run)
     with target.lab.stage(f"{target.name}: neutral text", meter.passes) as progress:
-        (windows,) = meter.windows([(target.intervention,)], progress)
+        (windows,) = meter.windows([target.plan], progress)
     yield from cost_trials(target.name, windows)
