@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tillerman.core.artefact import Artefact as Artefact, load as load, save as save
+    from tillerman.core.cell import Cell as Cell
     from tillerman.core.errors import (
         ArtefactError as ArtefactError,
         DataError as DataError,

@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 
 from tillerman.cli import app as cli
 from tillerman.core.artefact import Artefact, save
+from tillerman.core.cell import Cell
 from tillerman.core.errors import TillermanError
 from tillerman.core.hookpoint import HookPoint
-from tillerman.core.provenance import Card, Provenance
+from tillerman.core.provenance import Provenance
 from tillerman.core.steerings.vector import SteeringVector
 
 QUESTION = 'Is the following statement something you would say?\n"I like rule number {}"'
@@ -41,7 +42,7 @@ def rows(n: int = 40, **changes: object) -> str:
 def vector(width: int = 128, layer: int = 3) -> Artefact:
     provenance = Provenance("other/model", "feedbeef", width, 8, "t", "c", "chat", "caa")
     steering = SteeringVector({HookPoint(layer): torch.ones(width)}, {HookPoint(layer): 10.0}, provenance)
-    return Artefact(steering, Card(f"layers.{layer}.resid_post", 1.0, 0.1, "all"))
+    return Artefact(steering, Cell.of(steering))
 
 
 def write(text: str, name: str = "data.jsonl") -> Callable[[Path], list[str]]:

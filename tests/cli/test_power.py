@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from tillerman.cli.app import app
 from tillerman.core.artefact import Artefact, save
+from tillerman.core.cell import Cell
 from tillerman.core.errors import DataError
 from tillerman.core.hookpoint import HookPoint
-from tillerman.core.provenance import Card, Provenance
+from tillerman.core.provenance import Provenance
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.pipeline import flow
 
@@ -49,7 +50,7 @@ def test_an_evaluation_says_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     point = HookPoint(3)
     made = Provenance("other/model", "feedbeef", 128, 8, "t", "c", "chat", "caa")
     steering = SteeringVector({point: torch.ones(128)}, {point: 10.0}, made)
-    save(tmp_path / "v.safetensors", Artefact(steering, Card(str(point), 1.0, 0.1, "all")))
+    save(tmp_path / "v.safetensors", Artefact(steering, Cell.of(steering)))
 
     def stop(*_: object, **__: object) -> None:
         raise DataError("nothing is run here")

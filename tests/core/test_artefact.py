@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import given, strategies as st
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tillerman.core import artefact as module
 from tillerman.core.artefact import Artefact, load, save
-from tillerman.core.errors import ArtefactError, TillermanError, UsageError
+from tillerman.core.cell import Cell
+from tillerman.core.errors import ArtefactError, HookPointError, TillermanError, UsageError
 from tillerman.core.files import replacing, write_text
 from tillerman.core.gates import ProbeGate, SimilarityGate
 from tillerman.core.hookpoint import SITES, HookPoint
@@ -23,7 +25,7 @@ from tillerman.core.steerings.vector import SteeringVector
 
 from .. import tiny
 
-CARD = Card("layers.1.resid_post", 2.0, 0.3, "last", "add", {"effect": {"value": 0.25}, "text": "ü\n"})
+CARD = Card({"effect": {"value": 0.25}, "text": "ü\n"})
 POINT = "layers.1.resid_post"
 
 
@@ -66,18 +68,20 @@ def _write(path, head, tensors=None):
             Scope("thinking", marker=(4,), opening=(5,), closing=(6, 7)),
         ]
     ),
+    st.floats(-1e6, 1e6),
 )
-def test_an_artefact_comes_back_bit_for_bit(tmp_path_factory, cells, card, scope):
+def test_an_artefact_comes_back_bit_for_bit(tmp_path_factory, cells, card, scope, strength):
     vector = SteeringVector(
         {p: torch.tensor(values, dtype=torch.float32) for p, (values, _) in cells.items()},
         {p: norm for p, (_, norm) in cells.items()},
         tiny.provenance(options={"k": [1, None]}, data_name="ü", split={"train": 3}, seed=7),
     )
     path = tmp_path_factory.getbasetemp() / "round.safetensors"
-    save(path, Artefact(vector, card, scope))
+    cell = Cell.of(vector, strength, scope)
+    save(path, Artefact(vector, cell, card=card))
     back = load(path)
     assert back.card == card
-    assert back.scope == scope
+    assert back.cell == cell
     assert back.steering.points == vector.points
     assert back.steering.stream_norms == vector.stream_norms
     assert back.steering.provenance == vector.provenance
@@ -85,22 +89,49 @@ def test_an_artefact_comes_back_bit_for_bit(tmp_path_factory, cells, card, scope
         assert back.steering.directions[point].view(torch.int32).equal(direction.view(torch.int32))
 
 
-def test_the_plan_is_the_cards_cell_and_scope(tmp_path):
-    artefact = Artefact(tiny.vector(0, 1, 2), CARD, Scope("after_instruction", marker=(4,)))
+def test_the_plan_is_that_of_the_cell(tmp_path):
+    cell = Cell((HookPoint(1),), 2.0, scope=Scope("after_instruction", marker=(4,)))
+    artefact = Artefact(tiny.vector(0, 1, 2), cell)
     (item,) = artefact.plan()
     assert item.steering.points == (HookPoint(1),)
     assert (item.strength, item.operator, item.scope.marker) == (2.0, "add", (4,))
     assert artefact.plan(-1.0)[0].strength == -1.0
 
 
-def test_an_artefact_without_a_card_has_no_plan():
-    with pytest.raises(ArtefactError, match="no card"):
-        Artefact(tiny.vector(0)).plan()
+def test_a_cell_where_the_steering_was_not_fitted_is_refused():
+    with pytest.raises(HookPointError, match=r"layers\.3\.resid_post: fitted at layers\.0-1\.resid_post"):
+        Artefact(tiny.vector(0, 1), Cell((HookPoint(1), HookPoint(3))))
+
+
+def test_a_file_from_before_cells_is_read_with_the_cell_on_its_card(tmp_path):
+    old = {"hook_point": POINT, "strength": 2.0, "dose": 0.3, "scope": "last", "operator": "ablate", "report": {"n": 1}}
+    scope = {"name": "last", "positions": [], "marker": []}
+    back = load(_write(tmp_path / "old.safetensors", _head(card=old, scope=scope)))
+    assert back.cell == Cell((HookPoint(1),), 2.0, "ablate", Scope("last"))
+    assert back.card == Card({"n": 1})
+
+
+def test_a_file_without_a_card_from_before_cells_is_applied_as_it_is(tmp_path):
+    scope = {"name": "positions", "positions": [0, -1], "marker": []}
+    back = load(_write(tmp_path / "old.safetensors", _head(scope=scope)))
+    assert back.cell == Cell((HookPoint(1),), 1.0, "add", Scope("positions", (0, -1)))
+    assert back.card is None
+
+
+def test_a_reader_from_before_cells_finds_the_cell_on_the_card(tmp_path):
+    vector = tiny.vector(0, 1)
+    artefact = Artefact(vector, Cell((HookPoint(1),), 2.0, "ablate", Scope("last")), card=CARD)
+    save(tmp_path / "a.safetensors", artefact)
+    with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
+        head = json.loads(file.metadata()["tillerman"])
+    told = {"hook_point": POINT, "strength": 2.0, "dose": artefact.dose, "scope": "last", "operator": "ablate"}
+    assert head["card"] == {**told, "report": dict(CARD.report), "studies": {}}
+    assert head["scope"]["name"] == "last"
 
 
 def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "a.safetensors"
-    save(path, Artefact(tiny.vector(0)))
+    save(path, Artefact(tiny.vector(0), Cell.of(tiny.vector(0))))
     before = path.read_bytes()
 
     def breaks(tensors, part, metadata):
@@ -109,7 +140,7 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path, 
 
     monkeypatch.setattr(module, "save_file", breaks)
     with pytest.raises(OSError, match="disk full"):
-        save(path, Artefact(tiny.vector(1)))
+        save(path, Artefact(tiny.vector(1), Cell.of(tiny.vector(1))))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -119,7 +150,7 @@ def test_a_truncated_file_is_refused_at_every_length(tmp_path_factory, data):
     folder = tmp_path_factory.getbasetemp()
     whole = folder / "whole.safetensors"
     if not whole.exists():
-        save(whole, Artefact(tiny.vector(0, 1), CARD))
+        save(whole, Artefact(tiny.vector(0, 1), Cell.of(tiny.vector(0, 1)), card=CARD))
     content = whole.read_bytes()
     cut = folder / "cut.safetensors"
     cut.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
@@ -130,7 +161,7 @@ def test_a_truncated_file_is_refused_at_every_length(tmp_path_factory, data):
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 9])
 def test_a_file_cut_within_its_first_bytes_is_refused(tmp_path, length):
     path = tmp_path / "a.safetensors"
-    save(path, Artefact(tiny.vector(0)))
+    save(path, Artefact(tiny.vector(0), Cell.of(tiny.vector(0))))
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(ArtefactError, match="an incomplete or invalid safetensors file"):
         load(path)
@@ -199,20 +230,20 @@ def test_fields_of_a_newer_writer_are_passed_over(tmp_path):
 
 def test_a_folder_that_is_not_there_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match="does not exist; make it first"):
-        save(tmp_path / "no" / "a.safetensors", Artefact(tiny.vector(0)))
+        save(tmp_path / "no" / "a.safetensors", Artefact(tiny.vector(0), Cell.of(tiny.vector(0))))
 
 
 def test_a_folder_in_the_files_place_is_an_error_of_ours(tmp_path):
     (tmp_path / "a").mkdir()
     with pytest.raises(TillermanError, match="is a folder"):
-        save(tmp_path / "a", Artefact(tiny.vector(0)))
+        save(tmp_path / "a", Artefact(tiny.vector(0), Cell.of(tiny.vector(0))))
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
 
 
 def test_an_artefact_may_be_read_by_whoever_may_read_other_files(tmp_path):
     plain, path = tmp_path / "plain", tmp_path / "a.safetensors"
     plain.write_text("")
-    save(path, Artefact(tiny.vector(0)))
+    save(path, Artefact(tiny.vector(0), Cell.of(tiny.vector(0))))
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
 
 
@@ -236,7 +267,7 @@ def test_a_replaced_file_is_never_seen_half_written(tmp_path):
     ids=["similarity", "probe"],
 )
 def test_a_gate_comes_back_as_it_was_and_is_in_the_plan(gate, tmp_path):
-    save(tmp_path / "v.safetensors", Artefact(tiny.vector(1), CARD, gate=gate))
+    save(tmp_path / "v.safetensors", Artefact(tiny.vector(1), Cell.of(tiny.vector(1)), gate))
     again = load(tmp_path / "v.safetensors")
     (item,) = again.plan()
     assert item.gate is again.gate and type(again.gate) is type(gate)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tillerman.core.artefact import Artefact
+from tillerman.core.cell import Cell
 from tillerman.core.plan import Plan
-from tillerman.core.provenance import Card
 from tillerman.data.writing import after_instruction
 from tillerman.models.opened import OpenModel
 
@@ -23,8 +23,7 @@ def pilot_artefact(opened: OpenModel) -> Artefact:
         tokenizer_hash=opened.tokenizer_hash,
         template_hash=opened.template_hash,
     )
-    card = Card("layers.3.resid_post", 2.0, 1.0, "after_instruction")
-    return Artefact(replace(vector, provenance=provenance), card, after_instruction(opened.tokenizer))
+    return Artefact(replace(vector, provenance=provenance), Cell.of(vector, 2.0, after_instruction(opened.tokenizer)))
 
 
 def pilot_plan(opened: OpenModel) -> Plan:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tillerman.core.artefact import Artefact, load, save
+from tillerman.core.cell import Cell
 from tillerman.core.errors import FitError, HookPointError, NotAppliedError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Scope
@@ -182,7 +183,7 @@ def test_a_scope_that_leaves_the_first_tokens_out_is_an_error():
 
 def test_it_is_saved_and_loaded_to_the_same_numbers(tmp_path):
     steering = fitted(tiny.opened())
-    save(tmp_path / "v.safetensors", Artefact(steering, scope=Scope("prompt")))
+    save(tmp_path / "v.safetensors", Artefact(steering, Cell.of(steering, scope=Scope("prompt"))))
     back = load(tmp_path / "v.safetensors").steering
     assert isinstance(back, SequenceSteering)
     assert (back.points, back.reach, back.change_norms) == (steering.points, steering.reach, steering.change_norms)

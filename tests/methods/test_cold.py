@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tillerman.core.artefact import Artefact, load, save
+from tillerman.core.cell import Cell
 from tillerman.core.errors import FitError, MismatchError, UnknownNameError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Scope
@@ -452,7 +453,7 @@ def test_the_change_turns_round_with_the_labels(name, opened):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_kind_is_saved_and_loaded_to_the_same_change(name, opened, tmp_path):
     steering = fitted(name, opened)
-    save(tmp_path / "a.safetensors", Artefact(steering))
+    save(tmp_path / "a.safetensors", Artefact(steering, Cell.of(steering)))
     back = load(tmp_path / "a.safetensors").steering
     assert type(back) is type(steering)
     assert back.points == steering.points

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import tillerman
 from tillerman.cli.app import app
 from tillerman.core.artefact import Artefact, load, save
+from tillerman.core.cell import Cell
 from tillerman.core.errors import ArtefactError, FitError, UnknownNameError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.methods.cold import ColdChanges, ColdOptions, fit_cold, fit_taught
@@ -164,7 +165,7 @@ def test_what_the_fit_found_is_told_in_two_lines(opened):
 def test_a_thinned_displacement_is_saved_small_and_loaded_to_the_same_change(mode, opened, tmp_path):
     plain, thin = fitted(opened, mode), fitted(opened, mode, keep=0.01)
     for name, steering in (("plain", plain), ("thin", thin)):
-        save(tmp_path / f"{name}.safetensors", Artefact(steering))
+        save(tmp_path / f"{name}.safetensors", Artefact(steering, Cell.of(steering)))
     back = load(tmp_path / "thin.safetensors").steering
     assert {n for n, t in back.displacement.items() if t.is_sparse} == {
         n for n, t in thin.displacement.items() if t.is_sparse
@@ -189,7 +190,7 @@ def test_a_file_written_before_there_was_a_sparse_form_still_loads(opened, tmp_p
 
     taken_apart, plain = module.taken_apart, fitted(opened)
     monkeypatch.setattr(module, "taken_apart", older)
-    save(tmp_path / "v.safetensors", Artefact(plain))
+    save(tmp_path / "v.safetensors", Artefact(plain, Cell.of(plain)))
     back = load(tmp_path / "v.safetensors").steering
     assert all(torch.equal(t, back.displacement[n]) for n, t in plain.displacement.items())
 
@@ -203,7 +204,7 @@ def test_a_file_whose_places_lie_outside_is_damaged(opened, tmp_path, monkeypatc
 
     taken_apart, thin = module.taken_apart, fitted(opened, keep=0.01)
     monkeypatch.setattr(module, "taken_apart", shrunk)
-    save(tmp_path / "v.safetensors", Artefact(thin))
+    save(tmp_path / "v.safetensors", Artefact(thin, Cell.of(thin)))
     with pytest.raises(ArtefactError, match=r"damaged .*do not fit the shape"):
         load(tmp_path / "v.safetensors")
 

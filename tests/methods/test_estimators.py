@@ -9,6 +9,7 @@ from hypothesis import given, settings, strategies as st
 from scipy import optimize
 
 from tillerman.core.artefact import Artefact, load, save
+from tillerman.core.cell import Cell
 from tillerman.core.errors import FitError, UnknownNameError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.data.pairings import PAIRINGS
@@ -127,7 +128,7 @@ def test_an_empty_side_is_refused(name, side):
 @every
 def test_a_fitted_vector_is_saved_and_loaded_to_the_same_numbers(name, tmp_path):
     vector = _fit(name, _for(name)[0])
-    save(tmp_path / "v.safetensors", Artefact(vector))
+    save(tmp_path / "v.safetensors", Artefact(vector, Cell.of(vector)))
     back = load(tmp_path / "v.safetensors").steering
     assert back.provenance.method == name
     for point in vector.points:

@@ -11,6 +11,7 @@ from hypothesis import given, settings, strategies as st
 from tests import sae_files as made
 
 from tillerman.core.artefact import Artefact, load, save
+from tillerman.core.cell import Cell
 from tillerman.core.errors import FitError, UnknownNameError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.methods.fit import Activations, fit, shuffled
@@ -258,7 +259,7 @@ def test_activations_that_are_not_finite_are_refused(name):
 @pytest.mark.parametrize("operator", ["add", "clamp"])
 def test_a_fitted_vector_is_saved_and_loaded_with_its_report_and_its_atom(name, operator, tmp_path):
     vector = _fit(name, _planted(operator=operator))
-    save(tmp_path / "v.safetensors", Artefact(vector))
+    save(tmp_path / "v.safetensors", Artefact(vector, Cell.of(vector)))
     back = load(tmp_path / "v.safetensors").steering
     assert torch.equal(back.directions[P], vector.directions[P])
     assert back.provenance.found == vector.provenance.found

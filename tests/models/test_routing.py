@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tillerman.core.artefact import Artefact, load, save
+from tillerman.core.cell import Cell
 from tillerman.core.errors import HookPointError, MismatchError, ModelError, UsageError
 from tillerman.core.gates import ProbeGate
 from tillerman.core.hookpoint import ROUTER_SITES, HookPoint
@@ -354,7 +355,7 @@ def test_a_vector_of_another_number_of_experts_is_refused(site):
 @both
 def test_an_artefact_of_a_router_is_read_back_and_steers_as_before(site, tmp_path):
     vector, model, ids = tiny.vector(HookPoint(1, site), width=EXPERTS), tiny.model("olmoe"), torch.tensor([ROWS[0]])
-    save(tmp_path / "a.safetensors", Artefact(vector))
+    save(tmp_path / "a.safetensors", Artefact(vector, Cell.of(vector)))
     read = load(tmp_path / "a.safetensors").steering
     outputs = []
     for steering in (vector, read):

@@ -145,8 +145,7 @@ def test_evaluating_the_artefact_on_its_own_data_repeats_the_test_figures(
     outcome: tillerman.Outcome, pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
     artefact = outcome.artefact
-    assert artefact.card is not None
-    moved = replace(artefact, card=replace(artefact.card, strength=2.0))
+    moved = replace(artefact, cell=artefact.cell.at(2.0))
     log = tillerman.evaluate(moved, SMALL, pilot, science)
     assert log.condition("unsteered") == outcome.log.condition("unsteered")
     assert log.condition("prompt") == outcome.log.condition("prompt")
@@ -171,13 +170,13 @@ def test_the_nulls_may_not_abstain_and_keep_their_scale(pilot: tillerman.OpenMod
         draws = null_vectors(bench, null, chosen)
         assert len(draws) == SMALL.null_draws
         cell = choose_null(bench, null, draws[0], chosen)
-        assert cell.candidate.strength != 0
+        assert cell.strength != 0
         point = cell.candidate.points[0]
         if null == "random":
             assert [draw.norm(point) for draw in draws] == pytest.approx([real.norm(point)] * len(draws), rel=1e-4)
         else:
             allowed = [real.strength(point, dose) for dose in SMALL.doses or ()]
-            assert any(cell.candidate.strength == pytest.approx(s) for s in allowed)
+            assert any(cell.strength == pytest.approx(s) for s in allowed)
 
 
 def test_no_two_draws_of_a_null_are_the_same(pilot: tillerman.OpenModel, science: LoadedData) -> None:

@@ -134,11 +134,11 @@ def test_where_the_gate_is_shut_answers_are_unsteered_and_elsewhere_steered(
 ) -> None:
     """Personas and knowledge mixed, so that both happen."""
     artefact = outcome.artefact
-    assert artefact.card is not None and artefact.gate is not None
+    assert artefact.gate is not None
     knowledge = tillerman.load_examples("sample:mmlu", limit=30)
     persona = tillerman.load_examples("sample:interest-in-science", limit=30)
     mixed = replace(knowledge, examples=(*knowledge.examples, *persona.examples))
-    strong = replace(artefact, card=replace(artefact.card, strength=8 * artefact.card.strength))
+    strong = replace(artefact, cell=artefact.cell.scaled(8))
     every = replace(SMALL, shares=(0.0, 0.0, 1.0), max_test=None)
     log = tillerman.evaluate(strong, every, pilot, mixed)
     bench = set_up(every, pilot, mixed, tillerman.Store(None, ""), Unwatched(), needed=("test",))

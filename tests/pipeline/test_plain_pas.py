@@ -127,7 +127,7 @@ def test_the_pipeline_gives_the_vectors_the_scores_and_the_cell_of_pas_one_promp
     bench = set_up(experiment, tiny.opened(), data, tillerman.Store(None, ""), Unwatched())
     vectors, expected = _plain(bench, method)
     choice = choose(bench, make_meter(bench))
-    scores = {(cell.candidate.points[0].layer, cell.candidate.strength): cell.score for cell in choice.cells}
+    scores = {(one.candidate.cell.points[0].layer, one.candidate.cell.strength): one.score for one in choice.scored}
     for layer, vector in vectors.items():
         assert torch.allclose(choice.fitted.vector.directions[HookPoint(layer)], vector, atol=1e-4), layer
     assert scores == pytest.approx(expected, abs=1e-4)

@@ -17,7 +17,6 @@ from tillerman.cli.app import app
 from tillerman.core.errors import MetricError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention
-from tillerman.core.provenance import Card
 from tillerman.data.prompts_file import load_asks
 from tillerman.data.writing import make_writer
 from tillerman.evaluation.scorers.base import ScoreRange
@@ -135,11 +134,10 @@ def test_a_scorer_is_given_all_texts_at_once(log):
 
 
 def test_without_doses_multiples_of_the_chosen_strength_are_run(artefact, inquiry, opened):
-    assert isinstance(artefact.card, Card)
-    chosen = replace(artefact, card=replace(artefact.card, strength=2.0))
+    chosen = replace(artefact, cell=artefact.cell.at(2.0))
     made = reply(chosen, replace(inquiry, doses=None, points=None, asks=inquiry.asks[:1], tokens=2), opened)
     assert [c.strength for c in made.conditions] == [0, -2.0, 1.0, 2.0, 4.0, 0, 2.0, 2.0]
-    abstained = replace(artefact, card=replace(artefact.card, strength=0.0))
+    abstained = replace(artefact, cell=artefact.cell.at(0.0))
     with pytest.raises(tillerman.UsageError, match="give --doses"):
         reply(abstained, replace(inquiry, doses=None), opened)
 
@@ -168,7 +166,7 @@ def test_thoughts_stay_in_the_text_and_are_measured():
         tillerman.Provenance("x", "y", 128, 4, "t", "c", "chat", "caa"),
     )
     made = reply(
-        tillerman.Artefact(vector, Card("layers.2.resid_post", 0.01, 0.1, "all")),
+        tillerman.Artefact(vector, tillerman.Cell.of(vector, 0.01)),
         Inquiry(asks, "x", tokens=100, temperature=0.0, null_draws=2),
         reasoner,
     )

@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 import tillerman
 from tillerman.cli.app import app
-from tillerman.core.provenance import Card
 from tillerman.data.thoughts import Tags
 from tillerman.evaluation.exam import Exam
 from tillerman.pipeline import thoughts as module
@@ -97,8 +96,7 @@ def test_a_log_is_said_in_words(log):
 
 def test_strength_0_and_texts_and_models_without_tags_are_refused(artefact, reasoner):
     sums = tillerman.load_examples("sample:sums", limit=80)
-    assert isinstance(artefact.card, Card)
-    abstained = replace(artefact, card=replace(artefact.card, strength=0.0))
+    abstained = replace(artefact, cell=artefact.cell.at(0.0))
     with pytest.raises(tillerman.UsageError, match="strength is 0"):
         evaluate_thoughts(abstained, SMALL, reasoner, sums)
     texts = tillerman.load_examples([{"positive": f"good {i}", "negative": f"bad {i}"} for i in range(30)])

@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given, strategies as st
 
+from tillerman.core.cell import Cell
 from tillerman.core.errors import UnknownNameError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.selection.choice import TIES, Candidate, Constraints, search
@@ -17,11 +18,13 @@ cells = st.lists(
 
 
 def _candidates(values):
-    return [Candidate("caa", (HookPoint(i),), strength, strength / 2) for i, (_, strength, _) in enumerate(values)]
+    return [
+        Candidate("caa", Cell((HookPoint(i),), strength), strength / 2) for i, (_, strength, _) in enumerate(values)
+    ]
 
 
 def _zero():
-    return Candidate("", (HookPoint(0),), 0.0, 0.0)
+    return Candidate("", Cell((HookPoint(0),), 0.0), 0.0)
 
 
 @given(cells, st.sampled_from(TIES), st.floats(0, 1))
@@ -36,18 +39,18 @@ def test_the_chosen_cell_has_the_highest_score_of_the_admissible_ones(values, ti
         return (cost[candidate], 0.0)
 
     found = search(candidates, score.__getitem__, Constraints(measure, (limit, 0.0)), ties)
-    admissible = [c for c in candidates if c.strength == 0 or cost[c] <= limit]
+    admissible = [c for c in candidates if c.cell.strength == 0 or cost[c] <= limit]
     assert found.chosen.candidate in admissible
     assert found.chosen.score == max(score[c] for c in admissible)
     best = [c for c in admissible if score[c] == found.chosen.score]
     expected = best[0] if ties == "first" else min(best, key=lambda c: abs(c.dose))
     assert found.chosen.candidate == expected
     # every cell is reported, in order; costs were measured once, and for no cell worse than the chosen
-    assert [c.candidate for c in found.cells] == candidates
-    assert [c.score for c in found.cells] == [score[c] for c in candidates]
+    assert [c.candidate for c in found.scored] == candidates
+    assert [c.score for c in found.scored] == [score[c] for c in candidates]
     assert len(measured) == len(set(measured))
     assert all(score[c] >= found.chosen.score for c in measured)
-    for cell in found.cells:
+    for cell in found.scored:
         assert (cell.costs is not None) == (cell.candidate in measured)
         assert cell.admissible == (cell.costs is None or cell.costs[0] <= limit)
 
@@ -69,20 +72,20 @@ def test_it_abstains_where_steering_is_no_better_than_none():
     for first in (True, False):
         others = _candidates([(0.5, 2.0, 0), (0.5, -1.0, 0)])
         grid = [_zero(), *others] if first else [*others, _zero()]
-        assert search(grid, lambda _: 0.5).chosen.candidate.strength == 0
+        assert search(grid, lambda _: 0.5).chosen.candidate.cell.strength == 0
 
 
 def test_a_tie_goes_to_the_smaller_dose_whatever_its_sign_or_to_the_first_as_in_pas():
     grid = _candidates([(1, 4.0, 0), (1, -1.0, 0), (1, 2.0, 0)])
-    assert search(grid, lambda _: 1.0).chosen.candidate.strength == -1.0
-    assert search(grid, lambda _: 1.0, ties="first").chosen.candidate.strength == 4.0
+    assert search(grid, lambda _: 1.0).chosen.candidate.cell.strength == -1.0
+    assert search(grid, lambda _: 1.0, ties="first").chosen.candidate.cell.strength == 4.0
 
 
 def test_a_cost_that_is_not_a_number_is_not_within_any_limit():
     grid = [*_candidates([(1, 4.0, 0)]), _zero()]
-    found = search(grid, lambda c: c.strength, Constraints(lambda _: (math.nan,), (math.inf,)))
-    assert found.chosen.candidate.strength == 0
-    assert not found.cells[0].admissible
+    found = search(grid, lambda c: c.cell.strength, Constraints(lambda _: (math.nan,), (math.inf,)))
+    assert found.chosen.candidate.cell.strength == 0
+    assert not found.scored[0].admissible
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])

@@ -182,9 +182,7 @@ def test_an_attack_that_was_stopped_goes_on_item_by_item(log: StudyLog, subject:
 
 
 def test_a_vector_that_never_brings_the_wanted_answer_cannot_be_attacked(subject: Subject) -> None:
-    card = subject.artefact.card
-    assert card is not None
-    away = replace(subject.artefact, card=replace(card, strength=-2.0 * card.strength))
+    away = replace(subject.artefact, cell=subject.artefact.cell.scaled(-2.0))
     with pytest.raises(UsageError, match="an attack needs at least two"):
         run("attack", replace(subject, artefact=away), replace(QUICK, limit=2))
 

@@ -119,11 +119,8 @@ def test_other_options_name_another_run(subject: Subject) -> None:
 def test_an_artefact_that_abstains_cannot_be_studied(
     artefact: tillerman.Artefact, pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
-    assert artefact.card is not None
     with pytest.raises(UsageError, match=r"abstains \(strength 0\)"):
-        Subject(replace(artefact, card=replace(artefact.card, strength=0.0)), pilot, science)
-    with pytest.raises(UsageError, match="has no card"):
-        Subject(replace(artefact, card=None), pilot, science)
+        Subject(replace(artefact, cell=artefact.cell.at(0.0)), pilot, science)
 
 
 def test_options_of_one_study_are_refused_by_another(subject: Subject) -> None:

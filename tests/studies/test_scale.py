@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import tillerman
+from tillerman.core.cell import Cell
 from tillerman.core.errors import UsageError
-from tillerman.core.steerings.base import joint_dose
 from tillerman.core.store import Store
 from tillerman.logs.study import StudyLog, Trial
 from tillerman.models.precision import in_precision
@@ -157,7 +157,7 @@ def test_a_model_and_its_rounded_twin_pay_the_same_for_the_same_dose(log: StudyL
 def test_a_plan_of_a_dose_has_that_dose(twins: Subject) -> None:
     for resident in _residents(set_up_lab(twins, QUICK), QUICK):
         (item,) = resident.plan(0.4)
-        assert joint_dose(item.steering, item.strength) == pytest.approx(0.4)
+        assert Cell.of(item.steering, item.strength).dose(item.steering) == pytest.approx(0.4)
 
 
 def test_a_vector_that_works_on_both_is_called_good(twins: Subject) -> None:

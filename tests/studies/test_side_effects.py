@@ -76,8 +76,7 @@ def test_costs_grow_with_the_strength(subject: Subject) -> None:
 def test_a_model_wrecked_by_its_vector_is_called_so(
     artefact: tillerman.Artefact, pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
-    assert artefact.card is not None
-    wild = replace(artefact, card=replace(artefact.card, strength=1e38))
+    wild = replace(artefact, cell=artefact.cell.at(1e38))
     log = run(
         "side-effects", Subject(wild, pilot, science), SideEffectsOptions(limit=10, factors=(1.0,), unrelated_items=5)
     )
