@@ -171,7 +171,7 @@ def test_the_nulls_may_not_abstain_and_keep_their_scale(pilot: tillerman.OpenMod
         assert len(draws) == SMALL.null_draws
         cell = choose_null(bench, null, draws[0], chosen)
         assert cell.strength != 0
-        point = cell.candidate.points[0]
+        point = cell.points[0]
         if null == "random":
             assert [draw.norm(point) for draw in draws] == pytest.approx([real.norm(point)] * len(draws), rel=1e-4)
         else:
@@ -193,7 +193,7 @@ def test_a_null_and_its_vector_need_not_be_fitted_at_the_same_hook_points(
     """Some estimators find nothing at a layer under one dealing of the labels and something under another."""
     bench = set_up(SMALL, pilot, science, tillerman.Store(None, ""), Unwatched())
     chosen = choose(bench, make_meter(bench))
-    here = chosen.cell.candidate.points
+    here = chosen.cell.points
     (elsewhere,) = set(chosen.fitted.vector.points) - set(here)
     everywhere = chosen.fitted.shuffled
     narrow = replace(chosen, fitted=replace(chosen.fitted, vector=chosen.fitted.vector.at(here)))

@@ -138,7 +138,7 @@ def test_where_the_gate_is_shut_answers_are_unsteered_and_elsewhere_steered(
     knowledge = tillerman.load_examples("sample:mmlu", limit=30)
     persona = tillerman.load_examples("sample:interest-in-science", limit=30)
     mixed = replace(knowledge, examples=(*knowledge.examples, *persona.examples))
-    strong = replace(artefact, cell=artefact.cell.scaled(8))
+    strong = replace(artefact, cell=artefact.cell.scaled(8.0))
     every = replace(SMALL, shares=(0.0, 0.0, 1.0), max_test=None)
     log = tillerman.evaluate(strong, every, pilot, mixed)
     bench = set_up(every, pilot, mixed, tillerman.Store(None, ""), Unwatched(), needed=("test",))

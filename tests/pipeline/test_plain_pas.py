@@ -132,5 +132,5 @@ def test_the_pipeline_gives_the_vectors_the_scores_and_the_cell_of_pas_one_promp
         assert torch.allclose(choice.fitted.vector.directions[HookPoint(layer)], vector, atol=1e-4), layer
     assert scores == pytest.approx(expected, abs=1e-4)
     assert len(set(expected.values())) > 1  # steering does something
-    chosen = choice.cell.candidate
+    chosen = choice.cell
     assert (chosen.points[0].layer, chosen.strength) == max(expected, key=expected.__getitem__)  # the first of the best

@@ -76,7 +76,7 @@ def test_every_condition_answers_every_prompt(log):
 def test_replies_are_those_of_their_plan_with_the_same_random_numbers(log, artefact, opened, inquiry):
     writer = make_writer(opened.tokenizer)
     vector = artefact.steering.at(HookPoint(2))
-    dosed = (Intervention(vector, vector.strength(HookPoint(2), 0.6), scope=artefact.scope),)
+    dosed = (Intervention(vector, vector.strength(HookPoint(2), 0.6), scope=artefact.cell.scope),)
     null = (replace(dosed[0], steering=random_like(vector, 1)),)
     wanted = {1: ((), None), 3: (dosed, None), 4: ((), JOYFUL), 5: (dosed, JOYFUL), 6: (null, None)}
     for place, (plan, system) in wanted.items():
