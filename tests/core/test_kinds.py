@@ -11,6 +11,7 @@ import torch
 import tillerman
 from tillerman.core.artefact import Artefact, load, save
 from tillerman.core.atoms import Atom
+from tillerman.core.cell import Cell
 from tillerman.core.errors import ArtefactError, HookPointError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.steerings.base import Steering
@@ -67,7 +68,7 @@ def test_a_kind_is_a_steering_under_the_name_of_its_class():
 
 
 def test_a_file_gives_back_every_tensor_and_number_bit_for_bit(steering, tmp_path):
-    save(tmp_path / "one.safetensors", Artefact(steering))
+    save(tmp_path / "one.safetensors", Artefact(steering, Cell.of(steering)))
     back = load(tmp_path / "one.safetensors").steering
     assert type(back) is type(steering)
     for field in fields(steering):
@@ -147,7 +148,7 @@ def test_an_atom_survives_the_file_and_says_which_operator_it_wants(tmp_path):
     atom = Atom(torch.randn(tiny.WIDTH), 0.5, -1.0)
     vector = tiny.vector(1)
     held = SteeringVector(vector.directions, vector.stream_norms, vector.provenance, {HookPoint(1): atom})
-    save(tmp_path / "one.safetensors", Artefact(held))
+    save(tmp_path / "one.safetensors", Artefact(held, Cell.of(held)))
     back = load(tmp_path / "one.safetensors").steering
     assert back.operator == "clamp_atom"
     assert torch.equal(back.operand(HookPoint(1), "clamp_atom"), held.operand(HookPoint(1), "clamp_atom"))
