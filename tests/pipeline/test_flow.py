@@ -198,7 +198,7 @@ def test_a_null_and_its_vector_need_not_be_fitted_at_the_same_hook_points(
     everywhere = chosen.fitted.shuffled
     narrow = replace(chosen, fitted=replace(chosen.fitted, vector=chosen.fitted.vector.at(here)))
     draws = null_vectors(bench, "shuffled", narrow)
-    assert choose_null(bench, "shuffled", draws[0], narrow).candidate.points == here
+    assert choose_null(bench, "shuffled", draws[0], narrow).points == here
 
     def some(lost: int):
         seeds = bench.experiment.null_seeds[:lost]
