@@ -96,19 +96,21 @@ def test_every_page_of_a_method_belongs_to_one():
     assert found == {*NAMES, "index"}
 
 
-@pytest.mark.parametrize("page", ["docs/cli.md", "docs/api.md", "README.md"])
-def test_generated_pages_are_up_to_date(page: str, build: ModuleType):
-    made = {"docs/cli.md": build.cli_page, "docs/api.md": build.api_page, "README.md": build.readme_page}[page]()
-    assert (ROOT / page).read_text(encoding="utf-8") == made, f"{page} is stale; run '{build.REMEDY}'"
+def test_generated_pages_are_up_to_date(build: ModuleType):
+    for page, made in build.pages().items():
+        assert (ROOT / page).read_text(encoding="utf-8") == made, f"{page} is stale; run '{build.REMEDY}'"
 
 
-def test_readme_without_a_place_for_the_demo_is_refused(
-    build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    (tmp_path / "README.md").write_text(f"# Tillerman\n{build.EXCERPT[0]}\nno end\n")
-    monkeypatch.setattr(build, "ROOT", tmp_path)
+def test_readme_without_a_place_for_the_demo_is_refused(build: ModuleType):
     with pytest.raises(SystemExit, match="once each"):
-        build.readme_page()
+        build.with_demo(f"# Tillerman\n{build.EXCERPT[0]}\nno end\n")
+
+
+def test_a_list_of_names_is_filled_from_its_registry_and_the_rest_of_the_page_is_left(build: ModuleType):
+    page = "<!-- list: groups -->old<!-- end of list -->, so.\n<!-- table: estimators -->\n<!-- end of table -->\n"
+    made = build.with_lists(page)
+    assert made.startswith("<!-- list: groups -->`pas`, `auto`, `rice-grid`<!-- end of list -->, so.\n")
+    assert "| [`pca`](pca.md) | the first principal component |\n" in made
 
 
 def test_a_stale_page_is_named_with_the_remedy(build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,9 +42,10 @@ def quoted(name: str) -> re.Pattern[str]:
     return re.compile(rf"""(?<=["'+,]){re.escape(name)}(?=["'+,:])""")
 
 
-def is_named_in(folder: str, name: str) -> bool:
-    here = (path for path in (ROOT / folder).rglob("test_*.py") if path != Path(__file__))
-    return any(quoted(name).search(path.read_text(encoding="utf-8")) for path in here)
+@cache
+def source_in(folder: str) -> str:
+    here = (path for path in sorted((ROOT / folder).rglob("test_*.py")) if path != Path(__file__))
+    return "\n".join(path.read_text(encoding="utf-8") for path in here)
 
 
 def in_table(page: str, name: str) -> bool:
@@ -69,7 +71,7 @@ def table_row(page: str) -> Callable[[str], bool]:
 
 
 def quoted_in(folder: str) -> Callable[[str], bool]:
-    return lambda name: is_named_in(folder, name)
+    return lambda name: quoted(name).search(source_in(folder)) is not None
 
 
 def has_own_page(name: str) -> bool:
@@ -95,7 +97,9 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower().removesuffix("_text"))
 
 
-OWN_PAGE = "docs/methods/{name}.md (after docs/methods/caa.md), and link it from docs/methods/index.md"
+OWN_PAGE = (
+    "docs/methods/{name}.md, which begins with '# `{name}`: what it is' (after docs/methods/caa.md), then 'make docs'"
+)
 SCORERS, STUDIES_PAGE, LAYOUTS_PAGE = "docs/scorers.md", "docs/studies.md", "docs/data-format.md"
 KINDS = (
     Kind(
@@ -143,8 +147,8 @@ KINDS = (
         SCOPES,
         table_row(CONCEPTS),
         f"a row of the table 'Scope' in {CONCEPTS}: which tokens it means",
-        quoted_in("tests/steering"),
-        "a test in tests/steering/test_scopes.py that counts the tokens steered, naming it as '{name}'",
+        lambda name: re.search(rf'Scope\("{name}"', source_in("tests/steering")) is not None,
+        "a test in tests/steering/test_scopes.py that counts the tokens steered, with Scope('{name}')",
     ),
     Kind(
         "site",
@@ -223,6 +227,7 @@ LISTS = [
     ("score", "--scorer", TEXT_SCORERS),
     ("study", "name", STUDIES),
     ("study", "--precisions", PRECISIONS),
+    ("fit", "--layout", LAYOUTS),
 ]
 
 
@@ -259,7 +264,7 @@ def test_every_page_of_a_method_belongs_to_one():
 
 @pytest.mark.parametrize(
     ("entry", "names"),
-    [("Pairing", PAIRINGS), ("Estimator", [*ESTIMATORS, *SAE_ESTIMATORS])],
+    [("Pairing", PAIRINGS), ("Estimator", ESTIMATORS)],
     ids=["pairing", "estimator"],
 )
 def test_the_glossary_names_every_pairing_and_estimator(entry: str, names: Iterable[str]):

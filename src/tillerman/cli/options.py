@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tillerman.cli.names import LAYOUTS, SCOPES, SCORERS
 from tillerman.core.errors import UsageError
 from tillerman.core.hookpoint import SITES, HookPoint, parse_points
 
@@ -33,7 +34,7 @@ GuessLayout = Annotated[
 ]
 Layout = Annotated[
     str | None,
-    typer.Option(help="name of the row layout, see docs/data-format.md; detected from the fields if not given"),
+    typer.Option(help=f"how rows are read; detected from the fields if not given. One of {', '.join(LAYOUTS)}"),
 ]
 Columns = Annotated[
     str | None, typer.Option(help="column mapping, e.g. question=prompt,options=a+b+c,answer=gold", metavar="MAP")
@@ -50,7 +51,7 @@ Doses = Annotated[
 ]
 ScopeName = Annotated[
     str,
-    typer.Option(help="auto, all, prompt, generated, last, after_instruction, thinking, not_in_code, positions:0,-1"),
+    typer.Option(help=f"auto, {', '.join(SCOPES)}:0,-1"),
 ]
 Site = Annotated[str, typer.Option(help=", ".join(SITES))]
 Read = Annotated[str, typer.Option(help="auto, last (token), end (of the answer's turn) or mean (over tokens)")]
@@ -119,8 +120,8 @@ Scorers = Annotated[
     list[str] | None,
     typer.Option(
         "--scorer",
-        help="sentiment, fluency, length, distinct, repetition, thought-length, exact:TEXT, pattern:REGEX, "
-        "keywords:a+b, any:a+b; with commas, or several times; sentiment,fluency,length if not given",
+        help=f"{', '.join(SCORERS)}; with commas, or several times; some take an argument after a colon, as "
+        "pattern:REGEX, keywords:a+b, exact:TEXT; sentiment,fluency,length if not given",
         metavar="NAMES",
     ),
 ]

@@ -12,6 +12,7 @@ from rich.console import Console
 
 import tillerman
 from tillerman.cli import options as o
+from tillerman.cli.names import ESTIMATORS, GROUPS, METHODS
 from tillerman.cli.output import ERR, NO_EFFECT, OUT, load, print_power, print_skipped, show_log, watch
 from tillerman.cli.resumable import resumable
 
@@ -30,12 +31,9 @@ def fit(
     method: Annotated[
         str,
         typer.Option(
-            help="a method, a group, or a comma-separated list, from which validation items choose. Of labels: caa, "
-            "pas-full, ipas-all, ipas-wrong; of a prompt: prompt-vector, prompt-contrast; each with an estimator: "
-            "+mean_difference, +pca, +probe, +lat, +whitened. Other operators: ablation, angular. Atoms: sta, "
-            "sae-difference, sae-feature. Heads: iti. Prompts: actadd. Trained: bipo. Gradients: cold-kernel, "
-            "cold-kernel-single, cold-kernel-linear, cold-kernel-projection, cold-fd, cold-jvp. Experts: rice, "
-            "rice-renormalised. Groups: pas, auto, rice-grid"
+            help=f"a method, a group, or several with commas, from which validation items choose. Methods: "
+            f"{', '.join(METHODS)}. Groups: {', '.join(GROUPS)}. Those of labels take an estimator, as caa+pca: "
+            f"{', '.join(ESTIMATORS)}"
         ),
     ] = "auto",
     layers: o.Layers = None,

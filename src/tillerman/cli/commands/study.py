@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from tillerman.cli import options as o
+from tillerman.cli import names, options as o
 from tillerman.cli.output import ERR, OUT, load, print_json, show_account, watch
 from tillerman.cli.resumable import resumable
 from tillerman.core.errors import ArtefactError, UsageError
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 
 def study(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="attack, id-ood, interaction, samples, scale, side-effects, transfer")
-    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(names.STUDIES))],
     data: Annotated[
         list[str] | None, typer.Argument(help="labelled items, as for 'fit'; one per artefact", metavar="DATA")
     ] = None,
