@@ -156,9 +156,9 @@ def test_a_planted_token_that_turns_the_answer_is_found():
         opened.model.set_output_embeddings(head)
     assert (one.scores(every)[0] > 0).nonzero().flatten().tolist() == [key]
     found = optimise(one, EpoOptions(weights=(0.0, 0.1), iterations=30, children=8, top=32), seed=0)
-    assert found.first_above() is not None
     assert found.records[-1].tokens == (int(every[key]),)
-    assert found.first_above() == found.records[-1] and found.first_above().tried < len(every)
+    (reversing,) = (text for text in found.records if text.value > 0)
+    assert reversing == found.records[-1] and reversing.tried < len(every)
 
 
 def test_texts_stay_in_their_window_inside_the_users_turn():

@@ -14,7 +14,6 @@ from tillerman.core.errors import MetricError, UsageError
 from tillerman.statistics.equivalence import equivalence
 from tillerman.statistics.estimates import (
     balanced,
-    benjamini_hochberg,
     bootstrap_mean,
     effect,
     holm,
@@ -122,7 +121,6 @@ def test_values_that_are_not_finite_are_refused_and_counted(bad):
         lambda: mean_effect(broken, fine),
         lambda: mean_effect(fine, broken),
         lambda: holm(list(broken)),
-        lambda: benjamini_hochberg(list(broken)),
         lambda: equivalence(broken, 0.1),
     ):
         with pytest.raises(MetricError, match=r"2 of 5 .* not finite numbers"):
@@ -146,17 +144,6 @@ def test_a_sign_flip_of_few_items_tries_every_flip():
     flips = [np.mean(np.multiply(differences, signs)) for signs in itertools.product((1, -1), repeat=5)]
     expected = np.mean([abs(m) >= np.mean(differences) - 1e-12 for m in flips])
     assert sign_flip(np.array(differences)) == pytest.approx(expected)
-
-
-@given(st.lists(st.floats(0, 1), max_size=30))
-def test_benjamini_hochberg_is_its_step_up_rule(p_values):
-    """What is claimed at a level is the k smallest, k the last with p(k) <= level k / m."""
-    m, ordered = len(p_values), sorted(p_values)
-    adjusted = benjamini_hochberg(p_values)
-    for level in (0.01, 0.05, 0.2):
-        claimed = max((k for k in range(1, m + 1) if ordered[k - 1] * m / k <= level), default=0)
-        assert sum(p <= level for p in adjusted) == claimed
-    assert all(p <= q + 1e-12 for p, q in zip(adjusted, holm(p_values), strict=True))
 
 
 def test_intervals_are_the_same_every_time():

@@ -88,12 +88,6 @@ class Search:
     tried: int
     refused: int
 
-    def first_above(self, value: float = 0.0) -> FoundText | None:
-        return next((found for found in self.records if found.value > value), None)
-
-    def likeliest_above(self, value: float = 0.0) -> FoundText | None:
-        return next((found for found in self.front if found.value > value), None)
-
 
 def optimise(objective: Objective, options: EpoOptions, *, seed: int, progress: Progress = silent) -> Search:
     """The search; the same seed gives the same result. ``progress`` is told the texts tried.

@@ -115,13 +115,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(raised[place]) for place in np.argsort(order, kind="stable")]
 
 
-def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Each p adjusted so that, of the claims made below a level, at most that share is false on average (Benjamini
-    and Hochberg 1995, for independent or positively dependent tests). Holm's guards against a single false claim."""
-    ensure_finite(p_values, "p-values")
-    return [float(p) for p in stats.false_discovery_control(p_values)] if len(p_values) else []
-
-
 def t_interval(values: Sequence[float]) -> tuple[float, Interval, float]:
     """Mean, 95 % t-interval and one-sided p that the mean is above 0 (PAS section 4)."""
     n = len(values)
