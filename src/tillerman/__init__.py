@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from tillerman.core.gates import ProbeGate as ProbeGate, SimilarityGate as SimilarityGate
     from tillerman.core.hookpoint import HookPoint as HookPoint
+    from tillerman.core.named_plan import NamedPart as NamedPart, NamedPlan as NamedPlan
     from tillerman.core.plan import Intervention as Intervention, Plan as Plan, Scope as Scope
     from tillerman.core.provenance import Card as Card, Provenance as Provenance
     from tillerman.core.rows import Row as Row
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from tillerman.data.loading import load_examples as load_examples
     from tillerman.data.writing import (
         after_instruction as after_instruction,
+        make_scope as make_scope,
         not_in_code as not_in_code,
         thinking as thinking,
     )
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
         continuation as continuation,
         continuations as continuations,
     )
+    from tillerman.steering.named import open_plan as open_plan
     from tillerman.steering.receipt import Receipt as Receipt
     from tillerman.steering.steer import steer as steer, steer_rows as steer_rows
 

@@ -204,6 +204,10 @@ def test_the_command_lines_way_finds_the_provider_and_its_artefact(tmp_path):
     assert [(item.strength, item.scope) for item in plan] == [(chosen.strength, chosen.scope)]
     assert torch.equal(*(p[0].steering.directions[p[0].steering.points[0]] for p in (plan, pilot_plan(opened))))
     assert get_model("tillerman/pilot", memoize=False).api.steered.plan == ()
+    named = get_model("tillerman/pilot", plan=f"{tmp_path / 'a'}:last", memoize=False)
+    assert [(item.strength, str(item.scope)) for item in named.api.steered.plan] == [(chosen.strength, "last")]
+    with pytest.raises(UsageError, match="expected a dose"):
+        get_model("tillerman/pilot", plan="a@", memoize=False)
     with pytest.raises(ArtefactError, match="no such file"):
         get_model("tillerman/pilot", artefact="nowhere.safetensors", memoize=False)
 

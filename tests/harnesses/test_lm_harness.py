@@ -230,6 +230,11 @@ def test_arguments_of_the_command_line_name_the_artefact_and_its_strength(tmp_pa
     assert (lm.steered.plan[0].scope, lm.batch_size) == (chosen.scope, 4)
     assert SteeredLM.create_from_arg_obj({"artefact": str(path)}).steered.plan[0].strength == chosen.strength
     assert SteeredLM.create_from_arg_string("pretrained=pilot").steered.plan == ()
+    lm = SteeredLM.create_from_arg_string(f"plan={tmp_path / 'a'}@0.25:last+{tmp_path / 'a'}")
+    assert [str(item.scope) for item in lm.steered.plan] == ["last", str(chosen.scope)]
+    assert [item.strength for item in lm.steered.plan][1] == chosen.strength
+    with pytest.raises(UsageError, match="leave artefact and strength out"):
+        SteeredLM.create_from_arg_string(f"artefact={path},plan=a@1")
     with pytest.raises(UnknownNameError, match=r"no model argument named 'artifact'.*Did you mean 'artefact'"):
         SteeredLM.create_from_arg_string(f"artifact={path}")
     with pytest.raises(UsageError, match="batch_size 'auto': expected a number"):

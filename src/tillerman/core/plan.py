@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,3 +130,9 @@ class Intervention:
 
 
 Plan = tuple[Intervention, ...]
+
+
+def joined(plans: Iterable[Plan]) -> Plan:
+    """All interventions in turn, but what looks ahead first: it reads the unsteered stream."""
+    every = [item for plan in plans for item in plan]
+    return tuple(sorted(every, key=lambda item: not item.steering.looks_ahead))

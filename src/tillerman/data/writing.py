@@ -208,6 +208,15 @@ def not_in_code(tokenizer: PreTrainedTokenizerBase) -> Scope:
     return Scope("not_in_code", marker=_answer_start(tokenizer), piece=piece)
 
 
+# Scopes whose marks are tokens of a tokenizer, or that read its texts.
+_OF_TOKENIZER = {"after_instruction": after_instruction, "thinking": thinking, "not_in_code": not_in_code}
+
+
+def make_scope(tokenizer: PreTrainedTokenizerBase, text: str) -> Scope:
+    """Any scope from its text, ``all``, ``thinking``, ``positions:0,5,-1``; marks are this tokenizer's."""
+    return _OF_TOKENIZER[text](tokenizer) if text in _OF_TOKENIZER else Scope.parse(text)
+
+
 def _answer_start(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     return after_instruction(tokenizer).marker if tokenizer.chat_template else ()
 

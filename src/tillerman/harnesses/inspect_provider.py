@@ -10,6 +10,7 @@ from typing import Any
 
 from tillerman.core.artefact import load
 from tillerman.core.errors import ModelError, UsageError
+from tillerman.core.named_plan import NamedPlan
 from tillerman.core.plan import Plan
 from tillerman.data.examples import Example
 from tillerman.data.presenting import Item
@@ -70,6 +71,7 @@ class SteeredAPI(ModelAPI):
         config: GenerateConfig = GenerateConfig(),  # noqa: B008 (inspect's own default)
         artefact: str | None = None,
         strength: float | None = None,
+        plan: str | None = None,
         device: str = "cpu",
         template: str = "auto",
         allow_mismatch: bool = False,
@@ -77,7 +79,11 @@ class SteeredAPI(ModelAPI):
         super().__init__(model_name, base_url, api_key, [], config)
         if artefact is not None:
             load(artefact)  # a wrong path is told before the first sample
-        self._open = partial(open_steered, model_name, artefact, strength, device=device, allow_mismatch=allow_mismatch)
+        if plan is not None:
+            NamedPlan.parse(plan)  # and so is a plan that cannot be read
+        self._open = partial(
+            open_steered, model_name, artefact, strength, plan=plan, device=device, allow_mismatch=allow_mismatch
+        )
         self._template = template
 
     @cached_property

@@ -30,7 +30,7 @@ try:
 except ImportError as error:
     raise ModelError("models in lm-eval need lm-eval: pip install 'tillerman[lm-eval]'") from error
 
-_ARGUMENTS = ("pretrained", "artefact", "strength", "device", "allow_mismatch", "batch_size")
+_ARGUMENTS = ("pretrained", "artefact", "strength", "plan", "device", "allow_mismatch", "batch_size")
 Request = tuple[tuple[str, str] | None, Sequence[int], Sequence[int]]  # texts (None: a window), context, continuation
 
 
@@ -62,8 +62,8 @@ class SteeredLM(HFLM):
     def create_from_arg_obj(
         cls, arg_dict: Mapping[str, Any], additional_config: Mapping[str, Any] | None = None
     ) -> SteeredLM:
-        """``artefact``, ``pretrained`` (``pilot`` if not given), ``strength``, ``device``, ``allow_mismatch``;
-        without an artefact the model is unsteered."""
+        """``artefact`` and ``strength``, or ``plan``; ``pretrained`` (``pilot`` if not given), ``device``,
+        ``allow_mismatch``. With neither artefact nor plan the model is unsteered."""
         given = {name: value for name, value in (additional_config or {}).items() if value is not None}
         if not torch.cuda.is_available() and str(given.get("device", "")).startswith("cuda"):
             del given["device"]  # lm-eval asks for it where nobody said otherwise

@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tillerman.core.errors import UsageError
 from tillerman.core.plan import Plan
 from tillerman.models.opened import OpenModel, open_model
+from tillerman.steering.named import open_plan
 from tillerman.steering.receipt import Receipt
 from tillerman.steering.steer import steer
 
@@ -38,13 +40,20 @@ def open_steered(
     artefact: str | Path | None = None,
     strength: float | None = None,
     *,
+    plan: str | None = None,
     device: str = "cpu",
     allow_mismatch: bool = False,
 ) -> SteeredModel:
-    """Open a model and the artefact that steers it, as its card says or at another strength; none: unsteered.
+    """Open a model and what steers it: an artefact at its own cell or at another strength, or a named plan such as
+    ``science@0.3+calm@-0.2``; neither: unsteered.
 
-    Raises ``ModelError``, ``ArtefactError``, and ``MismatchError`` for an artefact of another model."""
+    Raises ``ModelError``, ``ArtefactError``, ``MismatchError`` for an artefact of another model, and ``UsageError`` for
+    a plan that cannot be read or stands beside an artefact."""
+    if plan is not None and (artefact is not None or strength is not None):
+        raise UsageError("a plan names its artefacts and doses; leave artefact and strength out")
     opened = open_model(model, device=device)
+    if plan is not None:
+        return SteeredModel(opened, *open_plan(plan, opened, allow_mismatch=allow_mismatch))
     if artefact is None:
         return SteeredModel(opened)
     loaded, warnings = opened.load_artefact(artefact, allow_mismatch=allow_mismatch)

@@ -21,7 +21,7 @@ from tillerman.data.duplicates import Split, clean_split
 from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import Item, as_choices, present
 from tillerman.data.splits import SPLITS
-from tillerman.data.writing import Writer, after_instruction, make_writer, not_in_code, thinking
+from tillerman.data.writing import Writer, make_scope, make_writer
 from tillerman.evaluation.exam import Exam, fitting_shots
 from tillerman.methods.registry import habits
 from tillerman.methods.sae.options import SaeOptions
@@ -48,10 +48,6 @@ class Unwatched:
     def stage(self, title: str, total: int) -> AbstractContextManager[Progress]:
         del title, total
         return nullcontext(silent)
-
-
-# Scopes that a tokenizer has to make: their marks are tokens of its own.
-_OF_TOKENIZER = {"after_instruction": after_instruction, "thinking": thinking, "not_in_code": not_in_code}
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +101,7 @@ class Run:
         if asked == "auto":
             usual = "after_instruction" if self.writer.template == "chat" and self.kind != "text" else "all"
             asked = habits(method).scope or usual
-        return _OF_TOKENIZER[asked](self.opened.tokenizer) if asked in _OF_TOKENIZER else Scope.parse(asked)
+        return make_scope(self.opened.tokenizer, asked)
 
     @property
     def base(self) -> str:

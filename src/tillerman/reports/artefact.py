@@ -27,3 +27,9 @@ def generations_table(prompt: str, where: str, continuations: Sequence[tuple[flo
     """From strength, dose and text of each continuation."""
     rows = tuple((compact(strength), decimal(dose), text or "(nothing)") for strength, dose, text in continuations)
     return Table(f"{prompt}  (steered at {where})", ("strength", "dose", "continuation"), rows)
+
+
+def plans_table(prompt: str, continuations: Sequence[tuple[str, str]]) -> Table:
+    """From each named plan (empty: unsteered) and its continuation."""
+    rows = tuple((plan or "unsteered", text or "(nothing)") for plan, text in continuations)
+    return Table(prompt, ("plan", "continuation"), rows)

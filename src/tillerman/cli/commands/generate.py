@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,9 +11,12 @@ import typer
 
 from tillerman.cli import options as o
 from tillerman.cli.output import ERR, OUT, print_json
+from tillerman.core.errors import UsageError
 
 if TYPE_CHECKING:
     from tillerman.core.hookpoint import HookPoint
+    from tillerman.core.plan import Intervention
+    from tillerman.models.opened import OpenModel
     from tillerman.steering.generation import Sampling
 
 
@@ -20,7 +24,14 @@ def generate(
     prompt: Annotated[
         str, typer.Argument(help="user message (plain text for a model without a chat template)", metavar="PROMPT")
     ],
-    artefact: Annotated[Path, typer.Option("--artefact", "-a", help="a file that 'fit' wrote")],
+    artefact: Annotated[Path | None, typer.Option("--artefact", "-a", help="a file that 'fit' wrote")] = None,
+    plan: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="artefacts by name, dose and scope, e.g. science@0.3:after_instruction+calm@-0.2; may be repeated",
+            show_default=False,
+        ),
+    ] = None,
     model: o.Model = "pilot",
     strengths: Annotated[
         str | None, typer.Option(help="strengths, in multiples of the vector; the chosen one if not given")
@@ -40,24 +51,56 @@ def generate(
 ) -> None:
     """Continue a prompt unsteered and steered, side by side."""
     from tillerman.cli.render import print_table
-    from tillerman.reports.artefact import generations_table
+    from tillerman.reports.artefact import generations_table, plans_table
     from tillerman.steering.generation import Sampling
 
-    made = run_generate(
-        artefact,
-        o.ModelChoice(model, device, guess_layout),
-        (template, allow_mismatch),
-        (prompt, system),
-        (o.numbers(strengths, "--strengths"), o.points_of(at)),
-        Sampling(tokens, temperature, seed),
-    )
+    if (artefact is None) == (plan is None):
+        raise UsageError("give --artefact FILE, or --plan 'science@0.3' with the names of artefacts")
+    if artefact is None and (strengths is not None or at is not None):
+        raise UsageError("--strengths and --at are about --artefact; a --plan has doses of its own")
+    choice, reading = o.ModelChoice(model, device, guess_layout), (template, allow_mismatch)
+    sampling = Sampling(tokens, temperature, seed)
+    if artefact is None:
+        made = run_plans(plan or [], choice, reading, (prompt, system), sampling)
+    else:
+        grid = (o.numbers(strengths, "--strengths"), o.points_of(at))
+        made = run_generate(artefact, choice, reading, (prompt, system), grid, sampling)
     if as_json:
         print_json(made)
+        return
+    for warning in made["warnings"]:
+        ERR.print(f"warning: {warning}", style="yellow", highlight=False)
+    said = made["continuations"]
+    if artefact is None:
+        table = plans_table(made["prompt"], [(row["plan"], row["text"]) for row in said])
     else:
-        for warning in made["warnings"]:
-            ERR.print(f"warning: {warning}", style="yellow", highlight=False)
-        rows = [(row["strength"], row["dose"], row["text"]) for row in made["continuations"]]
-        print_table(OUT, generations_table(made["prompt"], made["hook_point"], rows))
+        rows = [(row["strength"], row["dose"], row["text"]) for row in said]
+        table = generations_table(made["prompt"], made["hook_point"], rows)
+    print_table(OUT, table)
+
+
+def run_plans(
+    plans: Sequence[str],
+    model: o.ModelChoice,
+    reading: tuple[str, bool],
+    prompt: tuple[str, str | None],
+    sampling: Sampling,
+) -> dict[str, Any]:
+    """Unsteered and under each named plan; ``reading`` and ``prompt`` as for ``run_generate``."""
+    from tillerman.core.named_plan import NamedPlan
+    from tillerman.steering.generation import continuation
+    from tillerman.steering.named import open_plan
+
+    named = [NamedPlan.parse(text) for text in plans]  # a mistake is told before the model is opened
+    opened = model.open()
+    made = [open_plan(plan, opened, allow_mismatch=reading[1]) for plan in named]
+    tokens = _tokens(opened, reading[0], prompt)
+    rows: list[dict[str, Any]] = [{"plan": "", "applied": [], "text": continuation(opened, tokens, (), sampling)}]
+    for name, (plan, _) in zip(named, made, strict=True):
+        applied = [_applied(item) for item in plan]
+        rows.append({"plan": str(name), "applied": applied, "text": continuation(opened, tokens, plan, sampling)})
+    warnings = dict.fromkeys(text for _, allowed in made for text in allowed)
+    return {"prompt": prompt[0], "continuations": rows, "warnings": list(warnings)}
 
 
 def run_generate(
@@ -71,14 +114,12 @@ def run_generate(
     """``reading`` is template and allow mismatch; ``prompt`` is user text and system prompt;
     ``grid`` is strengths and hook points, None for the chosen ones."""
     from tillerman.core.hookpoint import named
-    from tillerman.data.writing import make_writer
     from tillerman.steering.generation import continuation
 
     template, allow_mismatch = reading
     opened = model.open()
     artefact, warnings = opened.load_artefact(path, allow_mismatch=allow_mismatch)
-    writer = make_writer(opened.tokenizer, template).with_system(prompt[1])
-    tokens = writer.encode(writer.prompt_text(prompt[0]) if writer.template == "chat" else prompt[0])
+    tokens = _tokens(opened, template, prompt)
     chosen = artefact.cell if grid[1] is None else replace(artefact.cell, points=grid[1])
     strengths = grid[0] if grid[0] is not None else (chosen.strength,)
     rows = [{"strength": 0.0, "dose": 0.0, "text": continuation(opened, tokens, (), sampling)}]
@@ -87,3 +128,19 @@ def run_generate(
         text = continuation(opened, tokens, cell.plan(artefact.steering, artefact.gate), sampling)
         rows.append({"strength": strength, "dose": cell.dose(artefact.steering), "text": text})
     return {"prompt": prompt[0], "hook_point": named(chosen.points), "continuations": rows, "warnings": list(warnings)}
+
+
+def _tokens(opened: OpenModel, template: str, prompt: tuple[str, str | None]) -> tuple[int, ...]:
+    from tillerman.data.writing import make_writer
+
+    writer = make_writer(opened.tokenizer, template).with_system(prompt[1])
+    return writer.encode(writer.prompt_text(prompt[0]) if writer.template == "chat" else prompt[0])
+
+
+def _applied(item: Intervention) -> dict[str, Any]:
+    """The cell of an intervention, its dose, and the method of its vector."""
+    from tillerman.core.cell import Cell
+
+    cell = Cell(item.steering.points, item.strength, item.operator, item.scope)
+    facts = {"method": item.steering.provenance.method, "dose": cell.dose(item.steering)}
+    return {**facts, **cell.to_json(), "scope": str(cell.scope)}

@@ -53,13 +53,15 @@ def show(
 
 def print_artefact(path: Path, artefact: Artefact) -> None:
     from tillerman.cli.render import print_line, print_table
+    from tillerman.core.named_plan import NamedPart
     from tillerman.evaluation.cards import evaluation_of, studies_of
     from tillerman.reports.artefact import norms_table, provenance_words
     from tillerman.reports.evaluation import account
 
     words = provenance_words(artefact.steering.provenance)
     gate = "" if artefact.gate is None else f"gate: steered where {artefact.gate}"
-    for line in (f"{path}: {words[0]}", *words[1:], gate):
+    cell = f"applied at {artefact.cell}; as a plan: {NamedPart.of(str(path.with_suffix('')), artefact)}"
+    for line in (f"{path}: {words[0]}", *words[1:], cell, gate):
         print_line(OUT, line)
     v = artefact.steering
     print_table(OUT, norms_table((str(p), v.norm(p), v.stream_norms[p], v.dose(p, 1.0)) for p in v.points))

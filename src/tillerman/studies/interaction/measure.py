@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tillerman.core.artefact import Artefact
 from tillerman.core.errors import UsageError
-from tillerman.core.plan import Plan
+from tillerman.core.plan import Plan, joined
 from tillerman.data.loading import LoadedData
 from tillerman.logs.study import Trial
 from tillerman.pipeline.held_out import make_meter
@@ -64,9 +64,7 @@ def _plans(own: Mapping[str, Plan]) -> dict[str, Plan]:
 
 
 def _joined(plans: Mapping[str, Plan]) -> Plan:
-    """All interventions, what looks ahead first: it reads the unsteered stream."""
-    every = [item for plan in plans.values() for item in plan]
-    plan = tuple(sorted(every, key=lambda item: not item.steering.looks_ahead))
+    plan = joined(plans.values())
     try:
         ensure_in_order(plan)
     except UsageError as error:
