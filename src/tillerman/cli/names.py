@@ -98,8 +98,8 @@ SCORERS = (
     "length",
     "pattern",
     "repetition",
-    "sentiment",
     "thought-length",
+    "sentiment",
 )
 
 STUDIES = (

@@ -8,7 +8,7 @@ that is not a number (a model that steering has wrecked) makes accuracy 0 and th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tillerman.core.errors import DataError, UnknownNameError
 from tillerman.data.presenting import Item
-from tillerman.evaluation.scorers.base import AnswerKey, ScoreRange
+from tillerman.evaluation.scorers.base import AnswerKey, AnswerScorer, ScoreRange
 from tillerman.evaluation.scoring import best
 from tillerman.statistics.scores import Value
 
@@ -114,3 +114,12 @@ def _people(row: NDArray[np.float64], key: AnswerKey) -> NDArray[np.float64]:
     if people.shape != row.shape or people.min() < 0 or abs(people.sum() - 1) > 1e-6:
         raise DataError(f"shares {key.shares} of {len(row)} options: expected as many, none below 0, sum 1")
     return people
+
+
+SCORERS: Mapping[str, AnswerScorer] = {
+    "accuracy": Accuracy(),
+    "log-odds": LogOdds(),
+    "log-odds-best": LogOdds("log-odds-best", against="best"),
+    "target-tv": TotalVariation(),
+    "target-kl": Divergence(),
+}

@@ -7,7 +7,7 @@ that could not be read). None is left out and counted, never averaged as 0; a nu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -71,3 +71,12 @@ def checked(name: str, scale: ScoreRange, values: Sequence[Value]) -> list[Value
         if value is not None and not (math.isfinite(value) and scale.low - 1e-9 <= value <= scale.high + 1e-9):
             raise MetricError(f"scorer {name!r} gave {value} for text {i}; expected {scale.low:g} to {scale.high:g}")
     return list(values)
+
+
+@dataclass(frozen=True)
+class ScorerEntry:
+    """How a scorer is made; ``wants`` says what follows its colon, empty where nothing may."""
+
+    make: Callable[[str], TextScorer]
+    wants: str = ""
+    usual: str | None = None  # taken where nothing follows

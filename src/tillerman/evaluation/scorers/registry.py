@@ -1,53 +1,17 @@
-"""The scorers by name. ``pattern:REGEX``, ``keywords:a+b``, ... take what follows the colon."""
+"""The scorers by name, as the files that define them list them. ``pattern:REGEX``, ``keywords:a+b``, ... take what
+follows the colon."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from tillerman.core.errors import UsageError
 from tillerman.core.registry import Registry
-from tillerman.evaluation.scorers import texts
-from tillerman.evaluation.scorers.answers import Accuracy, Divergence, LogOdds, TotalVariation
-from tillerman.evaluation.scorers.base import AnswerScorer, TextScorer
-from tillerman.evaluation.scorers.sentiment import Sentiment
+from tillerman.evaluation.scorers import answers, sentiment, texts
+from tillerman.evaluation.scorers.base import AnswerScorer, ScorerEntry, TextScorer
 
-
-@dataclass(frozen=True)
-class ScorerEntry:
-    """How a scorer is made; ``wants`` says what follows its colon, empty where nothing may."""
-
-    make: Callable[[str], TextScorer]
-    wants: str = ""
-    usual: str | None = None  # taken where nothing follows
-
-
-TEXT_SCORERS: Registry[ScorerEntry] = Registry(
-    "scorer",
-    {
-        "any": ScorerEntry(texts.any_keyword, "words joined by +, or happy, or sad"),
-        "distinct": ScorerEntry(texts.distinct, "a number of words", "2"),
-        "exact": ScorerEntry(texts.Exact, "the reference"),
-        "fluency": ScorerEntry(lambda _: texts.fluency()),
-        "keywords": ScorerEntry(texts.keywords, "words joined by +, or happy, or sad"),
-        "length": ScorerEntry(lambda _: texts.length()),
-        "pattern": ScorerEntry(texts.pattern, "a regular expression"),
-        "repetition": ScorerEntry(lambda _: texts.repetition()),
-        "sentiment": ScorerEntry(lambda _: Sentiment()),
-        "thought-length": ScorerEntry(lambda _: texts.ThoughtLength()),
-    },
-)
-
-ANSWER_SCORERS: Registry[AnswerScorer] = Registry(
-    "scorer of answers",
-    {
-        "accuracy": Accuracy(),
-        "log-odds": LogOdds(),
-        "log-odds-best": LogOdds("log-odds-best", against="best"),
-        "target-tv": TotalVariation(),
-        "target-kl": Divergence(),
-    },
-)
+TEXT_SCORERS: Registry[ScorerEntry] = Registry("scorer", {**texts.SCORERS, **sentiment.SCORERS})
+ANSWER_SCORERS: Registry[AnswerScorer] = Registry("scorer of answers", answers.SCORERS)
 
 
 def text_scorer(asked: str, references: Mapping[str, str] | None = None) -> TextScorer:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from tillerman.evaluation.scorers.base import ScoreRange
+from tillerman.evaluation.scorers.base import ScoreRange, ScorerEntry
 from tillerman.logs.base import build
 from tillerman.statistics.scores import Value
 from tillerman.statistics.values import Interval, Rate
@@ -132,3 +132,6 @@ def _weights() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 def _file(name: str) -> Path:
     return Path(str(files(__package__).joinpath("files", name)))
+
+
+SCORERS: Mapping[str, ScorerEntry] = {"sentiment": ScorerEntry(lambda _: Sentiment())}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tillerman.core.errors import UsageError
 from tillerman.data.splits import normalised
 from tillerman.data.thoughts import parted
-from tillerman.evaluation.scorers.base import ScoreRange
+from tillerman.evaluation.scorers.base import ScoreRange, ScorerEntry
 from tillerman.statistics.scores import Value
 
 HAPPY = "happy+happily+joy+joyful+smile+smiled+laugh+laughed+fun+glad+love+loved+excited+hug+hugged+proud+wonderful"
@@ -172,3 +172,16 @@ def _runs(said: Sequence[str], n: int) -> list[tuple[str, ...]]:
 def _entropy(runs: Sequence[tuple[str, ...]]) -> float:
     shares = [count / len(runs) for count in Counter(runs).values()]
     return max(0.0, -sum(share * math.log2(share) for share in shares))
+
+
+SCORERS: Mapping[str, ScorerEntry] = {
+    "any": ScorerEntry(any_keyword, "words joined by +, or happy, or sad"),
+    "distinct": ScorerEntry(distinct, "a number of words", "2"),
+    "exact": ScorerEntry(Exact, "the reference"),
+    "fluency": ScorerEntry(lambda _: fluency()),
+    "keywords": ScorerEntry(keywords, "words joined by +, or happy, or sad"),
+    "length": ScorerEntry(lambda _: length()),
+    "pattern": ScorerEntry(pattern, "a regular expression"),
+    "repetition": ScorerEntry(lambda _: repetition()),
+    "thought-length": ScorerEntry(lambda _: ThoughtLength()),
+}
