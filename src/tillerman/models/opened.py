@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,11 +23,13 @@ from tillerman.core.artefact import Artefact, load
 from tillerman.core.errors import MismatchError, ModelError
 from tillerman.core.hookpoint import ROUTER_SITES, HookPoint
 from tillerman.core.provenance import Provenance
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.models.edit import edit_forward
 from tillerman.models.families import Anatomy, anatomy, causal_model
 from tillerman.models.guessing import guess_layout as guess
 
 PILOT = "pilot"
+VERSIONED = ("tillerman", "torch", "transformers", "tokenizers", "safetensors", "numpy")
 EMBEDDED = {PILOT: "pilot", "pilot-moe": "pilot_moe"}  # names, and folders in the package
 _SAMPLED = 4096  # values hashed per tensor: enough to tell fine-tunes apart, cheap at any size
 
@@ -82,6 +88,35 @@ class OpenModel:
         if not routed:
             self.parts.part(everywhere[0])  # says that there is none
         return routed
+
+    def vector(self, directions: Mapping[HookPoint | int | str, Any], *, name: str) -> SteeringVector:
+        """A vector of your own: a direction ``[d]`` (tensor, array or list of numbers) per hook point.
+
+        A key is a ``HookPoint``, its name (``layers.3.attn_out``) or a layer, which means its ``resid_post``. The
+        stream's norm, in whose units doses count, is the mean over a few plain sentences that run once.
+        ``HookPointError`` and ``MismatchError`` name the layers and the width that there are.
+        """
+        from tillerman.models.handmade import vector_of  # it runs the model that this module opens
+
+        return vector_of(self, directions, name)
+
+    def provenance(self, method: str, *, name: str, site: str) -> Provenance:
+        """Of a vector that ``method`` made for this model, here and now, from what ``name`` names."""
+        return Provenance(
+            model_id=self.id,
+            model_fingerprint=self.fingerprint,
+            width=self.parts.width,
+            layers=self.layers,
+            tokenizer_hash=self.tokenizer_hash,
+            template_hash=self.template_hash,
+            template="none",
+            method=method,
+            data_name=name,
+            read_site=site,
+            site=site,
+            versions={package: importlib.metadata.version(package) for package in VERSIONED},
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
 
     def mismatches(self, provenance: Provenance) -> tuple[str, ...]:
         """What of an artefact's provenance does not fit this model; both sides are named."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Protocol
 
@@ -33,7 +31,6 @@ from tillerman.pipeline.experiment import Experiment
 
 CHECKED = 64  # training items that an autoencoder is held against
 READ_REPLIES = 64  # training items whose replies are read by methods that look at the model's own words
-VERSIONED = ("tillerman", "torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
 class Watch(Protocol):
@@ -180,17 +177,10 @@ class Run:
     def provenance(self, method: str) -> Provenance:
         e = self.experiment
         site = habits(method).site or e.site
-        return Provenance(
-            model_id=self.opened.id,
-            model_fingerprint=self.opened.fingerprint,
-            width=self.opened.parts.width,
-            layers=self.opened.layers,
-            tokenizer_hash=self.opened.tokenizer_hash,
-            template_hash=self.opened.template_hash,
+        return replace(
+            self.opened.provenance(method, name=self.data.name, site=site),
             template=self.writer.template,
-            method=method,
             options=json.loads(json.dumps(asdict(e))),  # plain JSON, as it is read back
-            data_name=self.data.name,
             data_digest=self.data.digest,
             split={
                 "train": len(self.train.items),
@@ -201,10 +191,7 @@ class Run:
             },
             read_positions=self.read,
             read_site=e.read_site or site,
-            site=site,
             seed=e.seed,
-            versions={name: importlib.metadata.version(name) for name in VERSIONED},
-            date=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
 

@@ -19,8 +19,8 @@ from tillerman.core.rows import Progress
 from tillerman.core.store import Store
 from tillerman.data.thoughts import has_think_tags
 from tillerman.logs.reproduction import Piece, Ran, ReproductionLog, Skipped, piece_from_json, piece_to_json
-from tillerman.models.opened import PILOT, OpenModel
-from tillerman.pipeline.run import VERSIONED, Unwatched, Watch
+from tillerman.models.opened import PILOT, VERSIONED, OpenModel
+from tillerman.pipeline.run import Unwatched, Watch
 from tillerman.recipes.recipe import Recipe, Step, Task
 from tillerman.recipes.sources import Source, find_sources
 from tillerman.recipes.steps.curves import run_curve
