@@ -14,7 +14,7 @@ from tillerman.core.finding import Finding
 from tillerman.logs.evaluation import Condition, DosePoint, EvaluationLog, SearchedCell
 from tillerman.reports.charts.doses import dose_response
 from tillerman.reports.charts.effects import effect_chart, overview_chart
-from tillerman.reports.charts.grid import ChosenMark, heat_map
+from tillerman.reports.charts.grid import heat_map
 from tillerman.reports.charts.svg import fit, standalone, text_width, ticks
 from tillerman.reports.numbers import compact, decimal, percent, points
 from tillerman.reports.pages import render_demo_page, render_report
@@ -58,7 +58,7 @@ def words(log: EvaluationLog) -> str:
 def charts(log: EvaluationLog, width: int) -> list[str]:
     return [
         effect_chart(log.conditions, width),
-        heat_map(log.cells, 0.338, ChosenMark(log.method, log.hook_point, log.strength), width),
+        heat_map(log.cells, 0.338, log.chosen, width),
         dose_response(log.curve, log.dose, width),
         overview_chart((log, log), width),
     ]
@@ -287,7 +287,7 @@ def test_charts_survive_degenerate_input(width: int) -> None:
             width,
         ),
         heat_map(
-            [replace(cell, strength=s, dose=s / 7) for s in (-4.0, 0.0, 4.0)], 0.5, ChosenMark("caa", "x", 1.0), width
+            [replace(cell, strength=s, dose=s / 7) for s in (-4.0, 0.0, 4.0)], 0.5, replace(cell, hook_point="x"), width
         ),
         dose_response((), 0.1, width),
         dose_response((point,), 0.1, width),
@@ -308,7 +308,7 @@ def test_charts_survive_degenerate_input(width: int) -> None:
 
 def test_the_chosen_cell_is_framed_and_broken_cells_are_hatched() -> None:
     log = example_log()
-    drawing = heat_map(log.cells, 0.338, ChosenMark(log.method, log.hook_point, log.strength))
+    drawing = heat_map(log.cells, 0.338, log.chosen)
     broken = sum(not c.admissible for c in log.cells)
     assert broken > 0
     assert drawing.count('class="hatch"') == broken + 1  # one in the legend

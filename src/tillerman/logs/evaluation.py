@@ -194,6 +194,12 @@ class EvaluationLog:
         return next(c for c in self.conditions if c.name == name)
 
     @property
+    def chosen(self) -> SearchedCell | None:
+        """The cell of the search that was taken; None where nothing was searched."""
+        mine = (self.method, self.hook_point, self.strength)
+        return next((c for c in self.cells if (c.method, c.hook_point, c.strength) == mine), None)
+
+    @property
     def effect(self) -> Effect:
         effect = self.condition("steered").effect
         assert effect is not None  # every condition but 'unsteered' has one

@@ -23,7 +23,11 @@ MOST_QUERIES = 512  # per row and pass: branches see each other's columns masked
 
 @dataclass(frozen=True, eq=False)
 class GridCell:
-    """One edit: ``operator(h, direction, strength)`` at a hook point, on the tokens of the scope."""
+    """One edit: ``operator(h, direction, strength)`` at a hook point, on the tokens of the scope.
+
+    What is left of a ``core.Cell`` and a vector for the inner loop: one hook point, the operand as a tensor, no scope
+    (its tokens are ``Variants.meant``). ``evaluation.grid`` makes it of an intervention.
+    """
 
     point: HookPoint
     direction: Float[Tensor, " d"]

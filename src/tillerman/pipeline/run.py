@@ -28,6 +28,8 @@ from tillerman.models.opened import OpenModel
 from tillerman.models.sae.autoencoder import SAE
 from tillerman.models.sae.quality import Quality, ensure_belongs
 from tillerman.pipeline.experiment import Experiment
+from tillerman.statistics.power import foreseen
+from tillerman.statistics.values import Power
 
 CHECKED = 64  # training items that an autoencoder is held against
 READ_REPLIES = 64  # training items whose replies are read by methods that look at the model's own words
@@ -229,6 +231,15 @@ def split_items(experiment: Experiment, data: LoadedData, needed: Sequence[str] 
                 "give more data, or other --shares"
             )
     return split
+
+
+def foresee(experiment: Experiment, data: LoadedData, comparisons: int = 1) -> Power:
+    """The smallest effect that the test items of a run will show, before its model is asked anything; ``comparisons``:
+    how many methods are held against each other.
+
+    ``DataError`` where the test share is empty.
+    """
+    return foreseen(len(split_items(experiment, data, needed=("test",)).test), comparisons)
 
 
 def _after_exemplars(run: Run) -> Run:

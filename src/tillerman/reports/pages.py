@@ -23,7 +23,7 @@ from tillerman.logs.verdict import Verdict
 from tillerman.reports import numbers, sentences
 from tillerman.reports.charts.doses import dose_response
 from tillerman.reports.charts.effects import effect_chart, overview_chart
-from tillerman.reports.charts.grid import ChosenMark, heat_map
+from tillerman.reports.charts.grid import heat_map
 from tillerman.reports.charts.methods import compare_chart
 from tillerman.reports.charts.study import study_chart
 from tillerman.reports.comparison import heading, tables, verdict
@@ -142,7 +142,6 @@ def _study(log: StudyLog) -> StudySection:
 
 def _section(log: EvaluationLog, number: int) -> Section:
     baseline, where = sentences.baseline_of_grid(log)
-    chosen = ChosenMark(log.method, log.hook_point, log.strength)
     levels = list(_LEVELS)
     return Section(
         log=log,
@@ -156,7 +155,7 @@ def _section(log: EvaluationLog, number: int) -> Section:
         cautions=sentences.cautions(log),
         verdict=sentences.verdict(log.effect),
         effect_chart=_both(lambda width: effect_chart(log.conditions, width)),
-        grid_chart=_both(lambda width: heat_map(log.cells, baseline, chosen, width)),
+        grid_chart=_both(lambda width: heat_map(log.cells, baseline, log.chosen, width)),
         dose_chart=_both(lambda width: dose_response(log.curve, log.dose, width)),
         grid_baseline=where,
         strengths=sentences.columns(log),

@@ -113,7 +113,7 @@ def run_compare(
     there until all is done."""
     from tillerman.logs.comparison import ComparisonLog
     from tillerman.pipeline.compare import compare, compare_key
-    from tillerman.pipeline.foresight import foresee
+    from tillerman.pipeline.run import foresee
 
     if len({one.digest for one in data}) < len(data):
         raise tillerman.UsageError("the same DATA is given twice; give each once")

@@ -132,7 +132,7 @@ _KEPT = {"as_choice": False, "keep_order": False, "system": None, "base_shots": 
 def run_eval(request: EvalRequest, data: LoadedData, model: o.ModelChoice, console: Console) -> EvaluationLog:
     """Test an artefact on the split that its fit would have made of these data."""
     from tillerman.pipeline.flow import evaluate as tested
-    from tillerman.pipeline.foresight import foresee
+    from tillerman.pipeline.run import foresee
 
     artefact, experiment, opened, notes = _prepared(request, data, model)
     print_power(console, foresee(experiment, data))

@@ -204,7 +204,7 @@ def run_fit(
     from tillerman.core.artefact import save
     from tillerman.models.finetuning import save_model
     from tillerman.pipeline.flow import fit_seeds, run_key
-    from tillerman.pipeline.foresight import foresee
+    from tillerman.pipeline.run import foresee
 
     print_power(console, foresee(replace(experiment, seed=seeds[0]), data))
     opened, out = model.open(), written.artefact

@@ -20,15 +20,6 @@ _ENDS = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 100)  # pp, ends o
 
 
 @dataclass(frozen=True)
-class ChosenMark:
-    """Which cell the search took."""
-
-    method: str
-    hook_point: str
-    strength: float
-
-
-@dataclass(frozen=True)
 class _Axes:
     points: tuple[str, ...]  # rows, shallow first
     steps: tuple[float, ...]  # columns
@@ -81,7 +72,7 @@ def _shade(shade: int) -> str:
 
 
 def heat_map(
-    cells: Sequence[SearchedCell], unsteered: float, chosen: ChosenMark | None = None, width: int = 860
+    cells: Sequence[SearchedCell], unsteered: float, chosen: SearchedCell | None = None, width: int = 860
 ) -> str:
     """``unsteered`` is the score the cells are compared with; the chosen cell is framed."""
     cells = [c for c in cells if finite(c.score) and finite(c.dose) and finite(c.strength)]
@@ -107,18 +98,10 @@ def heat_map(
         parts.append(text(panel.x, panel.y + 15, fit(method, panel_width - left, 14), "label strong"))
         parts += _frame(axes, names, panel)
         mine = [c for c in cells if c.method == method]
-        parts += [_cell(c, unsteered, axes, panel, False) for c in mine if not _is(c, chosen)]
-        parts += [_cell(c, unsteered, axes, panel, True) for c in mine if _is(c, chosen)]  # last: its frame lies on top
+        parts += [_cell(c, unsteered, axes, panel, False) for c in mine if c != chosen]
+        parts += [_cell(c, unsteered, axes, panel, True) for c in mine if c == chosen]  # last: its frame lies on top
     height = top + -(-len(methods) // across) * (panel_height + 14)
     return svg((width, height), title, _says(cells, unsteered, chosen), parts)
-
-
-def _is(cell: SearchedCell, chosen: ChosenMark | None) -> bool:
-    return (
-        chosen is not None
-        and (cell.method, cell.hook_point) == (chosen.method, chosen.hook_point)
-        and (abs(cell.strength - chosen.strength) <= 1e-6 * max(1.0, abs(chosen.strength)))
-    )
 
 
 def _tip(cell: SearchedCell, unsteered: float) -> str:
@@ -131,9 +114,9 @@ def _tip(cell: SearchedCell, unsteered: float) -> str:
     return says if cell.admissible else f"{says}; breaks a constraint"
 
 
-def _says(cells: Sequence[SearchedCell], unsteered: float, chosen: ChosenMark | None) -> str:
+def _says(cells: Sequence[SearchedCell], unsteered: float, chosen: SearchedCell | None) -> str:
     best = max(cells, key=lambda c: c.score)
-    took = next((c for c in cells if _is(c, chosen)), None)
+    took = chosen if chosen in cells else None
     says = f"{len(cells)} cells. Highest score: {_tip(best, unsteered)}."
     return f"{says} Chosen: {_tip(took, unsteered)}." if took else says
 
