@@ -49,7 +49,7 @@ def main() -> None:
         plans[f"as {name}, experts drawn at random ({DRAWS} times), β = {beta:g}"] = drawn
     flat = [one for group in plans.values() for one in group]
     with bench.watch.stage("replies", len(flat) * len(bench.test.items)) as progress:
-        said = iter(bench.test.replies_under(flat, (bench.store, "rice"), progress))
+        said = iter(bench.test.replies_under(flat, bench.store, progress))
     references = [item.answers[item.right] for item in bench.test.items]
     print(f"System prompt: {args.system or 'none'}; {len(references)} test items.\n")
     print("| steering | right | effect, pp (95 %) | thought, tokens | without repeats | unended |")

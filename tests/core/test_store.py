@@ -125,3 +125,20 @@ def test_what_is_found_says_how_long_it_took_to_make(tmp_path):
     later.value("a", Maker(None))
     later.tensors("t", Maker(None))
     assert 0.1 <= later.saved < 2
+
+
+def test_pieces_of_other_facts_are_other_pieces_and_the_same_facts_share_theirs(tmp_path):
+    store, tensors = Store(tmp_path / "run", "key"), {"w": torch.ones(2)}
+    one, other = store.scoped("model", [1, 2]), store.scoped("model", [1, 3])
+    assert one.value("a", Maker(1)) == 1
+    assert other.value("a", Maker(2)) == 2
+    assert store.value("a", Maker(3)) == 3
+    assert one.scoped("b").value("a", Maker(4)) == 4
+    one.tensors("t", Maker(tensors))
+    unasked = Maker(None)
+    assert store.scoped("model", [1, 2]).value("a", unasked) == 1
+    assert torch.equal(store.scoped("model", [1, 2]).tensors("t", unasked)["w"], tensors["w"])
+    assert unasked.calls == 0
+    assert other.resumed == store.resumed == 1
+    store.close(finished=False)
+    assert Store(tmp_path / "run", "key").scoped("model", [1, 3]).value("a", unasked) == 2

@@ -38,16 +38,12 @@ def _plans(scope):
     return [(), *single, several, (*single[0], *single[3])]
 
 
-def _kept():
-    return Store(None, ""), "test"
-
-
 @pytest.mark.parametrize("scope", [Scope("last"), Scope("all")], ids=str)
 def test_answers_under_many_plans_are_those_of_one_pass_per_plan(family, scope):
     opened = tiny.opened(family)
     written, done = _written(opened), []
     exam = Exam(opened, present(MIXED), tuple(written))
-    together = answers_under(opened, written, _plans(scope), kept=_kept(), progress=done.append)
+    together = answers_under(opened, written, _plans(scope), store=Store(None, ""), progress=done.append)
     alone = np.stack([exam.given(plan) for plan in _plans(scope)])
     assert together.tolist() == alone.tolist()
     assert len({tuple(row) for row in together.tolist()}) > 1  # the plans do move the answers
@@ -59,14 +55,14 @@ def test_no_steering_beside_steering_costs_no_pass_of_its_own_and_gives_the_unst
     plain = answers_given(opened, written)
     monkeypatch.setattr(module, "option_scores", _never)
     ablating = (Intervention(tiny.vector(1), 1.0, "ablate", Scope("last")),)
-    beside = answers_under(opened, written, [ablating, (), _plans(Scope("last"))[1]], kept=_kept())
+    beside = answers_under(opened, written, [ablating, (), _plans(Scope("last"))[1]], store=Store(None, ""))
     assert beside[1].tolist() == plain.tolist()
 
 
 def test_texts_without_any_prompt_are_scored_under_plans(opened):
     written = [Written((), ((20, 21, 22), (30, 31, 32)), 0, whole=True) for _ in range(2)]
     plans = _plans(Scope("all"))[:4]
-    together = answers_under(opened, written, plans, kept=_kept())
+    together = answers_under(opened, written, plans, store=Store(None, ""))
     alone = [answers_given(opened, written)]
     for plan in plans[1:]:
         with steer(opened.model, plan):
@@ -76,17 +72,17 @@ def test_texts_without_any_prompt_are_scored_under_plans(opened):
 
 def test_a_model_that_cannot_branch_gives_the_same_answers(opened, monkeypatch):
     written = _written(opened)
-    before = answers_under(opened, written, _plans(Scope("last")), kept=_kept())
+    before = answers_under(opened, written, _plans(Scope("last")), store=Store(None, ""))
     monkeypatch.setattr(module, "branch_fault", lambda _: "no")
     monkeypatch.setattr(module, "grid_scores", _never)
-    assert answers_under(opened, written, _plans(Scope("last")), kept=_kept()).tolist() == before.tolist()
+    assert answers_under(opened, written, _plans(Scope("last")), store=Store(None, "")).tolist() == before.tolist()
 
 
 @pytest.mark.parametrize("scope", [Scope("last"), Scope("all")], ids=str)
 def test_scores_under_many_plans_are_those_of_one_pass_per_plan_up_to_a_constant_of_the_item(family, scope):
     opened = tiny.opened(family)
     written = _written(opened, [*MIXED, Example("choice", "Is it?", ("apple", "stone"), 0)])
-    together = scores_under(opened, written, _plans(scope), kept=_kept())
+    together = scores_under(opened, written, _plans(scope), store=Store(None, ""))
     for plan, of_plan in zip(_plans(scope), together, strict=True):
         with steer(opened.model, plan) if plan else nullcontext():
             alone = option_scores(opened, written)
@@ -97,11 +93,11 @@ def test_scores_under_many_plans_are_those_of_one_pass_per_plan_up_to_a_constant
 
 
 def test_scores_and_answers_do_not_take_each_others_finished_pieces(opened):
-    written, kept = _written(opened), _kept()
-    answers = answers_under(opened, written, _plans(Scope("last")), kept=kept)
-    scores = scores_under(opened, written, _plans(Scope("last")), kept=kept)
+    written, kept = _written(opened), Store(None, "")
+    answers = answers_under(opened, written, _plans(Scope("last")), store=kept)
+    scores = scores_under(opened, written, _plans(Scope("last")), store=kept)
     assert [[int(np.argmax(row)) for row in of_plan] for of_plan in scores] == answers.tolist()
-    assert scores_under(opened, written, _plans(Scope("last")), kept=kept) == scores
+    assert scores_under(opened, written, _plans(Scope("last")), store=kept) == scores
 
 
 def _never(*_, **__):
@@ -109,22 +105,22 @@ def _never(*_, **__):
 
 
 def test_finished_pieces_are_not_run_again(opened, monkeypatch):
-    written, kept = _written(opened), _kept()
-    before = answers_under(opened, written, _plans(Scope("last")), kept=kept)
+    written, kept = _written(opened), Store(None, "")
+    before = answers_under(opened, written, _plans(Scope("last")), store=kept)
     monkeypatch.setattr(module, "grid_scores", _never)
     monkeypatch.setattr(module, "option_scores", _never)
-    assert answers_under(opened, written, _plans(Scope("last")), kept=kept).tolist() == before.tolist()
+    assert answers_under(opened, written, _plans(Scope("last")), store=kept).tolist() == before.tolist()
 
 
 def test_a_scope_that_meets_no_prompt_is_an_error(opened):
     far = (Intervention(tiny.vector(1), 1.0, scope=Scope("positions", (5000,))),)
     with pytest.raises(NotAppliedError, match="positions:5000"):
-        answers_under(opened, _written(opened)[:3], [far], kept=_kept())
+        answers_under(opened, _written(opened)[:3], [far], store=Store(None, ""))
 
 
 def test_a_wrecked_model_gives_no_answer(opened):
     wreck = (Intervention(tiny.vector(1, size=1e3), 1e38, scope=Scope("last")),)
-    assert (answers_under(opened, _written(opened), [wreck], kept=_kept()) == -1).all()
+    assert (answers_under(opened, _written(opened), [wreck], store=Store(None, "")) == -1).all()
 
 
 def test_prompts_that_begin_alike_share_their_beginning_and_keep_their_answers(family):

@@ -36,7 +36,7 @@ def plans():
 
 def test_replies_do_not_depend_on_their_batch(reasoner, exam, plans, monkeypatch):
     monkeypatch.setattr(module, "MOST_ROWS", 4)
-    said = replies_under(reasoner, exam.written, plans, 24, kept=(Store(None, ""), "x"))
+    said = replies_under(reasoner, exam.written, plans, 24, store=Store(None, ""))
     for plan, of_plan in zip(plans, said, strict=True):
         for written, reply in zip(exam.written, of_plan, strict=True):
             (alone,) = continuation_tokens(reasoner, [written.prompt], [plan], Sampling(24))
@@ -45,7 +45,7 @@ def test_replies_do_not_depend_on_their_batch(reasoner, exam, plans, monkeypatch
 
 
 def test_the_reasoner_thinks_and_is_judged_by_its_answer(exam):
-    (replies,) = exam.replies_under([()], (Store(None, ""), ""))
+    (replies,) = exam.replies_under([()], Store(None, ""))
     assert any(reply.thought for reply in replies) and all(reply.finished for reply in replies)
     right = exam.correct()
     assert exam.is_open and right.mean() >= 0.5
@@ -61,6 +61,6 @@ def test_a_reply_that_was_cut_off_is_wrong(reasoner, exam):
 
 def test_finished_replies_are_kept(exam, plans, monkeypatch):
     store = Store(None, "")
-    first = exam.correct_under(plans, (store, "x"))
+    first = exam.correct_under(plans, store)
     monkeypatch.setattr(module, "continuation_tokens", lambda *_: pytest.fail("asked again"))
-    assert np.array_equal(exam.correct_under(plans, (store, "x")), first)
+    assert np.array_equal(exam.correct_under(plans, store), first)

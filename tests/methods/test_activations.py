@@ -26,7 +26,7 @@ BOTH = {"one": UNPAIRED, "two": PAIRED}
 
 
 def _read(opened, contrasts=BOTH, *, keep_rows, store=None, read_site="resid_post", read="last", **more):
-    stored = (store or Store(None, ""), "k")
+    store = store or Store(None, "")
     return read_contrasts(
         opened,
         contrasts,
@@ -35,7 +35,7 @@ def _read(opened, contrasts=BOTH, *, keep_rows, store=None, read_site="resid_pos
         read=read,
         keep_rows=keep_rows,
         shuffles=SEEDS,
-        stored=stored,
+        store=store,
         **more,
     )
 

@@ -195,8 +195,9 @@ def run(*command):
 def test_the_command_shows_a_table_per_scorer_and_writes_all_texts(file, tmp_path):
     out = tmp_path / "log.json"
     shown = run("score", file, "--scorer", "sentiment,length,keywords:a", "--out", str(out), *SMALL).stdout
-    assert "sentiment (P(positive) - P(negative), -1 to 1)" in shown and "length (words, 0 to inf)" in shown
-    assert "the classifier takes positive for negative or the other way" in shown
+    words = " ".join(shown.split())
+    assert "sentiment (P(positive) - P(negative), -1 to 1)" in words and "length (words, 0 to inf)" in words
+    assert "the classifier takes positive for negative or the other way" in words
     assert max(map(len, shown.splitlines())) <= 80 and "\u2026" not in shown
     made = ScoreLog.from_json(json.loads(out.read_text()))
     assert len(made.prompts) == 32 and not list(tmp_path.glob("*.partial"))

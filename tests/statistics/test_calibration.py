@@ -104,7 +104,7 @@ def test_the_interval_of_a_real_vectors_effect_covers_what_it_does_to_all_items(
     artefact = tillerman.fit(forced, opened, planted.labelled(1, 200, wanted)).artefact
     everything = planted.labelled(2, 3000, wanted).examples
     exam = Exam.of(opened, present(everything), make_writer(opened.tokenizer, "none"))
-    before, after = exam.correct_under([(), artefact.plan()], (tillerman.Store(None, ""), ""))
+    before, after = exam.correct_under([(), artefact.plan()], tillerman.Store(None, ""))
     assert np.mean(before != after) > 0.1
 
     def draw(rng):

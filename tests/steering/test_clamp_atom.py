@@ -93,7 +93,7 @@ def test_a_search_over_shared_prompts_gives_the_answers_of_plain_passes():
         for s in (4.0, -9.0)
         for op in ("clamp_atom", "add")
     ]
-    shared = answers_under(opened, written, plans, kept=(Store(None, ""), "x"))
+    shared = answers_under(opened, written, plans, store=Store(None, ""))
     for plan, given_ in zip(plans, shared.tolist(), strict=True):
         with steer(opened.model, plan):
             assert list(answers_given(opened, written)) == given_

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tillerman.core.errors import UnknownNameError, UsageError
+from tillerman.core.facts import NO_FACT
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import OPERATORS
@@ -48,7 +49,7 @@ class Scope:
     marker: tuple[int, ...] = ()
     opening: tuple[int, ...] = ()
     closing: tuple[int, ...] = ()
-    piece: Callable[[int], str] | None = field(default=None, repr=False)
+    piece: Callable[[int], str] | None = field(default=None, repr=False, metadata=NO_FACT)  # its tokenizer's
 
     def __post_init__(self) -> None:
         if self.name not in SCOPES:

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tillerman.core.errors import UsageError
+from tillerman.core.facts import digest_of
 from tillerman.core.files import replacing, write_text
 
 
@@ -22,9 +24,50 @@ class Store:
     """Numbers and tensors by key, written as soon as they are known.
 
     ``key`` names the run: model, data and options. A folder of another run is emptied, so no number
-    can come from other inputs. ``Store(None, "")`` keeps everything in memory. ``saved`` is how many seconds
-    the pieces that were found took to make: what a run that shares or resumes work would have cost alone.
+    can come from other inputs. ``Store(None, "")`` keeps everything in memory. Within a run, ``scoped`` names a piece
+    by the facts it depends on.
     """
+
+    def __init__(self, folder: Path | None, key: str) -> None:
+        self._pieces = _Pieces(folder, key)
+        self._scope = ""
+
+    @property
+    def resumed(self) -> int:
+        """How many pieces were found where an earlier run left them."""
+        return self._pieces.resumed
+
+    @property
+    def saved(self) -> float:
+        """Seconds that the pieces which were found took to make: what a run that shares or resumes work would have
+        cost alone."""
+        return self._pieces.saved
+
+    def scoped(self, *facts: Any) -> Store:
+        """The same store for what depends on ``facts``: on the values, not on what they are called. Keys of other
+        facts are other keys; pieces of the same facts are shared, whoever asks."""
+        made = copy(self)
+        made._scope = digest_of(self._scope, *facts)
+        return made
+
+    def value(self, key: str, make: Callable[[], Any]) -> Any:
+        """A JSON value: the stored one, or made now and stored."""
+        return self._pieces.value(self._full(key), make)
+
+    def tensors(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Named tensors: the stored ones, or made now and stored."""
+        return self._pieces.tensors(self._full(key), make)
+
+    def close(self, *, finished: bool) -> None:
+        """End the run; a finished one needs its pieces no longer."""
+        self._pieces.close(finished=finished)
+
+    def _full(self, key: str) -> str:
+        return f"{key} {self._scope}".strip()
+
+
+class _Pieces:
+    """The folder, shared by a store and its scopes."""
 
     def __init__(self, folder: Path | None, key: str) -> None:
         self._folder, self._key = folder, key
@@ -43,7 +86,6 @@ class Store:
         self.resumed = len(self._values)
 
     def value(self, key: str, make: Callable[[], Any]) -> Any:
-        """A JSON value: the stored one, or made now and stored."""
         if key in self._values:
             self.saved += self._seconds[key]
         else:
@@ -59,7 +101,6 @@ class Store:
         return self._values[key]
 
     def tensors(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Named tensors: the stored ones, or made now and stored."""
         if self._folder is None:
             return dict(make())
         path = self._folder / f"{key}.safetensors"
@@ -80,7 +121,6 @@ class Store:
         return made
 
     def close(self, *, finished: bool) -> None:
-        """End the run; a finished one needs its pieces no longer."""
         if self._folder is None:
             return
         if self._log is not None:

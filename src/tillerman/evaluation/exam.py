@@ -53,7 +53,7 @@ class Exam:
     def given(self, plan: Plan = (), progress: Progress = silent) -> NDArray[np.int64]:
         """The answer to each item; of an open question 0 where the reference is met, else -1."""
         if self.is_open:
-            return np.where(self.correct_under([plan], (Store(None, ""), ""), progress)[0], 0, -1)
+            return np.where(self.correct_under([plan], Store(None, ""), progress)[0], 0, -1)
         if not plan:
             return answers_given(self.opened, self.written, progress, unsteered=True)
         with steer(self.opened.model, plan):
@@ -63,30 +63,24 @@ class Exam:
         """Whether each item is answered right."""
         return correct(self.given(plan, progress), self.written)
 
-    def correct_under(
-        self, plans: Sequence[Plan], kept: tuple[Store, str], progress: Progress = silent
-    ) -> NDArray[np.bool_]:
-        """``correct`` for each of many plans, ``[plans, items]``; finished pieces are in ``kept``."""
+    def correct_under(self, plans: Sequence[Plan], store: Store, progress: Progress = silent) -> NDArray[np.bool_]:
+        """``correct`` for each of many plans, ``[plans, items]``; finished pieces are in ``store``."""
         if self.is_open:
-            replies = self.replies_under(plans, kept, progress)
+            replies = self.replies_under(plans, store, progress)
             references = [item.answers[item.right] for item in self.items]
             return np.array([[*map(is_right, said, references)] for said in replies], dtype=bool)
-        return correct(answers_under(self.opened, self.written, plans, kept=kept, progress=progress), self.written)
+        return correct(answers_under(self.opened, self.written, plans, store=store, progress=progress), self.written)
 
-    def scores_under(
-        self, plans: Sequence[Plan], kept: tuple[Store, str], progress: Progress = silent
-    ) -> list[list[list[float]]]:
+    def scores_under(self, plans: Sequence[Plan], store: Store, progress: Progress = silent) -> list[list[list[float]]]:
         """The scores of each item's options, ``[plans][items][options]``, for the scorers of answers:
         log-probabilities up to a constant of the item. Open questions have no options."""
         if self.is_open:
             raise UsageError("open questions have no options to score; score their replies, or whether they are right")
-        return scores_under(self.opened, self.written, plans, kept=kept, progress=progress)
+        return scores_under(self.opened, self.written, plans, store=store, progress=progress)
 
-    def replies_under(
-        self, plans: Sequence[Plan], kept: tuple[Store, str], progress: Progress = silent
-    ) -> list[list[Reply]]:
+    def replies_under(self, plans: Sequence[Plan], store: Store, progress: Progress = silent) -> list[list[Reply]]:
         """What the model writes, ``[plans][items]``."""
-        return replies_under(self.opened, self.written, plans, self.limit, kept=kept, progress=progress)
+        return replies_under(self.opened, self.written, plans, self.limit, store=store, progress=progress)
 
 
 def condition(

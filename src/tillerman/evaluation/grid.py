@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tillerman.core.errors import NotAppliedError
+from tillerman.core.facts import digest_of
 from tillerman.core.plan import Intervention, Plan, Scope
 from tillerman.core.rows import Progress, silent
 from tillerman.core.store import Store
@@ -31,16 +32,16 @@ def answers_under(
     written: Sequence[Written],
     plans: Sequence[Plan],
     *,
-    kept: tuple[Store, str],
+    store: Store,
     progress: Progress = silent,
 ) -> NDArray[np.int64]:
     """The most likely answer ``[plans, items]``, as ``answers_given`` inside ``steer`` gives it.
 
     Plans of one intervention at one hook point share the prompts (``models.grid``); others, and models
     that cannot branch, take one pass per plan. Finished pieces
-    are in ``kept`` (a store and the name of this piece of work). ``progress`` is told plans times items.
+    are in ``store``, by model, prompts and plans. ``progress`` is told plans times items.
     """
-    found = _under(opened, written, plans, _Piece(*kept, keep=_places), progress)
+    found = _under(opened, written, plans, _Piece(store, "answers", _places), progress)
     return np.array(found, dtype=np.int64).reshape(len(plans), len(written))
 
 
@@ -49,24 +50,23 @@ def scores_under(
     written: Sequence[Written],
     plans: Sequence[Plan],
     *,
-    kept: tuple[Store, str],
+    store: Store,
     progress: Progress = silent,
 ) -> list[list[list[float]]]:
     """What ``answers_under`` goes by, ``[plans][items][options]``: log-probabilities up to a constant of the item."""
-    store, name = kept
-    return _under(opened, written, plans, _Piece(store, f"{name} scores", keep=_options), progress)
+    return _under(opened, written, plans, _Piece(store, "scores", _options), progress)
 
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """What is kept of the scores of some items' options, where, and under which name."""
+    """What is kept of the scores of some items' options, and where."""
 
     store: Store
-    name: str
+    kind: str
     keep: Callable[[Sequence[Sequence[float]], Sequence[Written]], list[Any]]
 
-    def value(self, key: str, make: Callable[[], list[Any]]) -> Any:
-        return self.store.value(f"{self.name} {key}", make)
+    def value(self, facts: Sequence[Any], make: Callable[[], list[Any]]) -> Any:
+        return self.store.scoped(*facts).value(self.kind, make)
 
 
 def _places(scores: Sequence[Sequence[float]], written: Sequence[Written]) -> list[int]:
@@ -98,8 +98,7 @@ def _under(
                     found[k][i] = value
     for k, plan in enumerate(plans):
         if k not in edits:
-            key = f"plan {k}" if plan else "unsteered"
-            found[k] = piece.value(key, partial(_one_by_one, opened, written, plan, piece))
+            found[k] = piece.value((opened.identity, written, plan), partial(_one_by_one, opened, written, plan, piece))
             progress(len(written))
     return found
 
@@ -126,17 +125,18 @@ def _branched(
     by_scope: dict[Scope, list[int]] = {}
     for k, item in enumerate(items):
         by_scope.setdefault(item.scope, []).append(k)
-    kind = "whole " if written[0].whole else ""
     touched = 0
+    cells_of = {scope: digest_of([_cell(items[k]) for k in members]) for scope, members in by_scope.items()}
     budget = token_budget(opened.parts)
-    for number, batch in enumerate(batches([w.prompt for w in written], pad=opened.pad_id, budget=budget)):
+    for batch in batches([w.prompt for w in written], pad=opened.pad_id, budget=budget):
         rows = batch.rows.tolist()
         mine = [written[i] for i in rows]
         for scope, members in by_scope.items():
             cells = [_cell(items[k]) for k in members]
             score, count = _scoring(opened, batch, mine, cells, scope, progress)
             touched += count
-            made = piece.value(f"{kind}batch {number} {scope}", partial(_kept_of, score, piece, mine))
+            facts = (opened.identity, mine, scope, cells_of[scope])
+            made = piece.value(facts, partial(_kept_of, score, piece, mine))
             for k, of_cell in zip(members, made, strict=True):
                 for i, value in zip(rows, of_cell, strict=True):
                     found[k][i] = value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from tillerman.core.facts import digest_of
 from tillerman.core.plan import Plan
 from tillerman.core.rows import Progress, silent
 from tillerman.core.store import Store
@@ -23,19 +24,20 @@ def replies_under(
     plans: Sequence[Plan],
     limit: int,
     *,
-    kept: tuple[Store, str],
+    store: Store,
     progress: Progress = silent,
 ) -> list[list[Reply]]:
     """The most likely replies ``[plans][items]``, of at most ``limit`` tokens.
 
-    A batch may hold several plans; a row does not depend on its neighbours. Finished batches are in ``kept``.
+    A batch may hold several plans; a row does not depend on its neighbours. Finished batches are in ``store``,
+    by model, prompts and plans.
     ``progress`` is told plans times items.
     """
-    store, name = kept
     tags = think_tags(opened.tokenizer) if has_think_tags(opened.tokenizer) else None
     stops = stop_tokens(opened)
     order = sorted(range(len(written)), key=lambda i: len(written[i].prompt))
     rows = [(k, i) for k in range(len(plans)) for i in order]  # a plan that wrecks the model keeps to itself
+    digests = list(map(digest_of, plans))
     size = _rows_at_once(opened, max(len(w.prompt) for w in written) + limit)
     said: list[list[Reply | None]] = [[None] * len(written) for _ in plans]
     for start in range(0, len(rows), size):
@@ -43,7 +45,8 @@ def replies_under(
         prompts = [written[i].prompt for _, i in batch]
         mine = [plans[k] for k, _ in batch]
         make = partial(continuation_tokens, opened, prompts, mine, Sampling(limit))
-        tokens = store.value(f"{name} replies {limit} {start}", make)
+        here = store.scoped(opened.identity, limit, prompts, [digests[k] for k, _ in batch])
+        tokens = here.value("replies", make)
         for (k, i), prompt, reply in zip(batch, prompts, tokens, strict=True):
             said[k][i] = read_reply(opened.tokenizer, tags, prompt, reply, stops)
         progress(len(batch))

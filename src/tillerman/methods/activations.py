@@ -51,7 +51,7 @@ def read_contrasts(
     read: str,
     keep_rows: bool,
     shuffles: Sequence[int],
-    stored: tuple[Store, str],
+    store: Store,
     progress: Progress = silent,
 ) -> dict[str, Reading]:
     """Both sides of every contrast set at each of ``points`` (where the vector will be added), read at
@@ -60,13 +60,14 @@ def read_contrasts(
 
     A row that several sets have runs once. ``keep_rows`` keeps what was read of every row (an estimator wants
     them), else the means of both sides under the true labels and under the shuffled ones of each seed.
-    ``stored`` is where finished chunks go, and the name of this piece of work.
+    Finished chunks are in ``store``, by model, rows and all that is asked of them.
     """
     rows = _distinct(contrasts)
     source = {point: HookPoint(point.layer, read_site) for point in points}
     sites = sorted({*points, *source.values()})
     keeper: _Keeper = _Rows(contrasts, points) if keep_rows else _Means(contrasts, points, shuffles)
-    store, key = stored
+    asked = [list(contrasts.values()), points, read_site, read, keep_rows, () if keep_rows else tuple(shuffles)]
+    here = store.scoped(opened.identity, asked)
 
     def run(chunk: list[int]) -> dict[str, Tensor]:
         got = capture(opened, [rows[i] for i in chunk], sites, read=read, progress=progress)
@@ -75,7 +76,7 @@ def read_contrasts(
 
     width = sum(opened.parts.width_at(site) for site in sites)
     for number, chunk in enumerate(_chunks(rows, width)):
-        keeper.add(chunk, store.tensors(f"{key} {number}", lambda chunk=chunk: run(chunk)))  # type: ignore[misc]
+        keeper.add(chunk, here.tensors(f"activations {number}", lambda chunk=chunk: run(chunk)))  # type: ignore[misc]
     return {name: keeper.reading(name) for name in contrasts}
 
 
@@ -85,7 +86,7 @@ def encode_rows(
     autoencoder: tuple[SAE, Quality, SaeOptions],
     *,
     read: str,
-    stored: tuple[Store, str],
+    store: Store,
     progress: Progress = silent,
 ) -> Encoded:
     """Both sides in the atoms of an autoencoder: encoded at every token that is read, then pooled (STA
@@ -97,8 +98,8 @@ def encode_rows(
         made = read_latents(opened, sae, rows, read=read, progress=progress)
         return {"mean": made.mean, "peak": made.peak}
 
-    store, key = stored
-    both = Latents(**store.tensors(f"{key}-{sae.fingerprint}", make))
+    here = store.scoped(opened.identity, sae.fingerprint, sae.point, rows, read)
+    both = Latents(**here.tensors("latents", make))
     count = len(contrast.positive)
     return Encoded(sae, quality, options, both[:count], both[count:])
 

@@ -79,6 +79,11 @@ class OpenModel:
     def template_hash(self) -> str:
         return _hash(str(self.tokenizer.chat_template or ""))
 
+    @cached_property
+    def identity(self) -> tuple[str, ...]:
+        """What the numbers of a run depend on, of its model: weights, tokenizer, precision and kind of device."""
+        return self.fingerprint, self.tokenizer_hash, self.template_hash, str(self.model.dtype), self.device.type
+
     def points(self, site: str = "resid_post") -> tuple[HookPoint, ...]:
         """One per block; at a router's sites, one per block that has a router."""
         everywhere = [HookPoint(layer, site) for layer in range(self.layers)]

@@ -110,8 +110,8 @@ def compare(
         result = _result(replace(run, experiment=each[name]), meter, outcome, lineup.equal_kl)
         return {"result": asdict(result), "baselines": [asdict(one) for one in _baselines(outcome.log)]}
 
-    seed, budget = lineup.experiment.seed, lineup.equal_kl
-    rows = {name: kept.value(f"{seed} row {name} {budget}", partial(row_of, name)) for name in each}
+    budget, here = lineup.equal_kl, kept.scoped(opened.identity, data.digest, lineup.equal_kl)
+    rows = {name: here.scoped(one).value("row", partial(row_of, name)) for name, one in each.items()}
     done = [row for row in rows.values() if "result" in row]
     left_out = tuple(MethodLeftOut(name, row["reason"]) for name, row in rows.items() if "reason" in row)
     if not done:
@@ -119,7 +119,7 @@ def compare(
     return Comparison(
         data_name=data.name,
         model_id=opened.id,
-        seed=seed,
+        seed=lineup.experiment.seed,
         n_train=len(run.train.items),
         n_validation=len(run.validation.items),
         n_test=len(run.test.items),
@@ -202,9 +202,9 @@ def _at_budget(run: Run, meter: DriftMeter, outcome: Outcome, budget: float) -> 
         return [drifts[strength].kl for strength in strengths]
 
     found = match_cost(budget, cell.strength, kl)
-    key, groups = run.own(f"test at KL {budget:g}"), run.test.groups
+    groups = run.test.groups
     with run.watch.stage(f"test at equal KL, {run.experiment.method}", 2 * len(run.test.items)) as progress:
-        before, after = run.test.correct_under([(), plan(found.strength)], (run.store, key), progress)
+        before, after = run.test.correct_under([(), plan(found.strength)], run.store, progress)
     change = effect(after, before, groups)
     return AtBudget(
         reached=found.reached,

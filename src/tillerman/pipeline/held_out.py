@@ -30,6 +30,7 @@ from tillerman.evaluation.exam import (
 )
 from tillerman.evaluation.side_effects import Drift, DriftMeter, neutral_text
 from tillerman.logs.evaluation import Condition, DosePoint, Generation, SideEffects
+from tillerman.models.finetuning import LoraOptions
 from tillerman.pipeline.gates import opens
 from tillerman.pipeline.run import Run
 from tillerman.statistics.equivalence import MARGIN, equivalence_of_answers
@@ -96,7 +97,7 @@ def ask(run: Run, chosen: Artefact, nulls: tuple[Null, ...]) -> Answers:
         groups.append(plans if null.best is None else [*plans, null.best.plan(null.draws[0])])
     flat = [plan for group in groups for plan in group]
     with run.watch.stage("test, steered and nulls", len(flat) * len(run.test.items)) as progress:
-        free = run.test.correct_under(flat, (run.store, run.own("test")), progress)
+        free = run.test.correct_under(flat, run.store, progress)
     right = through(chosen.gate, run.test, free, free[CURVE.index(0.0)])
     curve, *rest = np.split(right, np.cumsum([len(group) for group in groups])[:-1])
     return Answers(dict(zip(CURVE, curve, strict=True)), tuple(rest), free[CURVE.index(1.0)])
@@ -148,7 +149,7 @@ def _all_orders(run: Run, chosen: Artefact, answers: Answers) -> Condition:
     exam = run.test
     others = Exam.of(run.opened, turned(exam.items), run.writer, exam.limit)
     with run.watch.stage("test, other option orders", 2 * len(others.items)) as progress:
-        before, after = others.correct_under([(), ungated(chosen)], (run.store, run.own("test orders")), progress)
+        before, after = others.correct_under([(), ungated(chosen)], run.store, progress)
     counts = np.array([len(item.answers) for item in exam.items])
     starts = np.cumsum(counts - 1) - (counts - 1)
 
@@ -167,8 +168,8 @@ def _baselines(run: Run, chosen: Artefact, plain: NDArray[np.bool_]) -> list[Con
 
     def answered(name: str, exam: Exam, plan: Plan = ()) -> NDArray[np.bool_]:
         with run.watch.stage(f"test, {name}", len(exam.items)) as progress:
-            piece = run.own(f"test {name}") if plan else f"{e.seed} test {name}"
-            return np.array(run.store.value(piece, lambda: exam.correct(plan, progress).tolist()))
+            here = run.store.scoped(run.opened.identity, exam.written, exam.limit, plan)
+            return np.array(here.value("right", lambda: exam.correct(plan, progress).tolist()))
 
     def asked(writer: Writer) -> Exam:
         return Exam.of(run.opened, run.test.items, writer, e.answer_tokens)
@@ -197,7 +198,8 @@ def _lora(run: Run, plain: NDArray[np.bool_]) -> Condition:
             right: list[bool] = tuned.correct((), progress).tolist()
         return right
 
-    right = run.store.value(f"{run.experiment.seed} test lora", answered)
+    taught = (run.train.written, LoraOptions(), run.experiment.seed)
+    right = run.store.scoped(run.opened.identity, taught, exam.written, exam.limit).value("fine-tuned", answered)
     detail = f"fine-tuned on the {len(run.train.items)} training items, unsteered"
     return condition("lora", np.array(right), plain, exam.groups, detail)
 
@@ -228,7 +230,7 @@ def measure_side_effects(run: Run, chosen: Artefact, meter: DriftMeter, drift: D
     exam, task = unrelated_exam(run)
     with run.watch.stage(f"unrelated task, {task}", 2 * len(exam.items)) as progress:
         plans = [(), ungated(chosen)]
-        before, after = exam.correct_under(plans, (run.store, run.own("unrelated")), progress)
+        before, after = exam.correct_under(plans, run.store, progress)
     after = through(chosen.gate, exam, after, before)
     return SideEffects(
         text=meter.text.name,

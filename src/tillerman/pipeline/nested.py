@@ -41,7 +41,9 @@ def nested_folds(run: Run, meter: DriftMeter, count: int) -> Nested:
     for k, left_out in enumerate(outer):
         rest = [example for other in outer if other is not left_out for example in other]
         inner = _inner(run, rest, left_out, k)
-        folds.append(build(Fold, run.store.value(f"{run.own('nested')} {k} of {count}", _run(inner, meter, k))))
+        shares = [exam.written for exam in (inner.train, inner.validation, inner.test)]
+        here = run.store.scoped(run.opened.identity, inner.experiment, shares, meter.text.windows)
+        folds.append(build(Fold, here.value("fold", _run(inner, meter, k))))
     return _summed(folds)
 
 
@@ -75,9 +77,9 @@ def _tested(inner: Run, choice: Choice) -> Fold:
     cell = choice.cell
     plan = cell.plan(choice.fitted.vector) if cell.strength else ()
     with inner.watch.stage("nested, outer fold", 2 * len(inner.test.items)) as progress:
-        before, after = inner.test.correct_under([(), plan], (inner.store, inner.own("outer")), progress).mean(1)
+        before, after = inner.test.correct_under([(), plan], inner.store, progress).mean(1)
     with inner.watch.stage("nested, unsteered", len(inner.validation.items)) as progress:
-        unsteered = inner.validation.correct_under([()], (inner.store, inner.own("inner unsteered")), progress)
+        unsteered = inner.validation.correct_under([()], inner.store, progress)
     return Fold(
         method=choice.fitted.vector.provenance.method,
         hook_point=named(cell.points),

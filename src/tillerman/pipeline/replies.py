@@ -128,15 +128,15 @@ class _Room:
         passes = 3 + len(steered) + len(nulls)
         with self.watch.stage("replies", passes * len(self.inquiry.asks) * self.inquiry.samples) as progress:
             ask = partial(self._said, progress)
-            plain = spoken("unsteered", [ask("unsteered", ())])
-            told = spoken("prompt", [ask("prompt", (), system)], system)
-            curve = [spoken("steered", [ask(f"{c.strength!r}", c.plan(steering, gate))], cell=c) for c in steered]
-            both = spoken("both", [ask("both", main.plan(steering, gate), system)], system, main)
-            random = [ask(f"null {i}", plan) for i, plan in enumerate(nulls)]
+            plain = spoken("unsteered", [ask(())])
+            told = spoken("prompt", [ask((), system)], system)
+            curve = [spoken("steered", [ask(c.plan(steering, gate))], cell=c) for c in steered]
+            both = spoken("both", [ask(main.plan(steering, gate), system)], system, main)
+            random = [ask(plan) for plan in nulls]
             null = spoken("null:random", random, f"{len(random)} draws", main)
         return plain, *curve, told, both, null
 
-    def _said(self, progress: Progress, name: str, plan: Plan, system: str | None = None) -> tuple[str, ...]:
+    def _said(self, progress: Progress, plan: Plan, system: str | None = None) -> tuple[str, ...]:
         """Each prompt's samples in turn."""
         i = self.inquiry
         prompts = [self._tokens(ask, system) for ask in i.asks]
@@ -147,7 +147,8 @@ class _Room:
                 batch = prompts[start : start + ROWS]
                 sampling = Sampling(i.tokens, i.temperature, seed=i.seed * 1_000_003 + k * 1_009 + start)
                 make = partial(continuation_tokens, self.opened, batch, [plan] * len(batch), sampling)
-                made = self.store.value(f"{name} sample {k} from {start}", make)
+                here = self.store.scoped(self.opened.identity, batch, plan, sampling)
+                made = here.value("replies", make)
                 for place, (prompt, tokens) in enumerate(zip(batch, made, strict=True), start):
                     samples[place].append(self._text(tags, prompt, tokens))
                 progress(len(batch))

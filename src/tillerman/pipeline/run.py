@@ -118,9 +118,9 @@ class Run:
     @cached_property
     def predictions(self) -> list[int]:
         """The unsteered model's answers to the training items: PAS learns from what it gets wrong."""
-        piece = f"{self.experiment.seed} unsteered train" + (f", {self.base}" if self.base else "")
+        here = self.store.scoped(self.opened.identity, self.train.written, self.train.limit)
         with self.watch.stage("unsteered answers, train", len(self.train.items)) as progress:
-            stored: list[int] = self.store.value(piece, lambda: self.train.given((), progress).tolist())
+            stored: list[int] = here.value("given", lambda: self.train.given((), progress).tolist())
         return stored
 
     @cached_property
@@ -141,7 +141,7 @@ class Run:
         """What the unsteered model itself writes in answer to the training items, prompts included."""
         exam = replace(self.train, items=self.train.items[:READ_REPLIES], written=self.train.written[:READ_REPLIES])
         with self.watch.stage("unsteered replies, train", len(exam.items)) as progress:
-            (said,) = exam.replies_under([()], (self.store, f"{self.experiment.seed} train"), progress)
+            (said,) = exam.replies_under([()], self.store, progress)
         return tuple(Row(w.prompt + reply.tokens, len(w.prompt)) for w, reply in zip(exam.written, said, strict=True))
 
     def points(self, site: str | None = None) -> tuple[HookPoint, ...]:
@@ -171,10 +171,6 @@ class Run:
         """The same shares, answered by another model."""
         train, validation, test = (replace(e, opened=opened) for e in (self.train, self.validation, self.test))
         return replace(self, opened=opened, train=train, validation=validation, test=test)
-
-    def own(self, piece: str) -> str:
-        """Names stored work that depends on the method, beside that of other methods in the same store."""
-        return f"{self.experiment.seed} {self.experiment.method} {piece}"
 
     def provenance(self, method: str) -> Provenance:
         e = self.experiment

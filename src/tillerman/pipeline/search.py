@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -128,9 +127,6 @@ def _read(
     e = run.experiment
     rows = {row for one in contrasts.values() for row in (*one.positive, *one.negative)}
     keep_rows = not OF_MEANS.issuperset(estimators)
-    # Names what is kept by what is read: methods that read the same share it, others never.
-    facts = repr((list(contrasts.values()), [str(point) for point in points], keep_rows))
-    digest = hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()
     with run.watch.stage(f"activations, {', '.join(contrasts)}", len(rows)) as progress:
         return read_contrasts(
             run.opened,
@@ -140,7 +136,7 @@ def _read(
             read=_pooling(run),
             keep_rows=keep_rows,
             shuffles=e.null_seeds,
-            stored=(run.store, f"{e.seed} activations {digest}"),
+            store=run.store,
             progress=progress,
         )
 
@@ -155,7 +151,7 @@ def _read_encoded(run: Run, method: Method, contrast: ContrastSet) -> Reading:
             contrast,
             run.autoencoder,
             read=_pooling(run),
-            stored=(run.store, f"{run.experiment.seed}-{method.pairing.name}-latents"),
+            store=run.store,
             progress=progress,
         )
     return Reading(replace(reading.activations, encoded=encoded), {})
@@ -230,7 +226,7 @@ def _search(
     names = ", ".join(vectors)
     plans = [c.cell.plan(vectors[c.method]) if c.cell.strength else () for c in grid]
     with run.watch.stage(f"grid, {names}", len(grid) * len(run.validation.items)) as progress:
-        right = run.validation.correct_under(plans, (run.store, run.own(f"grid {names}")), progress)
+        right = run.validation.correct_under(plans, run.store, progress)
     scores = dict(zip(grid, right.mean(1).tolist(), strict=True))
     return search(grid, scores.__getitem__, limits, run.experiment.ties)
 
@@ -241,11 +237,13 @@ def constraints(run: Run, vectors: Mapping[str, Steering], meter: DriftMeter) ->
         return None
 
     def costs(candidate: Candidate) -> tuple[float, ...]:
+        plan = candidate.cell.plan(vectors[candidate.method])
+
         def measured() -> list[float]:
-            drift = meter.measure(candidate.cell.plan(vectors[candidate.method]))
+            drift = meter.measure(plan)
             return [drift.kl, drift.perplexity_ratio]
 
-        kl, ratio = run.store.value(f"costs {_key(run, candidate)}", measured)
+        kl, ratio = run.store.scoped(run.opened.identity, meter.text.windows, plan).value("costs", measured)
         return tuple({"kl": kl, "perplexity_ratio": ratio}[name] for name in limits)
 
     return Constraints(costs, tuple(limits.values()))
@@ -260,7 +258,3 @@ def log_cells(run: Run, scored: Sequence[Scored]) -> tuple[SearchedCell, ...]:
         measured = (costs.get("kl"), costs.get("perplexity_ratio"))
         rows.append(SearchedCell(method, named(cell.points), cell.strength, dose, one.score, *measured, one.admissible))
     return tuple(rows)
-
-
-def _key(run: Run, c: Candidate) -> str:
-    return f"{run.experiment.seed} {c.method} {named(c.cell.points)} {c.cell.strength:.9g}"

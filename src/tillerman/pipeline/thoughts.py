@@ -137,4 +137,4 @@ class _Questions:
 
     def _ask(self, exam: Exam, plans: Sequence[Plan], name: str) -> list[list[Reply]]:
         with self.run.watch.stage(f"replies, {name}", len(plans) * len(exam.items)) as progress:
-            return exam.replies_under(plans, (self.run.store, name), progress)
+            return exam.replies_under(plans, self.run.store, progress)

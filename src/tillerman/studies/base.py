@@ -120,12 +120,12 @@ class Lab:
         return [build(Trial, dict(values)) for values in found]
 
     def right(
-        self, piece: str, exam: Exam, plans: Mapping[str, Plan], progress: Progress | None = None
+        self, exam: Exam, plans: Mapping[str, Plan], progress: Progress | None = None
     ) -> dict[str, NDArray[np.bool_]]:
         """Whether each item is right under each named plan; a plan that is empty is the unsteered model. Finished
         pieces are in the store."""
         tell = progress or (lambda _: None)
-        found = exam.correct_under(list(plans.values()), (self.store, piece), tell)
+        found = exam.correct_under(list(plans.values()), self.store, tell)
         return dict(zip(plans, found, strict=True))
 
     def trials(
@@ -138,7 +138,7 @@ class Lab:
         progress: Progress | None = None,
     ) -> list[Trial]:
         """``right`` as trials of one case."""
-        found = self.right(f"{case}, {', '.join(plans)}", exam, plans, progress)
+        found = self.right(exam, plans, progress)
         return [trial_of(case, name, exam, right, at=at) for name, right in found.items()]
 
     def scored(self, case: str, exam: Exam, plans: Mapping[str, Plan], progress: Progress | None = None) -> list[Trial]:
@@ -147,9 +147,10 @@ class Lab:
         neither do open questions, which have no options."""
         if exam.is_open:
             return self.trials(case, exam, plans, progress=progress)
-        kept = (self.store, f"{case}, {', '.join(plans)}")
         places, trials = [written.right for written in exam.written], []
-        for name, scores in zip(plans, exam.scores_under(list(plans.values()), kept, progress or silent), strict=True):
+        for name, scores in zip(
+            plans, exam.scores_under(list(plans.values()), self.store, progress or silent), strict=True
+        ):
             chosen = np.array([best(row) for row in scores])
             trials.append(trial_of(case, name, exam, chosen == np.array(places)))
             odds = [_log_odds(row, place) for row, place in zip(scores, places, strict=True)]

@@ -79,7 +79,7 @@ def test_values_under_plans_are_those_of_the_models_own_probabilities(family):
     exam = Exam.of(opened, items, make_writer(opened.tokenizer))
     plans = [(), (Intervention(tiny.vector(1), 20.0, scope=Scope("last")),), (Intervention(tiny.vector(0, 2), 6.0),)]
     keys = answer_keys(items, [(0.6, 0.4, 0.0)] * len(items))
-    for plan, scores in zip(plans, exam.scores_under(plans, (Store(None, ""), "x")), strict=True):
+    for plan, scores in zip(plans, exam.scores_under(plans, Store(None, "")), strict=True):
         for written, key, row in zip(exam.written, keys, scores, strict=True):
             with steer(opened.model, plan) if plan else nullcontext(), torch.inference_mode():
                 last = opened.model(torch.tensor([written.prompt])).logits[0, -1].double().softmax(0)
@@ -109,4 +109,4 @@ def test_a_figure_of_log_odds_is_balanced_over_letters():
 def test_open_questions_have_no_options_to_score(opened):
     items = present([Example("open", "How many?", ("3",), 0)])
     with pytest.raises(UsageError, match="open questions have no options"):
-        Exam.of(opened, items, make_writer(opened.tokenizer)).scores_under([()], (Store(None, ""), "x"))
+        Exam.of(opened, items, make_writer(opened.tokenizer)).scores_under([()], Store(None, ""))

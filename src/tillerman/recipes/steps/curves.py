@@ -37,7 +37,7 @@ def _answered(run: Run, exam: Exam, swept: Sequence[Swept], name: str) -> list[d
     """Right answers and effect of each cell; of several draws the mean, with an interval over draws."""
     plans = [(), *(plan for one in swept for plan in one.plans)]
     with run.watch.stage(name, len(plans) * len(exam.items)) as progress:
-        plain, *rows = exam.correct_under(plans, (Store(None, ""), name), progress)
+        plain, *rows = exam.correct_under(plans, Store(None, ""), progress)
     ends = np.cumsum([0, *(len(one.plans) for one in swept)])
     found = []
     for start, end in pairwise(ends.tolist()):

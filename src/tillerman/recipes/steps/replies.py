@@ -25,7 +25,7 @@ def run_replies(work: Work, shared: Store) -> list[Piece]:
     swept = cells_of(work, run, fitted_vector(run))
     plans = [(), *(plan for one in swept for plan in one.plans)]
     with run.watch.stage("replies", len(plans) * len(exam.items)) as progress:
-        plain, *rest = exam.replies_under(plans, (Store(None, ""), "replies"), progress)
+        plain, *rest = exam.replies_under(plans, Store(None, ""), progress)
     said, references = iter(rest), _references(exam)
     pieces = []
     for one in swept:

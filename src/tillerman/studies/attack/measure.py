@@ -69,9 +69,7 @@ def _victims(lab: Lab, options: AttackOptions) -> tuple[Item, ...]:
     for written in exams[STEERED][0].written:
         unwanted(written)
     with lab.stage("answers before the attack", len(exams) * len(items)) as progress:
-        right = [
-            lab.right(f"before, {name}", exam, {name: plan}, progress)[name] for name, (exam, plan) in exams.items()
-        ]
+        right = [lab.right(exam, {name: plan}, progress)[name] for name, (exam, plan) in exams.items()]
     both = [item for item, wanted in zip(items, right[0] & right[1], strict=True) if wanted]
     if len(both) < 2:
         raise UsageError(

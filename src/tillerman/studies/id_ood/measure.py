@@ -66,7 +66,7 @@ def _in_own_words(lab: Lab) -> Iterator[Trial]:
     plans: dict[str, Plan] = {"unsteered": (), "steered": lab.plan()}
     with lab.stage(FREE, len(plans) * len(exam.items)) as progress:
         said_under = replies_under(
-            lab.opened, exam.written, list(plans.values()), REPLY_TOKENS, kept=(lab.store, FREE), progress=progress
+            lab.opened, exam.written, list(plans.values()), REPLY_TOKENS, store=lab.store, progress=progress
         )
     for condition, replies in zip(plans, said_under, strict=True):
         texts = tuple(reply.answer or "" for reply in replies)

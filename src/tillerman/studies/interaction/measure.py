@@ -49,9 +49,7 @@ def _labs(lab: Lab) -> dict[str, Lab]:
 
 
 def _beside(lab: Lab, artefact: Artefact, data: LoadedData) -> Lab:
-    """Set up without the store, where pieces of a set-up are named without their data."""
-    made = set_up_lab(Subject(artefact, lab.opened, data), lab.options, None, lab.run.watch)
-    return replace(made, run=replace(made.run, store=lab.store))
+    return set_up_lab(Subject(artefact, lab.opened, data), lab.options, lab.store, lab.run.watch)
 
 
 def _plans(own: Mapping[str, Plan]) -> dict[str, Plan]:

@@ -35,7 +35,7 @@ def measure(lab: Lab, options: SamplesOptions) -> Iterator[Trial]:
             "the data it was fitted on?"
         )
     with lab.stage(ALL, 2 * len(exam.items)) as progress:
-        plain = lab.right("unsteered", exam, {"unsteered": ()}, progress)["unsteered"]
+        plain = lab.right(exam, {"unsteered": ()}, progress)["unsteered"]
         yield trial_of(ALL, "unsteered", exam, plain, at=float(total))
         yield trial_of(ALL, "steered", exam, whole.right, at=float(total))
     for count in _counts(options, total):

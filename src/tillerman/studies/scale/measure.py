@@ -127,7 +127,7 @@ def _answers(lab: Lab, resident: _Resident, options: ScaleOptions) -> Iterator[T
     plans |= {at_dose(dose): (dose, resident.plan(dose)) for dose in options.doses}
     plans |= {f"null:random {k}": (resident.dose, plan) for k, plan in randoms}
     with lab.stage(resident.name, len(plans) * len(exam.items)) as progress:
-        right = here.right(resident.name, exam, {name: plan for name, (_, plan) in plans.items()}, progress)
+        right = here.right(exam, {name: plan for name, (_, plan) in plans.items()}, progress)
     for name, (dose, _) in plans.items():
         yield trial_of(resident.name, name, exam, right[name], at=dose)
 

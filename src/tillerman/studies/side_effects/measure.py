@@ -33,7 +33,7 @@ def measure(lab: Lab, options: SideEffectsOptions) -> Iterator[Trial]:
     plans: dict[str, Plan] = {case_of_factor(factor): lab.plan(factor) for factor in factors}
     for what, exam in ((BEHAVIOUR, lab.exam), (UNRELATED, _unrelated(lab, options))):
         with lab.stage(what, (1 + len(plans)) * len(exam.items)) as progress:
-            found = lab.right(what, exam, {UNSTEERED: (), **plans}, progress)
+            found = lab.right(exam, {UNSTEERED: (), **plans}, progress)
         for factor in (0.0, *factors):
             name = case_of_factor(factor) if factor else UNSTEERED
             yield trial_of(what, name, exam, found[name], at=_dose(lab, factor))
