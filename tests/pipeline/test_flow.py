@@ -296,7 +296,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     running.communicate()
     assert not (killed / "agreeableness.safetensors").exists()
     again = subprocess.run(COMMAND, cwd=killed, capture_output=True, text=True, check=False)
-    assert "going on from" in again.stderr
+    assert "resuming from" in again.stderr
     results = [json.loads(done.stdout) for done in (expected, again)]
     assert all(done.returncode in (0, 3) for done in (expected, again))
     for result in results:

@@ -196,7 +196,7 @@ def test_the_command_shows_a_table_per_scorer_and_writes_all_texts(file, tmp_pat
     out = tmp_path / "log.json"
     shown = run("score", file, "--scorer", "sentiment,length,keywords:a", "--out", str(out), *SMALL).stdout
     words = " ".join(shown.split())
-    assert "sentiment (P(positive) - P(negative), -1 to 1)" in words and "length (words, 0 to inf)" in words
+    assert "sentiment (P(positive) - P(negative), \N{MINUS SIGN}1 to 1)" in words and "length (words, 0 or more)" in words
     assert "the classifier takes positive for negative or the other way" in words
     assert max(map(len, shown.splitlines())) <= 80 and "\u2026" not in shown
     made = ScoreLog.from_json(json.loads(out.read_text()))
@@ -223,7 +223,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_log(file, tmp_path, m
         assert CliRunner().invoke(app, ["score", file, "--out", str(out), *SMALL]).exit_code == 130
     assert [path.name for path in tmp_path.glob("log*")] == ["log.json.partial"]
     done = run("score", file, "--out", str(out), *SMALL)
-    assert "going on from 2 finished pieces" in done.stderr
+    assert "resuming from 2 finished pieces" in done.stderr
     found = json.loads(out.read_text())
     assert {**found, "seconds": 0} == {**whole, "seconds": 0}
 

@@ -243,7 +243,7 @@ def test_after_kill_9_a_run_goes_on_and_gives_the_same_numbers(tmp_path):
     killed.wait()
     assert not (tmp_path / "killed" / "reproduction.json").exists()
     again = subprocess.run([*command, "--out", str(tmp_path / "killed")], capture_output=True, text=True, check=True)
-    assert "going on from" in again.stderr
+    assert "resuming from" in again.stderr
     logs = [json.loads((tmp_path / name / "reproduction.json").read_text()) for name in ("whole", "killed")]
     assert logs[0]["pieces"] == logs[1]["pieces"]
     assert logs[0]["verdicts"] == logs[1]["verdicts"]
