@@ -196,7 +196,8 @@ def test_the_command_shows_a_table_per_scorer_and_writes_all_texts(file, tmp_pat
     out = tmp_path / "log.json"
     shown = run("score", file, "--scorer", "sentiment,length,keywords:a", "--out", str(out), *SMALL).stdout
     words = " ".join(shown.split())
-    assert "sentiment (P(positive) - P(negative), \N{MINUS SIGN}1 to 1)" in words and "length (words, 0 or more)" in words
+    assert "sentiment (P(positive) - P(negative), \N{MINUS SIGN}1 to 1)" in words
+    assert "length (words, 0 or more)" in words
     assert "the classifier takes positive for negative or the other way" in words
     assert max(map(len, shown.splitlines())) <= 80 and "\u2026" not in shown
     made = ScoreLog.from_json(json.loads(out.read_text()))
