@@ -9,6 +9,7 @@ The same code gives the same pages, on any machine and under any terminal.
 from __future__ import annotations
 
 import argparse
+import html
 import inspect
 import json
 import os
@@ -161,7 +162,7 @@ def cli_page() -> str:
     made = subprocess.run(command, capture_output=True, encoding="utf-8", env=settings, cwd=ROOT, check=False)
     if made.returncode:
         sys.exit(f"the command line gives no reference: {made.stderr.strip()}")
-    return f"{MARK}\n\n{made.stdout.strip()}\n"
+    return f"{MARK}\n\n{html.unescape(made.stdout.strip())}\n"  # typer escapes what Rich reads
 
 
 def api_page() -> str:

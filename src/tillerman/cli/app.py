@@ -24,6 +24,7 @@ from tillerman.cli.commands.reproduce import reproduce
 from tillerman.cli.commands.score import score
 from tillerman.cli.commands.show import show
 from tillerman.cli.commands.study import study
+from tillerman.cli.common import dressed
 from tillerman.cli.output import ERR, OUT
 from tillerman.cli.parsing import Program
 from tillerman.core.errors import TillermanError
@@ -34,9 +35,8 @@ app = typer.Typer(
     help="Labelled examples in, an evaluated steering vector out. Exit codes: 0 done, 1 bad input, "
     "2 usage, 3 no effect found, or one that the controls explain.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
 
 
@@ -46,6 +46,7 @@ def main() -> None:
     try:
         app()
     except TillermanError as error:
+        ERR.quiet = False
         ERR.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
@@ -78,14 +79,14 @@ def root(
     """Labelled examples in, an evaluated steering vector out."""
 
 
-app.command()(demo)
-app.command()(check)
-app.command()(fit)
-app.command()(compare)
-app.command()(study)
-app.command(name="eval")(evaluate)
-app.command()(reproduce)
-app.command()(score)
-app.command()(show)
-app.command()(generate)
-app.command(name="export-task")(export_task)
+app.command()(dressed("demo", demo))
+app.command()(dressed("check", check, config=True))
+app.command()(dressed("fit", fit, config=True, exit_zero=True))
+app.command()(dressed("compare", compare, config=True, exit_zero=True))
+app.command()(dressed("study", study, config=True))
+app.command(name="eval")(dressed("eval", evaluate, config=True, exit_zero=True))
+app.command()(dressed("reproduce", reproduce, config=True))
+app.command()(dressed("score", score, config=True))
+app.command()(dressed("show", show))
+app.command()(dressed("generate", generate, config=True))
+app.command(name="export-task")(dressed("export-task", export_task, config=True))

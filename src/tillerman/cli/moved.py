@@ -18,7 +18,7 @@ class Moved:
     commands: tuple[str, ...] = ()
 
 
-MOVED: tuple[Moved, ...] = ()
+MOVED: tuple[Moved, ...] = (Moved("--lora", "--lora-baseline", ("compare",)),)
 
 
 def check_moved(arguments: Sequence[str], moved: Sequence[Moved] = MOVED) -> None:

@@ -26,9 +26,9 @@ def check(
     seed: Annotated[int, typer.Option(help="random seed for the split and the order of options")] = 0,
     as_json: o.Json = False,
 ) -> None:
-    """Diagnose data before fitting: balance, confounds, duplicates, leakage, template mismatches.
+    """Diagnose data before fitting: balance, confounds, duplicates, leakage.
 
-    Exit code 1 if a finding is an error."""
+    Also whether answers fit the prompt's template. Exit code 1 if a finding is an error."""
     from tillerman.cli.render import print_table
     from tillerman.reports.diagnostics import diagnostics_table
 

@@ -48,7 +48,7 @@ def compare(
     shares: o.Shares = "0.6,0.2,0.2",
     prompt: o.Prompt = None,
     shots: o.Shots = 10,
-    lora: o.Lora = False,
+    lora_baseline: o.Lora = False,
     neutral: o.Neutral = "sample:wikitext",
     unrelated: o.Unrelated = "sample:mmlu",
     limit: o.Limit = None,
@@ -60,7 +60,7 @@ def compare(
     guess_layout: o.GuessLayout = False,
     as_json: o.Json = False,
 ) -> None:
-    """Methods side by side on the same items: effects, nulls, side effects and costs.
+    """Compare methods on the same items: effects, nulls, side effects, costs.
 
     Every method has its own search on the same validation items and is tested on the same test items. Exit code
     3 if no method has an effect (Holm p below 0.05). With --out an interrupted comparison resumes where it
@@ -85,7 +85,7 @@ def compare(
         shares=o.shares_of(shares),
         prompt=prompt,
         shots=shots,
-        lora=lora,
+        lora=lora_baseline,
         neutral=neutral,
         unrelated=unrelated,
     )

@@ -29,13 +29,14 @@ BEHAVIOURS = (
 def demo(
     out: Annotated[Path, typer.Option(help="folder for report, artefacts and logs")] = Path("demo"),
     method: Annotated[str, typer.Option(help="pas, auto, or any method")] = "pas",
+    seed: Annotated[int, typer.Option(min=0, help="random seed of split, option order and nulls")] = 0,
     as_json: o.Json = False,
 ) -> None:
-    """The main job on the embedded model and data: five behaviours, steered and compared with controls."""
+    """Run the whole job on the embedded model: five behaviours, with controls."""
     from tillerman.reports.overview import account
     from tillerman.reports.summary import summary
 
-    logs = run_demo(out, method, ERR)
+    logs = run_demo(out, method, ERR, seed)
     if as_json:
         print_json([summary(log) for log in logs])
         return
@@ -43,12 +44,13 @@ def demo(
     OUT.print(f"report: {out / 'report.html'}", highlight=False)
 
 
-def demo_experiment(method: str = "auto") -> Experiment:
+def demo_experiment(method: str = "auto", seed: int = 0) -> Experiment:
     """A small grid on few items: all five behaviours take a laptop some minutes."""
     from tillerman.pipeline.experiment import Experiment
 
     return Experiment(
         method=method,
+        seed=seed,
         max_train=300,
         max_validation=100,
         doses=(0.05, 0.1, 0.2, 0.3, 0.4),
@@ -59,7 +61,7 @@ def demo_experiment(method: str = "auto") -> Experiment:
     )
 
 
-def run_demo(out: Path, method: str, console: Console) -> list[EvaluationLog]:
+def run_demo(out: Path, method: str, console: Console, seed: int = 0) -> list[EvaluationLog]:
     """Fit every behaviour; write artefacts, logs and one report page into ``out``."""
     from tillerman.core.artefact import save
     from tillerman.core.files import write_text
@@ -70,7 +72,7 @@ def run_demo(out: Path, method: str, console: Console) -> list[EvaluationLog]:
 
     out.mkdir(parents=True, exist_ok=True)
     opened = open_model(PILOT)
-    experiment = demo_experiment(method)
+    experiment = demo_experiment(method, seed)
     logs = []
     for name in BEHAVIOURS:
         console.print(f"[bold]{name}[/bold]")

@@ -69,7 +69,9 @@ def evaluate(
     report: o.Report = None,
     as_json: o.Json = False,
 ) -> None:
-    """Test an artefact on data, its own or other. Exit code 3 if no effect was found.
+    """Test an artefact on data: its own test items, or others.
+
+    Exit code 3 if no effect was found.
 
     --metric thought-length reports how long the model thinks, whether it ends, and whether its answers are right.
 

@@ -37,9 +37,9 @@ def export_task(
     columns: o.Columns = None,
     skip_bad_rows: o.SkipBadRows = False,
 ) -> None:
-    """Write the items that 'eval' would test, with the same prompts, as a task for lm-eval and inspect-ai.
+    """Write the items that 'eval' tests as a task for lm-eval and inspect-ai.
 
-    The prompts for lm-eval are written for the model's tokenizer."""
+    The prompts are the same; those for lm-eval are written for the model's tokenizer."""
     o.new_folder(out)
     loaded = load(data, layout, columns, None, limit, skip_bad_rows)
     asked = None if all_items else o.shares_of(shares)

@@ -64,7 +64,10 @@ def fit(
     max_kl: o.MaxKl = None,
     max_perplexity_ratio: o.MaxPerplexityRatio = None,
     nested: o.Nested = None,
-    seeds: Annotated[str, typer.Option(help="random seed, or several: 1-15 gives a t-interval over seeds")] = "0",
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="random seed of split, option order and nulls; 0 if not given")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="several random seeds: 1-15 gives a t-interval over seeds")] = None,
     template: o.Template = "auto",
     system: o.System = None,
     answer_tokens: o.AnswerTokens = 256,
@@ -95,10 +98,10 @@ def fit(
     report: o.Report = None,
     as_json: o.Json = False,
 ) -> None:
-    """Fit, choose and test a steering vector; write it with everything measured about it.
+    """Fit, choose and test a steering vector from labelled examples.
 
-    Exit code 3 if no effect was found (the interval includes 0). An interrupted run resumes where it
-    stopped when the same command is given again."""
+    The artefact holds everything that was measured about it. Exit code 3 if no effect was found (the interval
+    includes 0). An interrupted run resumes where it stopped when the same command is given again."""
     from tillerman.pipeline.experiment import Experiment, pas_paper as paper
     from tillerman.reports.verdict import judge_log
 
@@ -167,7 +170,9 @@ def fit(
             strengths=o.numbers(strengths, "--strengths"),
             **changes,
         )
-    chosen_seeds = o.whole_numbers(seeds, "--seeds") or (0,)
+    if seed is not None and seeds is not None:
+        raise tillerman.UsageError("--seed and --seeds are two ways to say the same; give one of them")
+    chosen_seeds = o.whole_numbers(seeds, "--seeds") or (seed or 0,)
     o.writable(report)
     loaded = load(data, layout, columns, positive, limit, skip_bad_rows)
     path = out or Path(f"{loaded.name}.safetensors")

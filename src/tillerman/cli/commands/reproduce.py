@@ -59,11 +59,11 @@ def reproduce(
     guess_layout: o.GuessLayout = False,
     as_json: o.Json = False,
 ) -> None:
-    """Run a paper's protocol and set its published figures beside the measured ones.
+    """Run a paper's protocol and test its claims on measured figures.
 
-    Every claim of the paper gets a verdict from its interval: holds, does not hold, undecided, or cannot be tested
-    here. A run of the whole protocol takes long; it resumes where it stopped when the same command is given again,
-    and --limit and --seeds make it small."""
+    Its published figures stand beside the measured ones. Every claim of the paper gets a verdict from its
+    interval: holds, does not hold, undecided, or cannot be tested here. A run of the whole protocol takes long;
+    it resumes where it stopped when the same command is given again, and --limit and --seeds make it small."""
     from tillerman.recipes.report import account
     from tillerman.recipes.run import Request
 

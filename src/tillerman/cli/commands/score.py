@@ -68,9 +68,10 @@ def score(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="file for the log with all texts")] = None,
     as_json: o.Json = False,
 ) -> None:
-    """Score free replies: unsteered, steered at several doses, prompted, both, and under random directions.
+    """Score free replies under an artefact, with controls and intervals.
 
-    Every figure has n and a 95 % interval over prompts; changes are paired with unsteered."""
+    Unsteered, steered at several doses, prompted, both, and under random directions. Every figure has n and a
+    95 % interval over prompts; changes are paired with unsteered."""
     from tillerman.reports.scores import account
 
     if (artefact is None) == (rescore is None):

@@ -23,10 +23,10 @@ def show(
     report: o.Report = None,
     as_json: o.Json = False,
 ) -> None:
-    """Print what an artefact is: provenance, chosen cell, what was measured, what each study says.
+    """Show what an artefact is and what was measured, or several side by side.
 
-    Several artefacts are shown side by side. --report writes one page: evaluation and studies of one artefact, or
-    the comparison of several."""
+    Provenance, chosen cell, evaluation, and what each study says. Several artefacts are shown side by side.
+    --report writes one page: evaluation and studies of one artefact, or the comparison of several."""
     from tillerman.core.files import write_text
     from tillerman.evaluation.cards import evaluation_of, studies_of
     from tillerman.reports.pages import render_beside

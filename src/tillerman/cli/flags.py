@@ -1,0 +1,20 @@
+"""How fields of values that Python users make are spelt on the command line."""
+
+from __future__ import annotations
+
+# Where the flag is not the field's name with dashes: (command, or "" for all) -> field -> flag.
+_SPELT: dict[str, dict[str, str]] = {
+    "": {
+        "base_shots": "--on-shots",
+        "base_lora": "--on-lora",
+        "lora": "--lora-baseline",
+        "url": "--judge",
+        "replay": "--judge-replay",
+    },
+    "compare": {"method": "--methods"},
+}
+
+
+def flag_of(command: str, field: str) -> str:
+    """``max_kl`` -> ``--max-kl``."""
+    return _SPELT.get(command, {}).get(field) or _SPELT[""].get(field) or "--" + field.replace("_", "-")

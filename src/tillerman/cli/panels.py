@@ -1,0 +1,105 @@
+"""The panels of ``--help``: what people use first stands first, the rest by subject. A line per subject."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Annotated, Any, get_args, get_origin
+
+from typer.models import ArgumentInfo, OptionInfo
+
+RUN, OF_ONE_STUDY = "This run", "Options of one study"
+# Of a command with many options: those that stand first, in the panel without a name.
+FIRST = {
+    "fit": ("model", "method", "out", "layers", "doses", "max_kl", "limit", "seed", "report", "as_json"),
+    "compare": ("methods", "model", "out", "equal_kl", "layers", "doses", "max_kl", "limit", "seed", "as_json"),
+    "eval": ("model", "metric", "strength", "all_items", "limit", "report", "as_json"),
+    "study": ("artefact", "method", "model", "out", "limit", "seed", "draws", "card", "rejudge", "as_json"),
+    "score": ("prompts", "scorer", "model", "doses", "at", "samples", "tokens", "seed", "out", "as_json"),
+}
+PANELS = {
+    OF_ONE_STUDY: (
+        "sources",
+        "others",
+        "matrix",
+        "context_tokens",
+        "counts",
+        "steps",
+        "factors",
+        "to",
+        "precisions",
+        "tuned",
+        "models",
+        "characters",
+        "doses",
+        "max_loss",
+        "text_tokens",
+        "tokens",
+        "iterations",
+        "children",
+    ),
+    "Data": ("layout", "columns", "positive", "limit", "max_train", "skip_bad_rows", "shares"),
+    "Prompt": ("template", "system", "as_choice", "keep_order", "answer_tokens", "on_shots"),
+    "Search": ("strengths", "scope", "site", "read", "max_kl", "max_perplexity_ratio", "nested", "seeds", "pas_paper"),
+    "Baselines and side effects": (
+        "prompt",
+        "prompt_negative",
+        "shots",
+        "lora_baseline",
+        "neutral",
+        "unrelated",
+        "null_draws",
+    ),
+    "Gate": ("gate", "gate_at", "gate_positive"),
+    "Replies": ("rescore", "temperature"),
+    "Judge": (
+        "behaviour",
+        "judge",
+        "judge_model",
+        "judge_scores",
+        "judge_repeats",
+        "judge_temperature",
+        "judge_key",
+        "judge_cache",
+        "judge_replay",
+    ),
+    "Model": ("device", "guess_layout", "allow_mismatch", "on_lora", "save_model"),
+}
+_OF_METHODS = ("sae", "sta_", "cold_")
+
+
+def panel_name(command: str, option: str) -> str | None:
+    """None: the panel that stands first."""
+    if command not in FIRST or option in FIRST[command]:
+        return None
+    if option.startswith(_OF_METHODS):
+        return "Methods"
+    names = [name for name in PANELS if option in PANELS[name] and (name != OF_ONE_STUDY or command == "study")]
+    return names[0] if names else None
+
+
+def place(command: str, option: str, annotation: Any) -> tuple[int, int]:
+    """Where a parameter stands: arguments first, then panel by panel."""
+    if any(isinstance(mark, ArgumentInfo) for mark in get_args(annotation)[1:]):
+        return 0, 0
+    name, first = panel_name(command, option), FIRST.get(command, ())
+    if name is None:
+        return 1, first.index(option) if option in first else len(first)
+    return 2 + [*PANELS, "Methods"].index(name), 0
+
+
+def panel_of(command: str, option: str, annotation: Any) -> Any:
+    """The annotation of a parameter, with its panel written into it."""
+    name = panel_name(command, option)
+    if name is None or get_origin(annotation) is not Annotated:
+        return annotation
+    kind, *marks = get_args(annotation)
+    return Annotated[(kind, *(_in_panel(mark, name) for mark in marks))]
+
+
+def _in_panel(mark: Any, name: str) -> Any:
+    """A copy: options are shared by commands."""
+    if not isinstance(mark, OptionInfo):
+        return mark
+    made = copy(mark)
+    made.rich_help_panel = name
+    return made
