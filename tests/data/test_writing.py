@@ -194,7 +194,7 @@ def test_the_template_is_chosen_by_what_the_tokenizer_has():
     assert make_writer(tiny.tokenizer()).template == "none"
     assert make_writer(tiny.tokenizer(tiny.CHAT)).template == "chat"
     assert make_writer(tiny.tokenizer(tiny.CHAT), "none").template == "none"
-    with pytest.raises(UsageError, match="--template none"):
+    with pytest.raises(UsageError, match="`template` none"):
         make_writer(tiny.tokenizer(), "chat")
     with pytest.raises(UnknownNameError, match="Did you mean 'chat'"):
         make_writer(tiny.tokenizer(), "chta")

@@ -113,7 +113,7 @@ def test_an_evaluation_on_every_item_needs_no_training_share(
     every = replace(SMALL, shares=(0.0, 0.0, 1.0))
     log = tillerman.evaluate(outcome.artefact, every, pilot, science)
     assert (log.n_train, log.n_validation, log.n_test) == (0, 0, 20)
-    with pytest.raises(tillerman.FitError, match=r"--on-shots 3: .*there is none"):
+    with pytest.raises(tillerman.FitError, match=r"`base_shots` 3: .*there is none"):
         tillerman.evaluate(outcome.artefact, replace(every, base_shots=3), pilot, science)
 
 
@@ -135,12 +135,12 @@ def test_fewer_exemplars_than_asked_for_are_noted(pilot: tillerman.OpenModel, sc
 
 def test_texts_have_no_question_to_stand_after_exemplars(pilot: tillerman.OpenModel) -> None:
     rows = [{"text": f"text number {i} of {'good' if i % 2 else 'bad'} mood", "label": i % 2} for i in range(60)]
-    with pytest.raises(tillerman.UsageError, match=r"--on-shots: .*labelled texts ask none"):
+    with pytest.raises(tillerman.UsageError, match=r"`base_shots`: .*labelled texts ask none"):
         bench_of(ON_SHOTS, pilot, tillerman.load_examples(rows))
 
 
 def test_a_negative_number_of_exemplars_is_refused() -> None:
-    with pytest.raises(tillerman.UsageError, match="--on-shots -1"):
+    with pytest.raises(tillerman.UsageError, match="`base_shots` -1"):
         tillerman.Experiment(base_shots=-1)
 
 

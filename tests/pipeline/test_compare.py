@@ -204,7 +204,7 @@ def test_a_lineup_that_says_nothing_sensible_is_an_error():
         with pytest.raises(UsageError, match="at least one method"):
             tillerman.Lineup(methods, SMALL)
     for budget in (0.0, -0.1, float("nan"), float("inf")):
-        with pytest.raises(UsageError, match="--equal-kl"):
+        with pytest.raises(UsageError, match="`equal_kl`"):
             tillerman.Lineup(("caa",), SMALL, budget)
     with pytest.raises(UnknownNameError, match="Did you mean 'caa'"):
         tillerman.Lineup(("caa", "caaa"), SMALL)

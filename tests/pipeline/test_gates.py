@@ -191,7 +191,7 @@ def test_a_gate_after_the_steered_point_is_refused_before_any_work(
     prompts: str, pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
     late = GateOptions(prompts, "persona", "layers.4.resid_post")
-    with pytest.raises(tillerman.UsageError, match=r"--gate-at layers\.4\.resid_post: the search may steer layers\.3"):
+    with pytest.raises(tillerman.UsageError, match=r"`gate_at` layers\.4\.resid_post: the search may steer layers\.3"):
         gate_data(bench_of(SMALL, pilot, science), late)
 
 

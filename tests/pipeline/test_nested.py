@@ -143,7 +143,7 @@ def test_nested_folds_are_refused_where_they_would_leak_or_be_lost() -> None:
 
 def test_a_fold_without_training_items_says_which_share_is_empty() -> None:
     bench = _bench(replace(NESTED, max_train=2, max_validation=2))
-    with pytest.raises(tillerman.DataError, match=r"--nested, fold \d: no (train|validation) item"):
+    with pytest.raises(tillerman.DataError, match=r"`nested`, fold \d: no (train|validation) item"):
         nested.nested_folds(bench, make_meter(bench), 4)
 
 

@@ -138,7 +138,7 @@ def test_without_doses_multiples_of_the_chosen_strength_are_run(artefact, inquir
     made = reply(chosen, replace(inquiry, doses=None, points=None, asks=inquiry.asks[:1], tokens=2), opened)
     assert [c.strength for c in made.conditions] == [0, -2.0, 1.0, 2.0, 4.0, 0, 2.0, 2.0]
     abstained = replace(artefact, cell=artefact.cell.at(0.0))
-    with pytest.raises(tillerman.UsageError, match="give --doses"):
+    with pytest.raises(tillerman.UsageError, match="give `doses`"):
         reply(abstained, replace(inquiry, doses=None), opened)
 
 

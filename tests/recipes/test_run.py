@@ -161,7 +161,7 @@ def test_all_missing_files_are_one_error_before_any_work(tmp_path, pilot):
 
 def test_a_recipe_of_files_wants_their_folder():
     recipe, _ = read_recipe(SMALL)
-    with pytest.raises(UsageError, match="--data DIR"):
+    with pytest.raises(UsageError, match="`data` DIR"):
         find_sources(recipe.tasks, None, skip_missing=True)
     found, _, _ = find_sources([recipe.task("art")], None, skip_missing=False)
     assert found["art"].file == "sample:interest-in-art"
@@ -170,7 +170,7 @@ def test_a_recipe_of_files_wants_their_folder():
 def test_an_unknown_task_to_run_is_named(pilot):
     with pytest.raises(UnknownNameError, match="no task or group named 'siense'"):
         reproduce(read_recipe(SMALL), [pilot], Request(only=("siense",)))
-    with pytest.raises(UsageError, match="--limit 0"):
+    with pytest.raises(UsageError, match="`limit` 0"):
         Request(limit=0)
 
 

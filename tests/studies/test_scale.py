@@ -189,7 +189,7 @@ def test_folders_are_called_by_their_last_part(tmp_path: Path) -> None:
 
 
 def test_one_model_has_no_scale(subject: Subject) -> None:
-    with pytest.raises(UsageError, match="one model has no scale; give --models"):
+    with pytest.raises(UsageError, match="one model has no scale; give `models`"):
         run("scale", subject, replace(QUICK, models=("pilot",)))
     with pytest.raises(UsageError, match="two models are both called pilot"):
         model_labels(["pilot", "pilot"])

@@ -81,7 +81,7 @@ def load_asks(source: str) -> tuple[Ask, ...]:
         twice = next(text for i, text in enumerate(shown) if text in shown[:i])
         raise DataError(
             f"the prompt {twice[:60]!r} occurs twice; intervals need different prompts, and "
-            "--samples asks each prompt several times",
+            "`samples` asks each prompt several times",
             file=source,
         )
     return tuple(asks)

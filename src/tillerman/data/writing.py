@@ -147,7 +147,7 @@ def make_writer(tokenizer: PreTrainedTokenizerBase, template: str = "auto") -> W
     if template not in TEMPLATES:
         raise UnknownNameError("template", template, TEMPLATES)
     if template == "chat" and not tokenizer.chat_template:
-        raise UsageError("--template chat: this tokenizer has no chat template; use --template none")
+        raise UsageError("`template` chat: this tokenizer has no chat template; use `template` none")
     chosen = ("chat" if tokenizer.chat_template else "none") if template == "auto" else template
     return Writer(tokenizer, chosen)
 

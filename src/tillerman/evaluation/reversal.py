@@ -159,7 +159,7 @@ def unwanted(written: Written) -> tuple[int, ...]:
     if written.whole:
         raise UsageError(
             "the answers' first tokens are the same, or they are texts: an attack needs answers that one "
-            "token tells apart; try --as-choice, or lettered questions"
+            "token tells apart; try `as_choice`, or lettered questions"
         )
     return tuple(answer[0] for k, answer in enumerate(written.answers) if k != written.right)
 

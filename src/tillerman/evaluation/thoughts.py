@@ -50,7 +50,7 @@ def ensure_thoughts(replies: Sequence[Reply]) -> None:
     if not any(reply.thought for reply in replies):
         raise DataError(
             f"none of {len(replies)} unsteered replies has a thought between its tags; this model does not think on "
-            "these questions, or --answer-tokens is too small"
+            "these questions, or `answer_tokens` is too small"
         )
 
 

@@ -62,7 +62,7 @@ class Lineup:
         if self.experiment.nested is not None:
             raise UsageError("a comparison reports test items only; fit one method with nested folds by itself")
         if self.equal_kl is not None and not 0 < self.equal_kl < float("inf"):
-            raise UsageError(f"--equal-kl {self.equal_kl:g}: expected more than 0 nats per token")
+            raise UsageError(f"`equal_kl` {self.equal_kl:g}: expected more than 0 nats per token")
         object.__setattr__(self, "methods", names)
         object.__setattr__(self, "experiment", replace(self.experiment, method=",".join(names), generations=()))
 

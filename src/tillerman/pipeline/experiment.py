@@ -98,8 +98,8 @@ class Experiment:
         if self.read not in READS:
             raise UnknownNameError("reading", self.read, READS)
         for name, limit, least in (
-            ("--max-kl", self.max_kl, 0.0),
-            ("--max-perplexity-ratio", self.max_perplexity_ratio, 1.0),
+            ("`max_kl`", self.max_kl, 0.0),
+            ("`max_perplexity_ratio`", self.max_perplexity_ratio, 1.0),
         ):
             if limit is not None and not limit >= least:
                 raise UsageError(f"{name} {limit}: expected at least {least:g}")
@@ -111,19 +111,19 @@ class Experiment:
         if self.null_draws < 2:
             raise UsageError(f"null_draws {self.null_draws}: an interval needs at least two draws")
         if self.answer_tokens < 1:
-            raise UsageError(f"--answer-tokens {self.answer_tokens}: expected at least 1")
+            raise UsageError(f"`answer_tokens` {self.answer_tokens}: expected at least 1")
         if self.base_lora and (self.base_shots or self.lora):
-            other = "--on-shots" if self.base_shots else "--lora-baseline"
-            raise UsageError(f"--on-lora and {other}: one base at a time, and no baseline that is the base itself")
+            other = "`base_shots`" if self.base_shots else "`lora`"
+            raise UsageError(f"`base_lora` and {other}: one base at a time, and no baseline that is the base itself")
         if self.nested is not None and self.nested < 2:
-            raise UsageError(f"--nested {self.nested}: expected at least 2 folds")
+            raise UsageError(f"`nested` {self.nested}: expected at least 2 folds")
         if self.nested is not None and (self.base_shots or self.base_lora):
-            other = "--on-shots" if self.base_shots else "--on-lora"
+            other = "`base_shots`" if self.base_shots else "`base_lora`"
             raise UsageError(
-                f"--nested and {other}: the base is made of training items, which every outer fold has "
+                f"`nested` and {other}: the base is made of training items, which every outer fold has "
                 "some of; leave one of the two out"
             )
-        for name, count in (("--shots", self.shots), ("--on-shots", self.base_shots)):
+        for name, count in (("`shots`", self.shots), ("`base_shots`", self.base_shots)):
             if count < 0:
                 raise UsageError(f"{name} {count}: expected 0 or more")
 

@@ -58,8 +58,8 @@ def gate_data(run: Run, options: GateOptions) -> GateData:
     late = [point for point in at or () if point.order > first.order]
     if late:
         raise UsageError(
-            f"--gate-at {late[0]}: the search may steer {first} before the gate has read; give an earlier "
-            "hook point, or later --layers"
+            f"`gate_at` {late[0]}: the search may steer {first} before the gate has read; give an earlier "
+            "hook point, or later `layers`"
         )
     for point in at or ():
         run.opened.parts.part(point)  # says what is missing

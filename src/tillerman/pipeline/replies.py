@@ -48,13 +48,13 @@ class Inquiry:
     def __post_init__(self) -> None:
         if self.samples < 1 or (self.samples > 1 and self.temperature == 0):
             raise UsageError(
-                f"--samples {self.samples} at temperature {self.temperature:g}: give at least 1, and 1 at "
+                f"`samples` {self.samples} at temperature {self.temperature:g}: give at least 1, and 1 at "
                 "temperature 0, where all samples are the same"
             )
         if self.null_draws < 2:
-            raise UsageError(f"--null-draws {self.null_draws}: an interval over draws needs at least two")
+            raise UsageError(f"`null_draws` {self.null_draws}: an interval over draws needs at least two")
         if self.doses is not None and not any(self.doses):
-            raise UsageError("--doses: give at least one that is not 0; the unsteered model is always there")
+            raise UsageError("`doses`: give at least one that is not 0; the unsteered model is always there")
 
 
 def reply_key(inquiry: Inquiry, artefact_digest: str, opened: OpenModel) -> str:
@@ -99,7 +99,7 @@ def _cells(artefact: Artefact, inquiry: Inquiry) -> tuple[Cell, ...]:
         doses = sorted({dose for dose in inquiry.doses if dose}, reverse=True)
         return tuple(cell.at_dose(dose, artefact.steering) for dose in doses)
     if cell.strength == 0:
-        raise UsageError("the artefact's strength is 0: its search found nothing that helps; give --doses")
+        raise UsageError("the artefact's strength is 0: its search found nothing that helps; give `doses`")
     return (cell, *(cell.scaled(factor) for factor in FACTORS if factor != 1))
 
 

@@ -224,7 +224,7 @@ def split_items(experiment: Experiment, data: LoadedData, needed: Sequence[str] 
         if not split.part(name):
             raise DataError(
                 f"{data.name}: no item falls into the {name} share of {len(examples)} items; "
-                "give more data, or other --shares"
+                "give more data, or other `shares`"
             )
     return split
 
@@ -243,7 +243,7 @@ def _after_exemplars(run: Run) -> Run:
     already tells the model teaches a vector nothing (PAS, arXiv 2509.22739, section 4.3)."""
     e, shares = run.experiment, (run.train, run.validation, run.test)
     if run.kind == "text":
-        raise UsageError("--on-shots: exemplars are answered questions, and labelled texts ask none")
+        raise UsageError("`base_shots`: exemplars are answered questions, and labelled texts ask none")
     everything = replace(
         run.test,
         items=tuple(item for share in shares for item in share.items),
@@ -253,12 +253,12 @@ def _after_exemplars(run: Run) -> Run:
     found = fitting_shots(everything, run.writer, pool, e.base_shots, run.opened.context)
     if found is None:
         why = "none fits the model's context" if pool else "there is none"
-        raise FitError(f"--on-shots {e.base_shots}: exemplars are training items answered wrong, and {why}")
+        raise FitError(f"`base_shots` {e.base_shots}: exemplars are training items answered wrong, and {why}")
     writer, count = found
     shown = {item.example.id for item in pool[:count]}
     rest = tuple(item for item in run.train.items if item.example.id not in shown)
     if not rest:
-        raise FitError(f"--on-shots {e.base_shots}: no training item is left to fit on; give more data or fewer shots")
+        raise FitError(f"`base_shots` {e.base_shots}: no training item is left to fit on; give more data, or fewer")
     train, validation, test = (
         Exam.of(run.opened, items, writer, e.answer_tokens) for items in (rest, run.validation.items, run.test.items)
     )

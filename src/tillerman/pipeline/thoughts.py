@@ -39,7 +39,7 @@ def evaluate_thoughts(
     think_tags(opened.tokenizer)  # a model without thinking tags has no thoughts to measure
     cell, steering = artefact.cell, artefact.steering
     if cell.strength == 0:
-        raise UsageError("the artefact's strength is 0: its search found nothing that helps; give --strength")
+        raise UsageError("the artefact's strength is 0: its search found nothing that helps; give `strength`")
     run = set_up(
         replace(experiment, scope=str(cell.scope)),
         opened,

@@ -56,7 +56,7 @@ class Request:
     sae: str | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("--limit", self.limit), ("--seeds", self.seeds)):
+        for name, value in (("`limit`", self.limit), ("`seeds`", self.seeds)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} {value}: expected at least 1")
 
@@ -153,7 +153,7 @@ class _Run:
 
     def _lacks(self, opened: OpenModel, need: str) -> str:
         if need == "sae":
-            return "" if self._sae(opened) else f"no sparse autoencoder of {opened.id} (--sae)"
+            return "" if self._sae(opened) else f"no sparse autoencoder of {opened.id} (`sae`)"
         if need == "thoughts":
             return "" if has_think_tags(opened.tokenizer) else f"{opened.id} has no thinking tags"
         try:

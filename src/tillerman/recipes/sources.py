@@ -55,7 +55,7 @@ def find_sources(
     for task in tasks:
         wanted = [file for file in task.files if not file.startswith(SAMPLE_PREFIX)]
         if wanted and folder is None:
-            raise UsageError(f"the data of {task.name} come from a file, {wanted[0]}; give its folder: --data DIR")
+            raise UsageError(f"the data of {task.name} come from a file, {wanted[0]}; give its folder: `data` DIR")
         absent = [file for file in wanted if not _place(folder, file).exists()]
         if absent == [task.file] and task.instead and _place(folder, task.instead).exists():
             task, absent = replace(task, file=task.instead), []
@@ -79,7 +79,7 @@ def _message(missing: Mapping[str, list[str]], folder: Path | None) -> str:
         [
             f"{len(lines)} of the recipe's data files are missing in {folder}:",
             *lines,
-            "Put them there as published, run without their tasks (--skip-missing), or name others (--only).",
+            "Put them there as published, run without their tasks (`skip_missing`), or name others (`only`).",
         ]
     )
 

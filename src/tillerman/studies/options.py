@@ -16,4 +16,4 @@ class StudyOptions:
 
     def __post_init__(self) -> None:
         if self.limit < 2:
-            raise UsageError(f"--limit {self.limit}: an interval needs at least two items")
+            raise UsageError(f"`limit` {self.limit}: an interval needs at least two items")

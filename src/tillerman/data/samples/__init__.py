@@ -114,7 +114,7 @@ def sample_path(name: str) -> Path:
     path = _file(SAMPLES[name])
     if SAMPLES[name].kind == "neutral":
         raise DataError(
-            f"the sample {name} is neutral text without labels; it is for side effects (--neutral)", file=path
+            f"the sample {name} is neutral text without labels; it is for side effects (`neutral`)", file=path
         )
     return path
 

@@ -75,7 +75,7 @@ def _victims(lab: Lab, options: AttackOptions) -> tuple[Item, ...]:
         raise UsageError(
             f"of {len(items)} test items {len(both)} are answered as wanted by the steered and by the "
             "prompted model; an attack needs at least two. Give a vector that works, or a higher "
-            "--limit"
+            "`limit`"
         )
     return tuple(both[: options.limit])
 
@@ -152,7 +152,7 @@ class _Attacked:
         kept = rows[target.survives(rows)] if len(rows) else rows
         if not len(kept):
             raise UsageError(
-                f"no other question has {width} tokens that can stand at the end of another one; take fewer --tokens"
+                f"no other question has {width} tokens that can stand at the end of another one; take fewer `tokens`"
             )
         return kept
 

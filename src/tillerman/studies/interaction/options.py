@@ -19,7 +19,7 @@ class InteractionOptions(StudyOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.draws < 2:
-            raise UsageError(f"--draws {self.draws}: an interval over draws needs at least two")
+            raise UsageError(f"`draws` {self.draws}: an interval over draws needs at least two")
 
 
 def acting_alone(name: str) -> str:

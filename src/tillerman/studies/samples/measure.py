@@ -116,7 +116,7 @@ def _direction(steering: Steering) -> Tensor:
 def _counts(options: SamplesOptions, total: int) -> tuple[int, ...]:
     if options.counts is not None:
         if max(options.counts) > total:
-            raise UsageError(f"--counts: {max(options.counts)} examples asked for, the training share has {total}")
+            raise UsageError(f"`counts`: {max(options.counts)} examples asked for, the training share has {total}")
         return tuple(sorted(set(options.counts)))
     grid = np.geomspace(min(_FEWEST, total), total, options.steps)
     counts = tuple(dict.fromkeys(round(n) for n in grid))

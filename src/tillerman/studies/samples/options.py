@@ -23,11 +23,11 @@ class SamplesOptions(StudyOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.draws < 2:
-            raise UsageError(f"--draws {self.draws}: an interval over draws needs at least two")
+            raise UsageError(f"`draws` {self.draws}: an interval over draws needs at least two")
         if self.steps < 3:
-            raise UsageError(f"--steps {self.steps}: a curve needs at least three numbers of examples")
+            raise UsageError(f"`steps` {self.steps}: a curve needs at least three numbers of examples")
         if self.counts is not None and (len(self.counts) < 3 or min(self.counts) < 1):
-            raise UsageError(f"--counts {self.counts}: give at least three numbers of examples, all above 0")
+            raise UsageError(f"`counts` {self.counts}: give at least three numbers of examples, all above 0")
 
 
 def case_of_count(count: int) -> str:

@@ -93,7 +93,7 @@ def _residents(lab: Lab, options: ScaleOptions) -> list[_Resident]:
         names = tuple(EMBEDDED)
     others = [name for name in dict.fromkeys(names or ()) if name != home]
     if not others:
-        raise UsageError("scale: one model has no scale; give --models NAME or FOLDER, best four or more of one family")
+        raise UsageError("scale: one model has no scale; give `models` NAME or FOLDER, best four or more of one family")
     labels = model_labels([home, *others])
     openers: list[Callable[[], OpenModel]] = [
         lambda: lab.opened,

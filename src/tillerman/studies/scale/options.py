@@ -23,9 +23,9 @@ class ScaleOptions(StudyOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.doses) < 2 or min(self.doses) <= 0:
-            raise UsageError(f"--doses {self.doses}: give at least two, all above 0")
+            raise UsageError(f"`doses` {self.doses}: give at least two, all above 0")
         if self.draws < 2:
-            raise UsageError(f"--draws {self.draws}: an interval over draws needs at least two")
+            raise UsageError(f"`draws` {self.draws}: an interval over draws needs at least two")
 
 
 def at_dose(dose: float) -> str:

@@ -28,9 +28,9 @@ class SideEffectsOptions(StudyOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not {CHOSEN} <= set(self.factors) or 0.0 in self.factors:
-            raise UsageError("--factors: multiples of the artefact's strength; 1 must be among them, 0 is always there")
+            raise UsageError("`factors`: multiples of the artefact's strength; 1 must be among them, 0 is always there")
         if self.max_kl <= 0 or self.max_perplexity_ratio <= 1 or not 0 < self.max_loss < 1:
-            raise UsageError("the budget: --max-kl above 0, --max-perplexity-ratio above 1, --max-loss between 0 and 1")
+            raise UsageError("the budget: `max_kl` above 0, `max_perplexity_ratio` above 1, `max_loss` between 0 and 1")
 
 
 def case_of_factor(factor: float) -> str:

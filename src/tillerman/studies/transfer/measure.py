@@ -98,7 +98,7 @@ def _targets(lab: Lab, options: TransferOptions) -> Iterator[_Target]:
         yield _Target(label, partial(lab.subject.opener, name), lab)
     if options.tuned:
         if not lab.run.train.items:
-            raise DataError("--tuned: there is no training item to fine-tune on; give the data of the fit")
+            raise DataError("`tuned`: there is no training item to fine-tune on; give the data of the fit")
         yield _Target(TUNED, lambda: lab.run.tuned, lab)
 
 

@@ -25,7 +25,7 @@ class TransferOptions(StudyOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.draws < 2:
-            raise UsageError(f"--draws {self.draws}: an interval over draws needs at least two")
+            raise UsageError(f"`draws` {self.draws}: an interval over draws needs at least two")
         for precision in self.precisions or ():
             if precision not in PRECISIONS:
                 raise UnknownNameError("precision", precision, PRECISIONS)
