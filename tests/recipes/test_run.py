@@ -226,6 +226,18 @@ def test_finished_pieces_are_not_run_again_and_other_settings_are(tmp_path, pilo
     assert len(done) == 4
 
 
+def test_an_arm_under_another_name_is_not_run_again(tmp_path, pilot, monkeypatch):
+    done, folder = counting(monkeypatch), tmp_path / "pieces"
+    request = Request(None, limit=40, seeds=1, only=("curve", "art"))
+    first = reproduce(read_recipe(SMALL), [pilot], request, store=tillerman.Store(folder, "r"))
+    renamed = parse_recipe(TEXT.replace("CAA", "Means"))
+    again = reproduce((renamed, ""), [pilot], request, store=tillerman.Store(folder, "r"))
+    assert len(done) == 2
+    assert [p.arm for p in again.pieces] == [p.arm.replace("CAA", "Means") for p in first.pieces]
+    assert {p.arm for p in again.pieces} == {"Means", "random"}
+    assert [p.figures for p in again.pieces] == [p.figures for p in first.pieces]
+
+
 @pytest.mark.slow
 def test_after_kill_9_a_run_goes_on_and_gives_the_same_numbers(tmp_path):
     asked = ["--data", str(MOODS), "--skip-missing", "--limit", "40", "--seeds", "1", "--only", "fits,curve"]

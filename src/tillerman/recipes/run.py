@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import time
@@ -184,11 +183,10 @@ class _Run:
                     yield Work(step, arm, self.sources[task.name], seed, limit, opened, sae, self.watch), own
 
     def _done(self, work: Work, shared: Store) -> list[Piece]:
-        facts = json.dumps([_REVISION, work.facts()], sort_keys=True, default=str)
-        key = hashlib.blake2b(facts.encode(), digest_size=12).hexdigest()
-        name = f"{work.step.name}, {work.source.task.name}, {work.arm.name}, seed {work.seed}, {key}"
-        found: list[dict[str, Any]] = self.store.value(name, partial(_made, work, shared))
-        return [piece_from_json(piece) for piece in found]
+        here = self.store.scoped(_REVISION, json.dumps(work.facts(), sort_keys=True, default=str))
+        found: list[dict[str, Any]] = here.value("pieces", partial(_made, work, shared))
+        # Step and arm may have been called otherwise when these were made.
+        return [replace(piece_from_json(piece), step=work.step.name, arm=work.arm.name) for piece in found]
 
 
 def _made(work: Work, shared: Store) -> list[dict[str, Any]]:
