@@ -103,6 +103,16 @@ def test_a_cell_where_the_steering_was_not_fitted_is_refused():
         Artefact(tiny.vector(0, 1), Cell((HookPoint(1), HookPoint(3))))
 
 
+def test_a_file_that_an_earlier_version_wrote_is_read_as_it_was_meant():
+    """Written by the version before cells: a vector at layers 0 and 1, a gate, and a card with the chosen cell."""
+    back = load(Path(__file__).parent / "files" / "before_cells.safetensors")
+    assert back.cell == Cell((HookPoint(1),), 2.0, "add", Scope("after_instruction", marker=(4, 5)))
+    assert back.steering.points == (HookPoint(0), HookPoint(1))
+    assert back.dose == 0.25
+    assert back.card == Card({"note": "of version 0.1"})
+    assert isinstance(back.gate, SimilarityGate) and back.gate.threshold == 0.5
+
+
 def test_a_file_from_before_cells_is_read_with_the_cell_on_its_card(tmp_path):
     old = {"hook_point": POINT, "strength": 2.0, "dose": 0.3, "scope": "last", "operator": "ablate", "report": {"n": 1}}
     scope = {"name": "last", "positions": [], "marker": []}
