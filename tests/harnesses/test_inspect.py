@@ -206,6 +206,7 @@ def test_the_command_lines_way_finds_the_provider_and_its_artefact(tmp_path):
     assert get_model("tillerman/pilot", memoize=False).api.steered.plan == ()
     named = get_model("tillerman/pilot", plan=f"{tmp_path / 'a'}:last", memoize=False)
     assert [(item.strength, str(item.scope)) for item in named.api.steered.plan] == [(chosen.strength, "last")]
+    assert named.api.steered.named == f"{tmp_path / 'a'}:last"
     with pytest.raises(UsageError, match="expected a dose"):
         get_model("tillerman/pilot", plan="a@", memoize=False)
     with pytest.raises(ArtefactError, match="no such file"):

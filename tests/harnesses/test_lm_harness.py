@@ -228,11 +228,14 @@ def test_arguments_of_the_command_line_name_the_artefact_and_its_strength(tmp_pa
     lm = SteeredLM.create_from_arg_string(f"artefact={path},strength=0.5", {"batch_size": 4, "device": "cuda:0"})
     assert [item.strength for item in lm.steered.plan] == [0.5]
     assert (lm.steered.plan[0].scope, lm.batch_size) == (chosen.scope, 4)
+    dose = chosen.steering.dose(chosen.steering.points[0], 0.5)
+    assert lm.get_model_info()["tillerman_plan"] == f"{tmp_path / 'a'}@{dose:.4g}:{chosen.scope}"
     assert SteeredLM.create_from_arg_obj({"artefact": str(path)}).steered.plan[0].strength == chosen.strength
     assert SteeredLM.create_from_arg_string("pretrained=pilot").steered.plan == ()
     lm = SteeredLM.create_from_arg_string(f"plan={tmp_path / 'a'}@0.25:last+{tmp_path / 'a'}")
     assert [str(item.scope) for item in lm.steered.plan] == ["last", str(chosen.scope)]
     assert [item.strength for item in lm.steered.plan][1] == chosen.strength
+    assert lm.get_model_info()["tillerman_plan"] == f"{tmp_path / 'a'}@0.25:last+{tmp_path / 'a'}"
     with pytest.raises(UsageError, match="leave artefact and strength out"):
         SteeredLM.create_from_arg_string(f"artefact={path},plan=a@1")
     with pytest.raises(UnknownNameError, match=r"no model argument named 'artifact'.*Did you mean 'artefact'"):

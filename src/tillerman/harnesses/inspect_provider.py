@@ -57,7 +57,8 @@ _ONE_AT_A_TIME = threading.Lock()
 class SteeredAPI(ModelAPI):
     """A provider of replies under a plan, each in a steering block of its own.
 
-    ``metadata["receipt"]`` of every output says what the plan did. Temperature 0 if the request names none.
+    ``metadata["plan"]`` of every output names the plan, ``metadata["receipt"]`` says what it did. Temperature 0 if the
+    request names none.
     Where ``extra_body`` has ``structured_outputs: {choice: [...]}`` (vLLM's words), the reply is the answer that
     Tillerman's own scorer finds the most likely; ``whole: true`` scores whole answers. Raises ``UsageError`` for
     requests with tools, and for settings that would be passed over; ``NotAppliedError`` where a plan did nothing.
@@ -132,7 +133,7 @@ class SteeredAPI(ModelAPI):
             model=self.model_name,
             choices=[ChatCompletionChoice(message=message, stop_reason=reason)],
             usage=ModelUsage(input_tokens=len(prompt), output_tokens=said, total_tokens=len(prompt) + said),
-            metadata=None if made is None else {"receipt": receipt_json(made)},
+            metadata=None if made is None else {"plan": self.steered.named, "receipt": receipt_json(made)},
         )
 
     def _written(self, prompt: tuple[int, ...], config: GenerateConfig) -> tuple[str, int, str]:

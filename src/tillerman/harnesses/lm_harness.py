@@ -44,11 +44,17 @@ class SteeredLM(HFLM):
     """
 
     def __init__(
-        self, opened: OpenModel, plan: Plan = (), *, warnings: tuple[str, ...] = (), batch_size: int | str = 1
+        self,
+        opened: OpenModel,
+        plan: Plan = (),
+        *,
+        warnings: tuple[str, ...] = (),
+        named: str = "",
+        batch_size: int | str = 1,
     ) -> None:
         if not str(batch_size).isdigit() or int(batch_size) < 1:
             raise UsageError(f"batch_size {batch_size!r}: expected a number, at least 1")
-        self.steered = SteeredModel(opened, plan, warnings)
+        self.steered = SteeredModel(opened, plan, warnings, named)
         self._receipts: dict[str, Receipt] = {}
         # lm-eval gives a tokenizer a token to pad with where it has none.
         tokenizer = copy.deepcopy(opened.tokenizer)
@@ -73,7 +79,7 @@ class SteeredLM(HFLM):
                 raise UnknownNameError("model argument", name, _ARGUMENTS)
         batch_size, pretrained = given.pop("batch_size", 1), given.pop("pretrained", "pilot")
         made = open_steered(str(pretrained), **given)
-        return cls(made.opened, made.plan, warnings=made.warnings, batch_size=batch_size)
+        return cls(made.opened, made.plan, warnings=made.warnings, named=made.named, batch_size=batch_size)
 
     @property
     def receipts(self) -> Mapping[str, Receipt]:
@@ -93,12 +99,13 @@ class SteeredLM(HFLM):
             return list(super().generate_until(requests, disable_tqdm))
 
     def get_model_info(self) -> dict[str, Any]:
-        """What lm-eval writes into its results: which model, and the receipts."""
+        """What lm-eval writes into its results: which model, the named plan, and the receipts."""
         opened = self.steered.opened
         return {
             "model_num_parameters": opened.model.num_parameters(),
             "model_dtype": str(opened.model.dtype),
             "model_sha": opened.fingerprint,
+            "tillerman_plan": self.steered.named,
             "tillerman_receipts": {kind: receipt_json(receipt) for kind, receipt in self._receipts.items()},
         }
 

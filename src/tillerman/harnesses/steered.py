@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tillerman.core.errors import UsageError
+from tillerman.core.named_plan import NamedPart, NamedPlan
 from tillerman.core.plan import Plan
 from tillerman.models.opened import OpenModel, open_model
 from tillerman.steering.named import open_plan
@@ -18,11 +19,13 @@ from tillerman.steering.steer import steer
 
 @dataclass(frozen=True, eq=False)
 class SteeredModel:
-    """An open model and a plan; an empty plan leaves it unsteered. ``warnings`` name allowed mismatches."""
+    """An open model and a plan; an empty plan leaves it unsteered. ``warnings`` name allowed mismatches, ``named`` is
+    the plan as it is written with the names of artefacts, for the harness's log; empty where it was made by hand."""
 
     opened: OpenModel
     plan: Plan = ()
     warnings: tuple[str, ...] = ()
+    named: str = ""
 
     @contextmanager
     def running(self) -> Iterator[Callable[[], Receipt | None]]:
@@ -53,11 +56,14 @@ def open_steered(
         raise UsageError("a plan names its artefacts and doses; leave artefact and strength out")
     opened = open_model(model, device=device)
     if plan is not None:
-        return SteeredModel(opened, *open_plan(plan, opened, allow_mismatch=allow_mismatch))
+        made, allowed = open_plan(plan, opened, allow_mismatch=allow_mismatch)
+        return SteeredModel(opened, made, allowed, str(NamedPlan.parse(plan)))
     if artefact is None:
         return SteeredModel(opened)
     loaded, warnings = opened.load_artefact(artefact, allow_mismatch=allow_mismatch)
-    return SteeredModel(opened, loaded.plan(strength), warnings)
+    applied = loaded if strength is None else replace(loaded, cell=loaded.cell.at(strength))
+    named = NamedPart.of(str(Path(artefact).with_suffix("")), applied)
+    return SteeredModel(opened, applied.plan(), warnings, str(named))
 
 
 def receipt_json(receipt: Receipt) -> dict[str, Any]:
