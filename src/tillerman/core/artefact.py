@@ -18,6 +18,7 @@ from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import named, parse_points
 from tillerman.core.plan import Plan, Scope
 from tillerman.core.provenance import Card
+from tillerman.core.shown import Shown
 from tillerman.core.steerings.base import Steering
 from tillerman.core.steerings.files import GATE, gate_apart, gate_together, put_together, taken_apart
 
@@ -25,8 +26,8 @@ FORMAT = "tillerman-artefact"
 FORMAT_VERSION = 1
 
 
-@dataclass(frozen=True)
-class Artefact:
+@dataclass(frozen=True, repr=False)
+class Artefact(Shown):
     """A steering and how it is applied: its cell and its gate. ``card`` holds what was measured, None for a steering
     that was never evaluated, whose cell is then its maker's choice (``Cell.of(steering)``: as it is, everywhere).
 
@@ -40,6 +41,18 @@ class Artefact:
 
     def __post_init__(self) -> None:
         self.cell.ensure_fitted(self.steering)
+
+    def shown(self) -> dict[str, object]:
+        made = self.steering.provenance
+        return {
+            "method": made.method,
+            "data": made.data_name,
+            "model": made.model_id,
+            "cell": self.cell,
+            "dose": f"{self.dose:.3g}",
+            "gate": "none" if self.gate is None else self.gate,
+            "measured": "nothing yet; test it with evaluate" if self.card is None else self.card.summary,
+        }
 
     def plan(self, strength: float | None = None) -> Plan:
         """The artefact's own plan, at its strength or another one."""

@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tillerman.core.shown import Shown
 
-@dataclass(frozen=True, eq=False)
-class Atom:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Atom(Shown):
     """``a(h) = relu(e . h + bias)`` where ``e . h > least``, else 0; e ``[d]`` is the encoder's row.
 
     Holds for atoms whose activation follows from themselves alone (ReLU, JumpReLU, gated), not for TopK.
@@ -19,6 +21,9 @@ class Atom:
     encoder: Float[Tensor, " d"]
     bias: float
     least: float
+
+    def shown(self) -> dict[str, object]:
+        return {"width": len(self.encoder), "bias": f"{self.bias:.3g}", "least": f"{self.least:.3g}"}
 
     def per(self, unit: float) -> Atom:
         """The same atom with activations counted in multiples of ``unit``."""

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from tillerman.core.errors import FitError, UnknownNameError, UsageError
 from tillerman.core.hookpoint import HookPoint
+from tillerman.core.shown import Shown
 
 GATE_READS = ("mean", "last")
 
 
-@dataclass(frozen=True, eq=False)
-class SimilarityGate:
+@dataclass(frozen=True, eq=False, repr=False)
+class SimilarityGate(Shown):
     """Open where ``cos(h, direction)`` is above (or, ``above`` False, not above) ``threshold``.
 
     ``h`` is the mean over the prompt's tokens or its ``last`` one, at ``point`` (CAST: Lee et al. 2024,
@@ -35,6 +36,9 @@ class SimilarityGate:
         if not float(self.direction.norm()) > 0:
             raise FitError(f"gate at {self.point}: a direction of length 0 has no cosine similarity")
 
+    def shown(self) -> dict[str, object]:
+        return {"opens where": str(self), "reads": f"the prompt's {self.read}"}
+
     @property
     def width(self) -> int:
         return len(self.direction)
@@ -50,8 +54,8 @@ class SimilarityGate:
         return f"similarity {'>' if self.above else '<='} {self.threshold:.3g} at {self.point}"
 
 
-@dataclass(frozen=True, eq=False)
-class ProbeGate:
+@dataclass(frozen=True, eq=False, repr=False)
+class ProbeGate(Shown):
     """Open where a linear probe says yes: ``h . weights + bias > 0``, ``h`` read as in ``SimilarityGate``."""
 
     weights: Float[Tensor, " d"]
@@ -62,6 +66,9 @@ class ProbeGate:
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", _own(self.weights, self.point))
         _check(self.bias, self.read)
+
+    def shown(self) -> dict[str, object]:
+        return {"opens where": str(self), "reads": f"the prompt's {self.read}"}
 
     @property
     def width(self) -> int:

@@ -13,8 +13,9 @@ from torch import Tensor
 from tillerman.core.errors import UnknownNameError, UsageError
 from tillerman.core.facts import NO_FACT
 from tillerman.core.gates import Gate
-from tillerman.core.hookpoint import HookPoint
+from tillerman.core.hookpoint import HookPoint, named
 from tillerman.core.operators import OPERATORS
+from tillerman.core.shown import Shown
 from tillerman.core.steerings.base import Steering
 
 SCOPES = (
@@ -100,8 +101,8 @@ def check_strength(strength: float, operator: str) -> None:
         raise UsageError(f"strength {strength}: operator 'replace' mixes h and v, expected 0 to 1")
 
 
-@dataclass(frozen=True)
-class Intervention:
+@dataclass(frozen=True, repr=False)
+class Intervention(Shown):
     """One steering at all its hook points, on the scope's tokens, in the rows whose gate is open.
 
     ``operator`` is one of ``core.operators``; ``add`` is ``h + strength * v``. A gate reads the same pass
@@ -124,6 +125,17 @@ class Intervention:
                     f"the gate reads {self.gate.point}, after {first} is steered; "
                     "give it a hook point that is not later, or steer later ones only"
                 )
+
+    def shown(self) -> dict[str, object]:
+        made = self.steering.provenance
+        return {
+            "steering": f"{type(self.steering).__name__} ({made.method} of {made.data_name or 'nothing named'})",
+            "at": named(self.steering.points),
+            "strength": f"{self.strength:.4g}",
+            "operator": self.operator,
+            "scope": self.scope,
+            "gate": "none" if self.gate is None else self.gate,
+        }
 
     def operand(self, point: HookPoint) -> Float[Tensor, " k"]:
         """What the operator takes as ``v`` there: the direction ``[d]``, or the atom to clamp ``[2 d + 2]``."""

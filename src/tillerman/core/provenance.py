@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tillerman.core.errors import ArtefactError
+from tillerman.core.shown import Shown
 
 
-@dataclass(frozen=True)
-class Provenance:
+@dataclass(frozen=True, repr=False)
+class Provenance(Shown):
     """All that is needed to say what a vector is and whether it fits a model."""
 
     model_id: str
@@ -33,6 +34,18 @@ class Provenance:
     date: str = ""
     found: Mapping[str, Any] = field(default_factory=dict)  # what the method reports of its own fit
 
+    def shown(self) -> dict[str, object]:
+        return {
+            "method": self.method,
+            "data": self.data_name,
+            "model": f"{self.model_id} ({self.model_fingerprint})",
+            "read": f"{self.read_site} ({self.read_positions})",
+            "added at": self.site,
+            "template": self.template,
+            "seed": self.seed,
+            "date": self.date,
+        }
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -41,8 +54,8 @@ class Provenance:
         return cls(**_known(cls, values))
 
 
-@dataclass(frozen=True)
-class Card:
+@dataclass(frozen=True, repr=False)
+class Card(Shown):
     """What was measured about an artefact at its cell.
 
     ``report`` is the whole typed log of the evaluation (see ``tillerman.logs.evaluation``), with its intervals, nulls
@@ -51,6 +64,20 @@ class Card:
 
     report: Mapping[str, Any] = field(default_factory=dict)
     studies: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """What was measured, in a few words."""
+        asked = {condition["name"]: condition for condition in self.report.get("conditions", ())}
+        effect = asked.get("steered", {}).get("effect")
+        parts = [f"studies: {', '.join(self.studies)}"] if self.studies else []
+        if effect:
+            low, high = (100 * effect["interval"][end] for end in ("low", "high"))
+            parts.insert(0, f"effect {100 * effect['value']:+.0f} pp ({low:.0f} to {high:.0f}) on {effect['n']} items")
+        return "; ".join(parts) or "nothing"
+
+    def shown(self) -> dict[str, object]:
+        return {"measured": self.summary, "of": ", ".join(self.report)}
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

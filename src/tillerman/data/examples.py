@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from tillerman.core.errors import DataError
+from tillerman.core.shown import Shown, clipped
 from tillerman.data.splits import normalised
 
 KINDS = ("choice", "yes_no", "preference", "text", "open")
 
 
-@dataclass(frozen=True)
-class Example:
+@dataclass(frozen=True, repr=False)
+class Example(Shown):
     """One labelled item: a question, its possible answers and the index of the wanted one.
 
     ``choice``      multiple choice; shown with lettered options, answered with a letter.
@@ -48,6 +49,14 @@ class Example:
         if self.kind != "text" and not self.question.strip():
             raise DataError("the question is empty", field="question")
 
+    def shown(self) -> dict[str, object]:
+        return {
+            "kind": self.kind,
+            "question": self.question,
+            "options": " / ".join(clipped(option, 30) for option in self.options),
+            "answer": self.options[self.answer],
+        }
+
     @property
     def key(self) -> str:
         """The text that decides the split: the question (for ``text`` both texts)."""
@@ -58,3 +67,11 @@ class Example:
         """A hash of the whole item, options included; seeds all that is drawn per item."""
         text = "\x1f".join([self.kind, self.question, *self.options])
         return blake2b(normalised(text).encode(), digest_size=8).hexdigest()
+
+
+class Examples(Shown, tuple[Example, ...]):
+    """Many examples: a tuple that does not fill the screen."""
+
+    def shown(self) -> dict[str, object]:
+        questions = "; ".join(clipped(example.question, 40) for example in self[:3])
+        return {"examples": len(self), "first questions": questions}

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tillerman.core.errors import DataError, UsageError
-from tillerman.data.examples import Example
+from tillerman.core.shown import Shown
+from tillerman.data.examples import Example, Examples
 from tillerman.data.fields import label_text
 from tillerman.data.layouts import LAYOUTS, RowLayout, check_columns, detect, renamed
 from tillerman.data.readers import READABLE, SUFFIXES, OnBad, SourceRow, raising, read_rows, suffix_of
@@ -29,8 +30,8 @@ _PLAIN_NAMES = re.compile(
 Source = str | Path | Iterable[Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
-class LoadedData:
+@dataclass(frozen=True, repr=False)
+class LoadedData(Shown):
     """Labelled examples and where they come from."""
 
     examples: tuple[Example, ...]
@@ -39,6 +40,22 @@ class LoadedData:
     digest: str  # of the examples and their answers, whatever file they stood in
     skipped: tuple[str, ...]  # rows not used, each with place and reason
     default_prompt: str  # the system prompt that asks for the behaviour in words
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "examples", Examples(self.examples))
+
+    def shown(self) -> dict[str, object]:
+        kinds = Counter(example.kind for example in self.examples)
+        first = self.examples[0] if self.examples else None
+        return {
+            "name": self.name,
+            "layout": self.layout,
+            "examples": len(self.examples),
+            "kinds": ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()),
+            "skipped rows": len(self.skipped),
+            "first question": "" if first is None else first.question,
+            "first answer": "" if first is None else first.options[first.answer],
+        }
 
 
 def load_examples(

@@ -11,6 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from tillerman.core.errors import HookPointError, ModelError
 from tillerman.core.hookpoint import ROUTER_SITES, HookPoint
+from tillerman.core.shown import Shown
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,17 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Anatomy:
+@dataclass(frozen=True, eq=False, repr=False)
+class Anatomy(Shown):
     """The parts of one model that steering touches."""
 
     causal: PreTrainedModel
     decoder: nn.Module
     blocks: tuple[nn.Module, ...]
     family: Family
+
+    def shown(self) -> dict[str, object]:
+        return {"of": type(self.causal).__name__, "blocks": len(self.blocks), "width": self.width}
 
     @property
     def device(self) -> torch.device:

@@ -23,6 +23,7 @@ from tillerman.core.artefact import Artefact, load
 from tillerman.core.errors import MismatchError, ModelError
 from tillerman.core.hookpoint import ROUTER_SITES, HookPoint
 from tillerman.core.provenance import Provenance
+from tillerman.core.shown import Shown
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.models.edit import edit_forward
 from tillerman.models.families import Anatomy, anatomy, causal_model
@@ -34,14 +35,26 @@ EMBEDDED = {PILOT: "pilot", "pilot-moe": "pilot_moe"}  # names, and folders in t
 _SAMPLED = 4096  # values hashed per tensor: enough to tell fine-tunes apart, cheap at any size
 
 
-@dataclass(frozen=True, eq=False)
-class OpenModel:
+@dataclass(frozen=True, eq=False, repr=False)
+class OpenModel(Shown):
     """A causal language model ready to be read and steered. Nothing of it is ever changed."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     id: str
     parts: Anatomy
+
+    def shown(self) -> dict[str, object]:
+        return {
+            "id": self.id,
+            "architecture": type(self.model).__name__,
+            "layers": f"0..{self.layers - 1}",
+            "width": self.parts.width,
+            "parameters": f"{sum(p.numel() for p in self.model.parameters()):,}",
+            "type": str(self.model.dtype).removeprefix("torch."),
+            "device": self.device,
+            "chat template": "yes" if self.tokenizer.chat_template else "no",
+        }
 
     @property
     def layers(self) -> int:

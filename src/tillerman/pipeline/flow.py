@@ -13,6 +13,7 @@ from tillerman.core.artefact import Artefact
 from tillerman.core.finding import Finding
 from tillerman.core.hookpoint import named
 from tillerman.core.provenance import Card
+from tillerman.core.shown import Shown
 from tillerman.core.store import Store
 from tillerman.data.diagnostics import diagnose
 from tillerman.data.loading import LoadedData
@@ -41,14 +42,19 @@ from tillerman.statistics.estimates import t_interval
 from tillerman.statistics.power import foreseen
 
 
-@dataclass(frozen=True, eq=False)
-class Outcome:
+@dataclass(frozen=True, eq=False, repr=False)
+class Outcome(Shown):
     """A fitted, evaluated artefact and the log of how it was judged; ``tuned`` is the model it belongs to, where
     that was fine-tuned first."""
 
     artefact: Artefact
     log: EvaluationLog
     tuned: OpenModel | None = None
+
+    def shown(self) -> dict[str, object]:
+        log = self.log
+        items = f"{log.n_train} train, {log.n_validation} validation, {log.n_test} test"
+        return {**self.artefact.shown(), "items": items}
 
 
 def fit(

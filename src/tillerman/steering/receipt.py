@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tillerman.core.shown import Shown
+
 
 @dataclass(frozen=True)
 class Applied:
@@ -27,13 +29,20 @@ class Applied:
         return all(count > 0 for count in self.tokens.values())
 
 
-@dataclass(frozen=True)
-class Receipt:
+@dataclass(frozen=True, repr=False)
+class Receipt(Shown):
     """``forwards`` counts the passes of the decoder; ``warnings`` names allowed mismatches."""
 
     forwards: int
     applied: tuple[Applied, ...]
     warnings: tuple[str, ...] = ()
+
+    def shown(self) -> dict[str, object]:
+        """Of several interventions the first ones; ``str`` has all."""
+        lines = str(self).splitlines()
+        return {"passes": self.forwards, "interventions": len(self.applied), "first": "; ".join(lines[1:4])} | (
+            {"warnings": "; ".join(self.warnings)} if self.warnings else {}
+        )
 
     def __str__(self) -> str:
         lines = [f"{self.forwards} forward passes"]

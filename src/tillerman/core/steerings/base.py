@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tillerman.core.hookpoint import HookPoint
+from tillerman.core.hookpoint import HookPoint, named
 from tillerman.core.provenance import Provenance
 
 Tensors = dict[str, Tensor]
@@ -91,3 +91,16 @@ def by_point(named: Mapping[str, Any]) -> dict[HookPoint, Any]:
 def read_norms(head: Mapping[str, Any], name: str) -> dict[HookPoint, float]:
     """The norms under ``name`` in a file's head."""
     return {point: float(norm) for point, norm in by_point(head[name]).items()}
+
+
+def shown_of(steering: Steering) -> dict[str, object]:
+    """What every kind shows of itself."""
+    made = steering.provenance
+    return {
+        "method": made.method,
+        "data": made.data_name,
+        "model": made.model_id,
+        "at": named(steering.points),
+        "operator": steering.operator,
+        "dose of strength 1": f"{sum(steering.dose(p, 1.0) for p in steering.points) / len(steering.points):.3g}",
+    }

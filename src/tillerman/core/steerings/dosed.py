@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -12,10 +13,11 @@ from torch import Tensor
 from tillerman.core.errors import FitError, HookPointError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
+from tillerman.core.shown import Shown
 
 
-@dataclass(frozen=True, eq=False)
-class Dosed:
+@dataclass(frozen=True, eq=False, repr=False)
+class Dosed(Shown):
     """Mean norms over the training prompts, at their last token: of the change at strength 1, and of the
     stream. ``dose = strength * mean|change| / mean|h|``."""
 
@@ -38,6 +40,9 @@ class Dosed:
     @property
     def operator(self) -> str:
         return "add"
+
+    @abstractmethod
+    def width(self, point: HookPoint) -> int: ...
 
     @property
     def directions(self) -> Mapping[HookPoint, Float[Tensor, " d"]]:

@@ -14,14 +14,14 @@ from torch import Tensor
 from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
-from tillerman.core.steerings.base import Head, RunningPass, Tensors, by_name, read_norms
+from tillerman.core.steerings.base import Head, RunningPass, Tensors, by_name, read_norms, shown_of
 from tillerman.core.steerings.dosed import Dosed
 from tillerman.core.steerings.vector import SteeringVector, random_vector
 
 _TABLES = ("activations", "gradients", "projections")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class KernelSteering(Dosed):
     """``change(h) = -1/N sum_i k(h, h_i) g_i`` with ``h_i`` the activation and ``g_i`` the loss gradient at
     the last prompt token of example i (COLD-Kernel: arXiv 2603.06495, section 3).
@@ -42,6 +42,9 @@ class KernelSteering(Dosed):
         for name in _TABLES:
             tables = {p: _own(t, p) for p, t in sorted(getattr(self, name).items())}
             object.__setattr__(self, name, MappingProxyType(tables))
+
+    def shown(self) -> dict[str, object]:
+        return shown_of(self)
 
     def at(self, points: HookPoint | Iterable[HookPoint]) -> KernelSteering:
         """The same steering at some of its hook points only."""

@@ -16,14 +16,14 @@ from tillerman.core.errors import FitError, UnknownNameError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
 from tillerman.core.sparse import entries, packed, unpacked
-from tillerman.core.steerings.base import Head, RunningPass, Tensors, by_name, by_point, read_norms
+from tillerman.core.steerings.base import Head, RunningPass, Tensors, by_name, by_point, read_norms, shown_of
 from tillerman.core.steerings.dosed import Dosed
 from tillerman.core.steerings.vector import SteeringVector, random_vector
 
 MODES = ("fd", "jvp")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LookaheadSteering(Dosed):
     """The change of a hook point per unit step of gradient descent (COLD-FD: arXiv 2603.06495, section 3).
 
@@ -57,6 +57,9 @@ class LookaheadSteering(Dosed):
         object.__setattr__(self, "displacement", MappingProxyType(own))
         object.__setattr__(self, "depths", MappingProxyType(dict(self.depths)))
         object.__setattr__(self, "widths", MappingProxyType(dict(self.widths)))
+
+    def shown(self) -> dict[str, object]:
+        return shown_of(self)
 
     def at(self, points: HookPoint | Iterable[HookPoint]) -> LookaheadSteering:
         """The same steering at some of its hook points, without the parameters above them."""

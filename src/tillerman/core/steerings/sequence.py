@@ -14,11 +14,11 @@ from torch import Tensor
 from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
-from tillerman.core.steerings.base import Head, RunningPass, Tensors, by_name, by_point, read_norms
+from tillerman.core.steerings.base import Head, RunningPass, Tensors, by_name, by_point, read_norms, shown_of
 from tillerman.core.steerings.dosed import Dosed
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SequenceSteering(Dosed):
     """``change(t) = V_t`` for the tokens ``t < p`` of a prompt, counted from its first one without padding;
     0 for all others and for every token that is generated (ActAdd: Turner et al., arXiv 2308.10248, algorithm 1).
@@ -45,6 +45,9 @@ class SequenceSteering(Dosed):
     def reach(self) -> int:
         """The number p of tokens that it moves."""
         return len(next(iter(self.changes.values())))
+
+    def shown(self) -> dict[str, object]:
+        return shown_of(self)
 
     def at(self, points: HookPoint | Iterable[HookPoint]) -> SequenceSteering:
         """The same steering at some of its hook points only."""

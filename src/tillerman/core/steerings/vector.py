@@ -16,13 +16,14 @@ from tillerman.core.errors import FitError, HookPointError, MismatchError, Unkno
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import OPERATORS, RELATIVE
 from tillerman.core.provenance import Provenance
-from tillerman.core.steerings.base import Head, RunningPass, Steering, Tensors, by_name, by_point, read_norms
+from tillerman.core.shown import Shown
+from tillerman.core.steerings.base import Head, RunningPass, Steering, Tensors, by_name, by_point, read_norms, shown_of
 
 _ATOM = "atom "  # before the hook point, for the tensor of an atom in a file
 
 
-@dataclass(frozen=True, eq=False)
-class SteeringVector:
+@dataclass(frozen=True, eq=False, repr=False)
+class SteeringVector(Shown):
     """Directions ``v [d]`` (float32, not normalised) and mean activation norms, per hook point.
 
     Steering adds ``strength * v``. The dose of a strength is the same change in units of the
@@ -63,6 +64,9 @@ class SteeringVector:
         object.__setattr__(self, "directions", MappingProxyType(own))
         object.__setattr__(self, "atoms", MappingProxyType(dict(self.atoms)))
         object.__setattr__(self, "stream_norms", MappingProxyType({p: float(self.stream_norms[p]) for p in own}))
+
+    def shown(self) -> dict[str, object]:
+        return shown_of(self)
 
     @property
     def points(self) -> tuple[HookPoint, ...]:

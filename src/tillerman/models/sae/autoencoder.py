@@ -15,6 +15,7 @@ from torch import Tensor
 from tillerman.core.atoms import Atom
 from tillerman.core.errors import MismatchError, UsageError
 from tillerman.core.hookpoint import HookPoint
+from tillerman.core.shown import Shown
 
 NORMALISATIONS = ("none", "constant_norm_rescale", "layer_norm")
 
@@ -92,8 +93,8 @@ class Gated:
 Activation = Relu | JumpRelu | TopK | Gated
 
 
-@dataclass(frozen=True, eq=False)
-class SAE:
+@dataclass(frozen=True, eq=False, repr=False)
+class SAE(Shown):
     """Reads and writes the activation at ``point``. Tensors are float32.
 
     ``encode``: ``activation((h - b_dec) W_enc)``, without ``- b_dec`` unless ``centred``. ``decode``:
@@ -110,6 +111,16 @@ class SAE:
     centred: bool = False
     normalisation: str = "none"
     labels: Mapping[int, str] = field(default_factory=dict)
+
+    def shown(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "at": self.point,
+            "atoms": self.atoms,
+            "width": self.width,
+            "architecture": self.architecture,
+            "labels": len(self.labels),
+        }
 
     @property
     def width(self) -> int:
