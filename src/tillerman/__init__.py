@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         DataError as DataError,
         FitError as FitError,
         HookPointError as HookPointError,
+        LogError as LogError,
         MetricError as MetricError,
         MismatchError as MismatchError,
         ModelError as ModelError,

@@ -68,7 +68,7 @@ def test_verdicts_are_made_anew_from_a_log_without_a_model(out, tmp_path, monkey
 
 def test_rendering_what_is_not_there_says_what_writes_it(tmp_path):
     error = run("--render", "--out", tmp_path, raises=Exception)
-    assert "no log of a reproduction" in str(error)
+    assert "no log of kind reproduction" in str(error)
     assert "'tillerman reproduce' writes one" in str(error)
 
 

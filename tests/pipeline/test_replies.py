@@ -261,7 +261,7 @@ def test_a_judge_is_asked_blindly_cached_beside_the_log_and_replayed(file, tmp_p
         ([], "give an ARTEFACT"),
         (["x", "--rescore", "y"], "give an ARTEFACT"),
         (["--rescore", "y", "--doses", "1"], "takes a log's texts as they are"),
-        (["--rescore", "nowhere.json"], "cannot read a log"),
+        (["--rescore", "nowhere.json"], "no log of kind scores"),
         (["x", "--judge", "http://x"], "name the judge"),
         (["x", "--judge-model", "m"], "are about a judge"),
         (["x", "--judge", "http://x", "--judge-replay", "f", "--judge-model", "m"], "give one of them"),
@@ -277,7 +277,7 @@ def test_contradictions_are_refused_before_any_model_is_opened(command, message,
 
 def test_a_file_that_is_no_log_of_scores_is_refused(tmp_path):
     (tmp_path / "log.json").write_text('{"version": 1}')
-    with pytest.raises(tillerman.DataError, match="not a log of 'tillerman score' of version 1"):
+    with pytest.raises(tillerman.LogError, match="no log of kind scores: without"):
         run("score", "--rescore", str(tmp_path / "log.json"))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import tillerman
-from tillerman.core.errors import DataError, UnknownNameError, UsageError
+from tillerman.core.errors import DataError, LogError, UnknownNameError, UsageError
 from tillerman.logs.reproduction import ReproductionLog, merged
 from tillerman.pipeline.run import Unwatched
 from tillerman.recipes import run
@@ -116,7 +116,7 @@ def test_the_log_comes_back_from_its_file(log):
     assert again.verdicts == log.verdicts
     recipe, _ = read_recipe(SMALL)
     assert tables_of(recipe, again) == tables_of(recipe, log)
-    with pytest.raises(UsageError, match="a reproduction log of version 99"):
+    with pytest.raises(LogError, match="a log of kind reproduction, version 99"):
         ReproductionLog.from_json({**log.to_json(), "version": 99})
 
 

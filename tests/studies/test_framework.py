@@ -65,7 +65,7 @@ def test_a_log_judged_again_says_the_same(log: StudyLog) -> None:
 
 
 def test_a_log_of_another_version_is_refused(log: StudyLog) -> None:
-    with pytest.raises(tillerman.ArtefactError, match="version 1; it says 99"):
+    with pytest.raises(tillerman.LogError, match="version 99; this Tillerman reads version 1"):
         StudyLog.from_json({**log.to_json(), "version": 99})
 
 
@@ -144,7 +144,7 @@ def test_every_study_is_named_in_the_help_and_on_its_page() -> None:
         (["samples"], "DATA is missing"),
         (["samples", "sample:agreeableness", "--counts", "1,2"], "at least three numbers"),
         (["side-effects", "sample:agreeableness", "--factors", "2,3"], "1 must be among them"),
-        (["side-effects", "--rejudge", "nothing.json"], "not a study's log"),
+        (["side-effects", "--rejudge", "nothing.json"], "no log of kind study"),
         (["samples", "sample:agreeableness", "-a", "nothing.safetensors"], "no such file"),
     ],
 )

@@ -9,6 +9,7 @@
     ├── ModelError                 the model cannot be opened or steered
     ├── FitError                   the data give no direction (an empty side, identical sides, NaN)
     ├── ArtefactError              a file is missing, truncated or no artefact of ours
+    ├── LogError                   a log is missing, truncated, of another kind or of an unknown version
     ├── MismatchError              artefact and model do not belong together
     ├── NotAppliedError            a plan was given and never touched a token
     ├── EndpointError              a judge's endpoint refuses, fails or answers nonsense
@@ -67,6 +68,10 @@ class FitError(TillermanError):
 
 class ArtefactError(TillermanError):
     """A file that is not a readable artefact."""
+
+
+class LogError(TillermanError):
+    """A file that is not a readable log of the kind and version asked for."""
 
 
 class MismatchError(TillermanError):

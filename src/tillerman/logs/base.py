@@ -1,15 +1,102 @@
-"""What all logs have in common: plain values, a kind, a version, and one way from JSON back to them."""
+"""What all logs have in common: plain values, a kind, a version, one reader and one error."""
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from tillerman.core.errors import LogError, TillermanError
+from tillerman.core.files import write_text
 
 T = TypeVar("T")
 
 
-def build(kind: type[T], values: dict[str, Any]) -> T:
+@dataclass(frozen=True)
+class View:
+    """How a log is shown in a session: some words, and HTML for a notebook."""
+
+    words: Callable[[Any], str]
+    html: Callable[[Any], str]
+
+
+_VIEWS: dict[str, View] = {}
+
+
+def show_with(kind: str, view: View) -> None:
+    """Logs of a kind are shown by this view from now on. Reports call this; a log itself knows no report."""
+    _VIEWS[kind] = view
+
+
+@dataclass(frozen=True, repr=False)
+class Log:
+    """What a command measured. ``kind`` and ``version`` are in its JSON; ``maker`` is the command that writes one."""
+
+    kind: ClassVar[str]
+    maker: ClassVar[str]
+    version: ClassVar[int] = 1
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "version": self.version, "kind": self.kind}
+
+    @classmethod
+    def from_json(cls, values: Any, source: str = "") -> Self:
+        """The log of its JSON; ``source`` is the file it comes from, for the message.
+
+        ``LogError`` for the JSON of something else, of another version, or of a damaged log. Logs that were written
+        before they named their kind are known by their fields."""
+        place = f"{source}: " if source else ""
+        if not isinstance(values, Mapping) or values.get("kind", cls.kind) != cls.kind or not _has_version(values):
+            found = f" but of kind {values['kind']}" if isinstance(values, Mapping) and "kind" in values else ""
+            raise LogError(f"{place}no log of kind {cls.kind}{found}; '{cls.maker}' writes one")
+        if values["version"] != cls.version:
+            raise LogError(
+                f"{place}a log of kind {cls.kind}, version {values['version']}; this Tillerman reads version "
+                f"{cls.version}: use the Tillerman that wrote it, or make it again with '{cls.maker}'"
+            )
+        missing = [f.name for f in fields(cls) if f.default is f.default_factory is MISSING and f.name not in values]
+        if missing:
+            raise LogError(f"{place}no log of kind {cls.kind}: without {', '.join(missing)}; '{cls.maker}' writes one")
+        try:
+            return cls._decoded(values)
+        except (TypeError, KeyError, ValueError, AttributeError, TillermanError) as error:
+            raise LogError(
+                f"{place}a damaged log of kind {cls.kind} ({error!r}); make it again with '{cls.maker}'"
+            ) from error
+
+    @classmethod
+    def _decoded(cls, values: Mapping[str, Any]) -> Self:
+        return build(cls, values)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """The log of a file. ``LogError`` as for ``from_json``, and for a file that is missing, cut off or no JSON."""
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise LogError(f"{path}: no log of kind {cls.kind} ({error}); '{cls.maker}' writes one") from None
+        return cls.from_json(values, str(path))
+
+    def write(self, path: str | Path) -> None:
+        write_text(Path(path), json.dumps(self.to_json()))
+
+    def __repr__(self) -> str:
+        view = _VIEWS.get(self.kind)
+        return f"<{type(self).__name__}{f' {view.words(self)}' if view else ''}>"
+
+    def _repr_html_(self) -> str | None:
+        view = _VIEWS.get(self.kind)
+        return view.html(self) if view else None
+
+
+def _has_version(values: Mapping[str, Any]) -> bool:
+    return isinstance(values.get("version"), int)
+
+
+def build(kind: type[T], values: Mapping[str, Any]) -> T:
     """A dataclass of plain values from its JSON; fields that it does not know are left out."""
     hints = get_type_hints(kind)
     known = {f.name: _value(hints[f.name], values[f.name]) for f in fields(kind) if f.name in values}  # type: ignore[arg-type]

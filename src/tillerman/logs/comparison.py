@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from tillerman.core.errors import UsageError
-from tillerman.logs.base import build
+from tillerman.logs.base import Log
 from tillerman.logs.evaluation import Condition, SideEffects
 from tillerman.statistics.values import Effect, Interval, Rate
-
-COMPARISON_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -100,22 +97,11 @@ class Comparison:
         return next(m for m in self.methods if m.method == name)
 
 
-@dataclass(frozen=True)
-class ComparisonLog:
+@dataclass(frozen=True, repr=False)
+class ComparisonLog(Log):
     """Everything one ``compare`` measured, a table per data set."""
 
+    kind: ClassVar[str] = "comparison"
+    maker: ClassVar[str] = "tillerman compare --out FOLDER"
+
     comparisons: tuple[Comparison, ...]
-    version: int = field(default=COMPARISON_VERSION)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> ComparisonLog:
-        """``UsageError`` for a log of another version."""
-        if values.get("version") != COMPARISON_VERSION:
-            raise UsageError(
-                f"a comparison log of version {values.get('version')}; this Tillerman reads version "
-                f"{COMPARISON_VERSION}"
-            )
-        return build(cls, values)

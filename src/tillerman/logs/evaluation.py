@@ -6,14 +6,12 @@ and read back without a model. Accuracies are shares in [0, 1]; reports print pe
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from tillerman.core.finding import Finding
-from tillerman.logs.base import build
+from tillerman.logs.base import Log
 from tillerman.statistics.values import Effect, Equivalence, Interval, Power, Rate
-
-LOG_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -158,9 +156,12 @@ class Nested:
     optimism_interval: Interval
 
 
-@dataclass(frozen=True)
-class EvaluationLog:
+@dataclass(frozen=True, repr=False)
+class EvaluationLog(Log):
     """Everything one ``fit`` or ``eval`` measured."""
+
+    kind: ClassVar[str] = "evaluation"
+    maker: ClassVar[str] = "tillerman fit"
 
     data_name: str
     model_id: str
@@ -188,7 +189,6 @@ class EvaluationLog:
     gate: GateFigures | None = None
     power: Power | None = None
     nested: Nested | None = None
-    version: int = field(default=LOG_VERSION)
 
     def condition(self, name: str) -> Condition:
         return next(c for c in self.conditions if c.name == name)
@@ -204,10 +204,3 @@ class EvaluationLog:
         effect = self.condition("steered").effect
         assert effect is not None  # every condition but 'unsteered' has one
         return effect
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> EvaluationLog:
-        return build(cls, values)

@@ -6,14 +6,13 @@ Plain values only, written to JSON and read back without a model. Shares are in 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
 
 from tillerman.core.errors import UsageError
-from tillerman.logs.base import build
+from tillerman.logs.base import Log, build
 from tillerman.statistics.values import Interval
 
-REPRODUCTION_VERSION = 1
 _PLACES = 6  # of a figure in the file
 
 
@@ -82,9 +81,12 @@ class ClaimVerdict:
     unit: str = ""
 
 
-@dataclass(frozen=True)
-class ReproductionLog:
+@dataclass(frozen=True, repr=False)
+class ReproductionLog(Log):
     """Everything one ``reproduce`` measured."""
+
+    kind: ClassVar[str] = "reproduction"
+    maker: ClassVar[str] = "tillerman reproduce"
 
     recipe: str
     recipe_digest: str
@@ -97,19 +99,12 @@ class ReproductionLog:
     versions: dict[str, str]
     date: str
     seconds: float
-    version: int = field(default=REPRODUCTION_VERSION)
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "pieces": [piece_to_json(piece) for piece in self.pieces]}
+        return {**super().to_json(), "pieces": [piece_to_json(piece) for piece in self.pieces]}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> ReproductionLog:
-        """``UsageError`` for a log of another version."""
-        if values.get("version") != REPRODUCTION_VERSION:
-            raise UsageError(
-                f"a reproduction log of version {values.get('version')}; this Tillerman reads version "
-                f"{REPRODUCTION_VERSION}"
-            )
+    def _decoded(cls, values: Mapping[str, Any]) -> ReproductionLog:
         pieces = tuple(piece_from_json(piece) for piece in values["pieces"])
         return replace(build(cls, {**values, "pieces": ()}), pieces=pieces)
 

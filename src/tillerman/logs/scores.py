@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from tillerman.core.errors import DataError
-from tillerman.logs.base import build
+from tillerman.logs.base import Log
 from tillerman.statistics.agreement import Agreement
 from tillerman.statistics.scores import Value
 from tillerman.statistics.values import ScoreMean
-
-SCORE_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -58,9 +55,12 @@ class JudgeAgreement:
     agreement: Agreement
 
 
-@dataclass(frozen=True)
-class ScoreLog:
+@dataclass(frozen=True, repr=False)
+class ScoreLog(Log):
     """Everything ``tillerman score`` made and measured."""
+
+    kind: ClassVar[str] = "scores"
+    maker: ClassVar[str] = "tillerman score --out FILE"
 
     model_id: str
     method: str
@@ -78,22 +78,9 @@ class ScoreLog:
     agreements: tuple[JudgeAgreement, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
-    version: int = field(default=SCORE_VERSION)
 
     def by(self, scorer: str) -> ScorerResult:
         return next(one for one in self.scored if one.scorer == scorer)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> ScoreLog:
-        if not isinstance(values, dict) or values.get("version") != SCORE_VERSION or "conditions" not in values:
-            raise DataError(f"not a log of 'tillerman score' of version {SCORE_VERSION}; it writes one with --out")
-        try:
-            return build(cls, values)
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise DataError(f"the log of 'tillerman score' is damaged ({error!r}); make it again") from error
 
     def texts(self) -> tuple[list[str], list[str]]:
         """Prompt and reply of every text, condition by condition, draw by draw."""

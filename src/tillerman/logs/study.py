@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
-from tillerman.core.errors import ArtefactError, MetricError, UnknownNameError
-from tillerman.logs.base import build
+from tillerman.core.errors import MetricError, UnknownNameError
+from tillerman.logs.base import Log
 from tillerman.logs.table import Table
 from tillerman.logs.verdict import Verdict
 from tillerman.statistics.values import Interval
-
-STUDY_VERSION = 1
-
 
 KINDS = ("curve", "bars")
 
@@ -101,9 +97,12 @@ class Judged:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class StudyLog:
+@dataclass(frozen=True, repr=False)
+class StudyLog(Log):
     """Everything one study measured, and what it says."""
+
+    kind: ClassVar[str] = "study"
+    maker: ClassVar[str] = "tillerman study NAME --out FOLDER"
 
     study: str
     question: str
@@ -122,17 +121,7 @@ class StudyLog:
     notes: tuple[str, ...]
     provenance: dict[str, Any]
     seconds: float
-    version: int = field(default=STUDY_VERSION)
 
     def judged(self, result: Judged) -> StudyLog:
         """The same trials with what follows from them made anew."""
         return replace(self, verdict=result.verdict, tables=result.tables, charts=result.charts, notes=result.notes)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> StudyLog:
-        if values.get("version") != STUDY_VERSION or "study" not in values:
-            raise ArtefactError(f"not a study's log of version {STUDY_VERSION}; it says {values.get('version')}")
-        return build(cls, dict(values))

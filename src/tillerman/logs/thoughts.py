@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from tillerman.logs.base import build
+from tillerman.logs.base import Log
 from tillerman.statistics.values import Effect, Interval, Rate
-
-LOG_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -39,9 +37,12 @@ class Thinking:
     effect: Effect | None
 
 
-@dataclass(frozen=True)
-class ThoughtLog:
+@dataclass(frozen=True, repr=False)
+class ThoughtLog(Log):
     """Everything ``tillerman eval --metric thought-length`` measured."""
+
+    kind: ClassVar[str] = "thoughts"
+    maker: ClassVar[str] = "tillerman eval --metric thought-length --json"
 
     data_name: str
     model_id: str
@@ -58,14 +59,6 @@ class ThoughtLog:
     provenance: dict[str, Any]
     seconds: float
     notes: tuple[str, ...] = ()
-    version: int = field(default=LOG_VERSION)
 
     def condition(self, name: str) -> Thinking:
         return next(c for c in self.conditions if c.name == name)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> ThoughtLog:
-        return build(cls, values)

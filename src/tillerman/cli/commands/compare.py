@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -143,7 +142,7 @@ def write_comparison(log: ComparisonLog, out: Path) -> None:
     from tillerman.reports.comparison import to_markdown
     from tillerman.reports.pages import render_comparison
 
-    write_text(out / "compare.json", json.dumps(log.to_json()))
+    log.write(out / "compare.json")
     write_text(out / "compare.md", to_markdown(log))
     write_text(out / "compare.html", render_comparison(log))
     for number, comparison in enumerate(log.comparisons, start=1):

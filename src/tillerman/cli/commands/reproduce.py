@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -102,11 +101,12 @@ def run_reproduce(
 
 def render_again(source: str, out: Path) -> tuple[Recipe, ReproductionLog]:
     """Tables and verdicts made anew from a log that is there; no model is needed."""
+    from tillerman.logs.reproduction import ReproductionLog
     from tillerman.recipes.parse import read_recipe
     from tillerman.recipes.verdicts import verdicts_on
 
     recipe, digest = read_recipe(source)
-    log = read_reproduction(out / LOG)
+    log = ReproductionLog.read(out / LOG)
     if log.recipe != recipe.name:
         raise ArtefactError(f"{out / LOG}: a log of the recipe {log.recipe}, not of {recipe.name}")
     log = replace(log, verdicts=verdicts_on(recipe, log.pieces, log.left_out), recipe_digest=digest)
@@ -114,18 +114,9 @@ def render_again(source: str, out: Path) -> tuple[Recipe, ReproductionLog]:
     return recipe, log
 
 
-def read_reproduction(path: Path) -> ReproductionLog:
-    from tillerman.logs.reproduction import ReproductionLog
-
-    try:
-        return ReproductionLog.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"{path}: no log of a reproduction ({error}); 'tillerman reproduce' writes one") from None
-
-
 def write_reproduction(recipe: Recipe, log: ReproductionLog, out: Path) -> None:
     from tillerman.core.files import write_text
     from tillerman.recipes.report import to_markdown
 
-    write_text(out / LOG, json.dumps(log.to_json()))
+    log.write(out / LOG)
     write_text(out / "reproduction.md", f"# {recipe.title}\n\n{recipe.paper}\n\n{to_markdown(recipe, log)}")

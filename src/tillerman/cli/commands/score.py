@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -15,7 +14,7 @@ from rich.console import Console
 from tillerman.cli import options as o
 from tillerman.cli.output import ERR, OUT, print_json, show_account, watch
 from tillerman.cli.resumable import resumable
-from tillerman.core.errors import DataError, UsageError
+from tillerman.core.errors import UsageError
 
 if TYPE_CHECKING:
     from tillerman.evaluation.scorers.base import TextScorer
@@ -206,10 +205,7 @@ def run_rescore(
     """The texts of a log under other scorers; no model is opened."""
     from tillerman.logs.scores import ScoreLog
 
-    try:
-        log = ScoreLog.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read a log of 'tillerman score': {error}", file=path) from None
+    log = ScoreLog.read(path)
     known = dict(zip(log.prompts, log.references, strict=True))
     log = _judged(log, _scorers(asked, judge, known, out), console)
     _write(out, log)
@@ -253,7 +249,5 @@ def _judged(log: ScoreLog, scorers: Sequence[TextScorer], console: Console) -> S
 
 
 def _write(out: Path | None, log: ScoreLog) -> None:
-    from tillerman.core.files import write_text
-
     if out is not None:
-        write_text(out, json.dumps(log.to_json(), ensure_ascii=False, indent=1, allow_nan=False))
+        log.write(out)

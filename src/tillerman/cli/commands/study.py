@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.console import Console
 from tillerman.cli import names, options as o
 from tillerman.cli.output import ERR, OUT, load, print_json, show_account, watch
 from tillerman.cli.resumable import resumable
-from tillerman.core.errors import ArtefactError, UsageError
+from tillerman.core.errors import UsageError
 from tillerman.core.precisions import PRECISIONS
 
 if TYPE_CHECKING:
@@ -263,7 +262,7 @@ def write_study(log: StudyLog, out: Path) -> None:
     from tillerman.reports.pages import render_study
     from tillerman.reports.study import to_markdown
 
-    write_text(out / f"{log.study}.json", json.dumps(log.to_json()))
+    log.write(out / f"{log.study}.json")
     write_text(out / f"{log.study}.md", to_markdown(log))
     write_text(out / f"{log.study}.html", render_study(log))
     for number, chart in enumerate(log.charts, start=1):
@@ -275,10 +274,4 @@ def read_study(path: Path) -> StudyLog:
     from tillerman.logs.study import StudyLog
     from tillerman.studies.registry import judge_again
 
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"{path}: not a study's log ({error}); give the NAME.json of a study's --out") from None
-    if not isinstance(values, dict):
-        raise ArtefactError(f"{path}: not a study's log; give the NAME.json of a study's --out")
-    return judge_again(StudyLog.from_json(values))
+    return judge_again(StudyLog.read(path))

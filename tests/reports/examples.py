@@ -1,0 +1,134 @@
+"""An example of every kind of log, made by hand, with names as long as users make them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tillerman.logs.base import Log
+from tillerman.logs.comparison import ComparisonLog
+from tillerman.logs.reproduction import ClaimVerdict, Measured, Piece, Ran, ReproductionLog, Skipped
+from tillerman.logs.scores import JudgeAgreement, ScoreLog, ScorerResult, ScorerRow, Spoken
+from tillerman.logs.study import Chart, Line, Mark, StudyLog
+from tillerman.logs.table import Table
+from tillerman.logs.thoughts import Mean, Thinking, ThoughtLog
+from tillerman.logs.verdict import Verdict
+from tillerman.statistics.agreement import Agreement, Statistic
+from tillerman.statistics.values import Interval, ScoreMean
+
+from .example_log import effect, example_log, rate
+from .test_comparison import comparison, result
+
+LONG = "answers-that-agree-with-the-user-in-round-12-of-the-annotation"
+
+
+def study_log(name: str = "samples", outcome: str = "good") -> StudyLog:
+    mark = Mark("as fitted", 0.3, Interval(0.2, 0.4), 100)
+    head = ("case", "n", "unsteered, % (95 %)", "effect, pp (95 %)", "random null, pp (95 %)", "KL, nats/token (95 %)")
+    figures = ("200", "33.8 (27.5 to 40.7)", "+44.1 (+36.2 to +52.0)", "−1.0 (−5.2 to +3.2)", "1.071 (1.021 to 1.120)")
+    rows = tuple((f"{LONG} {k}", *figures) for k in range(3))
+    return StudyLog(
+        study=name,
+        question=f"What about {name}?",
+        data_name="data",
+        model_id="model",
+        method="caa",
+        hook_point="layers.3.resid_post",
+        strength=1.0,
+        dose=0.2,
+        scope="all",
+        options={},
+        trials=(),
+        verdict=Verdict(outcome, f"The words of {name}."),
+        tables=(Table("A table", head, rows, (1,)),),
+        charts=(Chart("A chart", "bars", "pp", (Line("steered", (mark,)),)),),
+        notes=("A note.",),
+        provenance={},
+        seconds=1.0,
+    )
+
+
+def thought_log() -> ThoughtLog:
+    def row(name: str, strength: float) -> Thinking:
+        mean = Mean(1131.2, Interval(1010.4, 1250.7), 195)
+        moved = None if name == "unsteered" else Mean(-201.5, Interval(-310.2, -90.1), 195)
+        gain = None if moved is None else effect(0.02, 0.06, 0.4)
+        return Thinking(name, "Think step by step.", strength, mean, moved, mean, 0.1, rate(0.05), 0.0, rate(0.6), gain)
+
+    rows = tuple(row(name, 1.5) for name in ("unsteered", "steered", "prompt", "both", "null:random"))
+    curve = tuple(row("steered", strength) for strength in (-1.5, 0.75, 1.5))
+    return ThoughtLog(
+        "sums",
+        LONG,
+        "rice",
+        "layers.3.router",
+        1.5,
+        0.45,
+        "thinking",
+        None,
+        195,
+        2048,
+        rows,
+        curve,
+        {},
+        12.0,
+        ("One.",),
+    )
+
+
+def score_log() -> ScoreLog:
+    names = ("unsteered", "steered", "prompt", "null:random")
+    spoken = tuple(Spoken(name, "Agree.", 1.5, 0.45, (("a reply", "another"),)) for name in names)
+    figure = ScoreMean(12345.6, Interval(12001.2, 12700.9), 2, 0)
+    moved = ScoreMean(-345.6, Interval(-701.2, 12.9), 2, 0)
+    rows = tuple(ScorerRow(k, figure, moved if k else None, ((1.0, 2.0),)) for k in range(4))
+    scored = (ScorerResult("length", "words", 0.0, None, "neither", "", rows),)
+    kappa, difference = Statistic(0.81, Interval(0.62, 0.95)), Statistic(0.1, Interval(0.0, 0.4))
+    agreed = Agreement(2, 0, kappa, None, difference, 0.5)
+    return ScoreLog(
+        LONG,
+        "caa",
+        "layers.3.resid_post",
+        "all",
+        ("one", "two"),
+        (None, None),
+        1,
+        60,
+        0.7,
+        0,
+        spoken,
+        scored,
+        {},
+        (JudgeAgreement("fluency", agreed),),
+    )
+
+
+def reproduction_log() -> ReproductionLog:
+    figures = {"effect": Measured(0.2, 0.1, 0.3, 100)}
+    verdict = ClaimVerdict("steers", "fits", "holds", "", "effect", 0.2, Interval(0.1, 0.3), 100, "item")
+    return ReproductionLog(
+        "small",
+        "digest",
+        100,
+        (Ran("fits", "model", "print", ("task",), (0,), 100),),
+        (Piece("fits", "task", "steered", 0, figures),),
+        (Skipped("other", "its file is missing"),),
+        ("A note.",),
+        (verdict,),
+        {"tillerman": "0.1.0"},
+        "2026-01-01",
+        60.0,
+    )
+
+
+def comparison_log() -> ComparisonLog:
+    return ComparisonLog((comparison(result(), replace(result(), method=f"{LONG}+pca"), name=LONG), comparison()))
+
+
+LOGS: tuple[Log, ...] = (
+    example_log(),
+    comparison_log(),
+    study_log(),
+    thought_log(),
+    score_log(),
+    reproduction_log(),
+)
