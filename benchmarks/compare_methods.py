@@ -15,15 +15,17 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import tillerman
 from tillerman.cli.commands.compare import write_comparison
 from tillerman.core.files import write_text
+from tillerman.core.spec import split_specs
 from tillerman.data.loading import LoadedData
 from tillerman.logs.comparison import Comparison, MethodResult
-from tillerman.methods.registry import METHODS, method
+from tillerman.methods.registry import METHODS
+from tillerman.methods.sae.base import SaeMethod
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.compare import compare_key
 from tillerman.reports.comparison import to_markdown
@@ -79,16 +81,15 @@ def opinions(folder: Path) -> Iterator[dict[str, object]]:
 
 def lineup_of(names: list[str], equal_kl: float) -> tillerman.Lineup:
     """All that can be asked for without more being said; the others are named."""
-    sae = tillerman.SaeOptions("pilot") if any(method(name).reads_sae for name in names) else None
     kept = []
     for name in names:
+        asked = f"{name}:sae=pilot" if name in METHODS and issubclass(METHODS[name], SaeMethod) else name
         try:
-            replace(EXPERIMENT, method=name, sae=sae if method(name).reads_sae else None)
-            kept.append(name)
+            replace(EXPERIMENT, method=asked)
+            kept.append(asked)
         except tillerman.UsageError as error:
             note(f"{name} left out: {error}")
-    first = next((name for name in kept if method(name).reads_sae), kept[0])
-    return tillerman.Lineup(tuple(kept), replace(EXPERIMENT, method=first, sae=sae), equal_kl)
+    return tillerman.Lineup(tuple(kept), EXPERIMENT, equal_kl)
 
 
 def finished(path: Path, lineup: tillerman.Lineup, opened: OpenModel, data: LoadedData) -> Comparison | None:
@@ -96,7 +97,7 @@ def finished(path: Path, lineup: tillerman.Lineup, opened: OpenModel, data: Load
     if not path.is_file():
         return None
     (made,) = tillerman.ComparisonLog.from_json(json.loads(path.read_text(encoding="utf-8"))).comparisons
-    asked = [json.loads(json.dumps(asdict(lineup.experiment))), opened.fingerprint, data.digest, lineup.equal_kl]
+    asked = [json.loads(json.dumps(lineup.experiment.to_json())), opened.fingerprint, data.digest, lineup.equal_kl]
     told = made.provenance
     same = asked == [told["options"], told["model_fingerprint"], told["data_digest"], made.equal_kl]
     return made if same else None
@@ -159,7 +160,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     opened = tillerman.open_model(args.model)
-    lineup = lineup_of(args.methods.split(",") if args.methods else list(METHODS), args.equal_kl)
+    lineup = lineup_of(split_specs(args.methods) if args.methods else list(METHODS), args.equal_kl)
     made: list[Comparison] = []
     for data in data_sets(args.data, args.limit):
         if args.only is None or data.name in args.only.split(","):

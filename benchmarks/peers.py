@@ -100,7 +100,7 @@ def pilot_field(pairs: int) -> Field:
     opened = tillerman.open_model("pilot")
     data = tillerman.load_examples("sample:interest-in-science", limit=pairs + 16)
     items, writer = present(data.examples), make_writer(opened.tokenizer)
-    contrast = caa(items[:pairs], [], writer)
+    contrast = caa(items[:pairs], writer)
     decode = opened.tokenizer.decode
     sides = [[decode(row.tokens) for row in side] for side in (contrast.positive, contrast.negative)]
     alike = list(zip(*sides, strict=True))

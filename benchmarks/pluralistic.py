@@ -25,8 +25,8 @@ from tillerman.core.plan import Intervention, Plan, Scope
 from tillerman.core.steerings.base import Steering
 from tillerman.data.prompts import LETTERS, choice_text
 from tillerman.data.writing import make_writer
-from tillerman.methods.base import Lesson
-from tillerman.methods.cold import ColdOptions, fit_taught
+from tillerman.methods.base import Context
+from tillerman.methods.cold import ColdFd, ColdKernel
 from tillerman.methods.fit import random_like
 from tillerman.models.gradients import Taught
 from tillerman.models.logits import option_logprobs
@@ -34,7 +34,7 @@ from tillerman.models.opened import OpenModel
 
 GROUPS = {"POLPARTY": ("Democrat", "Republican"), "AGE": ("18-29", "65+")}
 DOSES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75)
-METHODS = {"cold-kernel": ColdOptions(loss="shares"), "cold-fd": ColdOptions("fd", loss="shares")}
+METHODS = {"cold-kernel": ColdKernel(loss="shares"), "cold-fd": ColdFd(loss="shares")}
 DRAWS = 4
 
 
@@ -104,8 +104,8 @@ def run(opened: OpenModel, asked: list[Asked], method: str, layers: list[int]) -
         "auto",
         method,
     )
-    lesson = Lesson(opened, (), (), make_writer(opened.tokenizer), points, made)
-    steering = fit_taught(lesson, parts["fit"], METHODS[method])
+    context = Context(opened, (), (), make_writer(opened.tokenizer), points, made)
+    steering = METHODS[method].fit_taught(context, parts["fit"])
     cells = [(i, dose) for i in range(len(points)) for dose in DOSES]
     best = min(cells, key=lambda cell: distances(opened, parts["choose"], plan_of(steering, *cell))[1])
     nulls = [distances(opened, parts["test"], plan_of(random_like(steering, k), *best)) for k in range(DRAWS)]

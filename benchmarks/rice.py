@@ -19,13 +19,13 @@ from tillerman.data.thoughts import Reply
 from tillerman.evaluation.thoughts import thinking
 from tillerman.logs.thoughts import Thinking
 from tillerman.methods.fit import random_like
-from tillerman.methods.report import found_lines
+from tillerman.methods.registry import method
 from tillerman.pipeline.run import set_up
 from tillerman.pipeline.search import fit_methods
 from tillerman.reports.numbers import percent, points, span
 
 BETAS = (1.5, 2.0, 4.0, 16.0, 64.0)
-METHODS = ("rice-1", "rice-2", "rice-5", "rice-renormalised")
+METHODS = ("rice:experts=1", "rice", "rice:experts=5", "rice-renormalised")
 DRAWS = 8
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     plans: dict[str, list[Plan]] = {"unsteered": [()]}
     for name, vector in vectors.items():
         plans |= {f"{name}, β = {beta:g}": [plan(vector, beta)] for beta in BETAS}
-    for name, beta in (("rice-1", 4.0), ("rice-2", 2.0), ("rice-2", 64.0)):
+    for name, beta in (("rice:experts=1", 4.0), ("rice", 2.0), ("rice", 64.0)):
         drawn = [plan(random_like(vectors[name], seed), beta) for seed in range(DRAWS)]
         plans[f"as {name}, experts drawn at random ({DRAWS} times), β = {beta:g}"] = drawn
     flat = [one for group in plans.values() for one in group]
@@ -59,7 +59,7 @@ def main() -> None:
         replies = [reply for _ in group for reply in next(said)]
         plain = plain or replies
         print(row(label, thinking(label, replies, references * len(group), plain * len(group))))
-    print(*found_lines(vectors["rice-5"].provenance.found), sep="\n", file=sys.stderr)
+    print(*method("rice").report(vectors["rice:experts=5"].provenance.found), sep="\n", file=sys.stderr)
 
 
 def plan(vector: Steering, beta: float) -> Plan:

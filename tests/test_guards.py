@@ -18,11 +18,10 @@ from tillerman.core.operators import OPERATORS
 from tillerman.core.plan import SCOPES
 from tillerman.core.precisions import PRECISIONS
 from tillerman.data.layouts import LAYOUTS
-from tillerman.data.pairings import PAIRINGS
 from tillerman.evaluation.scorers.registry import ANSWER_SCORERS, TEXT_SCORERS
 from tillerman.methods.estimators import ESTIMATORS
 from tillerman.methods.registry import GROUPS, METHODS
-from tillerman.methods.sae.estimators import SAE_ESTIMATORS
+from tillerman.methods.sae.base import PAIRINGS
 from tillerman.models.families import FAMILIES
 from tillerman.studies import STUDIES
 
@@ -112,7 +111,7 @@ KINDS = (
     ),
     Kind(
         "estimator",
-        [*ESTIMATORS, *SAE_ESTIMATORS],
+        ESTIMATORS,
         has_own_page,
         OWN_PAGE,
         quoted_in("tests"),
@@ -259,7 +258,7 @@ def test_readme_names_every_method():
 
 def test_every_page_of_a_method_belongs_to_one():
     found = {path.stem for path in (ROOT / "docs/methods").glob("*.md")}
-    assert found == {*METHODS, *ESTIMATORS, *SAE_ESTIMATORS, "index"}
+    assert found == {*METHODS, *ESTIMATORS, "index"}
 
 
 @pytest.mark.parametrize(

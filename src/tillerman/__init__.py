@@ -55,9 +55,9 @@ if TYPE_CHECKING:
     from tillerman.logs.comparison import Comparison as Comparison, ComparisonLog as ComparisonLog
     from tillerman.logs.evaluation import EvaluationLog as EvaluationLog
     from tillerman.logs.thoughts import ThoughtLog as ThoughtLog
-    from tillerman.methods.cold import ColdChanges as ColdChanges
+    from tillerman.methods.base import Context as Context, Habits as Habits, Method as Method
+    from tillerman.methods.contrast import ContrastMethod as ContrastMethod
     from tillerman.methods.gates import GateFit as GateFit, GateOptions as GateOptions, fit_gate as fit_gate
-    from tillerman.methods.sae.options import SaeOptions as SaeOptions
     from tillerman.models.capture import capture as capture
     from tillerman.models.opened import OpenModel as OpenModel, open_model as open_model
     from tillerman.models.sae.autoencoder import SAE as SAE

@@ -9,10 +9,15 @@ from typer.testing import CliRunner
 
 from tillerman.cli.app import app
 from tillerman.methods.estimators import ESTIMATORS
-from tillerman.methods.registry import METHODS, method
+from tillerman.methods.registry import METHODS
+from tillerman.methods.sae.base import SaeMethod
 
 QUICK = ["--limit", "120", "--shots", "2", "--neutral", "sample:tinystories", "--unrelated", "sample:bbq-age", "--json"]
-NAMES = [*METHODS, *(f"caa+{name}" for name in ESTIMATORS if name != "mean_difference"), "prompt-vector+sta"]
+NAMES = [
+    *(f"{name}:sae=pilot" if issubclass(kind, SaeMethod) else name for name, kind in METHODS.items()),
+    *(f"caa+{name}" for name in ESTIMATORS if name != "mean_difference"),
+    "prompt-vector+sta:sae=pilot",
+]
 
 
 def _run(*words: str, allowed: tuple[int, ...] = (0,)) -> dict:
@@ -28,9 +33,8 @@ def test_a_method_runs_from_the_command_line_to_the_end(name, tmp_path):
     routed = name.startswith("rice")
     data, model = ("sample:sums", "pilot-moe") if routed else ("sample:interest-in-science", "pilot")
     grid = ["--answer-tokens", "60", "--strengths", "0.5"] if routed else ["--layers", "2,3", "--strengths", "1"]
-    sae = ["--sae", "pilot"] if method(name).reads_sae else []
     # Exit code 3: no effect was found, which is an answer too.
-    fitted = _run("fit", data, "-m", model, "--method", name, *grid, *sae, *QUICK, "-o", path, allowed=(0, 3))
+    fitted = _run("fit", data, "-m", model, "--method", name, *grid, *QUICK, "-o", path, allowed=(0, 3))
     shown = _run("show", path, "--json")
     assert shown["provenance"]["method"] == name
     assert {"unsteered", "steered", "nulls", "prompt_baseline"} <= set(fitted)

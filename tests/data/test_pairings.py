@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, strategies as st
 
 from tillerman.core.errors import FitError
 from tillerman.data.examples import Example
-from tillerman.data.pairings import PAIRINGS
+from tillerman.data.pairings import caa, ipas_all, ipas_wrong, pas_full, prompt_contrast, prompt_vector
 from tillerman.data.presenting import present
 from tillerman.data.writing import make_writer
 
@@ -33,7 +31,9 @@ def _question(item):
 
 
 def _build(name, predictions, items=ITEMS):
-    return PAIRINGS[name].build(items, predictions, WRITER)
+    if name == "caa":
+        return caa(items, WRITER)
+    return {"pas-full": pas_full, "ipas-all": ipas_all, "ipas-wrong": ipas_wrong}[name](items, predictions, WRITER)
 
 
 def _split(predictions):
@@ -143,24 +143,20 @@ def test_a_prediction_that_is_no_answer_is_refused(name):
         _build(name, [-1, *(i.right for i in ITEMS[1:])])
 
 
-def test_only_caa_does_without_predictions():
-    assert [p.name for p in PAIRINGS.values() if not p.needs_predictions] == ["caa", "prompt-vector", "prompt-contrast"]
-
-
 def test_a_prompt_is_held_against_silence_at_a_blank_that_opens_the_models_turn() -> None:
-    writer = replace(WRITER, told=("Be kind.", ""))
-    made = PAIRINGS["prompt-vector"].build(ITEMS[:2], [], writer)
+    writer = WRITER
+    made = prompt_vector(("Be kind.", ""), writer)
     (wanted,), (other,) = made.positive, made.negative
     assert made.paired and wanted.tokens == writer.encode("Be kind. ") and other.tokens == writer.encode(" ")
     assert wanted.read_from == len(wanted.tokens) - 1
-    opposite = PAIRINGS["prompt-vector"].build([], [], replace(WRITER, told=("Be kind.", "Be cruel.")))
+    opposite = prompt_vector(("Be kind.", "Be cruel."), WRITER)
     assert opposite.negative[0].tokens == writer.encode("Be cruel. ")
 
 
 def test_in_a_chat_template_the_prompt_is_the_users_message_and_the_blank_the_models() -> None:
     tokenizer = tiny.tokenizer(tiny.CHAT)
-    writer = replace(make_writer(tokenizer), told=("Be kind.", ""))
-    (row,) = PAIRINGS["prompt-vector"].build([], [], writer).positive
+    writer = make_writer(tokenizer)
+    (row,) = prompt_vector(("Be kind.", ""), writer).positive
     text = tokenizer.decode(row.tokens)
     assert "Be kind." in text and text.endswith(" ")
     assert text.rstrip().endswith(writer.prompt_text("Be kind.").rstrip()[-6:])
@@ -168,18 +164,10 @@ def test_in_a_chat_template_the_prompt_is_the_users_message_and_the_blank_the_mo
 
 def test_questions_under_a_prompt_are_held_against_the_same_questions_without_it() -> None:
     items = ITEMS[:3]
-    writer = replace(WRITER, told=("Be kind.", ""))
-    made = PAIRINGS["prompt-contrast"].build(items, [], writer)
+    writer = WRITER
+    made = prompt_contrast(items, ("Be kind.", ""), writer)
     assert [r.tokens for r in made.positive] == [writer.with_system("Be kind.").write(i).prompt for i in items]
     assert [r.tokens for r in made.negative] == [writer.write(i).prompt for i in items]
     assert all(row.read_from == len(row.tokens) - 1 for row in (*made.positive, *made.negative))
-    short = replace(writer.with_system("Be short."), told=("Be kind.", ""))
-    under = PAIRINGS["prompt-contrast"].build(items, [], short)
+    under = prompt_contrast(items, ("Be kind.", ""), writer.with_system("Be short."))
     assert under.positive == made.positive and "Be short." in _text(under.negative[0])
-
-
-@pytest.mark.parametrize("name", ["prompt-vector", "prompt-contrast"])
-@pytest.mark.parametrize("told", [("", ""), ("Be kind.", "Be kind.")])
-def test_a_prompt_that_says_nothing_makes_no_vector(name: str, told: tuple[str, str]) -> None:
-    with pytest.raises(FitError, match="give --prompt TEXT"):
-        PAIRINGS[name].build(ITEMS[:2], [], replace(WRITER, told=told))

@@ -16,8 +16,8 @@ from tillerman.core.steerings.sequence import SequenceSteering
 from tillerman.data.examples import Example
 from tillerman.data.presenting import present
 from tillerman.data.writing import make_writer
-from tillerman.methods.actadd import fit_actadd, pair_of
-from tillerman.methods.base import Lesson
+from tillerman.methods.actadd import ActAdd
+from tillerman.methods.base import Context
 from tillerman.methods.fit import random_like
 from tillerman.methods.registry import METHODS
 from tillerman.pipeline.experiment import Experiment
@@ -33,15 +33,18 @@ TEXTS = ("the cat sat", "the dog lay in the sun")
 ROWS = tiny.random_rows([5, 30, 3, 16])
 
 
-def lesson(opened, texts=TEXTS, points=POINTS) -> Lesson:
+ASKED = ActAdd(*TEXTS)
+
+
+def lesson(opened, points=POINTS) -> Context:
     items = present([Example("choice", f"Which {i}?", ("apple", "stone"), i % 2) for i in range(4)])
     writer = make_writer(opened.tokenizer)
     written = tuple(map(writer.write, items))
-    return Lesson(opened, items, written, writer, points, tiny.provenance(), prompt=texts[0], prompt_negative=texts[1])
+    return Context(opened, items, written, writer, points, tiny.provenance())
 
 
-def fitted(opened, **more) -> SequenceSteering:
-    return fit_actadd(lesson(opened, **more))
+def fitted(opened, texts=TEXTS, **more) -> SequenceSteering:
+    return ActAdd(*texts).fit(lesson(opened, **more))
 
 
 def adding(model, family, steering, strength, once=False):
@@ -66,7 +69,7 @@ def test_actadd_steers_the_prompt_at_block_inputs_unless_asked_otherwise():
 @pytest.mark.parametrize("texts", [TEXTS, TEXTS[::-1], ("the cat sat", "")])
 def test_the_shorter_text_goes_on_with_blanks(texts):
     opened = tiny.opened()
-    sides = pair_of(lesson(opened, texts))
+    sides = ActAdd(*texts).tokens(lesson(opened))
     assert len(sides[0]) == len(sides[1]) == max(len(opened.tokenizer(text)["input_ids"]) for text in texts)
     for side, text in zip(sides, texts, strict=True):
         said = opened.tokenizer.decode(side)
@@ -81,7 +84,7 @@ def test_the_change_is_the_difference_of_the_two_texts_token_by_token(family):
     handle = tiny.hook(opened.model, family, POINT, lambda h: seen.append(h[0].clone()))
     try:
         with torch.no_grad():
-            for side in pair_of(lesson(opened)):
+            for side in ASKED.tokens(lesson(opened)):
                 opened.model(input_ids=torch.tensor([side]))
     finally:
         handle.remove()
@@ -195,7 +198,7 @@ def test_it_is_saved_and_loaded_to_the_same_numbers(tmp_path):
 
 @pytest.mark.parametrize(
     ("texts", "said"),
-    [(("", ""), "--prompt TEXT"), (("the cat", "the cat"), "--prompt and --prompt-negative that differ")],
+    [(("", ""), "--prompt TEXT"), (("the cat", "the cat"), "give two that differ: actadd:positive=TEXT,negative=TEXT")],
 )
 def test_texts_that_say_nothing_are_refused_with_the_remedy(texts, said):
     with pytest.raises(FitError, match=said):
@@ -206,13 +209,15 @@ def test_labelled_texts_are_refused_with_the_remedy():
     plain = lesson(tiny.opened())
     texts = present([Example("text", "", ("an apple", "a stone"), 0)])
     with pytest.raises(FitError, match="--method caa"):
-        fit_actadd(replace(plain, items=texts, written=tuple(map(plain.writer.write, texts))))
+        ASKED.fit(replace(plain, items=texts, written=tuple(map(plain.writer.write, texts))))
 
 
-def test_a_text_that_no_method_reads_is_refused():
-    with pytest.raises(UsageError, match="--prompt-negative: no method of 'caa' reads it; use actadd, prompt"):
-        Experiment(method="caa", prompt_negative="Be dull.")
-    assert Experiment(method="caa,actadd", prompt_negative="Be dull.").prompt_negative == "Be dull."
+def test_without_a_text_of_its_own_it_takes_the_prompt_of_the_run():
+    opened = tiny.opened()
+    told = replace(lesson(opened), prompt=TEXTS[0])
+    assert ActAdd(negative=TEXTS[1]).tokens(told) == ASKED.tokens(lesson(opened))
+    with pytest.raises(UsageError, match="caa: no option 'negative'; it takes none"):
+        Experiment(method="caa:negative=Be dull.")
 
 
 def test_a_broken_change_is_refused():
@@ -239,10 +244,10 @@ def test_the_random_null_keeps_the_norm_of_every_token():
 
 def test_the_shuffled_null_swaps_the_texts_by_a_coin():
     plain = lesson(tiny.opened())
-    there = pair_of(plain)
+    there = ASKED.tokens(plain)
     drawn = [plain.shuffled(seed) for seed in range(40)]
-    back = [one for one in drawn if pair_of(one) == there[::-1]]
+    back = [one for one in drawn if ASKED.tokens(one) == there[::-1]]
     assert 10 <= len(back) <= 30
-    assert sum(pair_of(one) == there for one in drawn) == 40 - len(back)
-    assert pair_of(drawn[0]) == pair_of(plain.shuffled(0))
-    torch.testing.assert_close(fit_actadd(plain).changes[POINT], -fit_actadd(back[0]).changes[POINT])
+    assert sum(ASKED.tokens(one) == there for one in drawn) == 40 - len(back)
+    assert ASKED.tokens(drawn[0]) == ASKED.tokens(plain.shuffled(0))
+    torch.testing.assert_close(ASKED.fit(plain).changes[POINT], -ASKED.fit(back[0]).changes[POINT])

@@ -14,9 +14,9 @@ from tillerman.core.hookpoint import HookPoint
 from tillerman.data.examples import Example
 from tillerman.data.presenting import present
 from tillerman.data.writing import make_writer
-from tillerman.methods.base import Lesson
-from tillerman.methods.bipo import fit_bipo
-from tillerman.methods.registry import METHODS, DirectMethod
+from tillerman.methods.base import Context
+from tillerman.methods.bipo import BiPO
+from tillerman.methods.registry import METHODS
 from tillerman.models.gradients import Taught, activation_gradients
 from tillerman.models.opened import OpenModel
 from tillerman.models.training import TrainingOptions, ask, margins, preference_loss, train_vectors
@@ -29,17 +29,18 @@ ROWS = tiny.random_rows([5, 9, 3, 6])
 LETTERS = [Taught(row, ((20 + i,), (30,))) for i, row in enumerate(ROWS)]
 TEXTS = [Taught(row, ((20, 21), (30 + i, 31, 32))) for i, row in enumerate(ROWS)]
 FEW = TrainingOptions(steps=12, pairs=2)
+BIPO = BiPO(steps=12, pairs=2)
 BETA = FEW.beta
 
 
-def lesson(opened: OpenModel, n: int = 12, kind: str = "choice") -> Lesson:
+def lesson(opened: OpenModel, n: int = 12, kind: str = "choice") -> Context:
     draw = random.Random(3)
     words = ["apple", "stone", "river", "cat", "dog", "mat"]
     items = present(
         [Example(kind, f"Which {draw.choice(words)} {i}?", tuple(draw.sample(words, 2)), i % 2) for i in range(n)]
     )
     writer = make_writer(opened.tokenizer)
-    return Lesson(opened, items, tuple(map(writer.write, items)), writer, POINTS, tiny.provenance())
+    return Context(opened, items, tuple(map(writer.write, items)), writer, POINTS, tiny.provenance())
 
 
 def by_hand(model, family, examples, point, change):
@@ -143,8 +144,8 @@ def test_a_hook_point_is_trained_as_if_it_were_the_only_one(opened):
 
 
 def test_the_same_seed_gives_the_same_vector_and_another_seed_another(opened):
-    one, two = (fit_bipo(lesson(opened), FEW) for _ in range(2))
-    other = fit_bipo(replace(lesson(opened), seed=1), FEW)
+    one, two = (BIPO.fit(lesson(opened)) for _ in range(2))
+    other = BIPO.fit(replace(lesson(opened), seed=1))
     for point in POINTS:
         assert torch.equal(one.directions[point], two.directions[point])
         assert not torch.equal(one.directions[point], other.directions[point])
@@ -156,10 +157,10 @@ def test_training_leaves_the_model_and_the_random_state_as_they_were():
     parameters[0].requires_grad_(False)
     before = [(p.detach().clone(), p.requires_grad) for p in parameters]
     state = torch.random.get_rng_state()
-    plain = fit_bipo(lesson(opened), FEW)
+    plain = BIPO.fit(lesson(opened))
     for mode in (torch.no_grad(), torch.inference_mode()):
         with mode:
-            assert torch.equal(fit_bipo(lesson(opened), FEW).directions[POINTS[0]], plain.directions[POINTS[0]])
+            assert torch.equal(BIPO.fit(lesson(opened)).directions[POINTS[0]], plain.directions[POINTS[0]])
     assert torch.equal(torch.random.get_rng_state(), state)
     for p, (value, flag) in zip(parameters, before, strict=True):
         assert torch.equal(p, value)
@@ -174,7 +175,7 @@ def test_swapped_answers_turn_the_vector_round(opened):
         items=tuple(replace(item, right=1 - item.right) for item in there.items),
         written=tuple(replace(w, right=1 - w.right) for w in there.written),
     )
-    one, two = fit_bipo(there, FEW), fit_bipo(swapped, FEW)
+    one, two = BIPO.fit(there), BIPO.fit(swapped)
     for point in POINTS:
         assert torch.cosine_similarity(one.directions[point], two.directions[point], dim=0) < -0.7
 
@@ -203,7 +204,7 @@ def test_labelled_texts_are_refused_with_the_remedy(opened):
     texts = present([Example("text", "", ("an apple", "a stone"), 0)])
     writer = make_writer(opened.tokenizer)
     with pytest.raises(FitError, match="--method caa"):
-        fit_bipo(Lesson(opened, texts, tuple(map(writer.write, texts)), writer, POINTS, tiny.provenance()), FEW)
+        BIPO.fit(Context(opened, texts, tuple(map(writer.write, texts)), writer, POINTS, tiny.provenance()))
 
 
 def test_a_loss_that_is_not_finite_is_one_clear_error():
@@ -215,6 +216,4 @@ def test_a_loss_that_is_not_finite_is_one_clear_error():
 
 
 def test_the_method_has_the_papers_beta():
-    method = METHODS["bipo"]
-    assert isinstance(method, DirectMethod)
-    assert method.fit.keywords["options"].beta == 0.1
+    assert METHODS["bipo"]().beta == 0.1

@@ -12,7 +12,7 @@ from torch import nn
 
 from tillerman.core.artefact import Artefact, load, save
 from tillerman.core.cell import Cell
-from tillerman.core.errors import FitError, MismatchError, UnknownNameError, UsageError
+from tillerman.core.errors import FitError, MismatchError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Scope
 from tillerman.core.steerings.kernel import KernelSteering
@@ -21,10 +21,10 @@ from tillerman.core.steerings.vector import SteeringVector
 from tillerman.data.examples import Example
 from tillerman.data.presenting import present
 from tillerman.data.writing import make_writer
-from tillerman.methods.base import Lesson
-from tillerman.methods.cold import ColdOptions, fit_cold, fit_taught
+from tillerman.methods.base import Context
+from tillerman.methods.cold import ColdFd, ColdJvp, ColdKernel
 from tillerman.methods.fit import random_like
-from tillerman.methods.registry import METHODS, DirectMethod
+from tillerman.methods.registry import METHODS
 from tillerman.models.gradients import BETA, Taught, activation_gradients, parameter_gradient, parameters_below
 from tillerman.models.lookahead import run_to
 from tillerman.models.opened import OpenModel
@@ -35,6 +35,7 @@ from ..steering.watch import equal_bits
 
 FAMILIES = ["llama", "gpt2", "gemma2", "qwen3_moe"]
 NAMES = ["cold-kernel", "cold-kernel-single", "cold-kernel-linear", "cold-kernel-projection", "cold-fd", "cold-jvp"]
+AHEAD = {"fd": ColdFd, "jvp": ColdJvp}
 POINT = HookPoint(1)
 POINTS = (HookPoint(0), POINT)
 ROWS = tiny.random_rows([5, 9, 3, 6])
@@ -44,20 +45,18 @@ EXAMPLES = [
 ]
 
 
-def lesson(opened: OpenModel, n: int = 6, points=POINTS, kind: str = "choice") -> Lesson:
+def lesson(opened: OpenModel, n: int = 6, points=POINTS, kind: str = "choice") -> Context:
     draw = random.Random(3)
     words = ["apple", "stone", "river", "cat", "dog", "mat"]
     items = present(
         [Example(kind, f"Which {draw.choice(words)} {i}?", tuple(draw.sample(words, 2)), i % 2) for i in range(n)]
     )
     writer = make_writer(opened.tokenizer)
-    return Lesson(opened, items, tuple(map(writer.write, items)), writer, tuple(points), tiny.provenance())
+    return Context(opened, items, tuple(map(writer.write, items)), writer, tuple(points), tiny.provenance())
 
 
 def fitted(name: str, opened: OpenModel, **more):
-    method = METHODS[name]
-    assert isinstance(method, DirectMethod)
-    return method.fit(lesson(opened, **more))
+    return METHODS[name]().fit(lesson(opened, **more))
 
 
 def logits(model, rows=ROWS, side="left"):
@@ -228,7 +227,7 @@ def test_a_small_step_lowers_the_loss_on_the_fit_examples(family, loss):
 
 
 def _unit(opened, loss):
-    return fit_taught(lesson(opened, points=[POINT]), list(EXAMPLES[:2]), ColdOptions(loss=loss))
+    return ColdKernel(loss=loss).fit_taught(lesson(opened, points=[POINT]), list(EXAMPLES[:2]))
 
 
 # looking ahead
@@ -238,7 +237,7 @@ def _unit(opened, loss):
 def test_on_a_linear_model_looking_ahead_is_the_real_step_whatever_its_length(mode):
     """Z = E[x]: linear in the parameters."""
     opened, point = tiny.opened("llama"), HookPoint(0, "resid_pre")
-    steering = fit_taught(lesson(opened, points=[point]), EXAMPLES, ColdOptions(mode))
+    steering = AHEAD[mode]().fit_taught(lesson(opened, points=[point]), EXAMPLES)
     assert list(steering.displacement) == ["embed_tokens.weight"]
     real = stream(stepped(opened, EXAMPLES, point, 3.0).model, point=point) - stream(opened.model, point=point)
     found = changed(opened.model, steering, 3.0, point=point)
@@ -249,7 +248,7 @@ def test_on_a_linear_model_looking_ahead_is_the_real_step_whatever_its_length(mo
 @pytest.mark.parametrize("mode", ["fd", "jvp"])
 def test_a_short_real_step_changes_the_stream_as_looking_ahead_says(family, mode):
     opened = tiny.opened(family)
-    steering = fit_taught(lesson(opened), EXAMPLES, ColdOptions(mode, epsilon=None)).at(POINT)
+    steering = AHEAD[mode]().fit_taught(lesson(opened), EXAMPLES).at(POINT)
     eta = 1e-3
     real = stream(stepped(opened, EXAMPLES, POINT, eta).model) - stream(opened.model)
     found = changed(opened.model, steering, eta)
@@ -270,7 +269,7 @@ def test_the_finite_difference_comes_close_to_the_derivative(family):
 
 @pytest.mark.parametrize("name", ["cold-fd", "cold-jvp"])
 def test_looking_ahead_a_little_lowers_the_loss_on_the_fit_examples(name, opened):
-    steering = fit_taught(lesson(opened), EXAMPLES, ColdOptions(name.removeprefix("cold-"))).at(POINT)
+    steering = METHODS[name]().fit_taught(lesson(opened), EXAMPLES).at(POINT)
     before = activation_gradients(opened, EXAMPLES, [HookPoint(2)]).losses
     with steer(opened.model, Intervention(steering, steering.strength(POINT, 0.01))):
         after = activation_gradients(opened, EXAMPLES, [HookPoint(2)]).losses
@@ -445,7 +444,7 @@ def test_the_change_turns_round_with_the_labels(name, opened):
         items=tuple(replace(item, right=1 - item.right) for item in plain.items),
         written=tuple(replace(w, right=1 - w.right) for w in plain.written),
     )
-    one, other = (changed(opened.model, METHODS[name].fit(x).at(POINT), 1.0) for x in (plain, turned))
+    one, other = (changed(opened.model, METHODS[name]().fit(x).at(POINT), 1.0) for x in (plain, turned))
     # Not minus one: an example weighs the more, the less the model says the wanted answer.
     assert torch.cosine_similarity(one.flatten(), other.flatten(), dim=0) < -0.3
 
@@ -494,22 +493,9 @@ def test_what_is_no_vector_can_be_added_only(operator, opened):
         Intervention(fitted("cold-kernel-linear", opened), 1.0, operator)
 
 
-def test_options_that_do_not_go_together_are_refused():
-    with pytest.raises(UnknownNameError, match="no mode named"):
-        ColdOptions("fdd")
-    with pytest.raises(UnknownNameError, match="no kernel named"):
-        ColdOptions(kernel="ntk")
-    with pytest.raises(UnknownNameError, match="no loss named"):
-        ColdOptions(loss="hinge")
-    with pytest.raises(UsageError, match="is for mode 'kernel'"):
-        ColdOptions("fd", kernel="linear")
-    with pytest.raises(UsageError, match="epsilon is the step of mode 'fd'"):
-        ColdOptions("jvp", epsilon=1e-3)
-
-
 def test_texts_are_refused_since_they_have_no_prompt(opened):
     with pytest.raises(FitError, match="use --method caa"):
-        fit_cold(lesson(opened, kind="text"), ColdOptions())
+        ColdKernel().fit(lesson(opened, kind="text"))
 
 
 def test_a_pass_to_a_hook_point_gives_what_a_plain_hook_sees(family):

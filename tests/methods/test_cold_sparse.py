@@ -14,23 +14,22 @@ import tillerman
 from tillerman.cli.app import app
 from tillerman.core.artefact import Artefact, load, save
 from tillerman.core.cell import Cell
-from tillerman.core.errors import ArtefactError, FitError, UnknownNameError, UsageError
+from tillerman.core.errors import ArtefactError, FitError, UsageError
 from tillerman.core.hookpoint import HookPoint
-from tillerman.methods.cold import ColdChanges, ColdOptions, fit_cold, fit_taught
-from tillerman.methods.registry import METHODS
-from tillerman.methods.report import found_lines
+from tillerman.methods.cold import ColdFd, ColdJvp, ColdKernel, ColdKernelSingle
+from tillerman.methods.registry import method
 from tillerman.models.lookahead import SecondStream, agreement
 from tillerman.pipeline.run import Unwatched, set_up
 from tillerman.pipeline.search import fit_methods
 
 from .. import tiny
-from .test_cold import EXAMPLES, FAMILIES, NAMES, POINT, POINTS, ROWS, changed, lesson
+from .test_cold import AHEAD, EXAMPLES, FAMILIES, POINT, POINTS, ROWS, changed, lesson
 
 MODES = ["fd", "jvp"]
 
 
 def fitted(opened, mode="fd", points=POINTS, **options):
-    return fit_taught(lesson(opened, points=points), EXAMPLES, ColdOptions(mode, **options))
+    return AHEAD[mode](**options).fit_taught(lesson(opened, points=points), EXAMPLES)
 
 
 def whole_of(thin, plain):
@@ -101,7 +100,7 @@ def test_a_share_that_leaves_a_hook_point_nothing_is_refused(mode):
         mlp.up_proj.weight.mul_(1e3)
         mlp.down_proj.weight.div_(1e3)
     assert set(fitted(opened, mode, [POINT], keep=1e-6).depths.values()) == {1}
-    with pytest.raises(FitError, match=r"--cold-keep 1e-06 keeps too little .*layers\.0\.resid_post.*; keep more"):
+    with pytest.raises(FitError, match=r"keep=1e-06 keeps too little .*layers\.0\.resid_post.*; keep more"):
         fitted(opened, mode, keep=1e-6)
 
 
@@ -152,10 +151,10 @@ def test_what_the_fit_found_is_told_in_two_lines(opened):
         "dense_bytes": 400_000,
         "agreement": [["layers.1.resid_post", 0.9812, 0.66]],
     }
-    first, second = found_lines({"displaced": facts})
+    first, second = ColdFd().report({"displaced": facts})
     assert "1,250 of 100,000 entries kept (1.25%), in 25,000 bytes instead of 400,000 (6.2%)" in first
     assert second.endswith("layers.1.resid_post 0.981, 0.660")
-    assert len(found_lines(fitted(opened, keep=0.1).provenance.found)) == 2
+    assert len(ColdFd().report(fitted(opened, keep=0.1).provenance.found)) == 2
 
 
 # the file
@@ -213,87 +212,65 @@ def test_a_file_whose_places_lie_outside_is_damaged(opened, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("keep", [0.0, -0.1, 1.5, float("nan")])
-def test_a_share_outside_0_to_1_is_refused(keep):
-    for make in (lambda: ColdOptions("fd", keep=keep), lambda: ColdChanges(keep=keep)):
-        with pytest.raises(UsageError, match=r"--cold-keep .*above 0 and at most 1"):
-            make()
+@pytest.mark.parametrize("kind", [ColdFd, ColdJvp])
+def test_a_share_outside_0_to_1_is_refused(kind, keep):
+    with pytest.raises(UsageError, match=r"cold-\w+: keep=.*: expected a number above 0, at most 1"):
+        kind(keep=keep)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_step_that_is_none_is_refused(epsilon):
-    for make in (lambda: ColdOptions("fd", epsilon=epsilon), lambda: ColdChanges(epsilon=epsilon)):
-        with pytest.raises(UsageError, match=r"--cold-epsilon .*finite number above 0"):
-            make()
-
-
-def test_a_kernel_has_no_displacement_to_thin():
-    with pytest.raises(UsageError, match="'kernel' has none"):
-        ColdOptions(keep=0.5)
+    with pytest.raises(UsageError, match=r"cold-fd: epsilon=.*: expected a number above 0"):
+        ColdFd(epsilon=epsilon)
 
 
 def test_a_run_cannot_ask_for_shares_and_is_told_the_python_way():
     with pytest.raises(UsageError, match=r"in Python give Taught\(prompt, answers, target\)"):
-        ColdChanges(loss="shares")
-    with pytest.raises(UnknownNameError, match="no loss named 'hinge'"):
-        ColdChanges(loss="hinge")
+        tillerman.Experiment(method="cold-fd:loss=shares")
+    with pytest.raises(UsageError, match="expected one of pair, rejected, positive, negative, shares"):
+        ColdKernel(loss="hinge")
 
 
-def test_each_method_of_a_run_takes_what_it_can(opened):
-    asked = ColdChanges(loss="positive", epsilon=1e-3, keep=0.1)
-    taught = replace(lesson(opened), cold=asked)
-    ahead = METHODS["cold-fd"].fit(taught)
+def test_a_step_and_a_share_from_the_spec_are_those_of_the_fit(opened):
+    ahead = method("cold-fd:loss=positive,epsilon=1e-3,keep=0.1").fit(lesson(opened))
     assert ahead.epsilon == 1e-3
     assert ahead.provenance.found["displaced"]["kept"] > 0
-    by_hand = fit_cold(lesson(opened), ColdOptions("fd", loss="positive", epsilon=1e-3, keep=0.1))
+    by_hand = ColdFd("positive", 1e-3, 0.1).fit(lesson(opened))
     assert torch.equal(changed(opened.model, ahead.at(POINT), 1.0), changed(opened.model, by_hand.at(POINT), 1.0))
-    assert "displaced" in METHODS["cold-jvp"].fit(taught).provenance.found
-    unit = METHODS["cold-kernel"].fit(taught).directions[POINT]
-    assert torch.equal(unit, fit_cold(lesson(opened), ColdOptions(loss="positive")).directions[POINT])
-    single = [METHODS["cold-kernel-single"].fit(one).directions[POINT] for one in (taught, lesson(opened))]
-    assert torch.equal(*single)
-
-
-def test_what_is_not_asked_changes_nothing(opened):
-    for name in NAMES:
-        one, other = (
-            METHODS[name].fit(x).at(POINT) for x in (lesson(opened), replace(lesson(opened), cold=ColdChanges()))
-        )
-        assert torch.equal(changed(opened.model, one, 1.0), changed(opened.model, other, 1.0))
+    assert "displaced" in method("cold-jvp:keep=0.1").fit(lesson(opened)).provenance.found
+    unit, plain = (method(spec).fit(lesson(opened)) for spec in ("cold-kernel:loss=positive", "cold-kernel"))
+    assert not torch.equal(unit.directions[POINT], plain.directions[POINT])
 
 
 @pytest.mark.parametrize(
-    ("method", "changes", "remedy"),
+    ("spec", "remedy"),
     [
-        ("caa", {"loss": "positive"}, "use cold-kernel, cold-kernel-linear, cold-kernel-projection, cold-fd, cold-jvp"),
-        ("cold-kernel-single", {"loss": "positive"}, "--cold-loss: no method of 'cold-kernel-single' reads it"),
-        ("caa,cold-jvp", {"epsilon": 0.1}, "--cold-epsilon: no method of 'caa,cold-jvp' reads it; use cold-fd"),
-        ("cold-kernel", {"keep": 0.1}, "use cold-fd, cold-jvp"),
+        ("cold-kernel-single:loss=positive", "cold-kernel-single: no option 'loss'; it takes none"),
+        ("cold-jvp:epsilon=0.1", "cold-jvp: no option 'epsilon'; it takes loss, keep"),
+        ("cold-kernel:keep=0.1", "cold-kernel: no option 'keep'; it takes loss"),
+        ("cold-fd:kep=0.1", r"cold-fd: no option 'kep'; it takes loss, epsilon, keep\. Did you mean 'keep'\?"),
     ],
 )
-def test_an_experiment_refuses_what_none_of_its_methods_reads(method, changes, remedy):
+def test_an_option_that_a_method_does_not_take_is_refused_with_those_it_takes(spec, remedy):
     with pytest.raises(UsageError, match=remedy):
-        tillerman.Experiment(method=method, cold=ColdChanges(**changes))
-    tillerman.Experiment(method=f"{method},cold-fd", cold=ColdChanges(**changes))
+        tillerman.Experiment(method=spec)
 
 
-def test_a_comparison_gives_each_method_what_it_reads():
-    cold = ColdChanges(loss="positive", keep=0.1)
-    lineup = tillerman.Lineup(("caa", "cold-kernel", "cold-jvp"), tillerman.Experiment(method="cold-jvp", cold=cold))
-    found = {name: one.cold for name, one in lineup.experiments.items()}
-    assert found == {"caa": ColdChanges(), "cold-kernel": ColdChanges(loss="positive"), "cold-jvp": cold}
-    assert {e.cold for e in tillerman.Lineup(("caa",)).experiments.values()} == {None}
+def test_the_single_kernel_is_the_rejected_loss(opened):
+    one, other = (kind.fit(lesson(opened)).directions[POINT] for kind in (ColdKernelSingle(), ColdKernel("rejected")))
+    assert torch.equal(one, other)
 
 
 def test_a_fit_hands_what_was_asked_to_its_methods():
-    asked = ColdChanges(epsilon=1e-3, keep=0.05)
-    experiment = tillerman.Experiment(method="cold-fd", layers=(0,), max_train=8, cold=asked)
+    spec = "cold-fd:epsilon=0.001,keep=0.05"
+    experiment = tillerman.Experiment(method=spec, layers=(0,), max_train=8)
     data = tillerman.load_examples("sample:interest-in-science", limit=60)
     bench = set_up(experiment, tillerman.open_model("pilot"), data, tillerman.Store(None, ""), Unwatched())
-    one = fit_methods(bench)[0]["cold-fd"]
+    one = fit_methods(bench)[0][spec]
     for made in (one.vector, one.shuffled(0)):
         assert made.epsilon == 1e-3
         assert made.provenance.found["displaced"]["kept"] > 0
-    assert one.vector.provenance.options["cold"] == {"loss": None, "epsilon": 1e-3, "keep": 0.05}
+    assert one.vector.provenance.options["method"] == one.vector.provenance.method == spec
 
 
 @pytest.mark.slow
@@ -303,19 +280,13 @@ def test_the_command_line_asks_for_all_three_and_the_artefact_remembers(tmp_path
         "fit",
         "sample:interest-in-science",
         "--method",
-        "cold-fd",
+        "cold-fd:loss=positive,epsilon=0.001,keep=0.05",
         "--layers",
         "1",
         "--doses",
         "0.2",
         "--limit",
         "60",
-        "--cold-loss",
-        "positive",
-        "--cold-epsilon",
-        "0.001",
-        "--cold-keep",
-        "0.05",
         "--json",
         "-o",
         str(path),
@@ -323,7 +294,7 @@ def test_the_command_line_asks_for_all_three_and_the_artefact_remembers(tmp_path
     done = CliRunner().invoke(app, call)
     assert done.exit_code in (0, 3), done.output
     made = load(path).steering
-    assert made.provenance.options["cold"] == {"loss": "positive", "epsilon": 0.001, "keep": 0.05}
+    assert made.provenance.method == "cold-fd:loss=positive,epsilon=0.001,keep=0.05"
     assert made.epsilon == 0.001
     notes = json.dumps(load(path).card.report["notes"])
     assert "entries kept (5.00%)" in notes and "mean cosine, ratio of norms" in notes

@@ -13,25 +13,24 @@ from scipy import optimize
 from tillerman.core.errors import FitError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.data.examples import Example
-from tillerman.data.pairings import PAIRINGS
+from tillerman.data.pairings import caa
 from tillerman.data.presenting import present
 from tillerman.data.writing import make_writer
 from tillerman.methods import iti
-from tillerman.methods.base import Lesson
+from tillerman.methods.base import Context
 from tillerman.methods.fit import random_like
-from tillerman.methods.iti import ItiOptions, fit_iti, held_out_accuracy
+from tillerman.methods.iti import Iti, held_out_accuracy
 from tillerman.methods.registry import METHODS
-from tillerman.methods.report import found_lines
 from tillerman.models.capture import capture
 
 from .. import tiny
 
 HEADS = 4
 POINTS = tuple(HookPoint(layer, "heads") for layer in range(tiny.LAYERS))
-FEW = ItiOptions(share=0.25, least=2, folds=3)
+FEW = Iti(share=0.25, least=2, folds=3)
 
 
-def lesson(opened, n=12, points=POINTS, kind="choice") -> Lesson:
+def lesson(opened, n=12, points=POINTS, kind="choice") -> Context:
     words = ["apple", "stone", "river", "cat", "dog", "mat"]
     items = present(
         [
@@ -40,7 +39,7 @@ def lesson(opened, n=12, points=POINTS, kind="choice") -> Lesson:
         ]
     )
     writer = make_writer(opened.tokenizer)
-    return Lesson(opened, items, tuple(map(writer.write, items)), writer, points, tiny.provenance())
+    return Context(opened, items, tuple(map(writer.write, items)), writer, points, tiny.provenance())
 
 
 def test_iti_steers_the_heads_of_all_layers_at_once():
@@ -98,8 +97,8 @@ def test_a_pair_is_never_on_both_sides_of_a_fold():
 def test_the_vector_is_the_definition_by_hand(family):
     opened = tiny.opened(family)
     given_ = lesson(opened)
-    vector = fit_iti(given_, FEW)
-    contrast = PAIRINGS["caa"].build(given_.items, [], given_.writer)
+    vector = FEW.fit(given_)
+    contrast = caa(given_.items, given_.writer)
     seen = {p: [] for p in POINTS}
     handles = [
         tiny.hook(opened.model, family, p, lambda h, p=p: seen[p].append(h[0, -1].clone()) or None) for p in POINTS
@@ -139,7 +138,7 @@ def test_linear_attention_has_its_own_number_of_heads():
 
 @pytest.mark.parametrize(("share", "least", "count"), [(1 / 8, 4, 4), (0.5, 4, 6), (1.0, 1, 12), (0.01, 100, 12)])
 def test_as_many_heads_are_steered_as_asked_for(opened, share, least, count):
-    vector = fit_iti(lesson(opened), ItiOptions(share, least))
+    vector = Iti(share, least).fit(lesson(opened))
     assert len(vector.provenance.found["heads"]) == count
     moved = sum(int((v.reshape(HEADS, -1).norm(dim=1) > 0).sum()) for v in vector.directions.values())
     assert moved == count
@@ -156,7 +155,7 @@ def test_a_planted_head_is_found(opened, monkeypatch):
         return seen
 
     monkeypatch.setattr(iti, "capture", planted)
-    vector = fit_iti(given_, ItiOptions(share=0.01, least=1))
+    vector = Iti(share=0.01, least=1).fit(given_)
     assert vector.provenance.found["heads"][0][:2] == [1, 2]
     assert vector.provenance.found["heads"][0][2] > 0.95
     direction = vector.directions[POINTS[1]]
@@ -167,7 +166,7 @@ def test_a_planted_head_is_found(opened, monkeypatch):
 
 
 def test_the_random_null_moves_the_same_heads_as_far(opened):
-    vector = fit_iti(lesson(opened), FEW)
+    vector = FEW.fit(lesson(opened))
     null = random_like(vector, 5)
     for point in POINTS:
         assert torch.equal(null.directions[point] != 0, vector.directions[point] != 0)
@@ -176,7 +175,7 @@ def test_the_random_null_moves_the_same_heads_as_far(opened):
 
 
 def test_the_heads_are_told_to_people(opened):
-    (line,) = found_lines(fit_iti(lesson(opened), FEW).provenance.found)
+    (line,) = FEW.report(FEW.fit(lesson(opened)).provenance.found)
     assert line.startswith("heads steered (accuracy of their probes on pairs held out): layer ")
     assert line.count("head ") == 3
 
@@ -185,15 +184,15 @@ def test_labelled_texts_are_read_over_the_whole_text(opened, monkeypatch):
     asked = []
     monkeypatch.setattr(iti, "capture", lambda *a, **more: asked.append(more["read"]) or capture(*a, **more))
     for kind in ("choice", "text"):
-        fit_iti(lesson(opened, kind=kind), FEW)
+        FEW.fit(lesson(opened, kind=kind))
     assert asked == ["last", "mean"]
 
 
 def test_what_it_cannot_do_is_refused_with_the_remedy(opened):
     with pytest.raises(UsageError, match="heads, not resid_post"):
-        fit_iti(lesson(opened, points=(HookPoint(1),)), FEW)
+        FEW.fit(lesson(opened, points=(HookPoint(1),)))
     with pytest.raises(FitError, match=r"1 pair of answers: .* give more items"):
-        fit_iti(lesson(opened, n=1), FEW)
+        FEW.fit(lesson(opened, n=1))
     for bad in ({"share": 0.0}, {"share": 1.5}, {"least": 0}, {"folds": 1}):
         with pytest.raises(UsageError, match="expected"):
             replace(FEW, **bad)

@@ -13,11 +13,10 @@ from tillerman.core.errors import FitError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.rows import Row
 from tillerman.data.writing import make_writer
-from tillerman.methods.base import Lesson
+from tillerman.methods.base import Context
 from tillerman.methods.fit import random_like
 from tillerman.methods.registry import method, methods
-from tillerman.methods.report import found_lines
-from tillerman.methods.rice import RiceOptions, fit_rice
+from tillerman.methods.rice import Rice, RiceRenormalised
 from tillerman.models.experts import RoutingCounts, count_routing, npmi
 from tillerman.models.families import anatomy
 from tillerman.models.opened import OpenModel
@@ -57,8 +56,12 @@ def _planted(family="qwen3_moe"):
     return OpenModel(causal, tiny.tokenizer(), "planted", anatomy(causal))
 
 
+def _rice(experts, marks, kind=Rice):
+    return kind(experts, " ".join(f"{word}={number:g}" for word, number in marks.items()))
+
+
 def _lesson(opened, rows, points=POINTS):
-    return Lesson(opened, (), (), make_writer(opened.tokenizer), points, tiny.provenance(), replies=lambda: rows)
+    return Context(opened, (), (), make_writer(opened.tokenizer), points, tiny.provenance(), replies=lambda: rows)
 
 
 def test_npmi_is_the_worked_figure_of_the_paper():
@@ -113,39 +116,39 @@ def test_counts_are_those_of_one_row_at_a_time_with_the_choice_made_by_hand(fami
 
 def test_planted_thinking_experts_are_found_and_steered():
     lesson = _lesson(_planted(), _rows())
-    opening = fit_rice(lesson, RiceOptions(1, {A: 1.0}))
+    opening = _rice(1, {A: 1.0}).fit(lesson)
     assert [p for p in POINTS if opening.directions[p].any()] == [POINTS[1]]
     assert opening.directions[POINTS[1]].tolist() == [0, 0, 0, 1]
-    closing = fit_rice(lesson, RiceOptions(1, {B: 1.0}))
+    closing = _rice(1, {B: 1.0}).fit(lesson)
     assert closing.directions[POINTS[2]].tolist() == [0, 0, 1, 0]
-    both = fit_rice(lesson, RiceOptions(2, {A: 1.0, B: -0.5}))
+    both = _rice(2, {A: 1.0, B: -0.5}).fit(lesson)
     assert both.directions[POINTS[1]][3] == 1 and sum(int(v.sum()) for v in both.directions.values()) == 2
     first = both.provenance.found["experts"][0]
     assert (first["layer"], first["expert"]) == (1, 3) and first["score"] > 0.5
-    assert (both.operator, fit_rice(lesson, RiceOptions(1, MARKS, renormalised=True)).operator) == ("scale", "reweigh")
+    assert (both.operator, _rice(1, MARKS, RiceRenormalised).fit(lesson).operator) == ("scale", "reweigh")
 
 
 def test_marks_in_a_prompt_do_not_count_but_its_tokens_do():
     rows = _rows()
     asked = [Row((OPENS, CLOSES, OPENS, *row.tokens[3:]), row.read_from) for row in rows]
-    plain, named = (fit_rice(_lesson(tiny.opened("qwen3_moe"), r), RiceOptions(1, MARKS)) for r in (rows, asked))
+    plain, named = (_rice(1, MARKS).fit(_lesson(tiny.opened("qwen3_moe"), r)) for r in (rows, asked))
     assert named.provenance.found["marks"] == plain.provenance.found["marks"] == {A: 12, B: 12}
     assert named.provenance.found["tokens"] == plain.provenance.found["tokens"]
 
 
 def test_a_template_that_opens_the_thought_itself_is_counted():
     opened_by_template = [Row((*row.tokens[:4], OPENS, *row.tokens[7:]), 5) for row in _rows()]
-    found = fit_rice(_lesson(tiny.opened("qwen3_moe"), opened_by_template), RiceOptions(1, MARKS)).provenance.found
+    found = _rice(1, MARKS).fit(_lesson(tiny.opened("qwen3_moe"), opened_by_template)).provenance.found
     assert found["marks"][A] == 12
 
 
 def test_the_shuffled_null_deals_the_marks_anew_and_the_random_one_the_experts():
     lesson = _lesson(_planted(), _rows())
-    real = fit_rice(lesson, RiceOptions(1, {A: 1.0}))
-    dealt = [fit_rice(lesson.shuffled(seed), RiceOptions(1, {A: 1.0})) for seed in range(6)]
+    real = _rice(1, {A: 1.0}).fit(lesson)
+    dealt = [_rice(1, {A: 1.0}).fit(lesson.shuffled(seed)) for seed in range(6)]
     assert all(d.provenance.found["marks"] == {A: 12} for d in dealt)
     assert any(not torch.equal(d.directions[POINTS[1]], real.directions[POINTS[1]]) for d in dealt)
-    again = fit_rice(lesson.shuffled(3), RiceOptions(1, {A: 1.0}))
+    again = _rice(1, {A: 1.0}).fit(lesson.shuffled(3))
     assert all(torch.equal(again.directions[p], dealt[3].directions[p]) for p in POINTS)
     draws = [random_like(real, seed) for seed in range(20)]
     assert all(sum(float(v.sum()) for v in draw.directions.values()) == 1 for draw in draws)
@@ -155,8 +158,8 @@ def test_the_shuffled_null_deals_the_marks_anew_and_the_random_one_the_experts()
 
 
 def test_what_was_found_is_said_in_words():
-    found = fit_rice(_lesson(_planted(), _rows()), RiceOptions(2, {A: 1.0, B: -0.5})).provenance.found
-    lines = found_lines(found)
+    found = _rice(2, {A: 1.0, B: -0.5}).fit(_lesson(_planted(), _rows())).provenance.found
+    lines = Rice().report(found)
     assert f"12 {A}, 12 {B}" in lines[0]
     assert lines[1].startswith("experts by score, the first 2 steered: layer 1 expert 3 (+")
 
@@ -164,26 +167,32 @@ def test_what_was_found_is_said_in_words():
 @pytest.mark.parametrize(
     ("options", "rows", "error", "said"),
     [
-        (RiceOptions(1, {A: 1.0}), [], FitError, "no replies to count over"),
-        (RiceOptions(1, {A: 1.0}), [Row(tuple(range(50, 60)), 2)], FitError, f"none of the 1 replies holds {A!r}"),
-        (RiceOptions(1, {"stone#": 1.0}), _rows(2), FitError, r"'stone#' is \d tokens"),
-        (RiceOptions(13, {A: 1.0}), _rows(2), FitError, "13 experts asked for, the tokens chose"),
+        (_rice(1, {A: 1.0}), [], FitError, "no replies to count over"),
+        (_rice(1, {A: 1.0}), [Row(tuple(range(50, 60)), 2)], FitError, f"none of the 1 replies holds {A!r}"),
+        (_rice(1, {"stone#": 1.0}), _rows(2), FitError, r"'stone#' is \d tokens"),
+        (_rice(13, {A: 1.0}), _rows(2), FitError, "13 experts asked for, the tokens chose"),
     ],
 )
 def test_what_rice_cannot_use_is_one_clear_error(options, rows, error, said):
     with pytest.raises(error, match=said):
-        fit_rice(_lesson(tiny.opened("qwen3_moe"), rows), options)
+        options.fit(_lesson(tiny.opened("qwen3_moe"), rows))
 
 
 @pytest.mark.parametrize(
-    ("values", "said"), [({"experts": 0}, "at least 1"), ({"marks": {"a": -1.0}}, "coefficient above 0")]
+    ("values", "said"),
+    [
+        ({"experts": 0}, "at least 1"),
+        ({"marks": "a=-1"}, "coefficient above 0"),
+        ({"marks": "a"}, "write WORD=NUMBER"),
+    ],
 )
 def test_options_that_make_no_sense_are_refused(values, said):
     with pytest.raises(UsageError, match=said):
-        RiceOptions(**values)
+        Rice(**values)
 
 
 def test_the_papers_grid_is_a_group_and_its_setting_a_method():
-    assert [m.name for m in methods("rice-grid")] == [f"rice-{n}" for n in range(1, 6)]
+    assert [m.experts for m in methods("rice-grid")] == [1, 2, 3, 4, 5]
+    assert str(method("rice-7")) == "rice:experts=7" and method("rice-2") == method("rice")
     for name in ("rice", "rice-renormalised", "rice-7"):
         assert 63.0 in method(name).habits.doses  # beta 64

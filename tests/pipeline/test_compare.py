@@ -12,7 +12,7 @@ import tillerman
 from tillerman.core.artefact import save
 from tillerman.core.errors import FitError, UnknownNameError, UsageError
 from tillerman.methods.registry import METHODS
-from tillerman.methods.sae.options import SaeOptions
+from tillerman.methods.sae.base import SaeMethod
 from tillerman.pipeline.compare import compare_key, digest_of_test
 from tillerman.pipeline.held_out import make_meter
 from tillerman.pipeline.run import Unwatched, set_up
@@ -30,7 +30,8 @@ SMALL = tillerman.Experiment(
     unrelated_items=4,
     shots=2,
 )
-PILOT_SAE = replace(SMALL, method="sta", sae=SaeOptions("pilot"), layers=None)
+EVERY = tuple(f"{n}:sae=pilot" if issubclass(kind, SaeMethod) else n for n, kind in METHODS.items())
+PILOT_SAE = replace(SMALL, method="sta:sae=pilot", layers=None)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,10 @@ def comparison(pilot, data):
 @settings(max_examples=6)
 @given(seed=st.integers(0, 100), most=st.integers(4, 30))
 def test_all_methods_are_tested_on_the_same_items(pilot, data, seed, most):
-    lineup = tillerman.Lineup(tuple(METHODS), replace(PILOT_SAE, seed=seed, max_test=most))
+    lineup = tillerman.Lineup(
+        EVERY,
+        replace(PILOT_SAE, seed=seed, max_test=most),
+    )
     benches = [set_up(e, pilot, data, tillerman.Store(None, ""), Unwatched()) for e in lineup.experiments.values()]
     shares = [[tuple(i.example.id for i in exam.items) for exam in (b.train, b.validation, b.test)] for b in benches]
     assert shares == [shares[0]] * len(METHODS)
@@ -129,11 +133,13 @@ def test_the_p_values_are_adjusted_for_the_number_of_methods(comparison):
 
 
 def test_a_method_that_cannot_be_fed_is_left_out_with_its_reason(pilot, data):
-    lineup = tillerman.Lineup(("caa", "sta"), replace(PILOT_SAE, layers=(2,)))  # the autoencoder reads layer 3
+    lineup = tillerman.Lineup(
+        ("caa", "sta:sae=pilot"), replace(PILOT_SAE, layers=(2,))
+    )  # the autoencoder reads layer 3
     made = tillerman.compare(lineup, pilot, data)
     assert [row.method for row in made.methods] == ["caa"]
     (out,) = made.left_out
-    assert out.method == "sta"
+    assert out.method == "sta:sae=pilot"
     assert "layer 3" in out.reason
 
 

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 import tillerman
 from tillerman.cli.app import app
 from tillerman.core.errors import HookPointError, MismatchError, UsageError
+from tillerman.methods.registry import METHODS
+from tillerman.methods.sae.sta import Sta
 from tillerman.pipeline.flow import run_key
 
 SMALL = tillerman.Experiment(
@@ -41,7 +43,7 @@ def data():
 
 
 def _fit(pilot, data, method, read="auto", **options):
-    experiment = replace(SMALL, method=method, read=read, sae=tillerman.SaeOptions("pilot", **options))
+    experiment = replace(SMALL, method=METHODS[method](sae="pilot", **options), read=read)
     return tillerman.fit(experiment, pilot, data)
 
 
@@ -61,7 +63,7 @@ def test_sta_is_fitted_at_the_autoencoders_hook_point_and_reports_its_atoms(pilo
     tillerman.save(tmp_path / "v.safetensors", outcome.artefact)
     back = tillerman.load(tmp_path / "v.safetensors")
     assert back.steering.provenance.found == vector.provenance.found
-    assert back.steering.provenance.options["sae"]["share"] == 0.35
+    assert back.steering.provenance.method == back.steering.provenance.options["method"] == "sta:sae=pilot"
 
 
 def test_a_clamped_feature_is_applied_with_its_operator_and_can_be_evaluated_again(pilot, data, tmp_path):
@@ -87,14 +89,14 @@ def test_a_clamped_feature_is_applied_with_its_operator_and_can_be_evaluated_aga
     ],
 )
 def test_a_hook_point_that_is_not_the_autoencoders_is_one_clear_error(pilot, data, changes, error, said):
-    experiment = replace(SMALL, method="sta", sae=tillerman.SaeOptions("pilot"), **changes)
+    experiment = replace(SMALL, method="sta:sae=pilot", **changes)
     with pytest.raises(error, match=said):
         tillerman.fit(experiment, pilot, data)
 
 
 def test_an_autoencoder_of_another_model_is_refused(pilot, data, tmp_path):
     foreign = made.write_saelens(made.orthogonal(128, 64, layer=3, threshold=50.0), tmp_path / "foreign")
-    experiment = replace(SMALL, method="sta", sae=tillerman.SaeOptions(str(foreign)))
+    experiment = replace(SMALL, method=Sta(sae=str(foreign)))
     with pytest.raises(MismatchError, match=r"the autoencoder foreign does not describe pilot at layers.3.resid_post"):
         tillerman.fit(experiment, pilot, data)
 
@@ -108,11 +110,7 @@ def test_the_command_line_fits_shows_and_refuses(tmp_path):
         "--limit",
         "150",
         "--method",
-        "sae-feature",
-        "--sae",
-        "pilot",
-        "--sae-feature",
-        "813",
+        "sae-feature:sae=pilot,feature=813",
         "--doses",
         "0.3",
         "--out",
@@ -125,7 +123,7 @@ def test_the_command_line_fits_shows_and_refuses(tmp_path):
     shown = run.invoke(app, ["show", str(out)])
     assert "atom 813" in shown.stdout
     for options, said in (
-        (["--method", "caa", "--sta-share", "0.1"], "give --sae PATH"),
+        (["--method", "caa:share=0.1"], "caa: no option 'share'; it takes none"),
         (["--method", "sta"], "reads a sparse autoencoder"),
     ):
         refused = run.invoke(app, ["fit", "sample:interest-in-science", *options])
@@ -136,6 +134,6 @@ def test_other_files_at_the_same_place_are_another_run(pilot, data, tmp_path):
     keys = []
     for seed in (0, 1, 0):
         folder = made.write_saelens(made.orthogonal(128, 64, layer=3, seed=seed), tmp_path / "sae")
-        experiment = replace(SMALL, method="sta", sae=tillerman.SaeOptions(str(folder)))
+        experiment = replace(SMALL, method=f"sta:sae={folder}")
         keys.append(run_key(experiment, [0], pilot, data))
     assert keys[0] == keys[2] != keys[1]

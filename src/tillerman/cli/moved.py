@@ -18,7 +18,26 @@ class Moved:
     commands: tuple[str, ...] = ()
 
 
-MOVED: tuple[Moved, ...] = (Moved("--lora", "--lora-baseline", ("compare",)),)
+_FIT, _COMPARE = ("fit",), ("compare",)
+MOVED: tuple[Moved, ...] = (
+    Moved("--lora", "--lora-baseline", _COMPARE),
+    # What only some methods read is part of the method (docs/methods/index.md).
+    Moved("--sae", "--method sta:sae=PATH (also sae-difference, sae-feature)", _FIT),
+    Moved("--sae-at", "--method sta:sae=PATH,at=HOOKPOINT", _FIT),
+    Moved("--sae-labels", "--method sae-feature:sae=PATH,labels=FILE", _FIT),
+    Moved("--sae-feature", "--method sae-feature:sae=PATH,feature=ATOM", _FIT),
+    Moved("--sae-operator", "--method sae-feature:sae=PATH,operator=clamp", _FIT),
+    Moved("--sta-rule", "--method sta:sae=PATH,rule=paper", _FIT),
+    Moved("--sta-modes", "--method sta:sae=PATH,modes=amplitude", _FIT),
+    Moved("--sta-share", "--method sta:sae=PATH,share=0.2", _FIT),
+    Moved("--cold-loss", "--method cold-kernel:loss=rejected (also cold-fd, cold-jvp)", _FIT),
+    Moved("--cold-epsilon", "--method cold-fd:epsilon=0.001", _FIT),
+    Moved("--cold-keep", "--method cold-fd:keep=0.01 (also cold-jvp)", _FIT),
+    Moved("--sae", "--methods sta:sae=PATH (also sae-difference, sae-feature)", _COMPARE),
+    Moved("--sae-at", "--methods sta:sae=PATH,at=HOOKPOINT", _COMPARE),
+    Moved("--sae-feature", "--methods sae-feature:sae=PATH,feature=ATOM", _COMPARE),
+    Moved("--prompt-negative", "--method prompt-vector:negative=TEXT (also prompt-contrast, actadd)", _FIT),
+)
 
 
 def check_moved(arguments: Sequence[str], moved: Sequence[Moved] = MOVED) -> None:

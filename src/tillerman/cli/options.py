@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,9 +14,7 @@ from tillerman.core.errors import UsageError
 from tillerman.core.hookpoint import SITES, HookPoint, parse_points
 
 if TYPE_CHECKING:
-    from tillerman.methods.cold import ColdChanges
     from tillerman.methods.gates import GateOptions
-    from tillerman.methods.sae.options import SaeOptions
     from tillerman.models.opened import OpenModel
 
 Data = Annotated[
@@ -77,7 +75,6 @@ Prompt = Annotated[
     str | None,
     typer.Option(help="system prompt of the prompt baseline, and actadd's text; from the data's name if not given"),
 ]
-PromptNegative = Annotated[str, typer.Option(help="actadd: text that asks for the opposite; blanks if not given")]
 OnShots = Annotated[
     int,
     typer.Option(min=0, help="put this many exemplars before every question; the effect is what steering adds to them"),
@@ -88,26 +85,6 @@ Neutral = Annotated[
     str, typer.Option(help="neutral text for side effects: sample:wikitext, sample:tinystories or a text file")
 ]
 Unrelated = Annotated[str, typer.Option(help="task that steering should not affect: sample:mmlu or a data file")]
-Sae = Annotated[
-    str | None, typer.Option(help="sparse autoencoder for sta, sae-difference, sae-feature: 'pilot' or its files")
-]
-SaeAt = Annotated[str | None, typer.Option(help="hook point of the autoencoder, if its files name none")]
-SaeLabels = Annotated[str | None, typer.Option(help="JSON file with descriptions of the autoencoder's atoms")]
-SaeFeature = Annotated[
-    str | None, typer.Option(help="sae-feature: an atom's number or label; the best by ROC-AUC if not given")
-]
-SaeOperator = Annotated[str | None, typer.Option(help="sae-feature: add (default) or clamp")]
-StaRule = Annotated[str | None, typer.Option(help="sta: signed (the authors' code, default) or paper")]
-StaModes = Annotated[str | None, typer.Option(help="sta: both (default), amplitude or frequency")]
-StaShare = Annotated[float | None, typer.Option(help="sta: share of atoms kept in each ranking; 0.35 if not given")]
-ColdLoss = Annotated[
-    str | None, typer.Option(help="COLD methods: pair (default), rejected (the authors' code), positive or negative")
-]
-ColdEpsilon = Annotated[float | None, typer.Option(help="cold-fd: length of its step; found by itself if not given")]
-ColdKeep = Annotated[
-    float | None,
-    typer.Option(help="cold-fd, cold-jvp: share of the displacement kept, its largest entries; default all"),
-]
 GateData = Annotated[
     str | None,
     typer.Option(
@@ -230,25 +207,6 @@ def gate_of(data: str | None, at: str | None, positive: str | None) -> GateOptio
     if data is None and (at is not None or positive is not None):
         raise UsageError("--gate-at and --gate-positive are about a gate; give --gate DATA")
     return None if data is None else GateOptions(data, positive, at)
-
-
-def sae_of(source: str | None, given: Mapping[str, Any]) -> SaeOptions | None:
-    """``given``: fields of ``SaeOptions``; None means not given."""
-    from tillerman.methods.sae.options import SaeOptions
-
-    asked = {name: value for name, value in given.items() if value is not None}
-    if source is None and asked:
-        raise UsageError(
-            "the options --sae-... and --sta-... are about an autoencoder; give --sae PATH, or --sae pilot"
-        )
-    return None if source is None else SaeOptions(source, **asked)
-
-
-def cold_of(loss: str | None, epsilon: float | None, keep: float | None) -> ColdChanges | None:
-    """None where nothing was asked for."""
-    from tillerman.methods.cold import ColdChanges
-
-    return None if (loss, epsilon, keep) == (None, None, None) else ColdChanges(loss, epsilon, keep)
 
 
 def points_of(text: str | None) -> tuple[HookPoint, ...] | None:

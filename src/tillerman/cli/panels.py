@@ -42,7 +42,6 @@ PANELS = {
     "Search": ("strengths", "scope", "site", "read", "max_kl", "max_perplexity_ratio", "nested", "seeds", "pas_paper"),
     "Baselines and side effects": (
         "prompt",
-        "prompt_negative",
         "shots",
         "lora_baseline",
         "neutral",
@@ -64,15 +63,12 @@ PANELS = {
     ),
     "Model": ("device", "guess_layout", "allow_mismatch", "on_lora", "save_model"),
 }
-_OF_METHODS = ("sae", "sta_", "cold_")
 
 
 def panel_name(command: str, option: str) -> str | None:
     """None: the panel that stands first."""
     if command not in FIRST or option in FIRST[command]:
         return None
-    if option.startswith(_OF_METHODS):
-        return "Methods"
     names = [name for name in PANELS if option in PANELS[name] and (name != OF_ONE_STUDY or command == "study")]
     return names[0] if names else None
 

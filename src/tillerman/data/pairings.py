@@ -1,13 +1,14 @@
-"""Pairings: the rules that turn items into contrast sets. One function each, and the table."""
+"""Pairings: the rules that turn items into contrast sets, one function each.
+
+``predictions[i]`` is the unsteered model's answer to item i.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from tillerman.core.errors import FitError
-from tillerman.core.registry import Registry
 from tillerman.core.rows import ContrastSet, Row
 from tillerman.data.presenting import Item
 from tillerman.data.writing import Writer
@@ -15,21 +16,9 @@ from tillerman.data.writing import Writer
 _FOR_OPEN = "give choices or preferences, or use prompt-contrast, prompt-vector or rice"
 
 
-@dataclass(frozen=True)
-class Pairing:
-    """``build(items, predictions, writer)``; ``predictions[i]`` is the unsteered model's answer to
-    item i, given only where ``needs_predictions``."""
-
-    name: str
-    needs_predictions: bool
-    build: Callable[[Sequence[Item], Sequence[int], Writer], ContrastSet]
-    reads_prompt: bool = False  # the prompt that ``Writer.told`` holds, and no labels
-
-
-def caa(items: Sequence[Item], predictions: Sequence[int], writer: Writer) -> ContrastSet:
+def caa(items: Sequence[Item], writer: Writer) -> ContrastSet:
     """The full prompt with the wanted answer against the same prompt with another one, read on the
-    answer (Rimsky et al., arXiv 2312.06681, section 3; CAE section 2). ``predictions`` are not used."""
-    del predictions
+    answer (Rimsky et al., arXiv 2312.06681, section 3; CAE section 2)."""
     written = [writer.write(item) for item in items]
     return ContrastSet(
         tuple(writer.answer_row(w, item.right) for w, item in zip(written, items, strict=True)),
@@ -75,49 +64,22 @@ def ipas_wrong(items: Sequence[Item], predictions: Sequence[int], writer: Writer
     )
 
 
-def prompt(items: Sequence[Item], predictions: Sequence[int], writer: Writer) -> ContrastSet:
+def prompt_vector(texts: tuple[str, str], writer: Writer) -> ContrastSet:
     """The prompt as the user's message against an empty one (or the opposite prompt), each read at a blank
     with which the model's turn begins (STA, arXiv 2505.20322, section on prompts). One pair; no item is read."""
-    del items, predictions
-    rows = [writer.bare_row(text) for text in _told(writer, "prompt-vector")]
-    return ContrastSet((rows[0],), (rows[1],), paired=True)
+    wanted, other = (writer.bare_row(text) for text in texts)
+    return ContrastSet((wanted,), (other,), paired=True)
 
 
-def prompt_contrast(items: Sequence[Item], predictions: Sequence[int], writer: Writer) -> ContrastSet:
+def prompt_contrast(items: Sequence[Item], texts: tuple[str, str], writer: Writer) -> ContrastSet:
     """Every question under the prompt as system prompt against the same question without it (or under the
     opposite prompt), read where the answer begins. No label is read."""
-    del predictions
     if any(item.example.kind == "text" for item in items):
         raise FitError("prompt-contrast asks questions under a prompt; labelled texts have none: use prompt-vector")
-    wanted, other = _told(writer, "prompt-contrast")
+    wanted, other = texts
     sides = [writer.with_system(wanted), writer.with_system(other) if other else writer]
     rows = [tuple(_prompt_row(side, item) for item in items) for side in sides]
     return ContrastSet(rows[0], rows[1], paired=True)
-
-
-PAIRINGS: Registry[Pairing] = Registry(
-    "pairing",
-    {
-        p.name: p
-        for p in (
-            Pairing("caa", False, caa),
-            Pairing("pas-full", True, pas_full),
-            Pairing("ipas-all", True, ipas_all),
-            Pairing("ipas-wrong", True, ipas_wrong),
-            Pairing("prompt-vector", False, prompt, reads_prompt=True),
-            Pairing("prompt-contrast", False, prompt_contrast, reads_prompt=True),
-        )
-    },
-)
-
-
-def _told(writer: Writer, name: str) -> tuple[str, str]:
-    wanted, other = writer.told
-    if not wanted or wanted == other:
-        raise FitError(
-            f"{name} makes a vector from a prompt: give --prompt TEXT (and --prompt-negative for the opposite)"
-        )
-    return wanted, other
 
 
 def another(item: Item) -> int:

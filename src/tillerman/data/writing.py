@@ -50,7 +50,6 @@ class Writer:
     system: str | None = None
     shots: tuple[tuple[str, str], ...] = ()
     closing: tuple[int, ...] = ()  # ends every contrast row with an answer, see ``closing_turns``
-    told: tuple[str, str] = ("", "")  # prompts of which a vector is made: for the behaviour, and for its opposite
 
     def with_system(self, system: str | None) -> Writer:
         return replace(self, system=system)

@@ -19,14 +19,9 @@ from tillerman.core.rows import ContrastSet, Progress, Row, silent
 from tillerman.core.scratch import scratch
 from tillerman.core.store import Store
 from tillerman.methods.fit import Activations, dealt, shuffled
-from tillerman.methods.sae.encoded import Encoded
-from tillerman.methods.sae.options import SaeOptions
 from tillerman.models.capture import capture
 from tillerman.models.moments import Moments
 from tillerman.models.opened import OpenModel
-from tillerman.models.sae.autoencoder import SAE
-from tillerman.models.sae.latents import Latents, read_latents
-from tillerman.models.sae.quality import Quality
 
 CHUNK_BYTES = 64 * 2**20  # of activations; finished chunks are stored
 
@@ -78,30 +73,6 @@ def read_contrasts(
     for number, chunk in enumerate(_chunks(rows, width)):
         keeper.add(chunk, here.tensors(f"activations {number}", lambda chunk=chunk: run(chunk)))  # type: ignore[misc]
     return {name: keeper.reading(name) for name in contrasts}
-
-
-def encode_rows(
-    opened: OpenModel,
-    contrast: ContrastSet,
-    autoencoder: tuple[SAE, Quality, SaeOptions],
-    *,
-    read: str,
-    store: Store,
-    progress: Progress = silent,
-) -> Encoded:
-    """Both sides in the atoms of an autoencoder: encoded at every token that is read, then pooled (STA
-    averages what was encoded, which is not what encoding the average gives)."""
-    sae, quality, options = autoencoder
-    rows = contrast.positive + contrast.negative
-
-    def make() -> dict[str, Tensor]:
-        made = read_latents(opened, sae, rows, read=read, progress=progress)
-        return {"mean": made.mean, "peak": made.peak}
-
-    here = store.scoped(opened.identity, sae.fingerprint, sae.point, rows, read)
-    both = Latents(**here.tensors("latents", make))
-    count = len(contrast.positive)
-    return Encoded(sae, quality, options, both[:count], both[count:])
 
 
 def _distinct(contrasts: Mapping[str, ContrastSet]) -> list[Row]:

@@ -7,154 +7,188 @@ one vector. Looking ahead: a finite difference, or a Jacobian-vector product, al
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from tillerman.core.errors import FitError, UnknownNameError, UsageError
+from tillerman.core.errors import FitError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.sparse import entries, held_bytes, largest
+from tillerman.core.spec import option
 from tillerman.core.steerings.base import Steering
 from tillerman.core.steerings.kernel import KernelSteering, kernel_change
-from tillerman.core.steerings.lookahead import MODES, LookaheadSteering
+from tillerman.core.steerings.lookahead import LookaheadSteering
 from tillerman.core.steerings.vector import SteeringVector
-from tillerman.data.pairings import another
-from tillerman.methods.base import Lesson
+from tillerman.methods.base import Context, Method
 from tillerman.models.gradients import LOSSES, AtPrompts, Taught, activation_gradients, depths, parameter_gradient
 from tillerman.models.lookahead import agreement, measured, with_own_step
 
-KERNELS = ("unit", "linear", "projection")
 PROJECTED = 64  # dimensions of the random projection
 
 
-@dataclass(frozen=True)
-class ColdOptions:
-    """``mode`` is ``kernel``, ``fd`` or ``jvp``. ``loss`` as in ``models.gradients``: ``pair`` (both branches, as
-    derived), ``rejected`` (the rejected branch alone, as in the authors' code), ``positive``, ``negative``,
-    ``shares``. ``epsilon`` of ``fd``: None takes one that moves the stream by ``sqrt(machine epsilon)``. ``keep`` of
-    ``fd`` and ``jvp``: the share of the displacement's entries that are kept, the largest; None is all."""
-
-    mode: str = "kernel"
-    loss: str = "pair"
-    kernel: str = "unit"
-    epsilon: float | None = None
-    keep: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("kernel", *MODES):
-            raise UnknownNameError("mode", self.mode, ("kernel", *MODES))
-        if self.kernel not in KERNELS:
-            raise UnknownNameError("kernel", self.kernel, KERNELS)
-        _ = LOSSES[self.loss]  # an unknown name is an error that lists the known ones
-        _ensure_in_range(self.epsilon, self.keep)
-        if self.kernel != "unit" and self.mode != "kernel":
-            raise UsageError(f"kernel {self.kernel!r} is for mode 'kernel', not {self.mode!r}")
-        if self.epsilon is not None and self.mode != "fd":
-            raise UsageError(f"epsilon is the step of mode 'fd', not of {self.mode!r}")
-        if self.keep is not None and self.mode not in MODES:
-            raise UsageError(f"keep thins the displacement of modes 'fd' and 'jvp'; {self.mode!r} has none")
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """The fields of ``ColdChanges`` that it can take. A loss other than the usual one is what the method is."""
-        read = {"loss": self.loss == ColdOptions.loss, "epsilon": self.mode == "fd", "keep": self.mode in MODES}
-        return frozenset(name for name, wanted in read.items() if wanted)
+def _loss() -> Any:
+    words = (
+        "what is stepped down: both answers (pair), the rejected alone as in the authors' code, positive or negative"
+    )
+    return option("pair", words, choices=tuple(LOSSES))
 
 
-@dataclass(frozen=True)
-class ColdChanges:
-    """What a run asks of its COLD methods, as in ``ColdOptions``: of each method what it can take. None leaves it
-    as it is.
+def _keep() -> Any:
+    return option(None, "share of the displacement's entries that is kept, the largest", above=0, most=1)
 
-    ``loss`` is for all but ``cold-kernel-single``, ``epsilon`` for ``cold-fd``, ``keep`` for ``cold-fd`` and
-    ``cold-jvp``.
-    """
 
-    loss: str | None = None
-    epsilon: float | None = None
-    keep: float | None = None
+class _Cold(Method):
+    """What the COLD methods share: pairs of every item's wanted answer and the one that ``caa`` sets against it."""
 
-    def __post_init__(self) -> None:
-        if self.loss is not None:
-            _ = LOSSES[self.loss]
+    loss: str
+
+    def fit(self, context: Context) -> Steering:
+        self.ensure_complete()
+        needs = "COLD-Steer takes gradients at the end of a prompt"
+        return self.fit_taught(context, context.preferences(needs))
+
+    @abstractmethod
+    def fit_taught(self, context: Context, examples: list[Taught]) -> Steering:
+        """Fit on examples made by hand: shares of options, single answers."""
+
+    def ensure_complete(self) -> None:
         if self.loss == "shares":
             raise UsageError(
-                "--cold-loss shares: the data say which answer is wanted, not what share each should have; in Python "
-                "give Taught(prompt, answers, target) and ColdOptions(loss='shares') to methods.cold.fit_taught"
+                f"{self.name}: loss=shares: the data say which answer is wanted, not what share each should have; in "
+                "Python give Taught(prompt, answers, target) to fit_taught"
             )
-        _ensure_in_range(self.epsilon, self.keep)
+
+
+class _Kernel(_Cold):
+    """Fitted without the Jacobians; ``kernel`` says how an example counts for an activation."""
+
+    kernel: ClassVar[str] = "unit"
+
+    def fit_taught(self, context: Context, examples: list[Taught]) -> Steering:
+        found = activation_gradients(context.opened, examples, context.points, self.loss, progress=context.progress)
+        norms = {p: float(h.norm(dim=-1).mean()) for p, h in found.activations.items()}
+        _ensure_slopes(found)
+        if self.kernel == "unit":
+            return SteeringVector({p: -g.mean(0) for p, g in found.gradients.items()}, norms, context.provenance)
+        projections = _projections(context, found) if self.kernel == "projection" else {}
+        changes = {
+            p: kernel_change(h, h, found.gradients[p], projections.get(p)).norm(dim=-1).mean().item()
+            for p, h in found.activations.items()
+        }
+        return KernelSteering(changes, norms, context.provenance, found.activations, found.gradients, projections)
+
+
+@dataclass(frozen=True)
+class ColdKernel(_Kernel):
+    """``k = 1``: one vector, minus the mean gradient at the prompts' ends."""
+
+    name: ClassVar[str] = "cold-kernel"
+    loss: str = _loss()
+
+
+@dataclass(frozen=True)
+class ColdKernelSingle(_Kernel):
+    """The same of the rejected answer alone, as in the authors' code."""
+
+    name: ClassVar[str] = "cold-kernel-single"
+    loss: str = field(default="rejected", init=False)
+
+
+@dataclass(frozen=True)
+class ColdKernelLinear(_Kernel):
+    """``k = <Z(x), Z_i>``: examples count by how like them the activation is."""
+
+    name: ClassVar[str] = "cold-kernel-linear"
+    kernel: ClassVar[str] = "linear"
+    loss: str = _loss()
+
+
+@dataclass(frozen=True)
+class ColdKernelProjection(_Kernel):
+    """The same after a random projection to ``PROJECTED`` dimensions."""
+
+    name: ClassVar[str] = "cold-kernel-projection"
+    kernel: ClassVar[str] = "projection"
+    loss: str = _loss()
+
+
+class _Ahead(_Cold):
+    """The change along the mean gradient itself, by a second pass. ``keep`` thins the displacement."""
+
+    mode: ClassVar[str]
+    keep: float | None
 
     @property
-    def asked(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+    def step(self) -> float | None:
+        """The length of the step; None takes one that moves the stream by ``sqrt(machine epsilon)``."""
+        return None
 
-    def only(self, names: Collection[str]) -> ColdChanges:
-        """Without what is not named."""
-        return ColdChanges(**{name: value for name, value in self.asked.items() if name in names})
+    def fit_taught(self, context: Context, examples: list[Taught]) -> Steering:
+        plain = _plain(context, examples, self)
+        opened, prompts, own_step = context.opened, [t.prompt for t in examples], self.step is None
+        if self.keep is None or self.keep == 1:
+            return measured(opened, plain, prompts, own_step=own_step)
+        try:
+            thin = measured(opened, _thinned(plain, self.keep), prompts, own_step=own_step)
+        except FitError as error:
+            raise FitError(
+                f"{self.name}: keep={self.keep:g} keeps too little ({error}); keep more, or leave out its layer"
+            ) from None
+        alike = agreement(opened, thin, with_own_step(opened, plain, prompts) if own_step else plain, prompts)
+        found = {"displaced": _displaced(plain, thin, alike)}
+        return replace(thin, provenance=replace(context.provenance, found=found))
 
-
-def fit_cold(lesson: Lesson, options: ColdOptions) -> Steering:
-    """Fit on pairs: of every item the wanted answer, and the one that ``caa`` holds against it."""
-    if lesson.items[0].example.kind == "text":
-        raise FitError("COLD-Steer takes gradients at the end of a prompt; labelled texts have none: use --method caa")
-    if lesson.cold is not None:
-        options = replace(options, **lesson.cold.only(options.reads).asked)
-    examples = [
-        Taught(w.prompt, (w.answers[w.right], w.answers[another(item)]))
-        for item, w in zip(lesson.items, lesson.written, strict=True)
-    ]
-    return fit_taught(lesson, examples, options)
-
-
-def fit_taught(lesson: Lesson, examples: list[Taught], options: ColdOptions) -> Steering:
-    """Fit on examples made by hand: shares of options, single answers."""
-    if options.mode != "kernel":
-        return _ahead(lesson, examples, options)
-    found = activation_gradients(lesson.opened, examples, lesson.points, options.loss, progress=lesson.progress)
-    norms = {p: float(h.norm(dim=-1).mean()) for p, h in found.activations.items()}
-    _ensure_slopes(found)
-    if options.kernel == "unit":
-        return SteeringVector({p: -g.mean(0) for p, g in found.gradients.items()}, norms, lesson.provenance)
-    projections = _projections(lesson, found) if options.kernel == "projection" else {}
-    changes = {
-        p: kernel_change(h, h, found.gradients[p], projections.get(p)).norm(dim=-1).mean().item()
-        for p, h in found.activations.items()
-    }
-    return KernelSteering(changes, norms, lesson.provenance, found.activations, found.gradients, projections)
+    def report(self, found: Mapping[str, Any]) -> tuple[str, ...]:
+        return _displaced_lines(found["displaced"]) if found else ()
 
 
-def _ahead(lesson: Lesson, examples: list[Taught], options: ColdOptions) -> LookaheadSteering:
-    opened = lesson.opened
-    deepest = max(lesson.points, key=lambda point: point.order)
-    gradient = parameter_gradient(opened, examples, deepest, options.loss, progress=lesson.progress)
+@dataclass(frozen=True)
+class ColdFd(_Ahead):
+    """A finite difference along the mean gradient."""
+
+    name: ClassVar[str] = "cold-fd"
+    mode: ClassVar[str] = "fd"
+    loss: str = _loss()
+    epsilon: float | None = option(None, "length of the step; found by itself if not given", above=0)
+    keep: float | None = _keep()
+
+    @property
+    def step(self) -> float | None:
+        return self.epsilon
+
+
+@dataclass(frozen=True)
+class ColdJvp(_Ahead):
+    """The derivative along the mean gradient (a Jacobian-vector product)."""
+
+    name: ClassVar[str] = "cold-jvp"
+    mode: ClassVar[str] = "jvp"
+    loss: str = _loss()
+    keep: float | None = _keep()
+
+
+def _plain(context: Context, examples: list[Taught], method: _Ahead) -> LookaheadSteering:
+    """The whole displacement, at dose 1 everywhere."""
+    opened = context.opened
+    deepest = max(context.points, key=lambda point: point.order)
+    gradient = parameter_gradient(opened, examples, deepest, method.loss, progress=context.progress)
     if not any(float(g.norm()) for g in gradient.values()):
         raise FitError("the loss has no gradient on these examples: nothing to step along")
     depth = depths(opened.parts)
-    plain = LookaheadSteering(
-        dict.fromkeys(lesson.points, 1.0),
-        dict.fromkeys(lesson.points, 1.0),
-        lesson.provenance,
+    return LookaheadSteering(
+        dict.fromkeys(context.points, 1.0),
+        dict.fromkeys(context.points, 1.0),
+        context.provenance,
         gradient,
         {name: depth[name] for name in gradient},
-        {p: opened.parts.width_at(p) for p in lesson.points},
-        options.mode,
-        options.epsilon or 1.0,
+        {p: opened.parts.width_at(p) for p in context.points},
+        method.mode,
+        method.step or 1.0,
     )
-    prompts, own_step = [t.prompt for t in examples], options.epsilon is None
-    if options.keep is None or options.keep == 1:
-        return measured(opened, plain, prompts, own_step=own_step)
-    try:
-        thin = measured(opened, _thinned(plain, options.keep), prompts, own_step=own_step)
-    except FitError as error:
-        raise FitError(
-            f"--cold-keep {options.keep:g} keeps too little ({error}); keep more, or leave out its layer"
-        ) from None
-    alike = agreement(opened, thin, with_own_step(opened, plain, prompts) if own_step else plain, prompts)
-    return replace(thin, provenance=replace(lesson.provenance, found={"displaced": _displaced(plain, thin, alike)}))
 
 
 def _thinned(whole: LookaheadSteering, keep: float) -> LookaheadSteering:
@@ -175,19 +209,12 @@ def _displaced(
     }
 
 
-def _projections(lesson: Lesson, found: AtPrompts) -> dict[HookPoint, Tensor]:
+def _projections(context: Context, found: AtPrompts) -> dict[HookPoint, Tensor]:
     """``R [k, d]`` with independent normal entries of variance 1/k: ``<R a, R b>`` is ``<a, b>`` on average."""
-    generator = torch.Generator().manual_seed(lesson.seed)
+    generator = torch.Generator().manual_seed(context.seed)
     return {
         p: torch.randn(PROJECTED, g.shape[1], generator=generator) / PROJECTED**0.5 for p, g in found.gradients.items()
     }
-
-
-def _ensure_in_range(epsilon: float | None, keep: float | None) -> None:
-    if epsilon is not None and not 0 < epsilon < math.inf:
-        raise UsageError(f"--cold-epsilon {epsilon:g}: expected a finite number above 0")
-    if keep is not None and not 0 < keep <= 1:
-        raise UsageError(f"--cold-keep {keep:g}: expected a share of the entries, above 0 and at most 1")
 
 
 def _ensure_slopes(found: AtPrompts) -> None:
@@ -196,3 +223,13 @@ def _ensure_slopes(found: AtPrompts) -> None:
             raise FitError(f"{point}: the gradients are not finite; open the model in float32 (--dtype float32)")
         if not float(gradient.mean(0).norm()):
             raise FitError(f"{point}: the loss has no gradient there on these examples")
+
+
+def _displaced_lines(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    share, size = facts["kept"] / facts["of"], facts["bytes"] / facts["dense_bytes"]
+    alike = "; ".join(f"{point} {cosine:.3f}, {ratio:.3f}" for point, cosine, ratio in facts["agreement"])
+    return (
+        f"displacement: {facts['kept']:,} of {facts['of']:,} entries kept ({share:.2%}), in {facts['bytes']:,} bytes "
+        f"instead of {facts['dense_bytes']:,} ({size:.1%})",
+        f"change by what is kept against the whole one (mean cosine, ratio of norms, on the train prompts): {alike}",
+    )

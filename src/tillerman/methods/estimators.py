@@ -123,14 +123,15 @@ class SameSidesError(FitError):
     """Nothing tells the sides apart at one hook point; another one may do."""
 
 
-def estimate(name: str, positive: Tensor, negative: Tensor, paired: bool) -> Float[Tensor, " d"]:
-    """Run an estimator with the checks that hold for all: finite input, two different sides."""
+def estimate(estimator: str | Estimator, positive: Tensor, negative: Tensor, paired: bool) -> Float[Tensor, " d"]:
+    """Run an estimator, by name or itself, with the checks that hold for all: finite input, two different sides."""
     for side, values in (("positive", positive), ("negative", negative)):
         if len(values) == 0:
             raise FitError(f"the {side} side is empty")
         if not bool(torch.isfinite(values).all()):
             raise FitError(f"the {side} side has activations that are not finite; try a wider dtype (--dtype float32)")
-    direction = ESTIMATORS[name](positive.double(), negative.double(), paired).float()
+    run = ESTIMATORS[estimator] if isinstance(estimator, str) else estimator
+    direction = run(positive.double(), negative.double(), paired).float()
     scale = float(positive.double().norm(dim=-1).mean())
     if not float(direction.norm()) > 1e-6 * scale:
         raise SameSidesError(

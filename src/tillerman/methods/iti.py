@@ -3,7 +3,9 @@ difference of means (Li et al., arXiv 2306.03341, section 3)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,30 +13,15 @@ from torch import Tensor
 
 from tillerman.core.errors import FitError, UsageError
 from tillerman.core.hookpoint import HookPoint
+from tillerman.core.spec import option
 from tillerman.core.steerings.vector import SteeringVector
-from tillerman.data.pairings import PAIRINGS
-from tillerman.methods.base import Lesson
+from tillerman.data import pairings
+from tillerman.methods.base import Context, Habits, Method
 from tillerman.methods.fit import Activations, fit
 from tillerman.models.capture import capture
 
 _RIDGE = 1e-2  # of a probe's loss, on standardised activations
 _NEWTON_STEPS = 12  # the loss is quadratic enough: four bring it to 1e-6
-
-
-@dataclass(frozen=True)
-class ItiOptions:
-    """``share`` of all heads is steered, but no fewer than ``least``. A head's accuracy is that of probes fitted
-    without the pairs they are asked about, in ``folds`` folds."""
-
-    share: float = 1 / 8
-    least: int = 4
-    folds: int = 5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise UsageError(f"share {self.share}: expected more than 0 and at most 1")
-        if self.least < 1 or self.folds < 2:
-            raise UsageError(f"least {self.least}, folds {self.folds}: expected at least 1 head and 2 folds")
 
 
 @dataclass(frozen=True)
@@ -44,54 +31,68 @@ class RatedHead:
     head: int
 
 
-def fit_iti(lesson: Lesson, options: ItiOptions) -> SteeringVector:
+@dataclass(frozen=True)
+class Iti(Method):
     """``v_h = sd_h u_h`` for the chosen heads h, 0 for the others; ``u_h`` is the head's difference of means at
     length 1 and ``sd_h`` the standard deviation of both sides along it. Sides are those of ``caa``.
 
     All hook points are steered at once; one without a chosen head has a direction of zeros, so that a null, which
     chooses other heads, has the same hook points.
     """
-    sides = _read(lesson)
-    gaps = fit(sides, "mean_difference", lesson.provenance)
-    rated = [head for point in gaps.points for head in _rate(lesson, sides, point, options)]
-    count = min(len(rated), max(options.least, round(options.share * len(rated))))
-    chosen = sorted(rated, key=lambda head: -head.accuracy)[:count]
-    directions = {point: torch.zeros(gaps.width(point)) for point in gaps.points}
-    for one in chosen:
-        mine = _coordinates(lesson, one.point, one.head)
-        gap = gaps.directions[one.point][mine]
-        unit = gap / gap.norm().clamp_min(1e-30)
-        along = torch.cat([sides.positive[one.point], sides.negative[one.point]])[:, mine] @ unit
-        directions[one.point][mine] = along.std(correction=0) * unit
-    facts = {"heads": [[head.point.layer, head.head, round(head.accuracy, 4)] for head in chosen]}
-    return SteeringVector(directions, gaps.stream_norms, replace(lesson.provenance, found=facts))
+
+    name: ClassVar[str] = "iti"
+    # A dose is the mean over all layers, and most have no chosen head: small doses are large where there is one.
+    habits: ClassVar[Habits] = Habits(site="heads", doses=(0.01, 0.02, 0.035, 0.05, 0.07, 0.1, 0.2, 0.4), joint=True)
+    share: float = option(1 / 8, "share of all heads that is steered", above=0, most=1)
+    least: int = option(4, "steer at least so many heads", least=1)
+    folds: int = option(5, "folds in which a head's probe is tested on pairs it was not fitted on", least=2)
+
+    def fit(self, context: Context) -> SteeringVector:
+        sides = _read(context)
+        gaps = fit(sides, "mean_difference", context.provenance)
+        rated = [head for point in gaps.points for head in _rate(context, sides, point, self.folds)]
+        count = min(len(rated), max(self.least, round(self.share * len(rated))))
+        chosen = sorted(rated, key=lambda head: -head.accuracy)[:count]
+        directions = {point: torch.zeros(gaps.width(point)) for point in gaps.points}
+        for one in chosen:
+            mine = _coordinates(context, one.point, one.head)
+            gap = gaps.directions[one.point][mine]
+            unit = gap / gap.norm().clamp_min(1e-30)
+            along = torch.cat([sides.positive[one.point], sides.negative[one.point]])[:, mine] @ unit
+            directions[one.point][mine] = along.std(correction=0) * unit
+        facts = {"heads": [[head.point.layer, head.head, round(head.accuracy, 4)] for head in chosen]}
+        return SteeringVector(directions, gaps.stream_norms, replace(context.provenance, found=facts))
+
+    def report(self, found: Mapping[str, Any]) -> tuple[str, ...]:
+        heads = "; ".join(f"layer {layer} head {head} ({accuracy:.2f})" for layer, head, accuracy in found["heads"])
+        return (f"heads steered (accuracy of their probes on pairs held out): {heads}",)
 
 
-def _read(lesson: Lesson) -> Activations:
+def _read(context: Context) -> Activations:
     """Where an answer's turn ends, in a chat template; over a whole text, where there is no answer."""
-    if any(point.site != "heads" for point in lesson.points):
-        raise UsageError(f"ITI steers attention heads, not {lesson.points[0].site}")
-    contrast = PAIRINGS["caa"].build(lesson.items, [], lesson.writer.closing_turns())
-    read = "mean" if lesson.items[0].example.kind == "text" else "last"
+    if any(point.site != "heads" for point in context.points):
+        raise UsageError(f"ITI steers attention heads, not {context.points[0].site}")
+    contrast = pairings.caa(context.items, context.writer.closing_turns())
+    read = "mean" if context.items[0].example.kind == "text" else "last"
     n = len(contrast.positive)
-    got = capture(lesson.opened, contrast.positive + contrast.negative, lesson.points, read=read)
-    lesson.progress(n)
+    got = capture(context.opened, contrast.positive + contrast.negative, context.points, read=read)
+    context.progress(n)
     norms = {point: float(h.norm(dim=-1).mean()) for point, h in got.items()}
     return Activations({p: h[:n] for p, h in got.items()}, {p: h[n:] for p, h in got.items()}, norms, paired=True)
 
 
-def _rate(lesson: Lesson, sides: Activations, point: HookPoint, options: ItiOptions) -> list[RatedHead]:
-    count = lesson.opened.parts.heads_at(point)
+def _rate(context: Context, sides: Activations, point: HookPoint, folds: int) -> list[RatedHead]:
+    count = context.opened.parts.heads_at(point)
     positive, negative = (
         side[point].double().reshape(len(side[point]), count, -1).transpose(0, 1)
         for side in (sides.positive, sides.negative)
     )
-    accuracies = held_out_accuracy(positive, negative, options.folds, lesson.seed)
+    accuracies = held_out_accuracy(positive, negative, folds, context.seed)
     return [RatedHead(accuracy, point, head) for head, accuracy in enumerate(accuracies.tolist())]
 
 
-def _coordinates(lesson: Lesson, point: HookPoint, head: int) -> slice:
-    size = lesson.opened.parts.width_at(point) // lesson.opened.parts.heads_at(point)
+def _coordinates(context: Context, point: HookPoint, head: int) -> slice:
+    size = context.opened.parts.width_at(point) // context.opened.parts.heads_at(point)
     return slice(head * size, (head + 1) * size)
 
 

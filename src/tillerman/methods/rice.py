@@ -7,7 +7,8 @@ nPMI(</think>)``; the best n over all layers together are steered, ``w <- (1 + s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,8 +16,9 @@ from torch import Tensor
 
 from tillerman.core.errors import FitError, UsageError
 from tillerman.core.rows import Row
+from tillerman.core.spec import option
 from tillerman.core.steerings.vector import SteeringVector
-from tillerman.methods.base import Lesson
+from tillerman.methods.base import Context, Habits, Method
 from tillerman.models.experts import count_routing, npmi
 from tillerman.models.opened import OpenModel
 
@@ -26,47 +28,73 @@ RICE_STRENGTHS = (0.25, 0.5, *(2.0**i - 1 for i in range(1, 10)))
 
 
 @dataclass(frozen=True)
-class RiceOptions:
-    """``experts`` is the paper's n. ``marks``: words and their coefficients in the score; the paper also has
-    ``"Alternatively": -1``. ``renormalised``: what the experts gain is taken from the others."""
+class Rice(Method):
+    """Count over the unsteered model's own replies; 1 at the chosen experts, 0 at all others."""
 
-    experts: int = 2
-    marks: Mapping[str, float] = field(default_factory=lambda: {"<think>": 1.0, "</think>": -1.0})
-    renormalised: bool = False
+    name: ClassVar[str] = "rice"
+    habits: ClassVar[Habits] = Habits(site="router_weights", scope="all", doses=RICE_STRENGTHS, joint=True)
+    operator: ClassVar[str] = "scale"
+    experts: int = option(2, "how many experts are steered, the paper's n", least=1)
+    marks: str = option(
+        "<think>=1 </think>=-1", 'words and their coefficients in the score; the paper also has "Alternatively=-1"'
+    )
 
     def __post_init__(self) -> None:
-        if self.experts < 1:
-            raise UsageError(f"experts {self.experts}: expected at least 1")
-        if not any(coefficient > 0 for coefficient in self.marks.values()):
-            raise UsageError("marks: expected at least one word with a coefficient above 0")
+        super().__post_init__()
+        if not any(coefficient > 0 for coefficient in self.coefficients.values()):
+            raise UsageError(f"{self.name}: marks={self.marks}: expected at least one word with a coefficient above 0")
+
+    @property
+    def coefficients(self) -> dict[str, float]:
+        """Word -> coefficient, from ``marks``."""
+        parts = [part.rpartition("=") for part in self.marks.split()]
+        try:
+            return {word: float(number) for word, _, number in parts}
+        except ValueError:
+            raise UsageError(
+                f"{self.name}: marks={self.marks}: write WORD=NUMBER with blanks between, e.g. <think>=1 </think>=-1"
+            ) from None
+
+    def fit(self, context: Context) -> SteeringVector:
+        points = context.points
+        rows = context.replies()
+        if not rows:
+            raise FitError("rice: there are no replies to count over; give items with a question")
+        words = self.coefficients
+        marks = _marks(context.opened, rows, list(words), context.dealt)
+        counts = count_routing(context.opened, rows, marks, points, progress=context.progress)
+        scores = torch.einsum("w,wle->le", torch.tensor(list(words.values()), dtype=torch.float64), npmi(counts))
+        best = _best(scores, counts.chosen, self.experts)
+        directions = {point: torch.zeros(scores.shape[1]) for point in points}
+        for layer, expert in best:
+            directions[points[layer]][expert] = 1.0
+        found = {
+            "tokens": counts.tokens,
+            "marks": dict(zip(words, counts.marked.int().tolist(), strict=True)),
+            "experts": [
+                {"layer": points[layer].layer, "expert": expert, "score": round(float(scores[layer, expert]), 4)}
+                for layer, expert in _best(scores, counts.chosen, max(LISTED, self.experts))
+            ],
+            "steered": self.experts,
+        }
+        norms = {point: float(norm) for point, norm in zip(points, counts.norms, strict=True)}
+        return SteeringVector(directions, norms, replace(context.provenance, found=found), operator=self.operator)
+
+    def report(self, found: Mapping[str, Any]) -> tuple[str, ...]:
+        marks = ", ".join(f"{count} {word}" for word, count in found["marks"].items())
+        ranked = "; ".join(f"layer {e['layer']} expert {e['expert']} ({e['score']:+.3f})" for e in found["experts"])
+        return (
+            f"routing counted over {found['tokens']} tokens with {marks}",
+            f"experts by score, the first {found['steered']} steered: {ranked}",
+        )
 
 
-def fit_rice(lesson: Lesson, options: RiceOptions) -> SteeringVector:
-    """Count over the unsteered model's own replies; 1 at the chosen experts, 0 at all others."""
-    points = lesson.points
-    rows = lesson.replies()
-    if not rows:
-        raise FitError("rice: there are no replies to count over; give items with a question")
-    marks = _marks(lesson.opened, rows, list(options.marks), lesson.dealt)
-    counts = count_routing(lesson.opened, rows, marks, points, progress=lesson.progress)
-    coefficients = torch.tensor(list(options.marks.values()), dtype=torch.float64)
-    scores = torch.einsum("w,wle->le", coefficients, npmi(counts))
-    best = _best(scores, counts.chosen, options.experts)
-    directions = {point: torch.zeros(scores.shape[1]) for point in points}
-    for layer, expert in best:
-        directions[points[layer]][expert] = 1.0
-    found = {
-        "tokens": counts.tokens,
-        "marks": dict(zip(options.marks, counts.marked.int().tolist(), strict=True)),
-        "experts": [
-            {"layer": points[layer].layer, "expert": expert, "score": round(float(scores[layer, expert]), 4)}
-            for layer, expert in _best(scores, counts.chosen, max(LISTED, options.experts))
-        ],
-        "steered": options.experts,
-    }
-    norms = {point: float(norm) for point, norm in zip(points, counts.norms, strict=True)}
-    made = replace(lesson.provenance, found=found)
-    return SteeringVector(directions, norms, made, operator="reweigh" if options.renormalised else "scale")
+@dataclass(frozen=True)
+class RiceRenormalised(Rice):
+    """The same, but what the experts gain is taken from the others."""
+
+    name: ClassVar[str] = "rice-renormalised"
+    operator: ClassVar[str] = "reweigh"
 
 
 def _best(scores: Float[Tensor, "l e"], chosen: Float[Tensor, "l e"], count: int) -> list[tuple[int, int]]:

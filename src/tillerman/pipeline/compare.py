@@ -16,6 +16,7 @@ from tillerman.core.cell import Cell
 from tillerman.core.errors import FitError, HookPointError, ModelError, UsageError
 from tillerman.core.hookpoint import parse_points
 from tillerman.core.plan import Plan
+from tillerman.core.spec import split_specs
 from tillerman.core.store import Store
 from tillerman.data.loading import LoadedData
 from tillerman.evaluation.side_effects import Drift, DriftMeter
@@ -23,8 +24,8 @@ from tillerman.evaluation.speed import time_ratio
 from tillerman.logs.base import build
 from tillerman.logs.comparison import AtBudget, Comparison, Cost, MethodLeftOut, MethodResult
 from tillerman.logs.evaluation import Condition, EvaluationLog
-from tillerman.methods.cold import ColdChanges
-from tillerman.methods.registry import cold_readers, methods as parsed
+from tillerman.methods.base import Method
+from tillerman.methods.registry import spec_of
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.flow import Outcome, fit, run_key
@@ -41,20 +42,22 @@ _TIMED_TOKENS = 32
 
 @dataclass(frozen=True)
 class Lineup:
-    """What is compared: methods by name, a row each, under one experiment.
+    """What is compared: methods, a row each, by name or as values, under one experiment. A list in a text is as many
+    rows; a group such as ``pas`` is one.
 
     ``experiment.method`` plays no part. With ``equal_kl`` (nats per token) each chosen cell is also tested at the
     strength whose KL on neutral text is that budget.
 
-    ``UsageError`` for no method, a budget that is not above 0, or an autoencoder that no method reads.
+    ``UsageError`` for no method, or a budget that is not above 0.
     """
 
-    methods: tuple[str, ...]
+    methods: tuple[str | Method, ...]
     experiment: Experiment = Experiment()  # noqa: RUF009 (a frozen value)
     equal_kl: float | None = None
 
     def __post_init__(self) -> None:
-        names = tuple(dict.fromkeys(name.strip() for name in self.methods if name.strip()))
+        parts = [p for m in self.methods for p in (split_specs(m) if isinstance(m, str) else [m])]
+        names = tuple(dict.fromkeys(spec_of(part) if isinstance(part, str) else part for part in parts if part))
         if not names:
             raise UsageError("nothing to compare: give at least one method, e.g. caa,ipas-wrong")
         if self.experiment.gate is not None:
@@ -64,21 +67,12 @@ class Lineup:
         if self.equal_kl is not None and not 0 < self.equal_kl < float("inf"):
             raise UsageError(f"`equal_kl` {self.equal_kl:g}: expected more than 0 nats per token")
         object.__setattr__(self, "methods", names)
-        object.__setattr__(self, "experiment", replace(self.experiment, method=",".join(names), generations=()))
+        object.__setattr__(self, "experiment", replace(self.experiment, method=names, generations=()))
 
     @property
     def experiments(self) -> dict[str, Experiment]:
-        """What each method is fitted by: all the same but for the name, and what only some of them read."""
-        sae = self.experiment.sae
-        reads = {name: any(method.reads_sae for method in parsed(name)) for name in self.methods}
-        return {
-            n: replace(self.experiment, method=n, sae=sae if reads[n] else None, cold=self._cold(n))
-            for n in self.methods
-        }
-
-    def _cold(self, name: str) -> ColdChanges | None:
-        cold, names = self.experiment.cold, {method.name for method in parsed(name)}
-        return cold and cold.only([option for option in cold.asked if names & set(cold_readers(option))])
+        """What each row is fitted by, under its name: all the same but for the method."""
+        return {spec_of(one): replace(self.experiment, method=one) for one in self.methods}
 
 
 def compare(
@@ -111,7 +105,9 @@ def compare(
         return {"result": asdict(result), "baselines": [asdict(one) for one in _baselines(outcome.log)]}
 
     budget, here = lineup.equal_kl, kept.scoped(opened.identity, data.digest, lineup.equal_kl)
-    rows = {name: here.scoped(one).value("row", partial(row_of, name)) for name, one in each.items()}
+    rows = {
+        name: here.scoped(one.to_json(), one.sources).value("row", partial(row_of, name)) for name, one in each.items()
+    }
     done = [row for row in rows.values() if "result" in row]
     left_out = tuple(MethodLeftOut(name, row["reason"]) for name, row in rows.items() if "reason" in row)
     if not done:
@@ -128,7 +124,7 @@ def compare(
         methods=adjusted([build(MethodResult, row["result"]) for row in done]),
         left_out=left_out,
         equal_kl=budget,
-        provenance=run.provenance(lineup.experiment.method).to_json(),
+        provenance=run.provenance(lineup.experiment.spec).to_json(),
         seconds=time.monotonic() - started,
     )
 
@@ -148,7 +144,7 @@ def compare_key(lineup: Lineup, opened: OpenModel, data: LoadedData) -> str:
 def _result(run: Run, meter: DriftMeter, outcome: Outcome, budget: float | None) -> MethodResult:
     log = outcome.log
     return MethodResult(
-        method=run.experiment.method,
+        method=run.experiment.spec,
         fitted=log.method,
         hook_point=log.hook_point,
         strength=log.strength,
@@ -174,7 +170,7 @@ def _cost(run: Run, outcome: Outcome) -> Cost:
     prompt = run.test.written[0].prompt
     if run.opened.context is not None:
         prompt = prompt[-(run.opened.context - _TIMED_TOKENS) :]
-    with run.watch.stage(f"time per token, {run.experiment.method}", 0):
+    with run.watch.stage(f"time per token, {run.experiment.spec}", 0):
         ratio, interval = time_ratio(run.opened, prompt, plan, _TIMED_TOKENS)
     seconds = outcome.log.seconds_to_choose
     assert seconds is not None  # a fit always says so
@@ -197,13 +193,13 @@ def _at_budget(run: Run, meter: DriftMeter, outcome: Outcome, budget: float) -> 
         return cell.at(strength).plan(steering)
 
     def kl(strengths: Sequence[float]) -> list[float]:
-        with run.watch.stage(f"equal KL, {run.experiment.method}", len(strengths) * meter.passes) as progress:
+        with run.watch.stage(f"equal KL, {run.experiment.spec}", len(strengths) * meter.passes) as progress:
             drifts.update(zip(strengths, meter.measure_all(list(map(plan, strengths)), progress), strict=True))
         return [drifts[strength].kl for strength in strengths]
 
     found = match_cost(budget, cell.strength, kl)
     groups = run.test.groups
-    with run.watch.stage(f"test at equal KL, {run.experiment.method}", 2 * len(run.test.items)) as progress:
+    with run.watch.stage(f"test at equal KL, {run.experiment.spec}", 2 * len(run.test.items)) as progress:
         before, after = run.test.correct_under([(), plan(found.strength)], run.store, progress)
     change = effect(after, before, groups)
     return AtBudget(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from typing import Any
 
 from tillerman.core.errors import UnknownNameError, UsageError
 from tillerman.core.hookpoint import SITES
 from tillerman.core.plan import Scope
 from tillerman.data.splits import DEFAULT_SHARES
-from tillerman.methods.cold import ColdChanges
+from tillerman.logs.base import build
+from tillerman.methods.base import Method
 from tillerman.methods.gates import GateOptions
-from tillerman.methods.registry import cold_readers, methods, reads_prompt
-from tillerman.methods.sae.options import SaeOptions
+from tillerman.methods.registry import MethodLike, methods, spec_of
 
 # Doses, not strengths: comparable over layers, methods and models. 0 is always added.
 DEFAULT_DOSES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
@@ -40,13 +43,11 @@ class Experiment:
     max_test: int | None = None
     seed: int = 0
     # the fit
-    method: str = "auto"
+    method: MethodLike = "auto"  # by name, or a value of one's own; several: the validation items choose
     site: str = "resid_post"
     read_site: str | None = None  # None: the same site; PAS reads resid_pre and adds at resid_post
     read: str = "auto"  # end of the answer's turn; without chat template its last token; texts: mean
     layers: tuple[int, ...] | None = None  # None: all
-    sae: SaeOptions | None = None  # for the methods that read a sparse autoencoder
-    cold: ColdChanges | None = None  # for COLD methods
     gate: GateOptions | None = None  # steer only prompts like these
     # the search
     doses: tuple[float, ...] | None = None  # None: the method's own, or ``DEFAULT_DOSES``
@@ -61,7 +62,6 @@ class Experiment:
     prompt: str | None = (
         None  # the prompt baseline's system prompt, and what prompts' vectors are made of; None: from the data's name
     )
-    prompt_negative: str = ""  # the opposite, for vectors that are made of prompts
     shots: int = 10
     lora: bool = False  # a baseline row: the model fine-tuned on the training items, unsteered
     null_draws: int = 8  # of each null; their effects give its interval
@@ -75,23 +75,10 @@ class Experiment:
     def __post_init__(self) -> None:
         if self.scope != "auto":
             Scope.parse(self.scope)
-        readers = [method.name for method in methods(self.method) if method.reads_sae]
-        if readers and self.sae is None:
-            raise UsageError(f"--method {readers[0]} reads a sparse autoencoder; give --sae PATH, or --sae pilot")
-        if self.sae is not None and not readers:
-            raise UsageError(
-                f"--sae: no method of {self.method!r} reads an autoencoder; use sta, sae-difference or sae-feature"
-            )
-        for option in self.cold.asked if self.cold else ():
-            if not {method.name for method in methods(self.method)} & set(cold_readers(option)):
-                raise UsageError(
-                    f"--cold-{option}: no method of {self.method!r} reads it; use {', '.join(cold_readers(option))}"
-                )
-        if self.prompt_negative and not any(map(reads_prompt, methods(self.method))):
-            raise UsageError(
-                f"--prompt-negative: no method of {self.method!r} reads it; use actadd, prompt-vector "
-                "or prompt-contrast"
-            )
+        if not isinstance(self.method, str | Method):
+            object.__setattr__(self, "method", tuple(self.method))
+        for one in self.methods:
+            one.ensure_complete()
         for site in (self.site, self.read_site or self.site):
             if site not in SITES:
                 raise UnknownNameError("site", site, SITES)
@@ -127,6 +114,30 @@ class Experiment:
             if count < 0:
                 raise UsageError(f"{name} {count}: expected 0 or more")
 
+    @cached_property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods asked for, each once."""
+        return methods(self.method)
+
+    @cached_property
+    def spec(self) -> str:
+        """The canonical text of the methods: what ``--method`` reads."""
+        return spec_of(self.method)
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """Fingerprints of the files that the methods read."""
+        return tuple(source for method in self.methods for source in method.sources())
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], method: MethodLike) -> Experiment:
+        """From ``to_json``, for one method of it. Older files keep some options of methods beside them."""
+        return build(cls, {**values, "method": _with_older(values, method)})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, methods as their text."""
+        return asdict(replace(self, method="auto")) | {"method": self.spec}
+
     @property
     def constraints(self) -> dict[str, float]:
         """Name of the cost -> its limit, for those that were asked for."""
@@ -137,6 +148,19 @@ class Experiment:
     def null_seeds(self) -> tuple[int, ...]:
         """One per draw of a null; no two runs share any."""
         return tuple(1000 * self.seed + draw for draw in range(self.null_draws))
+
+
+def _with_older(values: Mapping[str, Any], asked: MethodLike) -> MethodLike:
+    """The methods with the options that files kept in fields of their own before specs had them."""
+    sae, cold = values.get("sae") or {}, values.get("cold") or {}
+    found = {**sae, **cold, "sae": sae.get("source"), "negative": values.get("prompt_negative") or None}
+    given = {name: value for name, value in found.items() if value is not None}
+    if not given:
+        return asked
+    return tuple(
+        replace(one, **{f.name: given[f.name] for f in fields(one) if f.init and f.name in given})
+        for one in methods(asked)
+    )
 
 
 def pas_paper(experiment: Experiment | None = None) -> Experiment:

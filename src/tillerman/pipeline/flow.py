@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tillerman.core.artefact import Artefact
@@ -20,7 +20,6 @@ from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import shown_orders
 from tillerman.logs.evaluation import EvaluationLog, GateTrial, SeedResult, SeedSummary
 from tillerman.methods.fit import random_like
-from tillerman.methods.report import found_lines
 from tillerman.models.grid import branch_fault
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment
@@ -85,7 +84,7 @@ def fit(
         _tested(run, chosen, nulls, trial),
         cells=log_cells(run, choice.scored),
         cells_compared=len(choice.scored),
-        notes=(*_notes(run), *choice.skipped, *found_lines(choice.fitted.vector.provenance.found)),
+        notes=(*_notes(run), *choice.skipped, *choice.fitted.method.report(choice.fitted.vector.provenance.found)),
         seconds=time.monotonic() - started,
         seconds_to_choose=to_choose,
         nested=nested,
@@ -151,10 +150,10 @@ def run_key(
     experiment: Experiment, seeds: Sequence[int], opened: OpenModel, data: LoadedData, *, any_method: bool = False
 ) -> str:
     """Names a run for its store: same key, same numbers (for ``any_method``: of the same method)."""
-    options = asdict(experiment) | ({"method": None} if any_method else {})
+    options = experiment.to_json() | ({"method": None} if any_method else {})
     facts: list[Any] = [options, list(seeds), opened.fingerprint, opened.template_hash, data.digest]
-    if experiment.sae is not None:  # other files may have taken the place of those an interrupted run read
-        facts.append(experiment.sae.opened().fingerprint)
+    if not any_method:  # other files may have taken the place of those an interrupted run read
+        facts.append(experiment.sources)
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

@@ -23,7 +23,6 @@ from tillerman.evaluation.exam import Exam
 from tillerman.logs.evaluation import GateFigures, GateTrial
 from tillerman.methods.fit import Activations, fit
 from tillerman.methods.gates import GateOptions, f1_score, fit_gate
-from tillerman.methods.registry import methods
 from tillerman.models.capture import capture
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.run import Run
@@ -52,7 +51,7 @@ class GateData:
 def gate_data(run: Run, options: GateOptions) -> GateData:
     """Read and split the gate's prompts. All that can be wrong with them is said here, before any work is done."""
     ensure_prompts(run)
-    points = [p for m in methods(run.experiment.method) for p in run.points(m.habits.site)]
+    points = [p for m in run.experiment.methods for p in run.points(m.habits.site)]
     first = min(points, key=lambda point: point.order)
     at = options.points
     late = [point for point in at or () if point.order > first.order]

@@ -42,7 +42,9 @@ def nested_folds(run: Run, meter: DriftMeter, count: int) -> Nested:
         rest = [example for other in outer if other is not left_out for example in other]
         inner = _inner(run, rest, left_out, k)
         shares = [exam.written for exam in (inner.train, inner.validation, inner.test)]
-        here = run.store.scoped(run.opened.identity, inner.experiment, shares, meter.text.windows)
+        here = run.store.scoped(
+            run.opened.identity, inner.experiment.to_json(), inner.experiment.sources, shares, meter.text.windows
+        )
         folds.append(build(Fold, here.value("fold", _run(inner, meter, k))))
     return _summed(folds)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
-from tillerman.core.errors import DataError, FitError, HookPointError, UsageError
+from tillerman.core.errors import DataError, FitError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Scope
 from tillerman.core.provenance import Provenance
@@ -21,17 +21,14 @@ from tillerman.data.presenting import Item, as_choices, present
 from tillerman.data.splits import SPLITS
 from tillerman.data.writing import Writer, make_scope, make_writer
 from tillerman.evaluation.exam import Exam, fitting_shots
+from tillerman.methods.base import Habits
 from tillerman.methods.registry import habits
-from tillerman.methods.sae.options import SaeOptions
 from tillerman.models.finetuning import LoraOptions, train_lora
 from tillerman.models.opened import OpenModel
-from tillerman.models.sae.autoencoder import SAE
-from tillerman.models.sae.quality import Quality, ensure_belongs
 from tillerman.pipeline.experiment import Experiment
 from tillerman.statistics.power import foreseen
 from tillerman.statistics.values import Power
 
-CHECKED = 64  # training items that an autoencoder is held against
 READ_REPLIES = 64  # training items whose replies are read by methods that look at the model's own words
 
 
@@ -85,10 +82,10 @@ class Run:
 
     @cached_property
     def contrast_writer(self) -> Writer:
-        writer = replace(self.writer, told=(self.told, self.experiment.prompt_negative))
+        """How the rows of two sides are written: they close the answer's turn where it is read at its end."""
         if self.read != "end":
-            return writer
-        closing = writer.closing_turns()
+            return self.writer
+        closing = self.writer.closing_turns()
         if not closing.closing:
             raise UsageError("read 'end' needs a chat template that closes an answer with a token; use 'last'")
         return closing
@@ -99,7 +96,7 @@ class Run:
         asked = self.experiment.scope
         if asked == "auto":
             usual = "after_instruction" if self.writer.template == "chat" and self.kind != "text" else "all"
-            asked = habits(method).scope or usual
+            asked = self.habits(method).scope or usual
         return make_scope(self.opened.tokenizer, asked)
 
     @property
@@ -144,6 +141,10 @@ class Run:
             (said,) = exam.replies_under([()], self.store, progress)
         return tuple(Row(w.prompt + reply.tokens, len(w.prompt)) for w, reply in zip(exam.written, said, strict=True))
 
+    def habits(self, method: str) -> Habits:
+        """Of a method by its spec; those of the experiment need not be registered."""
+        return next((one.habits for one in self.experiment.methods if str(one) == method), None) or habits(method)
+
     def points(self, site: str | None = None) -> tuple[HookPoint, ...]:
         """The candidate hook points at the experiment's site, or at a method's own."""
         e = self.experiment
@@ -154,19 +155,6 @@ class Run:
             self.opened.parts.part(point)  # says what is missing
         return chosen
 
-    @cached_property
-    def autoencoder(self) -> tuple[SAE, Quality, SaeOptions]:
-        """The autoencoder that was asked for, held against the training items."""
-        options = self.experiment.sae
-        assert options is not None  # a method that reads one was asked for together with it
-        sae = options.opened()
-        e = self.experiment
-        sae.check_fits(HookPoint(sae.point.layer, e.read_site or e.site), self.opened.parts.width_at(sae.point))
-        if e.layers is not None and sae.point.layer not in e.layers:
-            raise HookPointError(f"--layers leaves out layer {sae.point.layer}, which the autoencoder {sae.name} reads")
-        rows = [Row(row.tokens) for row in (w.row(w.right) for w in self.train.written[:CHECKED])]
-        return sae, ensure_belongs(self.opened, sae, rows), options
-
     def of(self, opened: OpenModel) -> Run:
         """The same shares, answered by another model."""
         train, validation, test = (replace(e, opened=opened) for e in (self.train, self.validation, self.test))
@@ -174,11 +162,11 @@ class Run:
 
     def provenance(self, method: str) -> Provenance:
         e = self.experiment
-        site = habits(method).site or e.site
+        site = self.habits(method).site or e.site
         return replace(
             self.opened.provenance(method, name=self.data.name, site=site),
             template=self.writer.template,
-            options=json.loads(json.dumps(asdict(e))),  # plain JSON, as it is read back
+            options=json.loads(json.dumps(e.to_json())),  # plain JSON, as it is read back
             data_digest=self.data.digest,
             split={
                 "train": len(self.train.items),

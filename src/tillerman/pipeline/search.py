@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from tillerman.core.cell import Cell
 from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint, named
-from tillerman.core.provenance import Provenance
-from tillerman.core.rows import ContrastSet, silent
+from tillerman.core.rows import ContrastSet
 from tillerman.core.steerings.base import Steering
-from tillerman.core.steerings.vector import SteeringVector
 from tillerman.evaluation.side_effects import DriftMeter
 from tillerman.logs.evaluation import SearchedCell
-from tillerman.methods.activations import Reading, encode_rows, read_contrasts
-from tillerman.methods.base import Lesson
-from tillerman.methods.estimators import OF_MEANS
-from tillerman.methods.fit import Activations, fit, random_like
-from tillerman.methods.registry import AnyMethod, DirectMethod, Habits, Method, methods
+from tillerman.methods.activations import Reading, read_contrasts
+from tillerman.methods.base import Context, Fitted, Habits, Method
+from tillerman.methods.contrast import ContrastMethod
 from tillerman.pipeline.experiment import DEFAULT_DOSES
 from tillerman.pipeline.run import Run
 from tillerman.selection.choice import Candidate, Constraints, Scored, Selection, search
 
 NULLS = ("random", "shuffled")
 LEAST_DRAWS = 2  # an interval needs two
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """One method's vector, and how its nulls are made, by seed."""
-
-    method: AnyMethod
-    vector: Steering
-    random: Callable[[int], Steering]
-    shuffled: Callable[[int], Steering]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,112 +38,86 @@ class Choice:
 
 
 def fit_methods(run: Run) -> tuple[dict[str, Fitted], tuple[str, ...]]:
-    """A vector per method. A method that the data cannot feed (the model gets everything right, say)
+    """A vector per method, by its spec. A method that the data cannot feed (the model gets everything right, say)
     is left out with its reason; an error only if none is left."""
-    wanted = {method.name: method for method in methods(run.experiment.method)}
-    points = {name: run.points(m.habits.site) for name, m in wanted.items()}  # no such layer: an error at once
+    wanted = {str(method): method for method in run.experiment.methods}
+    contexts = {name: _context(run, name, m) for name, m in wanted.items()}  # no such layer: an error at once
     reasons: dict[str, FitError] = {}
-    contrasts = _contrasts(run, [m for m in wanted.values() if isinstance(m, Method)], reasons)
-    plain = {m: contrast for m, contrast in contrasts.items() if not m.reads_sae}
-    kept = _read(run, run.points(), {m.name: c for m, c in plain.items()}, [m.estimator for m in plain])
+    contrasts = _contrasts(wanted, contexts, reasons)
+    needs_rows = any(m.needs_rows for n, m in wanted.items() if n in contrasts and isinstance(m, ContrastMethod))
+    sides = _read(run, run.points(), contrasts, needs_rows)
     fitted: dict[str, Fitted] = {}
     for name, method in wanted.items():
-        try:
-            if isinstance(method, DirectMethod):
-                fitted[name] = _directly(run, method, points[name])
-            elif method in contrasts:
-                reading = kept[name] if name in kept else _read_encoded(run, method, contrasts[method])
-                fitted[name] = _from_contrast(method, reading, run.provenance(name))
-        except FitError as error:
-            reasons[name] = error
+        if name not in reasons:
+            try:
+                fitted[name] = method.fitted(replace(contexts[name], sides=sides.get(name)))
+            except FitError as error:
+                reasons[name] = error
     if not fitted:
         raise next(reasons[name] for name in wanted)
     return fitted, tuple(f"{name} left out: {reasons[name]}" for name in wanted if name in reasons)
 
 
-def _contrasts(run: Run, wanted: Sequence[Method], reasons: dict[str, FitError]) -> dict[Method, ContrastSet]:
-    """What each method wants read; those that cannot be fed are put into ``reasons``."""
+def _contrasts(
+    wanted: Mapping[str, Method], contexts: Mapping[str, Context], reasons: dict[str, FitError]
+) -> dict[str, ContrastSet]:
+    """What each contrast method wants read; those that cannot be fed are put into ``reasons``."""
     contrasts = {}
-    for method in wanted:
-        try:
-            predictions = run.predictions if method.pairing.needs_predictions else []
-            contrasts[method] = method.pairing.build(run.train.items, predictions, run.contrast_writer)
-        except FitError as error:
-            reasons[method.name] = error
+    for name, method in wanted.items():
+        if isinstance(method, ContrastMethod):
+            try:
+                contrasts[name] = method.pair(contexts[name])
+            except FitError as error:
+                reasons[name] = error
     return contrasts
 
 
-def _from_contrast(method: Method, reading: Reading, made: Provenance) -> Fitted:
-    def fitted(activations: Activations) -> SteeringVector:
-        vector = fit(activations, method.estimator, made)
-        return vector if method.habits.operator == "add" else replace(vector, operator=method.habits.operator)
+def _context(run: Run, name: str, method: Method) -> Context:
+    e = run.experiment
 
-    vector = fitted(reading.activations)
-    return Fitted(method, vector, partial(random_like, vector), lambda seed: fitted(reading.shuffled(seed)))
+    def read(contrast: ContrastSet, points: Sequence[HookPoint]) -> Reading:
+        return _read(run, points, {name: contrast}, needs_rows=True)[name]
 
-
-def _directly(run: Run, method: DirectMethod, points: Sequence[HookPoint]) -> Fitted:
-    items = run.train
-    with run.watch.stage(f"fit, {method.name}", len(items.items)) as progress:
-        lesson = Lesson(
-            opened=run.opened,
-            items=items.items,
-            written=items.written,
-            writer=run.writer,
-            points=tuple(points),
-            provenance=run.provenance(method.name),
-            seed=run.experiment.seed,
-            progress=progress,
-            replies=lambda: run.replies,
-            prompt=run.told,
-            prompt_negative=run.experiment.prompt_negative,
-            cold=run.experiment.cold,
-        )
-        vector = method.fit(lesson)
-    quiet = replace(lesson, progress=silent)
-    return Fitted(method, vector, partial(method.random, vector), lambda seed: method.fit(quiet.shuffled(seed)))
+    return Context(
+        opened=run.opened,
+        items=run.train.items,
+        written=run.train.written,
+        writer=run.writer,
+        points=tuple(run.points(method.habits.site)),
+        provenance=run.provenance(name),
+        seed=e.seed,
+        replies=lambda: run.replies,
+        predictions=lambda: run.predictions,
+        prompt=run.told,
+        contrast_writer=lambda: run.contrast_writer,
+        read_site=e.read_site or e.site,
+        pooling="mean" if run.read == "mean" else "last",
+        read=read,
+        store=run.store,
+        stage=run.watch.stage,
+    )
 
 
 def _read(
-    run: Run, points: Sequence[HookPoint], contrasts: Mapping[str, ContrastSet], estimators: Sequence[str]
+    run: Run, points: Sequence[HookPoint], contrasts: Mapping[str, ContrastSet], needs_rows: bool
 ) -> dict[str, Reading]:
+    """Both sides of every contrast set, in one pass. ``needs_rows``: else means are all that is kept."""
     if not contrasts:
         return {}
     e = run.experiment
     rows = {row for one in contrasts.values() for row in (*one.positive, *one.negative)}
-    keep_rows = not OF_MEANS.issuperset(estimators)
     with run.watch.stage(f"activations, {', '.join(contrasts)}", len(rows)) as progress:
         return read_contrasts(
             run.opened,
             contrasts,
             points,
             read_site=e.read_site or e.site,
-            read=_pooling(run),
-            keep_rows=keep_rows,
+            read="mean" if run.read == "mean" else "last",
+            keep_rows=needs_rows,
             shuffles=e.null_seeds,
             store=run.store,
             progress=progress,
         )
-
-
-def _read_encoded(run: Run, method: Method, contrast: ContrastSet) -> Reading:
-    """Activations at the autoencoder's own hook point, and the same rows in its atoms."""
-    point = run.autoencoder[0].point
-    reading = _read(run, (point,), {method.name: contrast}, [method.estimator])[method.name]
-    with run.watch.stage(f"atoms, {method.name}", len(contrast.positive) + len(contrast.negative)) as progress:
-        encoded = encode_rows(
-            run.opened,
-            contrast,
-            run.autoencoder,
-            read=_pooling(run),
-            store=run.store,
-            progress=progress,
-        )
-    return Reading(replace(reading.activations, encoded=encoded), {})
-
-
-def _pooling(run: Run) -> str:
-    return "mean" if run.read == "mean" else "last"
 
 
 def candidates(

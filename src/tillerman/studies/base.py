@@ -215,7 +215,7 @@ def set_up_lab(subject: Subject, options: StudyOptions, store: Store | None = No
 def experiment_of(artefact: Artefact) -> Experiment:
     """The experiment that an artefact came out of, for one method. Where it was fine-tuned, its model has been."""
     made = artefact.steering.provenance
-    return replace(build(Experiment, dict(made.options)), method=made.method, base_lora=False)
+    return replace(Experiment.from_json(made.options, made.method), base_lora=False)
 
 
 def study_key(study: str, options: StudyOptions, subject: Subject) -> str:

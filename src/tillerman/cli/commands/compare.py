@@ -36,9 +36,6 @@ def compare(
     scope: o.ScopeName = "auto",
     site: o.Site = "resid_post",
     read: o.Read = "auto",
-    sae: o.Sae = None,
-    sae_at: o.SaeAt = None,
-    sae_feature: o.SaeFeature = None,
     max_kl: o.MaxKl = None,
     max_perplexity_ratio: o.MaxPerplexityRatio = None,
     seed: Annotated[int, typer.Option(min=0, help="random seed for the split, the order of options and the nulls")] = 0,
@@ -75,7 +72,6 @@ def compare(
         scope=scope,
         site=site,
         read=read,
-        sae=o.sae_of(sae, {"at": sae_at, "feature": sae_feature}),
         max_kl=max_kl,
         max_perplexity_ratio=max_perplexity_ratio,
         seed=seed,
@@ -88,7 +84,7 @@ def compare(
         neutral=neutral,
         unrelated=unrelated,
     )
-    lineup = Lineup(tuple(methods.split(",")), experiment, equal_kl)
+    lineup = Lineup((methods,), experiment, equal_kl)
     if out is not None and out.exists() and not out.is_dir():
         raise tillerman.UsageError(f"{out}: is a file; --out wants a folder")
     loaded = [load(one, layout, columns, positive, limit, skip_bad_rows) for one in data]

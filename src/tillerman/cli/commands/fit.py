@@ -33,7 +33,7 @@ def fit(
         typer.Option(
             help=f"a method, a group, or several with commas, from which validation items choose. Methods: "
             f"{', '.join(METHODS)}. Groups: {', '.join(GROUPS)}. Those of labels take an estimator, as caa+pca: "
-            f"{', '.join(ESTIMATORS)}"
+            f"{', '.join(ESTIMATORS)}. Options follow a colon, as iti:share=0.25"
         ),
     ] = "auto",
     layers: o.Layers = None,
@@ -47,17 +47,6 @@ def fit(
     pas_paper: Annotated[
         bool, typer.Option("--pas-paper", help="PAS as published: its hook points, strengths and prompt format")
     ] = False,
-    sae: o.Sae = None,
-    sae_at: o.SaeAt = None,
-    sae_labels: o.SaeLabels = None,
-    sae_feature: o.SaeFeature = None,
-    sae_operator: o.SaeOperator = None,
-    sta_rule: o.StaRule = None,
-    sta_modes: o.StaModes = None,
-    sta_share: o.StaShare = None,
-    cold_loss: o.ColdLoss = None,
-    cold_epsilon: o.ColdEpsilon = None,
-    cold_keep: o.ColdKeep = None,
     gate: o.GateData = None,
     gate_at: o.GateAt = None,
     gate_positive: o.GatePositive = None,
@@ -75,7 +64,6 @@ def fit(
     keep_order: o.KeepOrder = False,
     shares: o.Shares = "0.6,0.2,0.2",
     prompt: o.Prompt = None,
-    prompt_negative: o.PromptNegative = "",
     shots: o.Shots = 10,
     on_shots: o.OnShots = 0,
     lora_baseline: o.Lora = False,
@@ -113,19 +101,6 @@ def fit(
     grid = o.numbers(doses, "--doses")
     changes: dict[str, Any] = {
         "layers": o.layers_of(layers),
-        "sae": o.sae_of(
-            sae,
-            {
-                "at": sae_at,
-                "labels": sae_labels,
-                "feature": sae_feature,
-                "operator": sae_operator,
-                "rule": sta_rule,
-                "modes": sta_modes,
-                "share": sta_share,
-            },
-        ),
-        "cold": o.cold_of(cold_loss, cold_epsilon, cold_keep),
         "gate": o.gate_of(gate, gate_at, gate_positive),
         "as_choice": as_choice,
         "keep_order": keep_order,
@@ -138,7 +113,6 @@ def fit(
         "max_perplexity_ratio": max_perplexity_ratio,
         "nested": nested,
         "prompt": prompt,
-        "prompt_negative": prompt_negative,
         "shots": shots,
         "base_shots": on_shots,
         "base_lora": on_lora,

@@ -244,7 +244,7 @@ def _fit(options: StudyOptions, studied: Studied, opened: OpenModel, out: Path |
     if path is not None and path.exists():
         artefact, _ = opened.load_artefact(path)
         made = artefact.steering.provenance
-        if (made.data_digest, made.options.get("method"), made.seed) == (data.digest, studied.method, options.seed):
+        if (made.data_digest, made.options.get("method"), made.seed) == (data.digest, experiment.spec, options.seed):
             return artefact
         raise UsageError(f"{path}: fitted with other options or data; give --artefact {path}, or another --out")
     with resumable(None if out is None else out / "vector.partial", key, console) as store:

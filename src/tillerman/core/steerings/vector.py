@@ -125,7 +125,7 @@ class SteeringVector(Shown):
         if operator == "clamp_atom" and bare:
             raise UsageError(
                 f"operator 'clamp_atom': the vector names no atom at {', '.join(bare)}; "
-                "fit it with --method sae-feature --sae-operator clamp"
+                "fit it with --method sae-feature:operator=clamp"
             )
 
     def operand(self, point: HookPoint, operator: str) -> Float[Tensor, " k"]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tillerman.core.atoms import Atom
 from tillerman.core.errors import FitError
-from tillerman.methods.sae.options import SaeOptions
+from tillerman.methods.fit import deal, dealt
 from tillerman.models.sae.autoencoder import SAE
 from tillerman.models.sae.latents import Latents
 from tillerman.models.sae.quality import Quality
@@ -25,7 +25,6 @@ class Encoded:
 
     sae: SAE
     quality: Quality
-    options: SaeOptions
     positive: Latents
     negative: Latents
 
@@ -38,6 +37,13 @@ class Encoded:
     def frequency(self) -> Float[Tensor, " f"]:
         """``mean 1[a+ > 0] - mean 1[a- > 0]``: in how many more rows an atom fires, -1 to 1."""
         return (self.positive.mean > 0).double().mean(0) - (self.negative.mean > 0).double().mean(0)
+
+    def shuffled(self, paired: bool, seed: int) -> Encoded:
+        """The shuffled-label null: latents dealt as ``methods.fit.shuffled`` deals activations."""
+        plus, minus = dealt(len(self.positive.mean), len(self.negative.mean), paired, seed)
+        means = deal(self.positive.mean, self.negative.mean, plus, minus)
+        peaks = deal(self.positive.peak, self.negative.peak, plus, minus)
+        return replace(self, positive=Latents(means[0], peaks[0]), negative=Latents(means[1], peaks[1]))
 
     def facts(self, order: Tensor, **more: Any) -> dict[str, Any]:
         """What the provenance keeps: the autoencoder, its quality, and the first atoms of ``order``."""
@@ -71,13 +77,10 @@ class AtomDirection:
     atom: Atom | None = None
 
 
-SaeEstimator = Callable[[Encoded, Float[Tensor, " d"]], AtomDirection]
-
-
 def as_long_as(gap: Float[Tensor, " d"], direction: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
     """``direction`` at the norm of ``gap``, the CAA vector of the same rows."""
     norm = direction.norm()
     if not float(norm) > 1e-9 * float(gap.norm()):
-        raise FitError("the chosen atoms add up to no direction; keep a larger --sta-share, or use another autoencoder")
+        raise FitError("the chosen atoms add up to no direction; keep a larger share, or use another autoencoder")
     scaled: Tensor = direction * (gap.norm() / norm)
     return scaled

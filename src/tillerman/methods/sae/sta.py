@@ -3,50 +3,69 @@ arXiv 2505.20322)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tillerman.core.errors import FitError
+from tillerman.core.spec import option
+from tillerman.methods.sae.base import SaeMethod
 from tillerman.methods.sae.encoded import AtomDirection, Encoded, as_long_as
 
+RULES = ("signed", "paper")
+MODES = ("both", "amplitude", "frequency")
 
-def sta(encoded: Encoded, gap: Float[Tensor, " d"]) -> AtomDirection:
-    """``v = (da * mask) W_dec``, as long as ``gap``, the CAA vector of the same rows.
+
+@dataclass(frozen=True)
+class Sta(SaeMethod):
+    """``v = (da * mask) W_dec``, as long as the CAA vector of the same rows.
 
     ``da`` and ``df`` are the differences of the sides in amplitude and frequency. Rule ``signed`` (the
     authors' code): atoms in the top share by |da| and by |df| among those whose signs agree, the ones that
     go down included. Rule ``paper`` (its thresholds): ``da >= alpha`` and ``df >= beta``, the thresholds such that
-    they keep the top share of all atoms. Atoms of score 0 are never kept. ``decoder_bias`` adds ``b_dec``.
+    they keep the top share of all atoms. Atoms of score 0 are never kept.
     """
-    options, sae = encoded.options, encoded.sae
-    amplitude, frequency = encoded.amplitude, encoded.frequency
-    count = max(1, round(options.share * sae.atoms))
-    scores = {
-        name: _scores(values, amplitude * frequency, options.rule)
-        for name, values in (("amplitude", amplitude), ("frequency", frequency))
-    }
-    masks = {name: _top(score, count) for name, score in scores.items()}
-    masks["both"] = masks["amplitude"] & masks["frequency"]
-    mask = masks[options.modes]
-    if not bool(mask.any()):
-        raise FitError(
-            f"no atom of {sae.name} passes: {_sizes(masks)}; keep a larger --sta-share, or other --sta-modes"
+
+    name: ClassVar[str] = "sta"
+    rule: str = option("signed", "how atoms are chosen: as the authors' code does, or as the paper says", choices=RULES)
+    modes: str = option("both", "the rankings that an atom has to lead", choices=MODES)
+    share: float = option(0.35, "share of all atoms that is kept in each ranking", above=0, most=1)
+    decoder_bias: bool = option(False, "add b_dec, as the paper's formula does and the authors' code does not")
+
+    def atoms(self, encoded: Encoded, gap: Float[Tensor, " d"]) -> AtomDirection:
+        sae, amplitude = encoded.sae, encoded.amplitude
+        masks = self._masks(encoded)
+        mask = masks[self.modes]
+        if not bool(mask.any()):
+            raise FitError(f"no atom of {sae.name} passes: {_sizes(masks)}; keep a larger share, or other modes")
+        kept = amplitude * mask
+        direction = kept.to(sae.w_dec) @ sae.w_dec
+        if self.decoder_bias:
+            direction = direction + sae.b_dec
+        facts = encoded.facts(
+            _strongest(kept),
+            rule=self.rule,
+            modes=self.modes,
+            share=self.share,
+            masks={name: int(m.sum()) for name, m in masks.items()},
+            kept=int(mask.sum()),
+            cosine_with_caa=float(torch.cosine_similarity(direction, gap.to(direction), dim=0)),
         )
-    kept = amplitude * mask
-    direction = kept.to(sae.w_dec) @ sae.w_dec
-    if options.decoder_bias:
-        direction = direction + sae.b_dec
-    facts = encoded.facts(
-        _strongest(kept),
-        rule=options.rule,
-        modes=options.modes,
-        share=options.share,
-        masks={name: int(m.sum()) for name, m in masks.items()},
-        kept=int(mask.sum()),
-        cosine_with_caa=float(torch.cosine_similarity(direction, gap.to(direction), dim=0)),
-    )
-    return AtomDirection(as_long_as(gap, direction), facts)
+        return AtomDirection(as_long_as(gap, direction), facts)
+
+    def _masks(self, encoded: Encoded) -> dict[str, Bool[Tensor, " f"]]:
+        amplitude, frequency = encoded.amplitude, encoded.frequency
+        count = max(1, round(self.share * encoded.sae.atoms))
+        scores = {
+            name: _scores(values, amplitude * frequency, self.rule)
+            for name, values in (("amplitude", amplitude), ("frequency", frequency))
+        }
+        masks = {name: _top(score, count) for name, score in scores.items()}
+        masks["both"] = masks["amplitude"] & masks["frequency"]
+        return masks
 
 
 def _scores(values: Float[Tensor, " f"], agreement: Float[Tensor, " f"], rule: str) -> Float[Tensor, " f"]:

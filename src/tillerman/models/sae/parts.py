@@ -40,7 +40,9 @@ class SaeSource:
         if found is not None and self.at is not None and found != self.at:
             raise HookPointError(f"{self.path}: made for {found}, not for {self.at}; leave the hook point out")
         if found is None and self.at is None:
-            raise HookPointError(f"{self.path}: {where} does not say which layer it is for; name it with --sae-at")
+            raise HookPointError(
+                f"{self.path}: {where} does not say which layer it is for; name it, e.g. at=layers.3.resid_post"
+            )
         return found or self.at  # type: ignore[return-value] # one of the two is given
 
 

@@ -28,8 +28,8 @@ from tillerman.data.prompts import LETTERS, choice_text
 from tillerman.data.splits import hash_fraction
 from tillerman.data.writing import make_writer
 from tillerman.logs.reproduction import Measured, Piece
-from tillerman.methods.base import Lesson
-from tillerman.methods.cold import ColdOptions, fit_taught
+from tillerman.methods.base import Context
+from tillerman.methods.cold import ColdFd, ColdJvp, ColdKernel
 from tillerman.methods.fit import random_like
 from tillerman.models.gradients import Taught
 from tillerman.models.logits import option_logprobs
@@ -38,7 +38,7 @@ from tillerman.recipes.steps.work import Work, of_interval
 from tillerman.statistics.estimates import bootstrap_mean
 from tillerman.steering.steer import steer
 
-_MODES = {"cold-kernel": "kernel", "cold-fd": "fd", "cold-jvp": "jvp"}
+_METHODS: dict[str, type[ColdKernel | ColdFd | ColdJvp]] = {kind.name: kind for kind in (ColdKernel, ColdFd, ColdJvp)}
 _TEST, _CHOOSE = 0.3, 0.44  # 70 / 30 as in the paper; of the 70 a fifth chooses layer and dose
 NULL_DRAWS = 4
 Distances = NDArray[np.float64]  # [questions, 2]: total variation, KL
@@ -124,8 +124,9 @@ def _fitted(work: Work, examples: Sequence[Taught]) -> Steering:
         e.template,
         work.arm.method,
     )
-    lesson = Lesson(opened, (), (), make_writer(opened.tokenizer, e.template), tuple(map(HookPoint, layers)), made)
-    return fit_taught(lesson, list(examples), ColdOptions(_MODES[work.arm.method], loss="shares"))
+    writer = make_writer(opened.tokenizer, e.template)
+    context = Context(opened, (), (), writer, tuple(map(HookPoint, layers)), made)
+    return _METHODS[work.arm.method](loss="shares").fit_taught(context, list(examples))
 
 
 def _plan(steering: Steering, point: HookPoint, dose: float) -> Plan:

@@ -10,10 +10,10 @@ from tillerman.core.errors import UnknownNameError, UsageError
 from tillerman.data.loading import LoadedData
 from tillerman.logs.reproduction import Measured, Piece
 from tillerman.logs.thoughts import Mean
-from tillerman.methods.cold import ColdChanges
-from tillerman.methods.registry import methods
-from tillerman.methods.sae.options import SaeOptions
+from tillerman.methods.registry import MethodLike, methods
+from tillerman.methods.sae.base import SaeMethod
 from tillerman.models.opened import OpenModel
+from tillerman.models.sae.files import open_sae
 from tillerman.pipeline.experiment import Experiment, pas_paper
 from tillerman.pipeline.run import Watch
 from tillerman.recipes.recipe import Arm, Step
@@ -50,7 +50,6 @@ class Work:
     def facts(self) -> list[Any]:
         """Everything that the figures depend on, as plain values."""
         e, o = self.experiment, self.opened
-        sae = None if e.sae is None else e.sae.opened().fingerprint
         swept: list[Any] = [
             self.step.kind,
             self.step.layers and asdict(self.step.layers),
@@ -58,8 +57,16 @@ class Work:
             self.arm.draws,
         ]
         swept += [self.step.study, dict(self.step.options)] if self.step.study else []
-        model = [o.fingerprint, o.template_hash, sae]
-        return [asdict(e), *swept, self.step.drift, *model, self.source.digest(), self.limit, asdict(self.source.task)]
+        model = [o.fingerprint, o.template_hash, e.sources]
+        return [
+            e.to_json(),
+            *swept,
+            self.step.drift,
+            *model,
+            self.source.digest(),
+            self.limit,
+            asdict(self.source.task),
+        ]
 
     @property
     def strengths(self) -> tuple[float, ...]:
@@ -72,24 +79,29 @@ def experiment_of(step: Step, arm: Arm, layers: int, seed: int, sae: str | None)
     protocol = said.pop("protocol", "")
     if protocol not in PROTOCOLS:
         raise UnknownNameError("protocol", protocol, PROTOCOLS)
-    values = {name: _setting(step.name, name, value) for name, value in said.items() if name not in ("sae", "cold")}
-    if "cold" in said:
-        values["cold"] = ColdChanges(**said["cold"])
+    values = {name: _setting(step.name, name, value) for name, value in said.items()}
     if "sae" in step.needs and sae is not None:  # every arm at the layer that the autoencoder reads
-        options = SaeOptions(sae, **said.get("sae", {}))
-        values["layers"] = (options.opened().point.layer,)
-        if any(method.reads_sae for method in methods(arm.method)):
-            values["sae"] = options
+        values["layers"] = (open_sae(sae).point.layer,)
     elif step.layers is not None:
         values["layers"] = tuple(sorted(set(step.layers.of_model(layers).values())))
-    experiment = Experiment(method=arm.method, seed=seed, generations=(), **values)
+    experiment = Experiment(method=_with_files(arm.method, sae), seed=seed, generations=(), **values)
     return pas_paper(experiment) if protocol == "pas-paper" else experiment
+
+
+def _with_files(asked: str, sae: str | None) -> MethodLike:
+    """The arm's methods, with the run's autoencoder where they read one: a recipe knows no file of yours."""
+    found = methods(asked)
+    if not any(isinstance(one, SaeMethod) for one in found):
+        return asked
+    return tuple(replace(one, sae=sae) if isinstance(one, SaeMethod) and one.sae is None else one for one in found)
 
 
 def _setting(step: str, name: str, value: Any) -> Any:
     """A TOML value as the field of ``Experiment`` wants it."""
     hints = get_type_hints(Experiment)
     known = [f.name for f in fields(Experiment) if f.name not in _SET_ELSEWHERE]
+    if name in ("sae", "cold"):
+        raise UsageError(f"step {step}: {name} options are now part of an arm's method: method = 'sta:share=0.35'")
     if name not in known:
         raise UnknownNameError(f"setting of step {step}", name, [*known, "protocol"])
     if name == "layers":

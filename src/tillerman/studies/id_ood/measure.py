@@ -132,7 +132,7 @@ def _plan_for(lab: Lab, loaded: LoadedData) -> Plan | None:
     experiment = replace(lab.run.experiment, layers=layers, max_train=_MATRIX_ITEMS, generations=())
     try:
         fitted, _ = fit_methods(set_up(experiment, lab.opened, loaded, Store(None, ""), Unwatched()))
-        steering = fitted[experiment.method].vector.at(lab.cell.points)
+        steering = fitted[experiment.spec].vector.at(lab.cell.points)
     except (FitError, HookPointError, DataError):
         return None
     return lab.plan_of(steering)

@@ -101,7 +101,7 @@ def _fitted(lab: Lab, places: Sequence[int]) -> Steering | None:
     small = replace(lab.run, experiment=experiment, train=some, store=Store(None, ""), watch=Unwatched())
     try:
         fitted, _ = fit_methods(small)
-        return fitted[experiment.method].vector.at(points)
+        return fitted[experiment.spec].vector.at(points)
     except (FitError, HookPointError):
         return None
 

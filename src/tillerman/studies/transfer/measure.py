@@ -76,7 +76,7 @@ class _Target:
         experiment = replace(run.experiment, layers=layers, null_draws=2)
         try:
             fitted, _ = fit_methods(replace(run, experiment=experiment, watch=Unwatched()))
-            return fitted[experiment.method].vector.at(wanted)
+            return fitted[experiment.spec].vector.at(wanted)
         except (FitError, HookPointError):
             return None
 
@@ -85,7 +85,7 @@ def _scope(scope: Scope, run: Run) -> Scope:
     """The artefact's scope; marks that are tokens are this tokenizer's own."""
     if not (scope.marker or scope.opening or scope.piece):
         return scope
-    return replace(run, experiment=replace(run.experiment, scope=scope.name)).scope(run.experiment.method)
+    return replace(run, experiment=replace(run.experiment, scope=scope.name)).scope(run.experiment.spec)
 
 
 def _targets(lab: Lab, options: TransferOptions) -> Iterator[_Target]:

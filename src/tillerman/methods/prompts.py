@@ -1,0 +1,48 @@
+"""Vectors made of a prompt and no label: of the prompt alone, or of every question under it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tillerman.core.errors import FitError
+from tillerman.core.rows import ContrastSet
+from tillerman.core.spec import option
+from tillerman.data import pairings
+from tillerman.methods.base import Context
+from tillerman.methods.contrast import EstimatedMethod
+
+
+@dataclass(frozen=True)
+class _OfPrompts(EstimatedMethod):
+    positive: str | None = option(None, "text that asks for the behaviour; that of --prompt if not given")
+    negative: str = option("", "text that asks for its opposite; empty asks for nothing")
+
+    def texts(self, context: Context) -> tuple[str, str]:
+        wanted = context.prompt if self.positive is None else self.positive
+        if not wanted or wanted == self.negative:
+            raise FitError(
+                f"{self.name} makes a vector from a prompt: give --prompt TEXT (and --method "
+                f"{self.name}:negative=TEXT for the opposite)"
+            )
+        return wanted, self.negative
+
+
+@dataclass(frozen=True)
+class PromptVector(_OfPrompts):
+    """The prompt alone against an empty one, or against the opposite prompt; one pair."""
+
+    name: ClassVar[str] = "prompt-vector"
+
+    def pair(self, context: Context) -> ContrastSet:
+        return pairings.prompt_vector(self.texts(context), context.sides_writer)
+
+
+@dataclass(frozen=True)
+class PromptContrast(_OfPrompts):
+    """Every question under the prompt against the same question without it, or under the opposite prompt."""
+
+    name: ClassVar[str] = "prompt-contrast"
+
+    def pair(self, context: Context) -> ContrastSet:
+        return pairings.prompt_contrast(context.items, self.texts(context), context.sides_writer)
