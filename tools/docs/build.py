@@ -83,10 +83,10 @@ def registries() -> dict[str, tuple[str, ...]]:
     """What a list may be of -> its names, in the order of the registry."""
     from tillerman.core.plan import SCOPES
     from tillerman.data.layouts import LAYOUTS
-    from tillerman.data.pairings import PAIRINGS
     from tillerman.evaluation.scorers.registry import TEXT_SCORERS
     from tillerman.methods.estimators import ESTIMATORS
     from tillerman.methods.registry import GROUPS, METHODS
+    from tillerman.methods.sae.base import PAIRINGS
     from tillerman.studies.registry import STUDIES
 
     found = {
