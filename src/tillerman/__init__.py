@@ -102,6 +102,7 @@ class _Public(ModuleType):
         home = _MODULE_OF.get(name)
         if home is None or name in super().__getattribute__("__dict__"):
             return super().__getattribute__(name)
+        import_module("tillerman.reports.notebook")  # tells logs how to show themselves
         return getattr(import_module(home), name)
 
     def __dir__(self) -> list[str]:

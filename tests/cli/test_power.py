@@ -35,7 +35,7 @@ def test_a_fit_says_what_it_can_show_before_the_model_is_opened() -> None:
 
 def test_a_fit_on_few_items_says_what_to_do() -> None:
     output = _said("fit", DATA, "-m", "no-such-folder/model", "--limit", "40", "--out", "unwritten.safetensors")
-    assert "warning: effects below 25 pp will go unseen; give more data, a larger test share" in output
+    assert "warning: effects below 25 pp are likely to be missed (power below 80 %); provide more data" in output
 
 
 def test_a_comparison_says_it_for_each_data_set_and_shares_alpha() -> None:
@@ -92,4 +92,4 @@ def test_nested_folds_are_in_the_json_beside_the_detectable_effect(tmp_path: Pat
     assert len(found["nested"]["folds"]) == 2
     assert found["optimism"] == found["nested"]["optimism"]
     shown = CliRunner().invoke(app, ["show", str(tmp_path / "v.safetensors")], env={"COLUMNS": "400"})
-    assert "Choosing on validation items flatters by" in shown.output
+    assert "Selection optimism" in shown.output

@@ -75,10 +75,10 @@ def test_nested_folds_leave_the_run_itself_as_it_is(log: tillerman.EvaluationLog
 
 
 def test_the_page_and_the_words_say_what_the_choice_kept(log: tillerman.EvaluationLog) -> None:
-    assert re.search(r"flatters by .* pp \(.* pp over 3 nested folds\)", nested_words(log))
+    assert re.search(r"Selection optimism: .* pp \(.* pp over 3 nested folds\)", nested_words(log))
     page = tillerman.render_report(log)
     assert "All 3 folds" in page
-    assert "flatters" not in tillerman.render_report(replace(log, nested=None))
+    assert "Selection optimism" not in tillerman.render_report(replace(log, nested=None))
 
 
 def test_finished_folds_are_not_fitted_again(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

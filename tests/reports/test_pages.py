@@ -159,27 +159,31 @@ def test_the_page_says_what_the_test_items_could_show() -> None:
     assert power_words(log.power) == said  # type: ignore[arg-type]
     assert f"Known before the run: {said}." in words(log)
     assert "Known before the run" not in words(example_log())
-    assert "unseen" not in words(log)
+    assert "likely to be missed" not in words(log)
 
 
 def test_too_few_test_items_are_a_caution_with_a_remedy() -> None:
     assert power_warning(foreseen(30)) == ""
     for n in (20, 12, 3):
         assert "--shares 0.4,0.2,0.4" in power_warning(foreseen(n))
-    assert "effects below 25 pp will go unseen" in words(replace(example_log(), power=foreseen(12)))
+    assert "effects below 25 pp are likely to be missed (power below 80 %)" in words(
+        replace(example_log(), power=foreseen(12))
+    )
     assert "every item that changes its answer gains" in power_words(foreseen(12))
     assert power_words(foreseen(3)) == "n = 3 test items: no effect of any size is found with 80 % power"
 
 
-def test_an_unrelated_task_is_called_left_alone_only_where_the_test_says_so() -> None:
+def test_an_unrelated_task_is_called_equivalent_only_where_the_test_says_so() -> None:
     plain = example_log()
-    for high, said in ((0.03, "is left alone: 90 % interval"), (0.2, "is not shown to be left alone: 90 % interval")):
+    for high, said in (
+        (0.03, "equivalence established (TOST, ±5 pp): 90 % interval"),
+        (0.2, "equivalence not established (TOST, ±5 pp): 90 % interval"),
+    ):
         tested = Equivalence(0.0, Interval(-high, high), 0.05, 0.01 if high < 0.05 else 0.4, 100)
         log = replace(plain, side_effects=replace(plain.side_effects, unrelated_equivalence=tested))
         assert said in words(log)
-        assert "against a margin of ±5 pp" in words(log)
         assert EvaluationLog.from_json(json.loads(json.dumps(log.to_json()))) == log
-    assert "equivalence test" not in words(plain)
+    assert "TOST" not in words(plain)
 
 
 def test_power_of_several_methods_says_that_they_share_alpha() -> None:

@@ -38,9 +38,9 @@ def test_an_effect_beyond_silent_controls_is_good(log: EvaluationLog) -> None:
 @pytest.mark.parametrize(
     ("name", "share", "half", "outcome", "says"),
     [
-        ("null:random", 0.9, 0.05, "bad", "random direction does as much"),
-        ("null:shuffled", 0.6, 0.3, "bad", "shuffled labels does as much"),
-        ("null:random", 0.2, 0.7, "mixed", "random direction is not clearly below it"),
+        ("null:random", 0.9, 0.05, "bad", "a random direction already gains more than half of it"),
+        ("null:shuffled", 0.6, 0.3, "bad", "the shuffled-label control already gains more than half"),
+        ("null:random", 0.2, 0.7, "mixed", "the interval of a random direction overlaps"),
         ("turned", 0.1, 0.2, "bad", "it is about a letter"),
         ("turned", 0.3, 0.05, "bad", "it is about a letter"),
         ("turned", 0.7, 0.8, "bad", "it is about a letter"),
@@ -69,7 +69,7 @@ def test_where_one_answer_is_always_right_behaviour_and_word_are_the_same(log: E
 
 
 @pytest.mark.parametrize(
-    ("value", "half", "says"), [(0.02, 0.05, "No effect found"), (-0.2, 0.05, "makes the behaviour rarer")]
+    ("value", "half", "says"), [(0.02, 0.05, "No effect found"), (-0.2, 0.05, "reduces the behaviour")]
 )
 def test_no_effect_and_a_harmful_one_are_bad(log: EvaluationLog, value: float, half: float, says: str) -> None:
     verdict = judge_log(with_condition(log, "steered", value, half))

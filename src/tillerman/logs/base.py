@@ -23,6 +23,7 @@ class View:
     html: Callable[[Any], str]
 
 
+_LONGEST = 500  # characters of a repr: a name may be of any length
 _VIEWS: dict[str, View] = {}
 
 
@@ -85,7 +86,10 @@ class Log:
 
     def __repr__(self) -> str:
         view = _VIEWS.get(self.kind)
-        return f"<{type(self).__name__}{f' {view.words(self)}' if view else ''}>"
+        words = view.words(self) if view else ""
+        return (
+            f"<{type(self).__name__}{' ' if words else ''}{words if len(words) < _LONGEST else words[:_LONGEST] + '…'}>"
+        )
 
     def _repr_html_(self) -> str | None:
         view = _VIEWS.get(self.kind)

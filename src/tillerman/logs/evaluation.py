@@ -143,7 +143,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class Nested:
-    """How much choosing on validation items flatters: nested cross-validation over train and validation items.
+    """Selection optimism: nested cross-validation over train and validation items.
 
     ``optimism`` is the mean over folds of (chosen cell's validation effect - its effect on the outer fold), with a
     t-interval; effects, since folds differ in what the unsteered model gets right."""

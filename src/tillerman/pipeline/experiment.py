@@ -57,7 +57,7 @@ class Experiment:
     scope: str = "auto"  # from the end of the instruction on; without chat template every token
     max_kl: float | None = None
     max_perplexity_ratio: float | None = None
-    nested: int | None = None  # folds that measure how much the choice flatters itself
+    nested: int | None = None  # folds that measure the selection optimism
     # the evaluation
     prompt: str | None = (
         None  # the prompt baseline's system prompt, and what prompts' vectors are made of; None: from the data's name

@@ -1,4 +1,4 @@
-"""How much the choice on validation items flatters itself: nested cross-validation. Test items play no part."""
+"""How much the choice on validation items is optimistic: nested cross-validation. Test items play no part."""
 
 from __future__ import annotations
 

@@ -120,16 +120,16 @@ def power_warning(power: Power) -> str:
     if power.minimum is not None and power.minimum <= WEAK:
         return ""
     return (
-        f"effects below {points(WEAK, 0).lstrip('+')} will go unseen; give more data, a larger test share "
-        "(--shares 0.4,0.2,0.4), or test on data of its own (tillerman eval --all-items)"
+        f"effects below {points(WEAK, 0).lstrip('+')} are likely to be missed (power below 80 %); "
+        "provide more data, a larger test share (--shares 0.4,0.2,0.4), or test on data of its own (tillerman eval --all-items)"
     )
 
 
 def unrelated_words(equivalence: Equivalence) -> str:
-    """Whether the unrelated task is left alone, which "no effect found" does not say."""
+    """Whether the unrelated task is shown to stay the same, which "no effect found" does not say."""
     margin, found = points(equivalence.margin, 0).lstrip("+"), span(equivalence.interval, signed=True)
-    said = "left alone" if equivalence.equivalent else "not shown to be left alone"
-    return f"{said}: 90 % interval {found} pp against a margin of ±{margin}, {p_value(equivalence.p_value)}"
+    said = "equivalence established" if equivalence.equivalent else "equivalence not established"
+    return f"{said} (TOST, ±{margin}): 90 % interval {found} pp, {p_value(equivalence.p_value)}"
 
 
 def nested_words(log: EvaluationLog) -> str:
@@ -138,7 +138,7 @@ def nested_words(log: EvaluationLog) -> str:
         return ""
     n = log.nested
     return (
-        f"Choosing on validation items flatters by {points(n.optimism)} "
+        f"Selection optimism: {points(n.optimism)} "
         f"({span(n.optimism_interval, signed=True)} pp over {len(n.folds)} nested folds): the chosen cell's effect is "
         f"{points(n.validation_effect)} where it was chosen and {points(n.outer_effect)} "
         f"({span(n.outer_interval, signed=True)} pp) on the fold left out."

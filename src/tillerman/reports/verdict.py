@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tillerman.logs.conditions import condition_label
+from tillerman.logs.conditions import ConditionName, condition_label
 from tillerman.logs.evaluation import Condition, EvaluationLog
 from tillerman.logs.study import StudyLog
 from tillerman.logs.verdict import Verdict
@@ -30,7 +30,7 @@ def judge_log(log: EvaluationLog) -> Verdict:
     comes near to, or that costs much. ``good``: an effect beyond all controls at a moderate price."""
     effect = log.effect
     if effect.interval.high < 0:
-        return Verdict("bad", f"It makes the behaviour rarer: {said(effect)}.")
+        return Verdict("bad", f"It reduces the behaviour: {said(effect)}.")
     if not effect.found:
         most = points(effect.interval.high)
         return Verdict("bad", f"No effect found: {said(effect)}. Effects beyond {most} are ruled out.")
@@ -51,12 +51,21 @@ def _controls(log: EvaluationLog) -> list[Condition]:
     return [c for c in log.conditions if c.effect is not None and (c.name.startswith("null:") or c.name == "turned")]
 
 
+def _control(null: Condition) -> str:
+    """A control in the middle of a sentence."""
+    known: dict[str, str] = {
+        ConditionName.RANDOM: "a random direction",
+        ConditionName.SHUFFLED: "the shuffled-label control",
+    }
+    return known.get(null.name, condition_label(null.name).lower())
+
+
 def _explanations(log: EvaluationLog) -> list[str]:
     """Controls that show as much as the vector, or take its effect away."""
     effect, found = log.effect, []
     for null in log.conditions:
         if null.name.startswith("null:") and null.effect is not None and null.effect.value >= _SHARE * effect.value:
-            found.append(f"{condition_label(null.name).lower()} does as much, {briefly(null.effect)}")
+            found.append(f"{_control(null)} already gains more than half of it, {briefly(null.effect)}")
     turned = next((c.effect for c in log.conditions if c.name == "turned"), None)
     if turned is not None and (turned.interval.low <= 0 or turned.value < _SHARE * effect.value):
         found.append(f"it is about a letter, over all option orders {briefly(turned)} is left")
@@ -71,7 +80,7 @@ def _near(log: EvaluationLog) -> list[str]:
     """Controls whose interval reaches into the vector's, and answers that never change."""
     effect = log.effect
     reach = [
-        f"{condition_label(null.name).lower()} is not clearly below it, {briefly(null.effect)}"
+        f"the interval of {_control(null)} overlaps, {briefly(null.effect)}"
         for null in log.conditions
         if null.name.startswith("null:") and null.effect is not None and _overlap(null.effect.interval, effect.interval)
     ]
