@@ -121,7 +121,8 @@ def power_warning(power: Power) -> str:
         return ""
     return (
         f"effects below {points(WEAK, 0).lstrip('+')} are likely to be missed (power below 80 %); "
-        "provide more data, a larger test share (--shares 0.4,0.2,0.4), or test on data of its own (tillerman eval --all-items)"
+        "provide more data, a larger test share (--shares 0.4,0.2,0.4), or test on "
+        "data of its own (tillerman eval --all-items)"
     )
 
 
