@@ -14,6 +14,8 @@ from tillerman.cli.app import app
 from tillerman.core.errors import DataError, FitError, HookPointError, UnknownNameError, UsageError
 from tillerman.core.hookpoint import HookPoint
 
+from .. import tiny
+
 HAPPY = ["The children laughed and sang.", "What a lovely day!", "She hugged her friend."]
 SAD = ["The children wept and hid.", "What a terrible day!", "She lost her friend."]
 
@@ -52,7 +54,9 @@ def test_several_layers_share_the_dose(opened):
     assert 2 * artefact.dose == pytest.approx(0.3)
 
 
-def test_chats_are_read_where_the_answer_is_closed_and_steered_from_the_end_of_the_question_on(pilot):
+@pytest.mark.parametrize("own", [True, False], ids=["the pilot", "a template that writes a line's end after it"])
+def test_chats_are_read_where_the_answer_is_closed_and_steered_from_the_end_of_the_question_on(pilot, own):
+    pilot = pilot if own else tiny.opened("llama", tiny.CHAT)
     positive, negative = [chat("Do you like it?", "Yes")], [chat("Do you like it?", "No")]
     artefact = tillerman.vector_from(pilot, positive, negative, layers=2)
     ends = []

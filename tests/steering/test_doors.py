@@ -10,9 +10,10 @@ import torch
 
 import tillerman
 from tillerman.core.artefact import Artefact
+from tillerman.core.cell import Cell
 from tillerman.core.errors import MismatchError
+from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention
-from tillerman.core.provenance import Card
 from tillerman.steering.steer import steer, steer_rows
 
 from .. import tiny
@@ -76,7 +77,7 @@ def test_a_vector_for_more_layers_cannot_be_allowed(opened):
 
 
 def test_an_artefact_stands_for_its_plan_and_one_intervention_for_a_plan_of_one(opened):
-    artefact = Artefact(_own(opened), Card("layers.1.resid_post", 2.0, 0.3, "all"))
+    artefact = Artefact(_own(opened), Cell((HookPoint(1),), 2.0))
     plan = artefact.plan()
     wanted = _logits(opened, steer(opened, plan))
     assert torch.equal(_logits(opened, steer(opened, artefact)), wanted)
