@@ -58,13 +58,13 @@ def test_several_layers_share_the_dose(opened):
 def test_chats_are_read_where_the_answer_is_closed_and_steered_from_the_end_of_the_question_on(pilot, own):
     pilot = pilot if own else tiny.opened("llama", tiny.CHAT)
     positive, negative = [chat("Do you like it?", "Yes")], [chat("Do you like it?", "No")]
-    artefact = tillerman.vector_from(pilot, positive, negative, layers=2)
+    artefact = tillerman.vector_from(pilot, positive, negative, layers=1)
     ends = []
     for (messages,) in (positive, negative):
         text = pilot.tokenizer.apply_chat_template(messages, tokenize=False).rstrip()
         ids = torch.tensor([pilot.tokenizer(text, add_special_tokens=False)["input_ids"]])
-        ends.append(pilot.model(input_ids=ids, output_hidden_states=True).hidden_states[3][0, -1])
-    torch.testing.assert_close(artefact.steering.directions[HookPoint(2)], ends[0] - ends[1], rtol=1e-3, atol=1e-4)
+        ends.append(pilot.model(input_ids=ids, output_hidden_states=True).hidden_states[2][0, -1])
+    torch.testing.assert_close(artefact.steering.directions[HookPoint(1)], ends[0] - ends[1], rtol=1e-3, atol=1e-4)
     assert artefact.cell.scope.name == "after_instruction" and artefact.steering.provenance.template == "chat"
 
 
