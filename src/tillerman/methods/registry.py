@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tillerman.core.errors import TillermanError, UnknownNameError, UsageError
+from tillerman.core.plugins import OpenRegistry
 from tillerman.core.registry import Registry
 from tillerman.core.spec import read_options, read_spec, split_specs
 from tillerman.methods.ablation import Ablation
@@ -35,7 +36,15 @@ from tillerman.methods.sae.difference import SaeDifference
 from tillerman.methods.sae.feature import SaeFeature
 from tillerman.methods.sae.sta import Sta
 
-METHODS: Registry[type[Method]] = Registry(
+
+def _wrong(name: str, value: Any) -> str | None:
+    """What is wrong with a method that another package adds."""
+    if not (isinstance(value, type) and issubclass(value, Method)):
+        return f"expected a class that is a tillerman.Method, got {value!r}"
+    return None if value.name == name else f"the class is named {value.name!r}"
+
+
+METHODS: Registry[type[Method]] = OpenRegistry(
     "method",
     {
         kind.name: kind
@@ -64,6 +73,8 @@ METHODS: Registry[type[Method]] = Registry(
             RiceRenormalised,
         )
     },
+    "tillerman.methods",
+    _wrong,
 )
 
 # Names for several methods: all of them are fitted, the validation split chooses.

@@ -4,13 +4,24 @@ follows the colon."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tillerman.core.errors import UsageError
+from tillerman.core.plugins import OpenRegistry
 from tillerman.core.registry import Registry
 from tillerman.evaluation.scorers import answers, sentiment, texts
 from tillerman.evaluation.scorers.base import AnswerScorer, ScorerEntry, TextScorer
 
-TEXT_SCORERS: Registry[ScorerEntry] = Registry("scorer", {**texts.SCORERS, **sentiment.SCORERS})
+
+def _wrong(name: str, value: Any) -> str | None:
+    """What is wrong with a scorer that another package adds."""
+    del name
+    return None if isinstance(value, ScorerEntry) else f"expected a ScorerEntry, got {value!r}"
+
+
+TEXT_SCORERS: Registry[ScorerEntry] = OpenRegistry(
+    "scorer", {**texts.SCORERS, **sentiment.SCORERS}, "tillerman.scorers", _wrong
+)
 ANSWER_SCORERS: Registry[AnswerScorer] = Registry("scorer of answers", answers.SCORERS)
 
 
