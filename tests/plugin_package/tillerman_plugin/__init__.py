@@ -24,7 +24,7 @@ class Vowels:
     """How many vowels a reply has."""
 
     name: str = "vowels"
-    scale: ScoreRange = ScoreRange("vowels", 0.0, 1e9)
+    scale: ClassVar[ScoreRange] = ScoreRange("vowels", 0.0, 1e9)
     note: str = ""
 
     def score(self, prompts, replies):
