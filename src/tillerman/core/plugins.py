@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class OpenRegistry(Registry[T]):
-    A plug-in that cannot be loaded, or whose name is taken, is left out with a warning that names its package.
+    """A registry that entry points of ``group`` add to. ``admit`` says what is wrong with a loaded value, if anything.
 
     A plug-in that cannot be loaded, or whose name is taken, is left out with a warning that names the package.
     """
