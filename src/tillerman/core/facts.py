@@ -38,7 +38,7 @@ def _parts(value: Any) -> Iterator[bytes]:
     elif isinstance(value, str):
         yield f"str {len(value)} {value};".encode()
     elif isinstance(value, Tensor):
-        plain = value.detach().cpu().contiguous()
+        plain = (value.to_dense() if value.is_sparse else value).detach().cpu().contiguous()
         yield f"tensor {plain.dtype} {tuple(plain.shape)} ".encode()
         yield plain.flatten().view(torch.uint8).numpy().tobytes() if plain.numel() else b""
     elif isinstance(value, np.ndarray):
