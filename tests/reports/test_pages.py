@@ -148,7 +148,7 @@ def test_the_page_has_every_section() -> None:
     assert all(text in page for g in log.generations for _, text in g.continuations)
     assert str(PROVENANCE["model"]["fingerprint"]) in page  # type: ignore[index]
     assert log.notes[0] in page
-    assert "Mean effect +43.2 pp" in page
+    assert "seeds: +43.2 pp" in page
 
 
 def test_the_page_says_what_the_test_items_could_show() -> None:

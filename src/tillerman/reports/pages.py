@@ -15,12 +15,11 @@ from markupsafe import Markup
 
 from tillerman.core.finding import Finding
 from tillerman.logs.comparison import Comparison, ComparisonLog
-from tillerman.logs.conditions import condition_label
 from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.study import StudyLog
 from tillerman.logs.table import Table
 from tillerman.logs.verdict import Verdict
-from tillerman.reports import numbers, sentences
+from tillerman.reports import evaluation, numbers, sentences
 from tillerman.reports.charts.doses import dose_response
 from tillerman.reports.charts.effects import effect_chart, overview_chart
 from tillerman.reports.charts.grid import heat_map
@@ -28,6 +27,7 @@ from tillerman.reports.charts.methods import compare_chart
 from tillerman.reports.charts.study import study_chart
 from tillerman.reports.comparison import heading, tables, verdict
 from tillerman.reports.side_by_side import Column, beside_charts, beside_tables
+from tillerman.reports.tables import is_numeric
 from tillerman.reports.verdict import judge_log
 
 WIDE, NARROW = 860, 360  # pixels; the page shows the one that fits, so that type is never scaled down
@@ -54,7 +54,14 @@ class Section:
     grid_chart: Markup
     dose_chart: Markup
     grid_baseline: str
-    strengths: tuple[float, ...]
+    conditions: Table
+    details: Table
+    cells: Table
+    folds: Table
+    curve: Table
+    side_effects: Table
+    seeds: Table
+    over_seeds: str
     findings: tuple[Finding, ...]
     provenance: tuple[tuple[str, str], ...]
 
@@ -158,7 +165,14 @@ def _section(log: EvaluationLog, number: int) -> Section:
         grid_chart=_both(lambda width: heat_map(log.cells, baseline, log.chosen, width)),
         dose_chart=_both(lambda width: dose_response(log.curve, log.dose, width)),
         grid_baseline=where,
-        strengths=sentences.columns(log),
+        conditions=evaluation.conditions_table(log),
+        details=evaluation.details_table(log),
+        cells=evaluation.cells_table(log),
+        folds=evaluation.folds_table(log),
+        curve=evaluation.curve_table(log),
+        side_effects=evaluation.side_effects_table(log),
+        seeds=evaluation.seeds_table(log),
+        over_seeds=sentences.seeds_words(log),
         findings=tuple(sorted(log.diagnostics, key=lambda f: levels.index(f.level) if f.level in levels else 0)),
         provenance=sentences.flat(log.provenance),
     )
@@ -187,19 +201,16 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": numbers.percent,
         "points": numbers.points,
         "ratio": numbers.ratio,
-        "nats": numbers.nats,
         "span": numbers.span,
-        "p_value": numbers.p_value,
         "compact": numbers.compact,
         "decimal": numbers.decimal,
-        "condition": condition_label,
         "unrelated": sentences.unrelated_words,
         "duration": sentences.duration,
         "unbroken": _unbroken,
     }
+    environment.tests["numeric"] = is_numeric
     environment.globals["marks"] = _LEVELS
     return environment
 

@@ -190,11 +190,6 @@ def baseline_of_grid(log: EvaluationLog) -> tuple[float, str]:
     return log.condition("unsteered").rate.value, "unsteered accuracy on the test items"
 
 
-def columns(log: EvaluationLog) -> tuple[float, ...]:
-    """The strengths of the example generations, in order."""
-    return tuple(sorted({strength for g in log.generations for strength, _ in g.continuations}))
-
-
 def flat(values: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str], ...]:
     """Provenance as (name, text) rows; nested names are joined with dots."""
     rows: list[tuple[str, str]] = []
