@@ -10,10 +10,14 @@ import pytest
 
 import tillerman
 from tillerman.logs.base import Log
-from tillerman.reports.pages import render_report
+from tillerman.logs.thoughts import ThoughtLog
+from tillerman.reports.evaluation import account, cells_table, curve_table, details_table, seeds_table
+from tillerman.reports.pages import render_account, render_report
+from tillerman.reports.scores import account as scores_account
+from tillerman.reports.thoughts import account as thoughts_account
 
 from .example_log import NASTY, example_log
-from .examples import LOGS, study_log
+from .examples import LOGS, score_log, study_log, thought_log
 
 assert tillerman.EvaluationLog  # the first public name: logs know from now on how they are shown
 
@@ -38,7 +42,26 @@ def test_a_page_in_a_notebook_is_one_sandboxed_frame_and_has_no_style_outside_of
     assert NASTY not in html
 
 
-def test_comparisons_and_studies_show_their_pages_and_others_their_repr() -> None:
-    shown = {log.kind: log._repr_html_() is not None for log in LOGS}
-    assert {kind for kind, page in shown.items() if page} == {"evaluation", "comparison", "study"}
+def test_every_log_but_a_reproduction_shows_its_page_in_a_frame() -> None:
+    """A reproduction is told with its recipe, which its log does not hold."""
+    shown = {log.kind: log._repr_html_() for log in LOGS}
+    assert {kind for kind, page in shown.items() if page is None} == {"reproduction"}
+    assert all(page.startswith("<iframe sandbox ") for page in shown.values() if page)
     assert repr(study_log()) == "<StudyLog samples of data: good>"
+
+
+@pytest.mark.parametrize("log", [thought_log(), score_log()], ids=["thoughts", "scores"])
+def test_a_page_of_an_account_has_every_figure_of_its_tables(log: Log) -> None:
+    told = thoughts_account(log) if isinstance(log, ThoughtLog) else scores_account(log)
+    page = unescape(re.sub(r"<[^>]+>", " ", render_account(told)))
+    for table in told.tables:
+        assert all(cell in page for row in table.rows for cell in row)
+
+
+def test_the_report_page_has_every_figure_of_the_terminals_tables() -> None:
+    log = example_log("seeds")
+    page = unescape(re.sub(r"<[^>]+>", " ", render_report(log)))
+    told = (*account(log).tables, cells_table(log), curve_table(log), seeds_table(log), details_table(log))
+    for table in told:
+        assert table.rows
+        assert all(cell in page for row in table.rows for cell in row)

@@ -3,7 +3,6 @@ so that no rule of its style sheet reaches the notebook. Loaded with the first p
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from html import escape
 from typing import Any
 
@@ -23,24 +22,56 @@ def _evaluation_words(log: Any) -> str:
     return short(log)
 
 
-def _page(name: str) -> Callable[[Any], str]:
-    def html(log: Any) -> str:
-        from tillerman.reports import pages
+def _evaluation_page(log: Any) -> str:
+    from tillerman.reports.pages import render_report
 
-        render: Callable[[Any], str] = getattr(pages, name)
-        return _framed(render(log))
-
-    return html
+    return _framed(render_report(log))
 
 
 def _comparison_words(log: Any) -> str:
     return "; ".join(f"{one.data_name}: {', '.join(m.method for m in one.methods)}" for one in log.comparisons)[:500]
 
 
+def _comparison_page(log: Any) -> str:
+    from tillerman.reports.pages import render_comparison
+
+    return _framed(render_comparison(log))
+
+
 def _study_words(log: Any) -> str:
     return f"{log.study} of {log.data_name}: {log.verdict.outcome}"
 
 
-show_with("evaluation", View(_evaluation_words, _page("render_report")))
-show_with("comparison", View(_comparison_words, _page("render_comparison")))
-show_with("study", View(_study_words, _page("render_study")))
+def _study_page(log: Any) -> str:
+    from tillerman.reports.pages import render_study
+
+    return _framed(render_study(log))
+
+
+def _thoughts_words(log: Any) -> str:
+    return f"{log.data_name}, {log.method} at {log.hook_point}, n = {log.n}"
+
+
+def _thoughts_page(log: Any) -> str:
+    from tillerman.reports.pages import render_account
+    from tillerman.reports.thoughts import account
+
+    return _framed(render_account(account(log)))
+
+
+def _scores_words(log: Any) -> str:
+    return f"{log.method} at {log.hook_point}, {len(log.prompts)} prompts: {', '.join(s.scorer for s in log.scored)}"
+
+
+def _scores_page(log: Any) -> str:
+    from tillerman.reports.pages import render_account
+    from tillerman.reports.scores import account
+
+    return _framed(render_account(account(log)))
+
+
+show_with("evaluation", View(_evaluation_words, _evaluation_page))
+show_with("comparison", View(_comparison_words, _comparison_page))
+show_with("study", View(_study_words, _study_page))
+show_with("thoughts", View(_thoughts_words, _thoughts_page))
+show_with("scores", View(_scores_words, _scores_page))

@@ -20,6 +20,7 @@ from tillerman.logs.study import StudyLog
 from tillerman.logs.table import Table
 from tillerman.logs.verdict import Verdict
 from tillerman.reports import evaluation, numbers, sentences
+from tillerman.reports.account import Account
 from tillerman.reports.charts.doses import dose_response
 from tillerman.reports.charts.effects import effect_chart, overview_chart
 from tillerman.reports.charts.grid import heat_map
@@ -141,6 +142,11 @@ def render_beside(entries: Sequence[Column]) -> str:
     charts = tuple(Drawn(c.title, _both(partial(study_chart, c))) for c in beside_charts(entries))
     section = BesideSection(tuple(entries), tuple(verdicts), charts, beside_tables(entries))
     return _render("beside.html.j2", section=section)
+
+
+def render_account(account: Account) -> str:
+    """Any result that is tables and sentences, without charts of its own, as an HTML page."""
+    return _render("account.html.j2", account=account)
 
 
 def _study(log: StudyLog) -> StudySection:
