@@ -289,7 +289,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     values = killed / "agreeableness.safetensors.partial" / "values.jsonl"
     running = subprocess.Popen(COMMAND, cwd=killed, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while not (values.exists() and "grid caa" in values.read_text()) and time.monotonic() < deadline:
+    while not (values.exists() and '"answers ' in values.read_text()) and time.monotonic() < deadline:
         time.sleep(0.005)
         assert running.poll() is None, "finished before it could be killed"
     os.kill(running.pid, signal.SIGKILL)
