@@ -192,7 +192,10 @@ def test_methods_of_one_store_do_not_take_each_others_answers_and_share_what_is_
         assert made.method(name).nulls == tuple(c for c in log.conditions if "null" in c.name)
     kept = (tmp_path / "run" / "values.jsonl").read_text().splitlines()
     keys = [json.loads(line)[0] for line in kept if line]
-    assert keys.count("0 test prompt") == keys.count("0 test icl") == keys.count("0 unsteered train") == 1
+    assert sum(key.startswith("given ") for key in keys) == 1  # unsteered answers to the training items
+    # The prompt and the few-shot baseline once; the prompt and the vector together for each method.
+    steering = [name for name in lineup.methods if made.method(name).strength]
+    assert sum(key.startswith("right ") for key in keys) == 2 + len(steering)
     # pca and probe want rows of the same texts and read them once; the mean difference wants means.
     read = list((tmp_path / "run").glob("*activations*"))
     assert len(read) == 2
