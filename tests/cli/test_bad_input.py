@@ -221,7 +221,7 @@ CASES: list[tuple[str, str, Callable[[Path], list[str]], list[str], int, list[st
         lambda _: [*SAMPLE, "--limit", "60"],
         ["--methods", "caa", "--layers", "99"],
         1,
-        ["no method is left", "layers 0..7"],
+        ["no method can be fitted", "layers 0..7"],
     ),
     ("comparing one data set twice", "compare", lambda _: SAMPLE + SAMPLE, [], 2, ["twice"]),
     ("comparing into a file", "compare", lambda d: [*SAMPLE, "-o", write("", "o.txt")(d)[0]], [], 2, ["is a file"]),

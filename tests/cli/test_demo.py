@@ -1,4 +1,4 @@
-"""What the demo promises, on the embedded model and data: effects on items nobody has seen, beside silent nulls."""
+"""What the demo promises, on the embedded model and data: effects on unseen items, and nulls that show none."""
 
 from __future__ import annotations
 

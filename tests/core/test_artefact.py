@@ -239,7 +239,7 @@ def test_fields_of_a_newer_writer_are_passed_over(tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_a_usage_error(tmp_path):
-    with pytest.raises(UsageError, match="does not exist; make it first"):
+    with pytest.raises(UsageError, match="does not exist; create it first"):
         save(tmp_path / "no" / "a.safetensors", Artefact(tiny.vector(0), Cell.of(tiny.vector(0))))
 
 

@@ -144,7 +144,7 @@ def test_a_method_that_cannot_be_fed_is_left_out_with_its_reason(pilot, data):
 
 
 def test_if_no_method_is_left_that_is_one_error(pilot, data):
-    with pytest.raises(FitError, match=r"no method is left: caa: .*layers 0\.\.7.*; ablation: "):
+    with pytest.raises(FitError, match=r"no method can be fitted: caa: .*layers 0\.\.7.*; ablation: "):
         tillerman.compare(tillerman.Lineup(("caa", "ablation"), replace(SMALL, layers=(99,))), pilot, data)
 
 

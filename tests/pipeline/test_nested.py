@@ -95,7 +95,7 @@ def test_finished_folds_are_not_fitted_again(tmp_path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-def test_on_labels_by_coin_choosing_flatters_and_the_folds_left_out_show_nothing() -> None:
+def test_on_random_labels_there_is_selection_optimism_and_the_held_out_folds_show_no_effect() -> None:
     runs = [
         tillerman.fit(replace(NESTED, seed=k), planted.speaker(), planted.coins(k, 150)).log.nested for k in range(20)
     ]

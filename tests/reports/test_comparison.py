@@ -160,7 +160,7 @@ def test_a_budget_that_was_not_reached_is_marked():
 def test_the_verdict_counts_what_stands_after_the_adjustment():
     assert verdict(comparison()).startswith("1 of 2 methods has an effect on sycophancy (Holm p < 0.05), 1 beyond")
     many = comparison(*(result(f"m{k}", 0.1, 0.03) for k in range(3)))
-    assert verdict(many) == "No method has an effect on sycophancy that stands after Holm's adjustment."
+    assert verdict(many) == "No method has an effect on sycophancy that remains after Holm's adjustment."
     assert not comparison(result(gain=-0.2)).standing  # an effect, but not the wanted one
 
 

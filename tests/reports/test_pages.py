@@ -154,7 +154,8 @@ def test_the_page_has_every_section() -> None:
 def test_the_page_says_what_the_test_items_could_show() -> None:
     log = replace(example_log(), power=foreseen(195))
     said = (
-        "n = 195 test items: effects of 8.8 pp or more are found with 80 % power (if 20 % of items change their answer)"
+        "n = 195 test items: effects of 8.8 pp or more are detected with 80 % power "
+        "(if 20 % of items change their answer)"
     )
     assert power_words(log.power) == said  # type: ignore[arg-type]
     assert f"Known before the run: {said}." in words(log)
@@ -170,7 +171,7 @@ def test_too_few_test_items_are_a_caution_with_a_remedy() -> None:
         replace(example_log(), power=foreseen(12))
     )
     assert "every item that changes its answer gains" in power_words(foreseen(12))
-    assert power_words(foreseen(3)) == "n = 3 test items: no effect of any size is found with 80 % power"
+    assert power_words(foreseen(3)) == "n = 3 test items: no effect of any size can be detected with 80 % power"
 
 
 def test_an_unrelated_task_is_called_equivalent_only_where_the_test_says_so() -> None:

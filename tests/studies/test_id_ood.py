@@ -33,12 +33,12 @@ def made(home: int, shifts: Sequence[int], other: int = 50, null: tuple[int, int
 @pytest.mark.parametrize(
     ("trials", "outcome", "says"),
     [
-        (made(85, (85, 80, 82)), "good", "stands in 3 of 3"),
+        (made(85, (85, 80, 82)), "good", "holds in 3 of 3"),
         (made(85, (85, 50, 48)), "mixed", "Not found: longer question (0.0 pp), second turn (−2.0 pp)"),
-        (made(85, (50, 50, 50)), "bad", "stands in 0 of 3"),
+        (made(85, (50, 50, 50)), "bad", "holds in 0 of 3"),
         (made(85, (85, 85, 85), other=84), "mixed", "not specific to this one"),
-        (made(52, (85, 85, 85)), "bad", "does nothing to be generalised"),
-        (made(85, (85, 85, 85), null=(82, 88)), "bad", "Random directions of the same norm do as much"),
+        (made(52, (85, 85, 85)), "bad", "There is no effect to generalise"),
+        (made(85, (85, 85, 85), null=(82, 88)), "bad", "Random directions of the same norm have a comparable effect"),
     ],
 )
 def test_the_verdict_follows_from_the_cases(trials: list[Trial], outcome: str, says: str) -> None:

@@ -67,8 +67,8 @@ def made(
     [
         (made(), "good", "science keeps 100 % (100 to 100 %) of its +40.0 pp"),
         (made(together=87), "good", "keeps 92 %"),
-        (made(together=55), "bad", "science: it is the other vector's doing (+39.5 pp in random company)"),
-        (made(together=55, company=(54, 56)), "bad", "a random push of the same size takes as much"),
+        (made(together=55), "bad", "science: the other vector is the cause (+39.5 pp in random company)"),
+        (made(together=55, company=(54, 56)), "bad", "a random direction of the same size costs as much"),
         (made(together=76), "mixed", "keeps 65 %"),
         (made(alone=18, together=15, plain=8, of=24), "unclear", "keeps 70 %"),
         (made(alone=51), "bad", "Nothing to combine: alone there is no effect beyond the controls of science, +1.0 pp"),

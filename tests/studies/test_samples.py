@@ -46,7 +46,7 @@ def test_the_knee_is_where_nine_tenths_of_the_whole_are_reached(half: float) -> 
     [
         (made({4: (10, 12, 8), 20: (30, 31, 29), 100: (38, 39, 37), 400: (40, 40, 39)}, 40), "good", "nine tenths"),
         (made({4: (1, 0, 2), 20: (3, 2, 4), 100: (9, 12, 10), 400: (24, 26, 28)}, 45), "unclear", "has not settled"),
-        (made({4: (0, 1, -1), 20: (1, 0, 0), 100: (0, 2, 0)}, 1), "bad", "no number is enough"),
+        (made({4: (0, 1, -1), 20: (1, 0, 0), 100: (0, 2, 0)}, 1), "bad", "no smaller number can suffice"),
         (made({4: (40, 40, 40), 20: (40, 40, 40), 100: (40, 40, 40)}, 40), "good", "4 examples gives as much"),
     ],
 )

@@ -72,7 +72,7 @@ SIZES = (1e6, 1e7, 1e8, 1e9)
         (
             made((1.6, 0.8, 0.42, 0.2), SIZES, families="llama bitnet"),
             "good",
-            "cannot be decided: the families differ (bitnet, llama)",
+            "cannot be decided: the models are of different families (bitnet, llama)",
         ),
         (made((1.6, 0.8, 0.4), SIZES[:3]), "good", "cannot be decided from 3 models; that takes 4 sizes of one family"),
         (made((1.6, 0.8, 0.4, 0.4), (1e6, 1e7, 1e8, 1e8)), "good", "cannot be decided from 4 models"),

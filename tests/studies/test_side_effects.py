@@ -41,14 +41,14 @@ CHEAP, DEAR, BLUNT = (0.01, 0.02, 200), (0.5, 0.4, 200), (0.01, 0.02, 120)
 @pytest.mark.parametrize(
     ("costs", "outcome", "says"),
     [
-        ({0.5: CHEAP, 1.0: CHEAP, 2.0: CHEAP}, "good", "surely within it is 2.00 × its own"),
-        ({0.5: CHEAP, 1.0: CHEAP, 2.0: DEAR}, "good", "surely within it is 1.00 × its own"),
-        ({0.5: CHEAP, 1.0: DEAR, 2.0: CHEAP}, "bad", "surely within it is 0.50 × its own"),
-        ({0.5: DEAR, 1.0: DEAR, 2.0: DEAR}, "bad", "No strength tested is surely within it"),
+        ({0.5: CHEAP, 1.0: CHEAP, 2.0: CHEAP}, "good", "intervals included, is 2.00 × its own"),
+        ({0.5: CHEAP, 1.0: CHEAP, 2.0: DEAR}, "good", "intervals included, is 1.00 × its own"),
+        ({0.5: CHEAP, 1.0: DEAR, 2.0: CHEAP}, "bad", "intervals included, is 0.50 × its own"),
+        ({0.5: DEAR, 1.0: DEAR, 2.0: DEAR}, "bad", "No tested strength is within it"),
         ({0.5: CHEAP, 1.0: BLUNT, 2.0: CHEAP}, "bad", "beyond the budget"),
-        ({0.5: CHEAP, 1.0: (0.099, 0.02, 200), 2.0: DEAR}, "mixed", "not surely within"),
-        ({0.5: CHEAP, 1.0: (0.099, 0.02, 200), 2.0: DEAR}, "mixed", "surely within it is 0.50 × its own"),
-        ({0.5: CHEAP, 1.0: None, 2.0: None}, "bad", "no finite numbers"),
+        ({0.5: CHEAP, 1.0: (0.099, 0.02, 200), 2.0: DEAR}, "mixed", "not established as within"),
+        ({0.5: CHEAP, 1.0: (0.099, 0.02, 200), 2.0: DEAR}, "mixed", "intervals included, is 0.50 × its own"),
+        ({0.5: CHEAP, 1.0: None, 2.0: None}, "bad", "not finite numbers"),
     ],
 )
 def test_the_verdict_follows_from_the_costs(

@@ -68,7 +68,7 @@ def made(
         (made(((50, 50),), own=50), "bad", "target 1: 0.0 (−3.7 to +3.7) pp, 0 % (0 to 0 %) of home."),
         (made(((50, 90), (50, 52))), "mixed", "target 2: +2.0"),
         (made(((50, 76),)), "mixed", "65 %"),
-        (made(((95, 98),)), "unclear", "it is right unsteered in 95 %, so that only 5.0 pp could be gained"),
+        (made(((95, 98),)), "unclear", "unsteered it is already right on 95 %, so only 5.0 pp could be gained"),
         (made(((70, 88),), moved=(1.0,)), "good", "100 % (100 to 100 %) of home in log-odds (unsteered it is +20.0 pp"),
         (made(((50, 88),), moved=(0.3,)), "bad", "30 % (30 to 30 %) of home in log-odds"),
         (made(home=51), "bad", "Nothing to transfer: at home there is no effect beyond the controls, +1.0 pp"),
@@ -90,7 +90,7 @@ def test_other_items_than_those_asked_at_home_are_refused() -> None:
     trials = [
         replace(one, items=tuple(f"other {i}" for i in range(100))) if one.case != HOME else one for one in made()
     ]
-    with pytest.raises(MetricError, match="target 1: not asked the items that were asked at home"):
+    with pytest.raises(MetricError, match="target 1: was not asked the same items as"):
         judge(trials, TransferOptions())
 
 

@@ -14,7 +14,7 @@ from tillerman.core.errors import UsageError
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends without an error."""
     if not path.parent.is_dir():
-        raise UsageError(f"{path}: the folder {path.parent} does not exist; make it first")
+        raise UsageError(f"{path}: the folder {path.parent} does not exist; create it first")
     if path.is_dir():
         raise UsageError(f"{path}: is a folder; name a file")
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")

@@ -83,7 +83,7 @@ def prompt_contrast(items: Sequence[Item], texts: tuple[str, str], writer: Write
 
 
 def another(item: Item) -> int:
-    """The answer that a wanted one is held against, drawn from a hash of the item."""
+    """The answer that a wanted one is contrasted with, drawn from a hash of the item."""
     others = [i for i in range(len(item.answers)) if i != item.right]
     if not others:
         raise FitError(f"an open question has one answer and no other to contrast it with: {_FOR_OPEN}")

@@ -49,7 +49,7 @@ _STARTS = (
 
 @dataclass(frozen=True)
 class Ask:
-    """One prompt. The reply goes on from ``start``, words put into the model's mouth, which are not scored;
+    """One prompt. The reply continues from ``start``, words put into the model's mouth, which are not scored;
     ``reference`` is the right reply, where there is one."""
 
     prompt: str
@@ -59,7 +59,7 @@ class Ask:
     @property
     def shown(self) -> str:
         """What a scorer is told was asked."""
-        return f"{self.prompt}\n(The reply goes on from: {self.start})" if self.start else self.prompt
+        return f"{self.prompt}\n(The reply continues from: {self.start})" if self.start else self.prompt
 
 
 def load_asks(source: str) -> tuple[Ask, ...]:

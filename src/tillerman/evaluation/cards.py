@@ -22,7 +22,7 @@ def with_study(artefact: Artefact, log: StudyLog) -> Artefact:
 def evaluation_of(artefact: Artefact) -> EvaluationLog:
     """What was measured when the artefact was fitted. ``ArtefactError`` where it carries nothing."""
     if artefact.card is None or not artefact.card.report:
-        raise ArtefactError("this artefact carries no evaluation; 'tillerman eval' makes one")
+        raise ArtefactError("this artefact has no evaluation; run 'tillerman eval' to add one")
     return EvaluationLog.from_json(dict(artefact.card.report))
 
 

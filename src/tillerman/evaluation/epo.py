@@ -17,7 +17,7 @@ from torch import Tensor
 from tillerman.core.errors import UsageError
 from tillerman.core.rows import Progress, silent
 
-_DRAWS = 50  # rounds of drawing texts that come back from decoding as they were
+_DRAWS = 50  # rounds of drawing texts that are unchanged after decoding and encoding
 
 
 def spread(count: int, low: float = 0.1, high: float = 10.0) -> tuple[float, ...]:
@@ -126,8 +126,8 @@ def random_texts(objective: Objective, count: int, rng: torch.Generator, log: _L
         if len(kept) >= count:
             return kept[:count]
     raise UsageError(
-        f"of {4 * count * _DRAWS} random texts of {objective.width} tokens only {len(kept)} come back "
-        "from decoding as they were; take fewer tokens"
+        f"of {4 * count * _DRAWS} random texts of {objective.width} tokens only {len(kept)} are "
+        "unchanged after decoding and encoding; choose fewer tokens"
     )
 
 

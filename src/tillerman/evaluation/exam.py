@@ -1,4 +1,4 @@
-"""Run the test items under every condition that a claim has to be held against."""
+"""Run the test items under every condition that a claim has to be compared with."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def _branched(
                 for i, value in zip(rows, of_cell, strict=True):
                     found[k][i] = value
     if not touched:
-        raise NotAppliedError(f"scope {items[0].scope} meets no token of any prompt; choose another scope")
+        raise NotAppliedError(f"scope {items[0].scope} covers no token of any prompt; choose another scope")
     return found
 
 

@@ -36,7 +36,7 @@ def replies_under(
     tags = think_tags(opened.tokenizer) if has_think_tags(opened.tokenizer) else None
     stops = stop_tokens(opened)
     order = sorted(range(len(written)), key=lambda i: len(written[i].prompt))
-    rows = [(k, i) for k in range(len(plans)) for i in order]  # a plan that wrecks the model keeps to itself
+    rows = [(k, i) for k in range(len(plans)) for i in order]  # a plan that breaks the model does not affect the others
     digests = list(map(digest_of, plans))
     size = _rows_at_once(opened, max(len(w.prompt) for w in written) + limit)
     said: list[list[Reply | None]] = [[None] * len(written) for _ in plans]

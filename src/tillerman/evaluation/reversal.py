@@ -48,7 +48,7 @@ def place_in(item: Item, writer: Writer, width: int) -> TextSlot:
     head, mark, tail = writer.prompt_text(lengthened(item, _MARK).prompt).rpartition(_MARK)
     before, seam, whole = (writer.encode(text) for text in (head, head + _FILL, head + _FILL + tail))
     if not mark or not before or whole[: len(seam)] != seam or seam[: len(before)] != before:
-        raise UsageError("this tokenizer or chat template leaves no clean place at the end of a question for a text")
+        raise UsageError("with this tokenizer or chat template no text can be appended cleanly to a question")
     return TextSlot(Window(before, width, whole[len(seam) :]), head, tail, writer.template == "none")
 
 
@@ -158,8 +158,8 @@ def unwanted(written: Written) -> tuple[int, ...]:
     """The first tokens of all answers but the wanted one."""
     if written.whole:
         raise UsageError(
-            "the answers' first tokens are the same, or they are texts: an attack needs answers that one "
-            "token tells apart; try `as_choice`, or lettered questions"
+            "the answers share their first token, or are texts: an attack needs answers that differ in "
+            "their first token; try `as_choice`, or lettered questions"
         )
     return tuple(answer[0] for k, answer in enumerate(written.answers) if k != written.right)
 

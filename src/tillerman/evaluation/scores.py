@@ -18,7 +18,7 @@ from tillerman.statistics.scores import Value, change, figure, over_draws, per_p
 def scored(log: ScoreLog, scorers: Sequence[TextScorer]) -> ScoreLog:
     """The log with these scorers' values, which take the place of earlier ones of the same name."""
     if not log.conditions or log.conditions[0].name != "unsteered":
-        raise UsageError("the log's first condition has to be the unsteered one: changes are against it")
+        raise UsageError("the log's first condition must be the unsteered one, because changes are measured against it")
     made = [_scored(log, scorer) for scorer in scorers]
     kept = [one for one in log.scored if one.scorer not in {new.scorer for new in made}]
     return replace(log, scored=(*kept, *made))

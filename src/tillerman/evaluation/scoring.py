@@ -20,7 +20,7 @@ def answers_given(
 ) -> NDArray[np.int64]:
     """The most likely answer per item: by its first token where that tells the answers apart, else
     by the mean log-probability per token of the whole answer. One forward per prompt or answer. -1 where
-    the scores are not numbers (a model that steering has wrecked): no answer, so never a right one.
+    the scores are not numbers (steering has broken the model): no answer, so never a right one.
     ``unsteered`` (no edit is running) lets prompts that begin alike share their beginning."""
     scores = option_scores(opened, written, progress, unsteered=unsteered)
     return np.array([best(row) for row in scores], dtype=np.int64)

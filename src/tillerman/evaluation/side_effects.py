@@ -42,7 +42,7 @@ class NeutralText:
 @dataclass(frozen=True, eq=False)
 class Windows:
     """Per window of neutral text, nats per token: surprise without and with a plan ``[w]``, and
-    KL(unsteered || steered) ``[w]``. A model that is wrecked gives values that are not finite."""
+    KL(unsteered || steered) ``[w]``. Where steering breaks the model the values are not finite."""
 
     unsteered: Tensor
     steered: Tensor
@@ -70,7 +70,7 @@ def neutral_text(opened: OpenModel, name: str, texts: Sequence[str], tokens: int
         if len(windows) * WINDOW >= tokens:
             break
     if not windows:
-        raise DataError(f"neutral text {name!r} has no stretch of {WINDOW} tokens; give longer texts")
+        raise DataError(f"neutral text {name!r} has no window of {WINDOW} tokens; provide longer texts")
     return NeutralText(name, torch.tensor(windows[: max(1, tokens // WINDOW)]))
 
 

@@ -53,7 +53,7 @@ class ThoughtLog(Log):
     scope: str
     system: str | None
     n: int
-    limit: int  # most tokens of a reply
+    limit: int  # maximum tokens of a reply
     conditions: tuple[Thinking, ...]
     curve: tuple[Thinking, ...]  # the vector at multiples of its strength
     provenance: dict[str, Any]

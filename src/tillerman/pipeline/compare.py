@@ -61,7 +61,7 @@ class Lineup:
         if not names:
             raise UsageError("nothing to compare: give at least one method, e.g. caa,ipas-wrong")
         if self.experiment.gate is not None:
-            raise UsageError("a comparison is of methods without a gate; fit one with a gate by itself")
+            raise UsageError("a comparison takes no gate; fit a method with a gate by itself")
         if self.experiment.nested is not None:
             raise UsageError("a comparison reports test items only; fit one method with nested folds by itself")
         if self.equal_kl is not None and not 0 < self.equal_kl < float("inf"):
@@ -83,7 +83,7 @@ def compare(
     store: Store | None = None,
     watch: Watch | None = None,
 ) -> Comparison:
-    """Several methods on the same items: what each does, what it costs, and whether its nulls do as much.
+    """Several methods on the same items: what each does, what it costs, and whether its nulls have the same effect.
 
     Numbers are those that ``fit`` gives for each method alone. Test items play no part in choosing a cell or in
     setting a strength to the budget. A method that data or model cannot feed is left out with its reason.
@@ -111,7 +111,7 @@ def compare(
     done = [row for row in rows.values() if "result" in row]
     left_out = tuple(MethodLeftOut(name, row["reason"]) for name, row in rows.items() if "reason" in row)
     if not done:
-        raise FitError("no method is left: " + "; ".join(f"{one.method}: {one.reason}" for one in left_out))
+        raise FitError("no method can be fitted: " + "; ".join(f"{one.method}: {one.reason}" for one in left_out))
     return Comparison(
         data_name=data.name,
         model_id=opened.id,

@@ -32,7 +32,7 @@ class Experiment:
     as_choice: bool = False  # yes/no questions shown as lettered choices
     keep_order: bool = False  # options in the order of the data, not drawn per item
     system: str | None = None  # a system prompt under which everything runs, but for the prompt baseline
-    answer_tokens: int = 256  # most tokens of the answer to an open question
+    answer_tokens: int = 256  # maximum tokens of the answer to an open question
     # the base: what "unsteered" is
     base_shots: int = 0  # exemplars from training items before every question of the run
     base_lora: bool = False  # the model is fine-tuned on the training items first
@@ -101,14 +101,14 @@ class Experiment:
             raise UsageError(f"`answer_tokens` {self.answer_tokens}: expected at least 1")
         if self.base_lora and (self.base_shots or self.lora):
             other = "`base_shots`" if self.base_shots else "`lora`"
-            raise UsageError(f"`base_lora` and {other}: one base at a time, and no baseline that is the base itself")
+            raise UsageError(f"`base_lora` and {other}: choose one base, and no baseline that equals the base")
         if self.nested is not None and self.nested < 2:
             raise UsageError(f"`nested` {self.nested}: expected at least 2 folds")
         if self.nested is not None and (self.base_shots or self.base_lora):
             other = "`base_shots`" if self.base_shots else "`base_lora`"
             raise UsageError(
                 f"`nested` and {other}: the base is made of training items, which every outer fold has "
-                "some of; leave one of the two out"
+                "some of; omit one of the two"
             )
         for name, count in (("`shots`", self.shots), ("`base_shots`", self.base_shots)):
             if count < 0:

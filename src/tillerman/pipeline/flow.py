@@ -211,19 +211,22 @@ def _tested(run: Run, chosen: Artefact, nulls: tuple[Null, ...], trial: GateTria
 def _notes(run: Run) -> tuple[str, ...]:
     notes = [f"every question is {run.base}, also unsteered"] if run.writer.shots else []
     if run.experiment.base_lora:
-        notes.append(f"unsteered is {run.base}; the vector belongs to that model and is of no use without it")
+        notes.append(f"unsteered is {run.base}; the vector belongs to that model and is useless without it")
     asked = run.experiment.base_shots
     if len(run.writer.shots) < asked:
-        notes.append(f"{len(run.writer.shots)} exemplars instead of {asked}: no more are wrong, or fit the context")
+        notes.append(
+            f"{len(run.writer.shots)} exemplars instead of {asked}: no more were answered wrong, "
+            "or no more fit the context"
+        )
     if run.split.dropped:
         notes.append(f"{run.split.dropped} items dropped: near-duplicates of items in a more protected share")
     if run.data.skipped:
         notes += [f"not used: {reason}" for reason in run.data.skipped[:5]]
     if len(run.data.skipped) > 5:
-        notes.append(f"not used: {len(run.data.skipped) - 5} rows more")
+        notes.append(f"not used: {len(run.data.skipped) - 5} more rows")
     fault = branch_fault(run.opened)
     if fault is not None:
-        notes.append(f"this model cannot run branches ({fault}); every cell took its own pass")
+        notes.append(f"this model cannot run branches ({fault}); every cell was run in a pass of its own")
     longest = max(len(w.prompt) for w in run.test.written)
     if run.opened.context is not None and longest > run.opened.context:
         notes.append(f"the longest prompt has {longest} tokens, the model's context is {run.opened.context}")

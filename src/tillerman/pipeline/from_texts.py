@@ -78,7 +78,7 @@ def _checked(positives: Sequence[str | Chat], negatives: Sequence[str | Chat], p
     if paired and len(positives) != len(negatives):
         raise DataError(
             f"{len(positives)} positives and {len(negatives)} negatives: text i of one list belongs to text i of the "
-            "other; give as many of both, or say paired=False"
+            "other; give equally many, or pass paired=False"
         )
     return kinds == {False}
 
@@ -104,7 +104,7 @@ def _tokens(model: OpenModel, text: str | Chat) -> tuple[int, ...]:
 
 def _chat_tokens(model: OpenModel, chat: Chat) -> tuple[int, ...]:
     if not model.tokenizer.chat_template:
-        raise DataError(f"{model.id} has no chat template; give texts in place of chats")
+        raise DataError(f"{model.id} has no chat template; give texts instead of chats")
     messages = [dict(message) for message in chat]
     if not messages or any(set(message) != {"role", "content"} for message in messages):
         raise DataError('a chat is a list of messages such as {"role": "user", "content": "Hello"}')

@@ -57,8 +57,8 @@ def gate_data(run: Run, options: GateOptions) -> GateData:
     late = [point for point in at or () if point.order > first.order]
     if late:
         raise UsageError(
-            f"`gate_at` {late[0]}: the search may steer {first} before the gate has read; give an earlier "
-            "hook point, or later `layers`"
+            f"`gate_at` {late[0]}: the search may steer {first} before the gate has read the prompt; choose "
+            "an earlier hook point, or later `layers`"
         )
     for point in at or ():
         run.opened.parts.part(point)  # says what is missing
@@ -72,7 +72,7 @@ def gate_data(run: Run, options: GateOptions) -> GateData:
 
 def ensure_prompts(run: Run) -> None:
     if run.kind == "text":
-        raise UsageError("a gate reads the prompt, and labelled texts have none; give questions, or leave the gate out")
+        raise UsageError("a gate reads the prompt, and labelled texts have none; provide questions, or omit the gate")
 
 
 def fitted_gate(run: Run, data: GateData, steered: Sequence[HookPoint]) -> tuple[SimilarityGate, GateTrial]:
@@ -127,7 +127,7 @@ def _prompts(run: Run, loaded: LoadedData, examples: Sequence[Example]) -> Promp
     if bool(wanted.all()) or not bool(wanted.any()):
         raise DataError(
             f"{loaded.name}: a share of the gate's prompts has one class only ({int(wanted.sum())} of "
-            f"{len(wanted)} to steer); give more of both"
+            f"{len(wanted)} to steer); provide more of both"
         )
     return Prompts(tuple(Row(run.writer.encode(run.writer.prompt_text(text))) for text, _ in labelled), wanted)
 

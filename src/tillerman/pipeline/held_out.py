@@ -158,7 +158,7 @@ def _all_orders(run: Run, chosen: Artefact, answers: Answers) -> Condition:
         return shares
 
     right = share(answers.steered, through(chosen.gate, others, after, before))
-    detail = "each item in every rotation of its options; a letter that is preferred gains nothing here"
+    detail = "each item in every rotation of its options; a preference for a letter gains nothing here"
     return averaged_condition("turned", right, share(answers.unsteered, before), detail)
 
 

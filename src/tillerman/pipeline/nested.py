@@ -58,7 +58,7 @@ def _inner(run: Run, rest: Sequence[Example], left_out: Sequence[Example], k: in
     shares = {"train": found.train, "validation": found.validation, "outer": tuple(left_out)}
     for name, items in shares.items():
         if not items:
-            raise DataError(f"`nested`, fold {k + 1}: no {name} item; give more data, or fewer folds")
+            raise DataError(f"`nested`, fold {k + 1}: no {name} item; provide more data, or fewer folds")
     shown = [present(items, inside.seed, keep_order=inside.keep_order) for items in shares.values()]
     exams = [Exam.of(run.opened, items, run.writer, e.answer_tokens) for items in shown]
     split = Split(found.train, found.validation, tuple(left_out), found.dropped)

@@ -212,14 +212,14 @@ def split_items(experiment: Experiment, data: LoadedData, needed: Sequence[str] 
         if not split.part(name):
             raise DataError(
                 f"{data.name}: no item falls into the {name} share of {len(examples)} items; "
-                "give more data, or other `shares`"
+                "provide more data, or choose other `shares`"
             )
     return split
 
 
 def foresee(experiment: Experiment, data: LoadedData, comparisons: int = 1) -> Power:
     """The smallest effect that the test items of a run will show, before its model is asked anything; ``comparisons``:
-    how many methods are held against each other.
+    how many methods are compared.
 
     ``DataError`` where the test share is empty.
     """
@@ -231,7 +231,7 @@ def _after_exemplars(run: Run) -> Run:
     already tells the model teaches a vector nothing (PAS, arXiv 2509.22739, section 4.3)."""
     e, shares = run.experiment, (run.train, run.validation, run.test)
     if run.kind == "text":
-        raise UsageError("`base_shots`: exemplars are answered questions, and labelled texts ask none")
+        raise UsageError("`base_shots`: exemplars are answered questions, and labelled texts have no questions")
     everything = replace(
         run.test,
         items=tuple(item for share in shares for item in share.items),
@@ -246,7 +246,9 @@ def _after_exemplars(run: Run) -> Run:
     shown = {item.example.id for item in pool[:count]}
     rest = tuple(item for item in run.train.items if item.example.id not in shown)
     if not rest:
-        raise FitError(f"`base_shots` {e.base_shots}: no training item is left to fit on; give more data, or fewer")
+        raise FitError(
+            f"`base_shots` {e.base_shots}: no training item is left to fit on; provide more data, or ask for fewer"
+        )
     train, validation, test = (
         Exam.of(run.opened, items, writer, e.answer_tokens) for items in (rest, run.validation.items, run.test.items)
     )

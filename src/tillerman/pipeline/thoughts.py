@@ -49,7 +49,7 @@ def evaluate_thoughts(
         needed=("test",),
     )
     if run.kind == "text":
-        raise UsageError("thoughts are answers to questions; labelled texts ask none")
+        raise UsageError("thoughts belong to answers to questions; labelled texts have no questions")
     conditions, curve = _Questions(run, artefact).conditions()
     return ThoughtLog(
         data_name=data.name,

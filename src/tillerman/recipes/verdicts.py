@@ -1,4 +1,4 @@
-"""Figures of many pieces into one with an interval, and the claims held against them.
+"""Figures of many pieces into one with an interval, and the claims tested against them.
 
 A verdict is computed, never written: an interval that lies on the claimed side of its margin holds, one that lies
 on the other side does not hold, one that spans the margin is undecided.
@@ -113,7 +113,7 @@ class Figures:
 
 
 def verdicts_on(recipe: Recipe, pieces: Sequence[Piece], left_out: Sequence[Skipped]) -> tuple[ClaimVerdict, ...]:
-    """Every claim of a recipe, held against these figures."""
+    """Every claim of a recipe, tested against these figures."""
     measured = Figures(recipe, pieces, left_out)
     return tuple(verdict for claim in recipe.claims for verdict in measured.verdicts(claim))
 

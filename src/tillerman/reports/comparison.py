@@ -149,7 +149,7 @@ def verdict(comparison: Comparison) -> str:
     """One sentence: how many methods moved the behaviour, and which one the most."""
     found = comparison.standing
     if not found:
-        return f"No method has an effect on {comparison.data_name} that stands after Holm's adjustment."
+        return f"No method has an effect on {comparison.data_name} that remains after Holm's adjustment."
     best = max(found, key=lambda m: m.effect.value)
     cleared = sum(m.clears_nulls for m in found)
     have = "has" if len(found) == 1 else "have"

@@ -64,4 +64,4 @@ def _controls(logs: Sequence[EvaluationLog]) -> Table:
             )
         )
     head = ("behaviour", "method", "random null, pp (95 %)", "shuffled null, pp (95 %)", "ppl ×")
-    return Table("Its controls, which must show no effect, and its price", head, tuple(rows))
+    return Table("Its controls, which must show no effect, and its cost", head, tuple(rows))

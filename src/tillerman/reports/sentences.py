@@ -107,12 +107,12 @@ def power_words(power: Power) -> str:
     """What the test items can show, said before they are looked at."""
     items = f"n = {power.n} test items"
     if power.minimum is None:
-        return f"{items}: no effect of any size is found with {percent(power.power, 0)} power"
+        return f"{items}: no effect of any size can be detected with {percent(power.power, 0)} power"
     changed = f"{percent(power.discordant, 0)} of items change their answer"
     given = changed if power.minimum < power.discordant else "every item that changes its answer gains"
     shared = "" if power.alpha == ALPHA else f", at p below {power.alpha:.2g}: several methods share 0.05"
     least = points(power.minimum).lstrip("+")
-    return f"{items}: effects of {least} or more are found with {percent(power.power, 0)} power (if {given}{shared})"
+    return f"{items}: effects of {least} or more are detected with {percent(power.power, 0)} power (if {given}{shared})"
 
 
 def power_warning(power: Power) -> str:
@@ -159,7 +159,7 @@ def cautions(log: EvaluationLog) -> tuple[str, ...]:
             said.append(
                 f"A control that must show no effect shows one: {condition_label(null.name)}, "
                 f"{points(null.effect.value)} (95 % interval {span(null.effect.interval, signed=True)} pp). "
-                "Do not trust the headline before this is explained."
+                "Do not trust the headline until this is explained."
             )
     if effect.found and effect.balanced < effect.value / 2:
         said.append(

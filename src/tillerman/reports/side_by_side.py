@@ -81,7 +81,7 @@ def beside_charts(entries: Sequence[Column]) -> tuple[Chart, ...]:
     charts = [Chart("Effect on its own test items", "bars", "pp", (Line("steered", effects),), "effect")]
     lines = tuple(_curve(entry, _ROLES[k % len(_ROLES)]) for k, entry in enumerate(entries))
     if any(len(line.marks) > 1 for line in lines):
-        charts.append(Chart("What it brings at what price", "curve", "pp", lines, "KL on neutral text, nats per token"))
+        charts.append(Chart("Effect against cost", "curve", "pp", lines, "KL on neutral text, nats per token"))
     return tuple(charts)
 
 

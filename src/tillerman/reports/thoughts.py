@@ -57,7 +57,7 @@ def sentences(log: ThoughtLog) -> tuple[str, ...]:
 
 
 def verdict(log: ThoughtLog) -> str:
-    """Whether thoughts are longer or shorter, and what becomes of the answers."""
+    """Whether thoughts are longer or shorter, and how the answers change."""
     row = log.condition(STEERED)
     assert row.change is not None  # compared with unsteered
     low, high = row.change.interval.low, row.change.interval.high

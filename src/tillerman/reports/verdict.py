@@ -44,7 +44,7 @@ def judge_log(log: EvaluationLog) -> Verdict:
     beyond = f", beyond its controls ({', '.join(controls)})" if controls else ""
     cost = log.side_effects
     price = f"perplexity {ratio(cost.perplexity_ratio)}, unrelated task {points(cost.unrelated_effect.value)}"
-    return Verdict("good", f"It works: {said(effect)}{beyond}. Price: {price}.")
+    return Verdict("good", f"It works: {said(effect)}{beyond}. Cost: {price}.")
 
 
 def _controls(log: EvaluationLog) -> list[Condition]:
@@ -68,10 +68,10 @@ def _explanations(log: EvaluationLog) -> list[str]:
             found.append(f"{_control(null)} already gains more than half of it, {briefly(null.effect)}")
     turned = next((c.effect for c in log.conditions if c.name == "turned"), None)
     if turned is not None and (turned.interval.low <= 0 or turned.value < _SHARE * effect.value):
-        found.append(f"it is about a letter, over all option orders {briefly(turned)} is left")
+        found.append(f"it is about a letter, over all option orders {briefly(turned)} remains")
     elif turned is None and effect.balanced < _SHARE * effect.value:
         found.append(
-            f"it is about an answer word, averaged over the right answers' words {points(effect.balanced)} is left"
+            f"it is about an answer word, averaged over the right answers' words {points(effect.balanced)} remains"
         )
     return found
 

@@ -42,7 +42,7 @@ def agreement(first: Sequence[Value], second: Sequence[Value], levels: Sequence[
     """Quadratically weighted kappa (Cohen 1968), Spearman's rank correlation, mean absolute difference.
 
     ``kappa = 1 - sum (a - b)^2 / sum_ij (a_i - b_j)^2 * n``: squared differences against those of the same ratings
-    dealt out at random. It is 1 for equal ratings, 0 for chance. Ratings need not be whole; ``levels`` is their range.
+    drawn at random. It is 1 for equal ratings, 0 for chance. Ratings need not be whole; ``levels`` is their range.
     """
     pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
     if len(pairs) < 2:

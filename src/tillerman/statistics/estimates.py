@@ -27,7 +27,7 @@ def ensure_finite(values: Sequence[float] | NDArray[np.float64], what: str) -> N
     if broken:
         raise MetricError(
             f"{broken} of {len(values)} {what} are not finite numbers, and are not averaged over; look at what made "
-            "them (a strength that wrecks the model?)"
+            "them (is the strength too large?)"
         )
 
 
@@ -35,7 +35,7 @@ def rate(correct: NDArray[np.bool_], groups: Sequence[str]) -> Rate:
     """Share of correct items with Wilson's 95 % interval; ``groups`` are the right answers' letters."""
     n = len(correct)
     if n == 0:
-        raise UsageError("no items to score; lower --limit's loss or give more data")
+        raise UsageError("no items to score; raise --limit or provide more data")
     found = stats.binomtest(int(correct.sum()), n).proportion_ci(_LEVEL, method="wilson")
     return Rate(float(correct.mean()), Interval(float(found.low), float(found.high)), n, balanced(correct, groups))
 
@@ -49,7 +49,7 @@ def balanced(correct: NDArray[np.bool_], groups: Sequence[str]) -> float:
 def changes(steered: NDArray[np.bool_], unsteered: NDArray[np.bool_]) -> tuple[int, int, int]:
     """Items gained, items lost, and all items."""
     if not len(steered):
-        raise UsageError("no items to compare; lower --limit's loss or give more data")
+        raise UsageError("no items to compare; raise --limit or provide more data")
     return int((steered & ~unsteered).sum()), int((unsteered & ~steered).sum()), len(steered)
 
 

@@ -56,7 +56,7 @@ def continuation_tokens(
     opened: OpenModel, prompts: Sequence[tuple[int, ...]], plans: Sequence[Plan], sampling: Sampling
 ) -> list[list[int]]:
     """``continuations`` as tokens, the one that ends a text included. ``MetricError`` where a sampled token has no
-    finite probability: steering has wrecked the model."""
+    finite probability: steering has broken the model."""
     if len(prompts) != len(plans) or not prompts:
         raise UsageError(f"{len(prompts)} prompts and {len(plans)} plans: expected one plan per prompt, at least one")
     longest = max(map(len, prompts))

@@ -180,7 +180,7 @@ def trial_of(case: str, condition: str, exam: Exam, right: NDArray[np.bool_], *,
 
 def cost_trials(case: str, windows: Windows, *, at: float | None = None) -> list[Trial]:
     """What a plan costs per window of neutral text, in nats per token: log of the perplexity ratio, and KL. What is not
-    a finite number gives no trial: the model is wrecked there, and no mean can say so."""
+    a finite number gives no trial: steering breaks the model there, and no mean can say so."""
     costs = {PERPLEXITY: windows.steered.double() - windows.unsteered.double(), KL: windows.kl.double()}
     names = tuple(f"window {i}" for i in range(1, len(windows.kl) + 1))
     return [

@@ -70,7 +70,7 @@ _STUDIES = (
     Study("attack", "Can a text in the question reverse it?", AttackOptions, measure_attack, judge_attack),
     Study(
         "interaction",
-        "What do vectors do together that each does alone?",
+        "Do several vectors keep their effects when applied together?",
         InteractionOptions,
         measure_interaction,
         judge_interaction,

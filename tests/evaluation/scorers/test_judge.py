@@ -196,7 +196,7 @@ def test_replay_names_the_call_that_is_missing(tmp_path):
             DataError, match=r"judge\.jsonl: no answer of (another|stub) to call [0-9a-f]{24} \(repeat 0"
         ):
             JudgeScorer("behaviour", replay, "it is polite").score(["?"], ["one"])
-    with pytest.raises(DataError, match="no such file of judge's answers"):
+    with pytest.raises(DataError, match="no such file of judge answers"):
         Replay(tmp_path / "none.jsonl", "stub")
 
 

@@ -52,7 +52,7 @@ def test_a_pattern_may_begin_and_end_with_signs_and_tries_every_alternative():
 
 
 def test_a_bad_pattern_is_a_clear_error():
-    with pytest.raises(UsageError, match=r"'\[A' is no regular expression: unterminated character set"):
+    with pytest.raises(UsageError, match=r"'\[A' is not a regular expression: unterminated character set"):
         text_scorer("pattern:[A")
     with pytest.raises(UsageError, match=r"flags are written \(\?i:"):
         text_scorer("pattern:(?i)yes")
@@ -108,10 +108,10 @@ def test_names_are_read_with_commas_and_a_colon_takes_the_rest():
     [
         (["length", "length"], "name each once"),
         (["fluency:3"], "takes nothing after a colon"),
-        (["keywords"], "wants words joined by"),
+        (["keywords"], "needs words joined by"),
         (["keywords:+"], "write keywords:word"),
-        (["distinct:0"], "'0' is no number of words"),
-        (["exact"], "wants the reference"),
+        (["distinct:0"], "'0' is not a number of words"),
+        (["exact"], "needs the reference"),
     ],
 )
 def test_what_a_scorer_cannot_be_is_said(asked, message):

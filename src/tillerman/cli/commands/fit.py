@@ -131,7 +131,7 @@ def fit(
         }
         clash = [name for name, given in set_by_paper.items() if given]
         if clash:
-            raise tillerman.UsageError(f"--pas-paper fixes {', '.join(clash)}; leave one of the two out")
+            raise tillerman.UsageError(f"--pas-paper fixes {', '.join(clash)}; omit one of the two")
         experiment = paper(Experiment(method=method, **changes))
     else:
         if grid is not None and strengths is not None:

@@ -2,7 +2,7 @@
 
 Scores are log-probabilities up to a constant of the item (logits order and differ as they do): of the option's first
 token, or of the whole answer per token where one token does not tell the options apart (``Written.whole``). A score
-that is not a number (a model that steering has wrecked) makes accuracy 0 and the other values None.
+that is not a number (steering has broken the model) makes accuracy 0 and the other values None.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class Cache:
     def __init__(self, path: Path | None = None) -> None:
         self._path, self._lock = path, threading.Lock()
         if path is not None and not path.parent.is_dir():
-            raise UsageError(f"{path}: the folder {path.parent} does not exist; make it first")
+            raise UsageError(f"{path}: the folder {path.parent} does not exist; create it first")
         self._answers = {} if path is None or not path.exists() else _read(path)
 
     def __contains__(self, key: str) -> bool:
@@ -144,7 +144,7 @@ class Client:
                 self._sleep(min(pause, LONGEST_WAIT))
                 wait *= 2
         raise EndpointError(
-            f"{e.url}: {fault}, {e.attempts} times; what is finished is cached, run the same command to go on"
+            f"{e.url}: {fault}, {e.attempts} times; finished calls are cached; run the same command to resume"
         )
 
 
@@ -153,7 +153,7 @@ class Replay:
 
     def __init__(self, path: Path, model: str, temperature: float = 0.0, max_tokens: int = 16) -> None:
         if not path.is_file():
-            raise DataError("no such file of judge's answers; run with --judge-cache first", file=path)
+            raise DataError("no such file of judge answers; run with --judge-cache first", file=path)
         self._path, self._cache = path, Cache(path)
         self.model, self._sampling = model, (temperature, max_tokens)
 
@@ -218,7 +218,7 @@ def _httpx() -> Any:
     try:
         import httpx
     except ImportError:
-        raise UsageError("a judge is asked through httpx; install it with: pip install 'tillerman[judge]'") from None
+        raise UsageError("a judge needs httpx; install it with: pip install 'tillerman[judge]'") from None
     return httpx
 
 

@@ -110,7 +110,7 @@ class JudgeScorer:
         if self.repeats < 1:
             raise UsageError(f"repeats {self.repeats}: expected at least 1")
         if not self.behaviour.strip() and self.kind != "coherence":
-            raise UsageError(f"the judge's score {self.kind!r} is about a behaviour; say which with `behaviour`")
+            raise UsageError(f"the judge's score {self.kind!r} rates a behaviour; name it with `behaviour`")
 
     @property
     def name(self) -> str:

@@ -35,7 +35,7 @@ def text_scorer(asked: str, references: Mapping[str, str] | None = None) -> Text
         raise UsageError(f"scorer {name!r} takes nothing after a colon, got {given!r}")
     said = given if colon else entry.usual
     if entry.wants and not said:
-        raise UsageError(f"scorer {name!r} wants {entry.wants}: write {name}:...")
+        raise UsageError(f"scorer {name!r} needs {entry.wants}: write {name}:...")
     return entry.make(said or "")
 
 

@@ -80,7 +80,7 @@ class Sentiment:
             f"(positive and negative texts lie {t.contrast:.2f} apart)"
             for t in card().trials
         )
-        return f"the classifier takes positive for negative or the other way in {'; '.join(told)}"
+        return f"the classifier confuses positive and negative in {'; '.join(told)}"
 
     def score(self, prompts: Sequence[str], replies: Sequence[str]) -> list[Value]:
         del prompts

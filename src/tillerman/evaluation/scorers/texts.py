@@ -88,7 +88,7 @@ def pattern(expression: str) -> Reader:
         found = re.compile(rf"{_WHOLE}(?:{expression}){_WHOLE}")
     except re.error as error:
         raise UsageError(
-            f"scorer 'pattern': {expression!r} is no regular expression: {error}; flags are written (?i:...)"
+            f"scorer 'pattern': {expression!r} is not a regular expression: {error}; flags are written (?i:...)"
         ) from None
     return Reader(
         f"pattern:{expression}", ScoreRange("share", 0.0, 1.0), lambda reply: float(found.search(reply) is not None)
@@ -124,7 +124,7 @@ def length() -> Reader:
 def distinct(n: str) -> Reader:
     """Distinct runs of n words over all runs of n words (Li et al. 2016, arXiv 1510.03055)."""
     if not n.isdecimal() or int(n) < 1:
-        raise UsageError(f"scorer 'distinct': {n!r} is no number of words; write e.g. distinct:2")
+        raise UsageError(f"scorer 'distinct': {n!r} is not a number of words; write e.g. distinct:2")
 
     def share(reply: str) -> Value:
         found = _runs(words(reply), int(n))

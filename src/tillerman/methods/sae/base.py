@@ -32,7 +32,7 @@ from tillerman.models.sae.files import open_sae
 from tillerman.models.sae.latents import Latents, read_latents
 from tillerman.models.sae.quality import Quality, ensure_belongs
 
-CHECKED = 64  # training items that an autoencoder is held against
+CHECKED = 64  # training items that an autoencoder is checked on
 
 # Whose rows may be encoded: those of ``caa``, or, in a name such as ``ipas-wrong+sta``, of another pairing.
 PAIRINGS: Registry[type[ContrastMethod]] = Registry(
@@ -111,7 +111,7 @@ class SaeMethod(Method):
         return context.read(contrast, (sae.point,)).activations, self._encoded(context, contrast, sae, quality)
 
     def _checked(self, context: Context) -> tuple[SAE, Quality]:
-        """The autoencoder, held against the training items."""
+        """The autoencoder, checked on the training items."""
         sae, opened = self.opened(), context.opened
         sae.check_fits(HookPoint(sae.point.layer, context.read_site), opened.parts.width_at(sae.point))
         if sae.point.layer not in {point.layer for point in context.points}:

@@ -30,7 +30,7 @@ def run_study(work: Work, shared: Store) -> list[Piece]:
     outcome = fit(work.experiment, work.opened, data, store=shared, watch=work.watch)
     log = outcome.log
     if not log.strength:
-        raise FitError("the search abstains: no strength helps on the validation items")
+        raise FitError("the search chose strength 0: no strength helps on the validation items")
     studied = run(work.step.study, Subject(outcome.artefact, work.opened, data), options, watch=work.watch)
     figures = _FIGURES[work.step.study](studied.trials)
     cell = f"{log.method}, {log.hook_point} × {log.strength:.3g}"

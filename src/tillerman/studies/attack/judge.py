@@ -60,12 +60,12 @@ def _verdict(trials: Sequence[Trial], options: AttackOptions, whole: str) -> Ver
     )
     words += _compared(paired(trials, whole, STEERED, PROMPT))
     if steered.value > 0 and paired(trials, whole, STEERED, RANDOM).interval.low <= 0:
-        words += " The search is not shown to find more than random texts do: the answers are brittle anyhow."
+        words += " The search does not clearly find more than random texts do: the answers are brittle in any case."
     if other.value > 0 and other.value >= steered.value:
-        words += " It takes no adversary: ordinary text at the end of a question does as much."
+        words += " No adversary is needed: ordinary text at the end of a question reverses as many answers."
     likelihood = _unlikely(trials, STEERED, LIKELIEST)
     if likelihood is not None:
-        words += f" The likeliest text that reverses is {_gap(*likelihood)} above ends of other questions."
+        words += f" The most likely text that reverses an answer is {_gap(*likelihood)} above ends of other questions."
     low, high = steered.interval.low, steered.interval.high
     return Verdict("bad" if low > _HALF else "good" if high < _HALF else "mixed", words)
 
@@ -107,7 +107,7 @@ def _table(trials: Sequence[Trial], options: AttackOptions, whole: str) -> Table
         (label, *(shown_rate(rate_of(pick(trials, case, name))) if has(trials, case, name) else "" for case in cases))
         for name, label in _LABELS.items()
     ]
-    head = ("reversed, % (95 %), after so many texts", *(f"{int(case.removeprefix(AFTER)):,}" for case in cases))
+    head = ("reversed, % (95 %), by number of texts tried", *(f"{int(case.removeprefix(AFTER)):,}" for case in cases))
     return Table(
         f"Answers reversed by {options.tokens} tokens at the end of the question, n = "
         f"{len(pick(trials, whole, STEERED).items)}",
@@ -151,7 +151,7 @@ def _transfer_table(trials: Sequence[Trial]) -> Table:
             shares = [shown_rate(rate_of(pick(trials, case, name))) for name in (WITHOUT, WITH)]
             rows.append((case.removeprefix(TRANSFER), str(change.n), *shares, shown(change)))
     head = ("", "n", "unwanted answer without the text, % (95 %)", "with it, % (95 %)", "change, pp (95 %)")
-    return Table("What the texts that reversed an answer do elsewhere", head, tuple(rows))
+    return Table("Transfer of the texts that reversed an answer", head, tuple(rows))
 
 
 def _charts(trials: Sequence[Trial]) -> tuple[Chart, ...]:

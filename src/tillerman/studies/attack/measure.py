@@ -152,7 +152,7 @@ class _Attacked:
         kept = rows[target.survives(rows)] if len(rows) else rows
         if not len(kept):
             raise UsageError(
-                f"no other question has {width} tokens that can stand at the end of another one; take fewer `tokens`"
+                f"no other question has {width} tokens that fit at the end of another one; choose fewer `tokens`"
             )
         return kept
 
@@ -221,7 +221,9 @@ def _best(records: Sequence[Sequence[Any]], budget: int) -> Sequence[Any]:
     """The text of the highest f among the first so many."""
     kept = [one for one in records if one[3] <= budget]
     if not kept:
-        raise MetricError(f"none of {budget} texts gives a finite score: the model is wrecked; take a smaller strength")
+        raise MetricError(
+            f"none of {budget} texts gives a finite score: steering breaks the model; choose a smaller strength"
+        )
     return kept[-1]
 
 

@@ -31,7 +31,7 @@ from tillerman.studies.trials import (
 _HOLDS = 0.05  # Holm-adjusted p
 _GOOD = 0.7  # share of the ways of asking in which an effect must stand
 _NOTES = (
-    "p is adjusted by Holm's rule over all cases; the interval is of each case alone.",
+    "p-values are Holm-adjusted over all cases; intervals are not adjusted.",
     f"'{FREE}': the first answer word of a reply of at most {REPLY_TOKENS} tokens; a reply without one is wrong.",
 )
 
@@ -69,18 +69,21 @@ def _verdict(
     home, shifts = effects[HOME], [case for case in same if case != HOME]
     random = null_effect(trials, HOME)
     if not _holds(home, adjusted[HOME]):
-        return Verdict("bad", f"The vector does nothing to be generalised: as fitted its effect is {said(home)}.")
+        return Verdict("bad", f"There is no effect to generalise: as fitted it is {said(home)}.")
     if random is not None and random[1].high >= home.interval.low and random[0] > home.value / 2:
-        words = f"Random directions of the same norm do as much: {in_points(*random)} pp beside {said(home)}."
+        words = (
+            f"Random directions of the same norm have a comparable effect: {in_points(*random)} pp, "
+            f"against {said(home)}."
+        )
         return Verdict("bad", words)
     kept = [case for case in shifts if _holds(effects[case], adjusted[case])]
     words = f"As fitted the effect is {said(home)}."
     if not shifts:
         return Verdict("unclear", f"{words} These items cannot be asked in another way; give other sources.")
-    words += f" It stands in {len(kept)} of {len(shifts)} other ways of asking (Holm p < {_HOLDS})"
+    words += f" It holds in {len(kept)} of {len(shifts)} other ways of asking (Holm p < {_HOLDS})"
     lost = [case for case in shifts if case not in kept]
     mean = float(np.mean([effects[case].value for case in shifts])) / home.value
-    words += f"; on average {percent(mean, 0)} of it is left."
+    words += f"; on average {percent(mean, 0)} of it remains."
     if lost:
         words += " Not found: " + ", ".join(f"{case} ({points(effects[case].value)})" for case in lost) + "."
     moved = [case for case in away if adjusted[case] < _HOLDS]

@@ -108,7 +108,7 @@ def _unseen(lab: Lab, loaded: LoadedData) -> tuple[Item, ...]:
     e = lab.run.experiment
     share = clean_split(loaded.examples, e.shares, e.seed, sizes=(None, None, lab.options.limit)).test
     if not share:
-        raise DataError(f"{loaded.name}: no item falls into the test share; give more data")
+        raise DataError(f"{loaded.name}: no item falls into the test share; provide more data")
     return present(share, e.seed, keep_order=e.keep_order)
 
 

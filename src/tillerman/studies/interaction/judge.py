@@ -41,10 +41,10 @@ from tillerman.studies.trials import (
 
 _KEPT, _LOST = 0.7, 0.5  # share of the effect alone: at least so much is kept, less than so much is lost
 _NOTES = (
-    "Additivity: together less the sum of the effects alone, per item; log-odds are in nats, and below 0 the vectors "
-    "get in each other's way.",
+    "Additivity: joint effect minus the sum of the separate effects, per item; log-odds are in nats; below 0 the "
+    "vectors get in each other's way.",
     "Random company: each vector with random directions of the others' norms instead of these.",
-    "Neutral text is steered on every token; costs add up where together is the sum.",
+    "Neutral text is steered on every token; costs are additive where the joint cost equals the sum.",
 )
 
 
@@ -124,7 +124,7 @@ def _blame(less: Sequence[_Behaviour]) -> str:
     for one in less:
         alike = one.beyond.interval.high >= 0
         company = "" if one.company is None else f" ({points(one.company[0])} in random company)"
-        whose = "a random push of the same size takes as much" if alike else "it is the other vector's doing"
+        whose = "a random direction of the same size costs as much" if alike else "the other vector is the cause"
         parts.append(f"{one.name}: {whose}{company}")
     return f"What is lost: {'; '.join(parts)}. " if parts else ""
 
@@ -145,7 +145,7 @@ def _sums(trials: Sequence[Trial], found: Sequence[_Behaviour]) -> str:
 
 
 def _cost(trials: Sequence[Trial], case: str, names: Sequence[str]) -> tuple[Figure, Figure, Figure] | None:
-    """As ``_additivity``, of costs on neutral text; None where the model was wrecked."""
+    """As ``_additivity``, of costs on neutral text; None where steering broke the model."""
     if not all(has(trials, case, one) for one in (*map(acting_alone, names), TOGETHER)):
         return None
     total = np.sum([values(pick(trials, case, acting_alone(name))) for name in names], axis=0)

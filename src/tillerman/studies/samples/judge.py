@@ -128,7 +128,9 @@ def _spread(trial: Trial) -> Interval | None:
 
 def _verdict(whole: Effect, knee: Knee, effects: Mapping[float, Sequence[float]], total: float) -> Verdict:
     if not whole.found:
-        return Verdict("bad", f"All {total:g} examples together give {said(whole)}: no effect, so no number is enough.")
+        return Verdict(
+            "bad", f"All {total:g} examples together give {said(whole)}: no effect, so no smaller number can suffice."
+        )
     interval = f"95 % interval {max(1.0, knee.interval.low):.0f} to {knee.interval.high:.0f}"
     where = f"{case_of_count(max(1, round(knee.value)))} ({interval})"
     words = f"All {total:g} examples give {said(whole)}; nine tenths of it are reached with {where}."
@@ -136,4 +138,4 @@ def _verdict(whole: Effect, knee: Knee, effects: Mapping[float, Sequence[float]]
         words = f"All {total:g} examples give {said(whole)}; {case_of_count(int(min(effects)))} gives as much."
     if knee.interval.high > _STILL_GROWING * total:
         return Verdict("unclear", f"{words} The curve has not settled: more examples may give a stronger vector.")
-    return Verdict("good", f"{words} More examples than that hardly help.")
+    return Verdict("good", f"{words} More examples than that barely help.")

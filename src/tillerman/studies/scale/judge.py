@@ -92,7 +92,7 @@ def _bytes(trials: Sequence[Trial], case: str) -> float:
 
 
 def _curve(trials: Sequence[Trial], case: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Doses, and the log of the perplexity ratio per window ``[w, doses]``; without those that wreck the model."""
+    """Doses, and the log of the perplexity ratio per window ``[w, doses]``; without those that break the model."""
     found = [t for t in trials if t.case == case and t.condition.startswith(f"{PERPLEXITY}, ")]
     return np.array([t.at for t in found]), np.array([values(t) for t in found]).T
 
@@ -129,7 +129,9 @@ def _verdict(models: Sequence[_Model]) -> Verdict:
     words += "; ".join(f"on {one.name} {shown(one.effect)} pp{'' if one.works else ', none'}" for one in others) + "."
     trend, worse = _trend(models)
     if not any(one.works for one in others):
-        return Verdict("unclear", f"{words} The behaviour is found on one model only, which has no scale. {trend}")
+        return Verdict(
+            "unclear", f"{words} The behaviour is found on one model only, so nothing can be said about size. {trend}"
+        )
     return Verdict("good" if all(one.works for one in others) and not worse else "mixed", f"{words} {trend}")
 
 
@@ -154,7 +156,8 @@ def _trend(models: Sequence[_Model]) -> tuple[str, bool]:
     if len(families) > 1:
         named = ", ".join(families)
         return (
-            f"{words} Whether that is size cannot be decided: the families differ ({named}), and with them more.",
+            f"{words} Whether size is the cause cannot be decided: the models are of different families ({named}), "
+            "which differ in more than size.",
             False,
         )
     if high < 1:

@@ -1,4 +1,4 @@
-"""What each strength brings and costs, and the largest one within the budget. Pure."""
+"""Effect and cost of each strength, and the largest one within the budget. Pure."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _level(trials: Sequence[Trial], factor: float) -> _Level:
 def _verdict(levels: Sequence[_Level], budget: SideEffectsOptions) -> Verdict:
     chosen = next(level for level in levels if level.factor == CHOSEN)
     if chosen.perplexity is None or chosen.kl is None:
-        return Verdict("bad", "At its own strength the steered model gives no finite numbers: it is wrecked.")
+        return Verdict("bad", "At its own strength steering breaks the model: its outputs are not finite numbers.")
     words = (
         f"At its own strength: perplexity {ratio(chosen.perplexity.value)} "
         f"({_span(chosen.perplexity)}), KL {nats(chosen.kl.value)} ({_span(chosen.kl, 3)}), unrelated task "
@@ -113,14 +113,15 @@ def _verdict(levels: Sequence[_Level], budget: SideEffectsOptions) -> Verdict:
         f"n = {chosen.unrelated.n})."
     )
     within = chosen.within(budget)
-    said = {True: "within", False: "beyond", None: "not surely within"}[within]
+    said = {True: "within", False: "beyond", None: "not established as within"}[within]
     words += f" That is {said} the budget ({_budget(budget)})."
     largest = _largest(levels, budget)
     words += (
-        f" The largest strength up to which all tested ones are surely within it is {case_of_factor(largest.factor)} "
-        f"its own (dose {compact(largest.dose)}), with {points(largest.behaviour.value)} on the behaviour."
+        f" The largest strength up to which all tested ones are within it, intervals included, is "
+        f"{case_of_factor(largest.factor)} its own (dose {compact(largest.dose)}), "
+        f"with {points(largest.behaviour.value)} on the behaviour."
         if largest is not None
-        else " No strength tested is surely within it."
+        else " No tested strength is within it with its whole interval."
     )
     return Verdict({True: "good", False: "bad", None: "mixed"}[within], words)
 
@@ -170,7 +171,7 @@ def _table(levels: Sequence[_Level], budget: SideEffectsOptions) -> Table:
         "within budget",
     )
     strong = tuple(i for i, level in enumerate(levels) if level.factor == CHOSEN)
-    return Table("What each strength brings and costs", head, tuple(rows), strong)
+    return Table("Effect and cost of each strength", head, tuple(rows), strong)
 
 
 def _costs(cost: _Cost | None, places: int = 2) -> str:

@@ -28,7 +28,7 @@ _TEXT_SCORERS = ("fluency", "distinct:2", "repetition", "length")
 
 def measure(lab: Lab, options: SideEffectsOptions) -> Iterator[Trial]:
     """The behaviour, an unrelated task and neutral text under every strength. What is not a finite number gives no
-    trial: the model is wrecked there, and no mean can say so."""
+    trial: steering breaks the model there, and no mean can say so."""
     factors = sorted(options.factors)
     plans: dict[str, Plan] = {case_of_factor(factor): lab.plan(factor) for factor in factors}
     for what, exam in ((BEHAVIOUR, lab.exam), (UNRELATED, _unrelated(lab, options))):
@@ -70,7 +70,7 @@ def _neutral(lab: Lab, factors: Sequence[float], plans: dict[str, Plan]) -> Iter
 
 def _written(lab: Lab, plans: Mapping[str, Plan], doses: Mapping[str, float], tokens: int) -> Iterator[Trial]:
     """The same beginnings continued under every plan, with the same random numbers. A text that a scorer cannot
-    read (an empty one) has no value; a strength that wrecks the model has no text."""
+    read (an empty one) has no value; a strength that breaks the model has no text."""
     asks = load_asks(SAMPLE)
     prompts = [_prompt(lab, ask) for ask in asks]
     sampling = Sampling(tokens, temperature=0.7, seed=lab.options.seed)
@@ -79,7 +79,7 @@ def _written(lab: Lab, plans: Mapping[str, Plan], doses: Mapping[str, float], to
             make = partial(continuations, lab.opened, prompts, [plan] * len(prompts), sampling)
             try:
                 texts: list[str] = lab.store.value(f"texts {condition} {tokens}", make)
-            except MetricError:  # a strength that wrecks the model writes nothing
+            except MetricError:  # a strength that breaks the model writes nothing
                 continue
             finally:
                 progress(len(asks))

@@ -44,8 +44,8 @@ _ROOM = 0.5  # of the effect at home: a target with less to be gained cannot sho
 _NOTES = (
     "Every model is asked the same items; the vector has the same strength everywhere, so its dose may differ.",
     "Own vector: fitted anew on that model, at the same hook points and the dose at home.",
-    "Retention: effect there as a share of that at home, items drawn together; that in log-odds decides, because it "
-    "does not depend on where the unsteered model stands.",
+    "Retention: effect there as a share of that at home, resampled over the same items; retention in log-odds "
+    "decides, because it does not depend on the accuracy of the unsteered model.",
 )
 
 
@@ -91,7 +91,7 @@ def _landing(trials: Sequence[Trial], case: str) -> _Landing:
     there, at_home = change(trials, case, "steered"), change(trials, HOME, "steered")
     plain, before = pick(trials, case, "unsteered"), pick(trials, HOME, "unsteered")
     if plain.items != before.items:
-        raise MetricError(f"{case}: not asked the items that were asked {HOME}")
+        raise MetricError(f"{case}: was not asked the same items as {HOME}")
     return _Landing(
         name=case,
         plain=rate_of(plain),
@@ -143,7 +143,9 @@ def _sentence(home: _Landing, one: _Landing, outcome: str) -> str:
         words += f" (unsteered it is {points(one.shift.value)} beside home)"
     if not one.has_room(home.effect):
         left = points(1 - one.plain.value).lstrip("+")
-        return f"{words}; it is right unsteered in {percent(one.plain.value, 0)}, so that only {left} could be gained."
+        return (
+            f"{words}; unsteered it is already right on {percent(one.plain.value, 0)}, so only {left} could be gained."
+        )
     if outcome == "bad" and one.own is not None and one.own.found:
         words += f"; a vector fitted there gives {shown(one.own)} pp: fit it anew"
     return f"{words}."
@@ -221,7 +223,7 @@ def _cost_table(trials: Sequence[Trial], found: Sequence[_Landing]) -> Table:
         "stream norm there",
         "cosine to own vector",
     )
-    return Table("What it costs there, and at which dose", head, tuple(rows))
+    return Table("Cost and dose on each model", head, tuple(rows))
 
 
 def _charts(trials: Sequence[Trial], found: Sequence[_Landing]) -> tuple[Chart, ...]:
