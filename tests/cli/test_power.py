@@ -19,7 +19,7 @@ from tillerman.core.steerings.vector import SteeringVector
 from tillerman.pipeline import flow
 
 DATA = "sample:interest-in-science"
-SAID = "are found with 80 % power (if 20 % of items change their answer"
+SAID = "are detected with 80 % power (if 20 % of items change their answer"
 
 
 def _said(*command: str) -> str:

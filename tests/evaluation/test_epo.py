@@ -179,7 +179,7 @@ def test_a_tokenizer_that_gives_nothing_back_is_refused():
         def survives(self, tokens):
             return torch.zeros(len(tokens), dtype=torch.bool)
 
-    with pytest.raises(UsageError, match="come back from decoding"):
+    with pytest.raises(UsageError, match="unchanged after decoding"):
         optimise(Hopeless(), options(), seed=0)
 
 

@@ -201,7 +201,7 @@ def test_special_and_added_tokens_and_parts_of_characters_are_not_allowed():
 def test_items_scored_by_whole_answers_are_refused():
     opened = chatting()
     item = present([Example("preference", "say it", ("the cat sat", "the dog lay"), 0)])[0]
-    with pytest.raises(UsageError, match="one token tells apart"):
+    with pytest.raises(UsageError, match="differ in their first token"):
         reversal(opened, item=item)
 
 

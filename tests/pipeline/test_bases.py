@@ -135,7 +135,7 @@ def test_fewer_exemplars_than_asked_for_are_noted(pilot: tillerman.OpenModel, sc
 
 def test_texts_have_no_question_to_stand_after_exemplars(pilot: tillerman.OpenModel) -> None:
     rows = [{"text": f"text number {i} of {'good' if i % 2 else 'bad'} mood", "label": i % 2} for i in range(60)]
-    with pytest.raises(tillerman.UsageError, match=r"`base_shots`: .*labelled texts ask none"):
+    with pytest.raises(tillerman.UsageError, match=r"`base_shots`: .*labelled texts have no questions"):
         bench_of(ON_SHOTS, pilot, tillerman.load_examples(rows))
 
 
@@ -225,5 +225,5 @@ class Stages(Unwatched):
 
 @pytest.mark.parametrize("other", [{"base_shots": 2}, {"lora": True}])
 def test_two_bases_at_once_are_refused(other: dict[str, object]) -> None:
-    with pytest.raises(tillerman.UsageError, match="one base at a time"):
+    with pytest.raises(tillerman.UsageError, match="choose one base"):
         replace(SMALL, base_lora=True, **other)  # type: ignore[arg-type]

@@ -198,7 +198,7 @@ def test_the_command_shows_a_table_per_scorer_and_writes_all_texts(file, tmp_pat
     words = " ".join(shown.split())
     assert "sentiment (P(positive) - P(negative), \N{MINUS SIGN}1 to 1)" in words
     assert "length (words, 0 or more)" in words
-    assert "the classifier takes positive for negative or the other way" in words
+    assert "the classifier confuses positive and negative" in words
     assert max(map(len, shown.splitlines())) <= 80 and "\u2026" not in shown
     made = ScoreLog.from_json(json.loads(out.read_text()))
     assert len(made.prompts) == 32 and not list(tmp_path.glob("*.partial"))
@@ -265,7 +265,7 @@ def test_a_judge_is_asked_blindly_cached_beside_the_log_and_replayed(file, tmp_p
         (["x", "--judge", "http://x"], "name the judge"),
         (["x", "--judge-model", "m"], "are about a judge"),
         (["x", "--judge", "http://x", "--judge-replay", "f", "--judge-model", "m"], "give one of them"),
-        (["x", "--judge", "http://x", "--judge-model", "m"], "say which with --behaviour"),
+        (["x", "--judge", "http://x", "--judge-model", "m"], "name it with --behaviour"),
         (["x", "--scorer", "length", "--prompts", "nowhere.txt"], "cannot read prompts"),
     ],
 )

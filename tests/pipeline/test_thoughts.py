@@ -100,7 +100,7 @@ def test_strength_0_and_texts_and_models_without_tags_are_refused(artefact, reas
     with pytest.raises(tillerman.UsageError, match="strength is 0"):
         evaluate_thoughts(abstained, SMALL, reasoner, sums)
     texts = tillerman.load_examples([{"positive": f"good {i}", "negative": f"bad {i}"} for i in range(30)])
-    with pytest.raises(tillerman.UsageError, match="labelled texts ask none"):
+    with pytest.raises(tillerman.UsageError, match="labelled texts have no questions"):
         evaluate_thoughts(artefact, SMALL, reasoner, texts)
     with pytest.raises(tillerman.UsageError, match=r"'<think>' is \d tokens of this tokenizer"):
         evaluate_thoughts(artefact, SMALL, tillerman.open_model("pilot"), sums)

@@ -67,8 +67,8 @@ def made(steered: int, random: int, other: int, prompted: int, above: float = 4.
         ((90, 5, 10, 60), "bad", "Steering is easier to reverse than the prompt (+30.0 pp"),
         ((20, 5, 10, 60), "good", "Steering is harder to reverse than the prompt (−40.0 pp"),
         ((50, 5, 10, 50), "mixed", "Whether steering or the prompt is easier to reverse cannot be told"),
-        ((70, 70, 10, 60), "bad", "The search is not shown to find more than random texts do"),
-        ((70, 5, 80, 60), "bad", "It takes no adversary"),
+        ((70, 70, 10, 60), "bad", "The search does not clearly find more than random texts do"),
+        ((70, 5, 80, 60), "bad", "No adversary is needed"),
         ((70, 5, 10, 60), "bad", "3.9 nats per token (3.8 to 4.0) above ends of other questions"),
         ((0, 0, 0, 0), "good", "0 of 100 steered answers"),
     ],
@@ -78,7 +78,7 @@ def test_the_verdict_follows_from_the_rates(counts: tuple[int, int, int, int], o
     assert (verdict.outcome, says in verdict.words) == (outcome, True), verdict.words
 
 
-@pytest.mark.parametrize("never", ["not shown to find more", "It takes no adversary"])
+@pytest.mark.parametrize("never", ["does not clearly find more", "No adversary is needed"])
 def test_a_search_that_beats_both_controls_is_not_blamed_on_them(never: str) -> None:
     assert never not in judge(made(70, 5, 10, 60), QUICK).verdict.words
 

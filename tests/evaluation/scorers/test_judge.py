@@ -248,7 +248,7 @@ def test_bad_options_are_refused_before_any_call():
     quiet = Client(Endpoint("http://x", "m"))
     with pytest.raises(UnknownNameError, match="known: axbench"):
         JudgeScorer("politeness", quiet, "it is polite")
-    with pytest.raises(UsageError, match="say which with `behaviour`"):
+    with pytest.raises(UsageError, match="name it with `behaviour`"):
         JudgeScorer("behaviour", quiet, " ")
     with pytest.raises(UsageError, match="repeats 0"):
         JudgeScorer("behaviour", quiet, "x", repeats=0)
