@@ -43,7 +43,9 @@ def quoted(name: str) -> re.Pattern[str]:
 
 @cache
 def source_in(folder: str) -> str:
-    here = (path for path in sorted((ROOT / folder).rglob("test_*.py")) if path != Path(__file__))
+    """Of all tests of a folder, or of one file."""
+    whole = ROOT / folder
+    here = [whole] if whole.is_file() else [p for p in sorted(whole.rglob("test_*.py")) if p != Path(__file__)]
     return "\n".join(path.read_text(encoding="utf-8") for path in here)
 
 
@@ -114,7 +116,7 @@ KINDS = (
         ESTIMATORS,
         has_own_page,
         OWN_PAGE,
-        quoted_in("tests"),
+        quoted_in("tests/methods/test_estimators.py"),
         "a test in tests/methods/test_estimators.py with what it alone promises, naming it as '{name}'",
     ),
     Kind(
@@ -233,7 +235,9 @@ LISTS = [
 @pytest.mark.parametrize(("command", "option", "names"), LISTS, ids=lambda value: str(value)[:20])
 def test_the_help_of_an_option_names_all_that_it_takes(command: str, option: str, names: Iterable[str]):
     missing = set(names) - words_of(help_of(command, option))
-    assert not missing, f"the help of 'tillerman {command} {option}' does not name {', '.join(sorted(missing))}"
+    assert not missing, (
+        f"the help of 'tillerman {command} {option}' does not name {', '.join(sorted(missing))}: run 'make docs'"
+    )
 
 
 def test_readme_says_what_there_is_to_say_on_one_page():
@@ -253,12 +257,13 @@ def test_readme_names_every_method():
         bases = [name.rsplit("-", k)[0] for k in range(name.count("-") + 1)]
         assert any(f"`{base}`" in rows for base in bases), f"README.md, table of methods: add a row for {name!r}"
     for name in ESTIMATORS:
-        assert re.search(rf"`\+?{name}`", text_of(README)), f"README.md, below the table of methods: name {name!r}"
+        assert re.search(rf"`\+?{name}`", text_of(README)), f"README.md does not name {name!r}: run 'make docs'"
 
 
 def test_every_page_of_a_method_belongs_to_one():
     found = {path.stem for path in (ROOT / "docs/methods").glob("*.md")}
-    assert found == {*METHODS, *ESTIMATORS, "index"}
+    stray = sorted(found - {*METHODS, *ESTIMATORS, "index"})
+    assert not stray, f"docs/methods has pages of no method or estimator: {', '.join(stray)}; rename or remove them"
 
 
 @pytest.mark.parametrize(
@@ -270,4 +275,4 @@ def test_the_glossary_names_every_pairing_and_estimator(entry: str, names: Itera
     found = re.search(rf"^\*\*{entry}\.\*\*(.*?)(?=^\*\*)", text_of(CONCEPTS), re.MULTILINE | re.DOTALL)
     assert found is not None
     missing = [name for name in names if f"`{name}`" not in found[1]]
-    assert not missing, f"{CONCEPTS}, '{entry}': name {', '.join(missing)}"
+    assert not missing, f"{CONCEPTS}, '{entry}', does not name {', '.join(missing)}: run 'make docs'"

@@ -117,8 +117,12 @@ def with_lists(text: str) -> str:
 
     def filled(found: re.Match[str]) -> str:
         begin, form, kind, line, end = found.groups()
-        names = registries()[kind]
-        inside = ", ".join(f"`{name}`" for name in names) if form == "list" else _methods_table(names)
+        if (form, kind) == ("table", "options"):
+            inside = _options_table()
+        elif form == "table":
+            inside = _methods_table(registries()[kind])
+        else:
+            inside = ", ".join(f"`{name}`" for name in registries()[kind])
         return f"{begin}{line}{inside}{line}{end}"
 
     return _LIST.sub(filled, text)
@@ -132,6 +136,19 @@ def _methods_table(names: tuple[str, ...]) -> str:
         title = _TITLE.search(page.read_text(encoding="utf-8")) if page.is_file() else None
         if title is not None:
             rows.append(f"| [`{name}`]({name}.md) | {title[1]} |")
+    return "\n".join(rows)
+
+
+def _options_table() -> str:
+    """A row per option of each method: what a spec may say after the colon."""
+    from tillerman.core.spec import options
+    from tillerman.methods.registry import METHODS
+
+    rows = ["| method | option | default | takes | meaning |", "|---|---|---|---|---|"]
+    for name, kind in METHODS.items():
+        for one in options(name, kind):
+            default = "" if one.default is None else f"`{one.write(one.default)}`"
+            rows.append(f"| [`{name}`]({name}.md) | `{one.name}` | {default} | {one.expected} | {one.info.help} |")
     return "\n".join(rows)
 
 
