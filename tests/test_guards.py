@@ -234,10 +234,8 @@ LISTS = [
 
 @pytest.mark.parametrize(("command", "option", "names"), LISTS, ids=lambda value: str(value)[:20])
 def test_the_help_of_an_option_names_all_that_it_takes(command: str, option: str, names: Iterable[str]):
-    missing = set(names) - words_of(help_of(command, option))
-    assert not missing, (
-        f"the help of 'tillerman {command} {option}' does not name {', '.join(sorted(missing))}: run 'make docs'"
-    )
+    missing = ", ".join(sorted(set(names) - words_of(help_of(command, option))))
+    assert not missing, f"the help of 'tillerman {command} {option}' does not name {missing}: run 'make docs'"
 
 
 def test_readme_says_what_there_is_to_say_on_one_page():
