@@ -104,3 +104,29 @@ def test_the_same_bits_in_another_layout_are_the_same_tensor():
 def test_what_is_no_plain_fact_is_refused():
     with pytest.raises(TypeError, match="generator: no plain fact"):
         digest_of(x for x in ())
+
+
+@pytest.mark.parametrize("size", [3, 70_000])
+def test_a_sparse_tensor_is_known_by_its_shape_places_and_entries(size):
+    places, entries = torch.tensor([[0, 2]]), torch.tensor([1.0, 2.0])
+
+    def sparse(places, entries, size=size):
+        return torch.sparse_coo_tensor(places, entries, (size,), check_invariants=True)
+
+    assert digest_of(sparse(places, entries)) == digest_of(sparse(places.flip(1), entries.flip(0)))
+    others = (
+        sparse(places, 2 * entries),
+        sparse(places - torch.tensor([[0, 1]]), entries),
+        sparse(places, entries, size + 1),
+    )
+    assert len({digest_of(one) for one in (sparse(places, entries), *others)}) == 4
+
+
+def test_a_large_tensor_that_was_changed_in_place_is_another_fact():
+    """The digest of a large tensor is kept; what is kept must not outlive what it says."""
+    large = torch.zeros(70_000)
+    before = digest_of(large)
+    assert digest_of(large) == before == digest_of(torch.zeros(70_000))
+    large[69_999] = 1.0
+    assert digest_of(large) != before
+    assert digest_of(torch.zeros(70_000, 1)) != before

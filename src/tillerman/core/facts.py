@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from tillerman.core.provenance import Provenance
 
+_LARGE = 2**16  # numbers
+_KNOWN: MutableMapping[Tensor, tuple[int, bytes]] = WeakTensorKeyDictionary()
 NO_FACT = {"fact": False}  # metadata of a dataclass's field that ``digest_of`` passes over
 
 
@@ -31,6 +34,30 @@ def digest_of(*facts: Any) -> str:
     return found.hexdigest()
 
 
+def _large(value: Tensor) -> bytes:
+    """A digest of its own, made once: a displacement of all parameters is a fact of every cell of a grid."""
+    known = _KNOWN.get(value)
+    if known is None or known[0] != value._version:
+        found = hashlib.blake2b(digest_size=16)
+        for part in _bits(value):
+            found.update(part)
+        known = _KNOWN[value] = value._version, found.digest()
+    return b"large " + known[1]
+
+
+def _bits(value: Tensor) -> Iterator[bytes]:
+    """Kind, type, shape and every bit; of a sparse tensor those of its places and entries."""
+    if value.is_sparse:
+        yield f"sparse {tuple(value.shape)} ".encode()
+        whole = value.coalesce()
+        yield from _bits(whole.indices())
+        yield from _bits(whole.values())
+        return
+    plain = value.detach().cpu().contiguous()
+    yield f"tensor {plain.dtype} {tuple(plain.shape)} ".encode()
+    yield plain.flatten().view(torch.uint8).numpy().tobytes() if plain.numel() else b""
+
+
 def _parts(value: Any) -> Iterator[bytes]:
     """Pieces that two different values never share: each says its kind and length."""
     if value is None or isinstance(value, bool | int | float | Path):
@@ -38,9 +65,7 @@ def _parts(value: Any) -> Iterator[bytes]:
     elif isinstance(value, str):
         yield f"str {len(value)} {value};".encode()
     elif isinstance(value, Tensor):
-        plain = (value.to_dense() if value.is_sparse else value).detach().cpu().contiguous()
-        yield f"tensor {plain.dtype} {tuple(plain.shape)} ".encode()
-        yield plain.flatten().view(torch.uint8).numpy().tobytes() if plain.numel() else b""
+        yield _large(value) if value.numel() > _LARGE else b"".join(_bits(value))
     elif isinstance(value, np.ndarray):
         yield f"array {value.dtype} {value.shape} ".encode() + np.ascontiguousarray(value).tobytes()
     elif isinstance(value, tuple | list):
