@@ -27,7 +27,6 @@ from tillerman.data.prompts import LETTERS, choice_text
 from tillerman.data.writing import make_writer
 from tillerman.methods.base import Context
 from tillerman.methods.cold import ColdFd, ColdKernel
-from tillerman.methods.fit import random_like
 from tillerman.models.gradients import Taught
 from tillerman.models.logits import option_logprobs
 from tillerman.models.opened import OpenModel
@@ -108,7 +107,7 @@ def run(opened: OpenModel, asked: list[Asked], method: str, layers: list[int]) -
     steering = METHODS[method].fit_taught(context, parts["fit"])
     cells = [(i, dose) for i in range(len(points)) for dose in DOSES]
     best = min(cells, key=lambda cell: distances(opened, parts["choose"], plan_of(steering, *cell))[1])
-    nulls = [distances(opened, parts["test"], plan_of(random_like(steering, k), *best)) for k in range(DRAWS)]
+    nulls = [distances(opened, parts["test"], plan_of(steering.random_like(k), *best)) for k in range(DRAWS)]
     even = [torch.full((len(t.answers),), 1 / len(t.answers)).double().log() for t in parts["test"]]
     return {
         "before": distances(opened, parts["test"], ()),

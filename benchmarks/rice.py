@@ -18,7 +18,6 @@ from tillerman.core.steerings.vector import SteeringVector
 from tillerman.data.thoughts import Reply
 from tillerman.evaluation.thoughts import thinking
 from tillerman.logs.thoughts import Thinking
-from tillerman.methods.fit import random_like
 from tillerman.methods.registry import method
 from tillerman.pipeline.run import set_up
 from tillerman.pipeline.search import fit_methods
@@ -45,7 +44,7 @@ def main() -> None:
     for name, vector in vectors.items():
         plans |= {f"{name}, β = {beta:g}": [plan(vector, beta)] for beta in BETAS}
     for name, beta in (("rice:experts=1", 4.0), ("rice", 2.0), ("rice", 64.0)):
-        drawn = [plan(random_like(vectors[name], seed), beta) for seed in range(DRAWS)]
+        drawn = [plan(vectors[name].random_like(seed), beta) for seed in range(DRAWS)]
         plans[f"as {name}, experts drawn at random ({DRAWS} times), β = {beta:g}"] = drawn
     flat = [one for group in plans.values() for one in group]
     with bench.watch.stage("replies", len(flat) * len(bench.test.items)) as progress:

@@ -18,7 +18,6 @@ from tillerman.data.presenting import present
 from tillerman.data.writing import make_writer
 from tillerman.methods.actadd import ActAdd
 from tillerman.methods.base import Context
-from tillerman.methods.fit import random_like
 from tillerman.methods.registry import METHODS
 from tillerman.pipeline.experiment import Experiment
 from tillerman.steering.steer import steer, steer_rows
@@ -231,15 +230,15 @@ def test_a_broken_change_is_refused():
 
 def test_the_random_null_keeps_the_norm_of_every_token():
     steering = fitted(tiny.opened())
-    null = random_like(steering, 3)
+    null = steering.random_like(3)
     assert isinstance(null, SequenceSteering)
     for point in POINTS:
         torch.testing.assert_close(null.changes[point].norm(dim=1), steering.changes[point].norm(dim=1))
         cosine = torch.cosine_similarity(null.changes[point], steering.changes[point], dim=1)
         assert cosine.abs().mean() < 0.5
         assert null.dose(point, 1.0) == steering.dose(point, 1.0)
-    assert torch.equal(random_like(steering, 3).changes[POINT], null.changes[POINT])
-    assert not torch.equal(random_like(steering, 4).changes[POINT], null.changes[POINT])
+    assert torch.equal(steering.random_like(3).changes[POINT], null.changes[POINT])
+    assert not torch.equal(steering.random_like(4).changes[POINT], null.changes[POINT])
 
 
 def test_the_shuffled_null_swaps_the_texts_by_a_coin():

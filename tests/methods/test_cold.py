@@ -23,7 +23,6 @@ from tillerman.data.presenting import present
 from tillerman.data.writing import make_writer
 from tillerman.methods.base import Context
 from tillerman.methods.cold import ColdFd, ColdJvp, ColdKernel
-from tillerman.methods.fit import random_like
 from tillerman.methods.registry import METHODS
 from tillerman.models.gradients import BETA, Taught, activation_gradients, parameter_gradient, parameters_below
 from tillerman.models.lookahead import run_to
@@ -432,7 +431,7 @@ def test_a_method_gives_the_same_twice_and_leaves_the_model_as_it_was(name, open
     assert torch.equal(changed(opened.model, one, 1.0, rows), changed(opened.model, two, 1.0, rows))
     assert all(torch.equal(p, v) for p, v in zip(opened.model.parameters(), values, strict=True))
     assert one.dose(POINT, one.strength(POINT, 0.3)) == pytest.approx(0.3)
-    null = random_like(one, 5)
+    null = one.random_like(5)
     assert null.norm(POINT) == pytest.approx(one.norm(POINT), rel=1e-5)
 
 

@@ -14,7 +14,7 @@ from tillerman.core.errors import FitError, UnknownNameError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.methods.contrast import EstimatedMethod
 from tillerman.methods.estimators import ESTIMATORS, estimate
-from tillerman.methods.fit import Activations, fit, random_like, shuffled
+from tillerman.methods.fit import Activations, fit, shuffled
 from tillerman.methods.registry import GROUPS, METHODS, method, methods
 
 from .. import tiny
@@ -304,14 +304,14 @@ def test_the_shuffled_null_forgets_the_direction(paired):
 @given(st.integers(0, 1000))
 def test_the_random_null_keeps_every_norm_and_nothing_else(seed):
     vector = tiny.vector(0, 1, 2, size=3.5, seed=5000)
-    null = random_like(vector, seed)
+    null = vector.random_like(seed)
     assert null.points == vector.points
     assert null.stream_norms == vector.stream_norms
     for point in vector.points:
         assert null.norm(point) == pytest.approx(3.5, rel=1e-5)
         assert abs(float(null.directions[point] @ vector.directions[point])) < 0.9 * 3.5**2
-    assert torch.equal(random_like(vector, seed).directions[P], null.directions[P])
-    assert not torch.equal(random_like(vector, seed + 1).directions[P], null.directions[P])
+    assert torch.equal(vector.random_like(seed).directions[P], null.directions[P])
+    assert not torch.equal(vector.random_like(seed + 1).directions[P], null.directions[P])
     assert not torch.allclose(null.directions[P], null.directions[Q])
 
 

@@ -18,7 +18,6 @@ from tillerman.data.presenting import present
 from tillerman.data.writing import make_writer
 from tillerman.methods import iti
 from tillerman.methods.base import Context
-from tillerman.methods.fit import random_like
 from tillerman.methods.iti import Iti, held_out_accuracy
 from tillerman.methods.registry import METHODS
 from tillerman.models.capture import capture
@@ -167,7 +166,7 @@ def test_a_planted_head_is_found(opened, monkeypatch):
 
 def test_the_random_null_moves_the_same_heads_as_far(opened):
     vector = FEW.fit(lesson(opened))
-    null = random_like(vector, 5)
+    null = vector.random_like(5)
     for point in POINTS:
         assert torch.equal(null.directions[point] != 0, vector.directions[point] != 0)
         assert null.norm(point) == pytest.approx(vector.norm(point), rel=1e-5)

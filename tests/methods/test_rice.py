@@ -14,7 +14,6 @@ from tillerman.core.hookpoint import HookPoint
 from tillerman.core.rows import Row
 from tillerman.data.writing import make_writer
 from tillerman.methods.base import Context
-from tillerman.methods.fit import random_like
 from tillerman.methods.registry import method, methods
 from tillerman.methods.rice import Rice, RiceRenormalised
 from tillerman.models.experts import RoutingCounts, count_routing, npmi
@@ -150,7 +149,7 @@ def test_the_shuffled_null_deals_the_marks_anew_and_the_random_one_the_experts()
     assert any(not torch.equal(d.directions[POINTS[1]], real.directions[POINTS[1]]) for d in dealt)
     again = _rice(1, {A: 1.0}).fit(lesson.shuffled(3))
     assert all(torch.equal(again.directions[p], dealt[3].directions[p]) for p in POINTS)
-    draws = [random_like(real, seed) for seed in range(20)]
+    draws = [real.random_like(seed) for seed in range(20)]
     assert all(sum(float(v.sum()) for v in draw.directions.values()) == 1 for draw in draws)
     assert all(draw.operator == "scale" for draw in draws)
     places = {next((p, int(v.argmax())) for p, v in draw.directions.items() if v.any()) for draw in draws}

@@ -76,7 +76,6 @@ def test_a_vector_of_a_behaviour_is_called_good(pilot: tillerman.OpenModel) -> N
 def test_a_random_vector_is_called_bad(pilot: tillerman.OpenModel) -> None:
     data = tillerman.load_examples("sample:interest-in-science")
     fitted = tillerman.fit(replace(SMALL, layers=(3,), doses=(0.2,)), pilot, data).artefact
-    from tillerman.methods.fit import random_like
 
-    log = tillerman.evaluate(replace(fitted, steering=random_like(fitted.steering, 5)), SMALL, pilot, data)
+    log = tillerman.evaluate(replace(fitted, steering=fitted.steering.random_like(5)), SMALL, pilot, data)
     assert judge_log(log).outcome == "bad", judge_log(log).words

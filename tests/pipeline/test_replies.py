@@ -24,7 +24,6 @@ from tillerman.evaluation.scorers.registry import text_scorers
 from tillerman.evaluation.scorers.texts import Reader
 from tillerman.evaluation.scores import scored
 from tillerman.logs.scores import ScoreLog
-from tillerman.methods.fit import random_like
 from tillerman.pipeline import replies as module
 from tillerman.pipeline.replies import Inquiry, reply
 from tillerman.steering.generation import Sampling, continuations
@@ -77,7 +76,7 @@ def test_replies_are_those_of_their_plan_with_the_same_random_numbers(log, artef
     writer = make_writer(opened.tokenizer)
     vector = artefact.steering.at(HookPoint(2))
     dosed = (Intervention(vector, vector.strength(HookPoint(2), 0.6), scope=artefact.cell.scope),)
-    null = (replace(dosed[0], steering=random_like(vector, 1)),)
+    null = (replace(dosed[0], steering=vector.random_like(1)),)
     wanted = {1: ((), None), 3: (dosed, None), 4: ((), JOYFUL), 5: (dosed, JOYFUL), 6: (null, None)}
     for place, (plan, system) in wanted.items():
         asked = [writer.with_system(system).prompt_text(ask.prompt) + ask.start for ask in inquiry.asks]

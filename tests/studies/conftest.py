@@ -10,7 +10,6 @@ import pytest
 import tillerman
 from tillerman.data.loading import LoadedData
 from tillerman.logs.study import Trial
-from tillerman.methods.fit import random_like
 from tillerman.studies import Subject
 
 SMALL = tillerman.Experiment(
@@ -51,7 +50,7 @@ def subject(artefact: tillerman.Artefact, pilot: tillerman.OpenModel, science: L
 @pytest.fixture(scope="package")
 def random_subject(artefact: tillerman.Artefact, pilot: tillerman.OpenModel, science: LoadedData) -> Subject:
     """A vector that is about nothing, as strong as the real one."""
-    return Subject(replace(artefact, steering=random_like(artefact.steering, 7)), pilot, science)
+    return Subject(replace(artefact, steering=artefact.steering.random_like(7)), pilot, science)
 
 
 def trial(case: str, condition: str, right: Sequence[bool], at: float | None = None) -> Trial:

@@ -168,10 +168,14 @@ def test_an_attack_that_was_stopped_goes_on_item_by_item(log: StudyLog, subject:
     class Killed(Exception):
         pass
 
+    attacked: list[str] = []
+
     class Mortal(Store):
         def value(self, key, make):  # type: ignore[no-untyped-def]
-            if sum(k.startswith(STEERED) for k in self._values) == 2 and key not in self._values:
-                raise Killed
+            if key.startswith(STEERED):
+                if len(attacked) == 2:
+                    raise Killed
+                attacked.append(key)
             return super().value(key, make)
 
     with pytest.raises(Killed):

@@ -80,7 +80,7 @@ def place(command: str, option: str, annotation: Any) -> tuple[int, int]:
     name, first = panel_name(command, option), FIRST.get(command, ())
     if name is None:
         return 1, first.index(option) if option in first else len(first)
-    return 2 + [*PANELS, "Methods"].index(name), 0
+    return 2 + list(PANELS).index(name), 0
 
 
 def panel_of(command: str, option: str, annotation: Any) -> Any:

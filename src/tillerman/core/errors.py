@@ -25,6 +25,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+IN_FLOAT32 = "open the model in float32: open_model(..., dtype=torch.float32)"  # a remedy that several errors name
+
 
 class TillermanError(Exception):
     """Base of all errors raised on purpose."""

@@ -24,7 +24,6 @@ from tillerman.core.store import Store
 from tillerman.data.pairings import another
 from tillerman.data.presenting import Item
 from tillerman.data.writing import Writer, Written
-from tillerman.methods.fit import random_like
 from tillerman.models.gradients import Taught
 from tillerman.models.opened import OpenModel
 
@@ -153,7 +152,7 @@ class Method(ABC):
 
     def random(self, steering: Steering, seed: int) -> Steering:
         """The random null that belongs to its steering."""
-        return random_like(steering, seed)
+        return steering.random_like(seed)
 
     def report(self, found: Mapping[str, Any]) -> tuple[str, ...]:
         """What a fit says of itself, as lines for people, from the ``found`` of its provenance."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tillerman.core.errors import FitError, UsageError
+from tillerman.core.errors import IN_FLOAT32, FitError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.sparse import entries, held_bytes, largest
 from tillerman.core.spec import option
@@ -220,7 +220,7 @@ def _projections(context: Context, found: AtPrompts) -> dict[HookPoint, Tensor]:
 def _ensure_slopes(found: AtPrompts) -> None:
     for point, gradient in found.gradients.items():
         if not bool(torch.isfinite(gradient).all()):
-            raise FitError(f"{point}: the gradients are not finite; open the model in float32 (--dtype float32)")
+            raise FitError(f"{point}: the gradients are not finite; {IN_FLOAT32}")
         if not float(gradient.mean(0).norm()):
             raise FitError(f"{point}: the loss has no gradient there on these examples")
 

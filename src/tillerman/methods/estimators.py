@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tillerman.core.errors import FitError
+from tillerman.core.errors import IN_FLOAT32, FitError
 from tillerman.core.registry import Registry
 
 Activations = Float[Tensor, "n d"]
@@ -129,7 +129,7 @@ def estimate(estimator: str | Estimator, positive: Tensor, negative: Tensor, pai
         if len(values) == 0:
             raise FitError(f"the {side} side is empty")
         if not bool(torch.isfinite(values).all()):
-            raise FitError(f"the {side} side has activations that are not finite; try a wider dtype (--dtype float32)")
+            raise FitError(f"the {side} side has activations that are not finite; {IN_FLOAT32}")
     run = ESTIMATORS[estimator] if isinstance(estimator, str) else estimator
     direction = run(positive.double(), negative.double(), paired).float()
     scale = float(positive.double().norm(dim=-1).mean())

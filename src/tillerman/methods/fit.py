@@ -11,7 +11,6 @@ from torch import Tensor
 
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
-from tillerman.core.steerings.base import Steering
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.methods.estimators import Estimator, SameSidesError, estimate
 
@@ -74,8 +73,3 @@ def deal(
     """Rows of both sides dealt anew, as ``dealt`` says."""
     both = torch.cat([positive, negative])
     return both[plus], both[minus]
-
-
-def random_like(steering: Steering, seed: int) -> Steering:
-    """The random-direction null of a steering."""
-    return steering.random_like(seed)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tillerman.core.errors import FitError
+from tillerman.core.errors import IN_FLOAT32, FitError
 from tillerman.core.gates import SimilarityGate
 from tillerman.core.hookpoint import HookPoint, parse_points
 from tillerman.core.steerings.vector import SteeringVector
@@ -68,7 +68,7 @@ def fit_gate(
         plain = SimilarityGate(vector.directions[point], point, 0.0, read=read)
         scores = plain.scores(activations[point].float())
         if not bool(torch.isfinite(scores).all()):
-            raise FitError(f"{point}: activations that are not finite; try a wider dtype (--dtype float32)")
+            raise FitError(f"{point}: activations that are not finite; {IN_FLOAT32}")
         levels = torch.tensor(sorted(set(scores.tolist())))
         for low, high in zip(levels[:-1].tolist(), levels[1:].tolist(), strict=True):
             for above in (True, False):

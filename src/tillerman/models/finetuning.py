@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from tillerman.core.errors import FitError, ModelError, UsageError
+from tillerman.core.errors import IN_FLOAT32, FitError, ModelError, UsageError
 from tillerman.core.rows import Progress, Row, silent
 from tillerman.models.batches import padded
 from tillerman.models.families import anatomy
@@ -69,7 +69,7 @@ def train_lora(
         with torch.enable_grad():
             loss = answer_loss(adapted, [rows[i] for i in chosen])
             if not bool(torch.isfinite(loss)):
-                raise FitError("fine-tuning: the loss is not finite; open the model in float32 (--dtype float32)")
+                raise FitError(f"fine-tuning: the loss is not finite; {IN_FLOAT32}")
             adam.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
         adam.step()

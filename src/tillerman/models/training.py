@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from tillerman.core.errors import FitError
+from tillerman.core.errors import IN_FLOAT32, FitError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.rows import Progress, silent
 from tillerman.models.batches import padded
@@ -134,7 +134,7 @@ def train_vectors(
             for point, vector in vectors.items():
                 loss = preference_loss(opened, asked, point, vector, sign, options.beta)
                 if not bool(torch.isfinite(loss)):
-                    raise FitError(f"{point}: the loss is not finite; open the model in float32 (--dtype float32)")
+                    raise FitError(f"{point}: the loss is not finite; {IN_FLOAT32}")
                 loss.backward()  # type: ignore[no-untyped-call]
             adam.step()
             falling.step()

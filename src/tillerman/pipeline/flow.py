@@ -19,7 +19,6 @@ from tillerman.data.diagnostics import diagnose
 from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import shown_orders
 from tillerman.logs.evaluation import EvaluationLog, GateTrial, SeedResult, SeedSummary
-from tillerman.methods.fit import random_like
 from tillerman.models.grid import branch_fault
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment
@@ -111,7 +110,7 @@ def evaluate(
     # The model given is the artefact's own: where it was fine-tuned, it has been.
     asked, eyes = replace(experiment, scope=str(cell.scope), base_lora=False), watch or Unwatched()
     run = set_up(asked, opened, data, Store(None, ""), eyes, needed=("test",))
-    draws = tuple(random_like(item.steering, seed) for seed in experiment.null_seeds)
+    draws = tuple(item.steering.random_like(seed) for seed in experiment.null_seeds)
     null = Null("null:random", draws, cell.at(cell.strength or 1.0).for_draw(draws[0]))
     if artefact.gate is not None:
         ensure_prompts(run)

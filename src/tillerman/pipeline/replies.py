@@ -20,7 +20,6 @@ from tillerman.data.prompts_file import Ask
 from tillerman.data.thoughts import Reply, Tags, has_think_tags, read_reply, think_tags
 from tillerman.data.writing import Writer, make_writer
 from tillerman.logs.scores import ScoreLog, Spoken
-from tillerman.methods.fit import random_like
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.run import Unwatched, Watch
 from tillerman.steering.generation import Sampling, continuation_tokens, stop_tokens
@@ -118,7 +117,7 @@ class _Room:
         system, main, gate = self.inquiry.system, cells[0], artefact.gate
         steering = artefact.steering.at(main.points)
         steered = sorted(cells, key=lambda cell: cell.strength)
-        drawn = [random_like(steering, seed) for seed in range(1, self.inquiry.null_draws + 1)]
+        drawn = [steering.random_like(seed) for seed in range(1, self.inquiry.null_draws + 1)]
         nulls = [main.for_draw(one).plan(one, gate) for one in drawn]
 
         def spoken(name: str, replies: Sequence[tuple[str, ...]], detail: str = "", cell: Cell | None = None) -> Spoken:

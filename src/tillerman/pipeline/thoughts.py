@@ -16,7 +16,6 @@ from tillerman.data.thoughts import Reply, think_tags
 from tillerman.evaluation.exam import Exam
 from tillerman.evaluation.thoughts import ensure_thoughts, thinking
 from tillerman.logs.thoughts import Thinking, ThoughtLog
-from tillerman.methods.fit import random_like
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.run import Run, Unwatched, Watch, set_up
@@ -85,7 +84,7 @@ class _Questions:
         """All conditions, and the curve over strengths. Plans that share a prompt run together."""
         cell, gate = self.artefact.cell, self.artefact.gate
         steering, strength = self.artefact.steering.at(cell.points), cell.strength
-        drawn = [random_like(steering, seed) for seed in self.run.experiment.null_seeds]
+        drawn = [steering.random_like(seed) for seed in self.run.experiment.null_seeds]
         nulls = [cell.for_draw(one).plan(one, gate) for one in drawn]
         curve = [cell.scaled(factor) for factor in THOUGHT_CURVE]
         own = cell.plan(steering, gate)

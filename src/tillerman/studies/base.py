@@ -30,7 +30,6 @@ from tillerman.evaluation.scoring import best
 from tillerman.evaluation.side_effects import Windows
 from tillerman.logs.base import build
 from tillerman.logs.study import Trial
-from tillerman.methods.fit import random_like
 from tillerman.models.opened import OpenModel, open_model
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.held_out import gated
@@ -164,7 +163,7 @@ def random_plans(artefact: Artefact, count: int, seed: int) -> list[Plan]:
     """The artefact's plan with random directions of its norms; no fit uses these seeds."""
     cell, gate = artefact.cell, artefact.gate
     steering, first_seed = artefact.steering.at(cell.points), MORE_DRAWS + 100 * seed
-    drawn = [random_like(steering, k) for k in range(first_seed, first_seed + count)]
+    drawn = [steering.random_like(k) for k in range(first_seed, first_seed + count)]
     return [cell.for_draw(one).plan(one, gate) for one in drawn]
 
 

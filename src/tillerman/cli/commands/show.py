@@ -67,6 +67,8 @@ def print_artefact(path: Path, artefact: Artefact) -> None:
     print_table(OUT, norms_table((str(p), v.norm(p), v.stream_norms[p], v.dose(p, 1.0)) for p in v.points))
     if artefact.card is not None and artefact.card.report:
         show_account(account(evaluation_of(artefact), studies_of(artefact)))
+    else:
+        print_line(OUT, "Nothing was measured yet: 'tillerman eval' and 'tillerman score' measure what it does.")
 
 
 def artefact_json(artefact: Artefact) -> dict[str, Any]:

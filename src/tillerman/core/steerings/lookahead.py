@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tillerman.core.errors import FitError, UnknownNameError
+from tillerman.core.errors import IN_FLOAT32, FitError, UnknownNameError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
 from tillerman.core.sparse import entries, packed, unpacked
@@ -53,7 +53,7 @@ class LookaheadSteering(Dosed):
         own = {name: _own(t) for name, t in self.displacement.items()}
         broken = [name for name, t in own.items() if not bool(torch.isfinite(entries(t)).all())]
         if broken:
-            raise FitError(f"{broken[0]}: the gradient is not finite; open the model in float32 (--dtype float32)")
+            raise FitError(f"{broken[0]}: the gradient is not finite; {IN_FLOAT32}")
         object.__setattr__(self, "displacement", MappingProxyType(own))
         object.__setattr__(self, "depths", MappingProxyType(dict(self.depths)))
         object.__setattr__(self, "widths", MappingProxyType(dict(self.widths)))

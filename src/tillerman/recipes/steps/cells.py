@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from tillerman.core.cell import Cell
 from tillerman.core.plan import Plan
 from tillerman.core.steerings.base import Steering
-from tillerman.methods.fit import random_like
 from tillerman.pipeline.run import Run
 from tillerman.pipeline.search import fit_methods
 from tillerman.recipes.steps.work import Work
@@ -36,7 +35,7 @@ def cells_of(work: Work, run: Run, vector: Steering) -> list[Swept]:
     seeds = [1000 * work.seed + draw for draw in range(work.arm.draws)]
     cells = []
     for layer, steering in _places(work, vector):
-        drawn = [random_like(steering, seed) for seed in seeds] or [steering]
+        drawn = [steering.random_like(seed) for seed in seeds] or [steering]
         for strength in work.strengths:
             plans = tuple(Cell.of(one, strength, scope).plan(one) if strength else () for one in drawn)
             cell = Cell.of(steering, strength, scope)

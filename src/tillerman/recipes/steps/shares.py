@@ -30,7 +30,6 @@ from tillerman.data.writing import make_writer
 from tillerman.logs.reproduction import Measured, Piece
 from tillerman.methods.base import Context
 from tillerman.methods.cold import ColdFd, ColdJvp, ColdKernel
-from tillerman.methods.fit import random_like
 from tillerman.models.gradients import Taught
 from tillerman.models.logits import option_logprobs
 from tillerman.models.opened import OpenModel
@@ -67,7 +66,7 @@ def run_shares(work: Work, shared: Store) -> list[Piece]:
     before = _distances(work.opened, parts.test, ())
     after = _distances(work.opened, parts.test, _plan(steering, point, dose))
     even = _between(parts.test, [torch.full((len(t.answers),), 1 / len(t.answers)).log() for t in parts.test])
-    drawn = [random_like(steering, 1000 * work.seed + draw) for draw in range(NULL_DRAWS)]
+    drawn = [steering.random_like(1000 * work.seed + draw) for draw in range(NULL_DRAWS)]
     nulls = np.mean([_distances(work.opened, parts.test, _plan(one, point, dose)) for one in drawn], axis=0)
     figures = {
         **_figures("", after),
