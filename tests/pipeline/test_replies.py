@@ -241,9 +241,9 @@ def test_a_judge_is_asked_blindly_cached_beside_the_log_and_replayed(file, tmp_p
     few = ["--prompts", str(tmp_path / "asks.txt"), *SMALL]
     with judge(plan) as stub:
         shown = run("score", file, "--judge", stub.url, *options, *repeats, "--out", str(out), *few).stdout
-    assert "judge:behaviour (rating, 0 to 10)" in shown and "judge's behaviour, rated twice: weighted kappa" in shown
+    assert "judge:behaviour (rating, 0 to 10)" in shown and "Judge's behaviour, rated twice: weighted kappa" in shown
     assert not any(word in text for text in stub.questions for word in ("unsteered", "steered", "null", "dose"))
-    assert "prompt baseline: You show this behaviour: it is joyful." in shown
+    assert "Prompt baseline: You show this behaviour: it is joyful." in shown
     kept = tmp_path / "log.json.judge.jsonl"
     assert "sk-very-secret" not in kept.read_text() + out.read_text()
     replayed = ["--rescore", str(out), *options, *repeats, "--judge-replay", str(kept), "--json"]
