@@ -3,6 +3,7 @@ independently of the layout table."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -261,3 +262,9 @@ def vector(*points: HookPoint | int, width: int = WIDTH, seed: int = 1, size: fl
         drawn = torch.randn(width, generator=generator)
         directions[point] = drawn / drawn.norm() * size
     return SteeringVector(directions, dict.fromkeys(at, 2.0), provenance(width=width))
+
+
+def hidden_states(model, ids):
+    """What transformers itself says of the stream, embeddings first; of a copy, since it leaves its hooks on a model
+    that it was asked of."""
+    return copy.deepcopy(model)(input_ids=ids, output_hidden_states=True).hidden_states

@@ -32,5 +32,5 @@ def test_the_prompt_of_the_run_is_taken_where_the_method_has_no_text_of_its_own(
 @KINDS
 @pytest.mark.parametrize(("prompt", "negative"), [("", ""), ("Be kind.", "Be kind.")])
 def test_a_prompt_that_says_nothing_makes_no_vector(kind, prompt, negative):
-    with pytest.raises(FitError, match=f"give --prompt TEXT .and --method {kind.name}:negative=TEXT another"):
+    with pytest.raises(FitError, match=f"give --prompt TEXT .and --method {kind.name}:negative=TEXT for the opposite"):
         kind(negative=negative).pair(_context(prompt))

@@ -175,5 +175,5 @@ def test_a_block_around_the_wrapper_steers_it_too(adapted):
 
 def test_an_adapter_that_is_a_learnt_prompt_is_refused():
     prefix = get_peft_model(tiny.new_model(), PrefixTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")).eval()
-    with pytest.raises(ModelError, match="a learnt prompt beside the model"):
+    with pytest.raises(ModelError, match="this adapter is a learnt prompt"):
         open_model(prefix, tiny.tokenizer())

@@ -45,7 +45,7 @@ def test_the_streams_norm_is_the_mean_over_the_tokens_of_the_sentences_but_the_f
     norms = []
     for text in _PLAIN:
         ids = torch.tensor([opened.tokenizer(text)["input_ids"]])
-        states = opened.model(input_ids=ids, output_hidden_states=True).hidden_states[2]
+        states = tiny.hidden_states(opened.model, ids)[2]
         norms.append(states[0, 1:].norm(dim=-1))
     vector = opened.vector({1: ONE}, name="mine")
     assert vector.stream_norms[HookPoint(1)] == pytest.approx(float(torch.cat(norms).mean()), rel=1e-4)

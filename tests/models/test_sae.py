@@ -169,7 +169,7 @@ def test_gemmascope_fires_above_its_threshold_and_is_not_centred(tmp_path):
 
 def test_gemmascope_without_its_folders_wants_the_layer(tmp_path):
     file = made.gemmascope(tmp_path / "mine") / "params.npz"
-    with pytest.raises(HookPointError, match=r"params.npz does not say which layer it is for; name it with --sae-at"):
+    with pytest.raises(HookPointError, match=r"params.npz does not say which layer it is for; name it, e.g. at=layers"):
         open_sae(file)
     assert open_sae(file, at=HookPoint(2, "mlp_out")).point == HookPoint(2, "mlp_out")
 

@@ -37,7 +37,7 @@ def test_texts_give_the_difference_of_the_means_over_their_tokens(opened):
         for text in side:
             start = [] if opened.tokenizer.bos_token_id is None else [opened.tokenizer.bos_token_id]
             ids = torch.tensor([[*start, *opened.tokenizer(text, add_special_tokens=False)["input_ids"]]])
-            rows.append(opened.model(input_ids=ids, output_hidden_states=True).hidden_states[2][0].mean(0))
+            rows.append(tiny.hidden_states(opened.model, ids)[2][0].mean(0))
         means.append(torch.stack(rows).mean(0))
     torch.testing.assert_close(artefact.steering.directions[HookPoint(1)], means[0] - means[1], rtol=1e-3, atol=1e-4)
 
@@ -63,7 +63,7 @@ def test_chats_are_read_where_the_answer_is_closed_and_steered_from_the_end_of_t
     for (messages,) in (positive, negative):
         text = pilot.tokenizer.apply_chat_template(messages, tokenize=False).rstrip()
         ids = torch.tensor([pilot.tokenizer(text, add_special_tokens=False)["input_ids"]])
-        ends.append(pilot.model(input_ids=ids, output_hidden_states=True).hidden_states[2][0, -1])
+        ends.append(tiny.hidden_states(pilot.model, ids)[2][0, -1])
     torch.testing.assert_close(artefact.steering.directions[HookPoint(1)], ends[0] - ends[1], rtol=1e-3, atol=1e-4)
     assert artefact.cell.scope.name == "after_instruction" and artefact.steering.provenance.template == "chat"
 

@@ -156,7 +156,7 @@ def test_all_missing_files_are_one_error_before_any_work(tmp_path, pilot):
         reproduce(read_recipe(SMALL), [pilot], Request(tmp_path), watch=Looking())
     for line in (f"in {tmp_path}:", "  published/moods.csv  (task moods)", "  nowhere/lost.jsonl  (task lost)"):
         assert line in str(error.value)
-    assert "--skip-missing" in str(error.value)
+    assert "`skip_missing`" in str(error.value)
 
 
 def test_a_recipe_of_files_wants_their_folder():
