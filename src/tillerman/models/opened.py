@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,7 +15,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from tillerman.core.artefact import Artefact, load
@@ -27,12 +25,12 @@ from tillerman.core.shown import Shown
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.models.edit import edit_forward
 from tillerman.models.families import Anatomy, anatomy, causal_model
+from tillerman.models.fingerprint import fingerprint_of
 from tillerman.models.guessing import guess_layout as guess
 
 PILOT = "pilot"
 VERSIONED = ("tillerman", "torch", "transformers", "tokenizers", "safetensors", "numpy")
 EMBEDDED = {PILOT: "pilot", "pilot-moe": "pilot_moe"}  # names, and folders in the package
-_SAMPLED = 4096  # values hashed per tensor: enough to tell fine-tunes apart, cheap at any size
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,11 +76,7 @@ class OpenModel(Shown):
     @cached_property
     def fingerprint(self) -> str:
         """Hash of names, shapes and a fixed sample of the weights, the same for every load dtype."""
-        digest = hashlib.blake2b(digest_size=8)
-        for name, (shape, sample) in sorted(_samples(self.model).items()):
-            digest.update(f"{name} {shape}".encode())
-            digest.update(sample)
-        return digest.hexdigest()
+        return fingerprint_of(self.model)
 
     @cached_property
     def tokenizer_hash(self) -> str:
@@ -264,43 +258,6 @@ def check(opened: OpenModel) -> None:
         raise ModelError(f"{opened.id}: an edit that changes nothing changed the output, or missed a block")
     if torch.equal(plain, run(scale)[0]):
         raise ModelError(f"{opened.id}: an edit of the blocks does not reach the output; the layout row is wrong")
-
-
-def _samples(model: PreTrainedModel) -> dict[str, tuple[tuple[int, ...], bytes]]:
-    """Shape and sample of every parameter; tied ones once, offloaded ones read from where they lie."""
-    tied = getattr(model, "all_tied_weights_keys", {})
-    # Offloading makes two empty tensors of one that is shared; the second is left out, as it is elsewhere.
-    counted = {name for name, parameter in model.named_parameters() if not (parameter.is_meta and name in tied)}
-    found = {}
-    for path, module in model.named_modules():
-        own = {f"{path}.{name}": name for name, _ in module.named_parameters(recurse=False)}
-        wanted = {full: name for full, name in own.items() if full in counted}
-        offloaded = any(module.get_parameter(name).is_meta for name in wanted.values())
-        with _brought_in(module) if offloaded else nullcontext():
-            for full, name in wanted.items():
-                parameter = module.get_parameter(name)
-                found[full] = (tuple(parameter.shape), _sample(parameter).numpy().tobytes())
-    return found
-
-
-def _brought_in(module: nn.Module) -> AbstractContextManager[object]:
-    from accelerate.utils import align_module_device  # whoever offloaded the weights has it
-
-    return align_module_device(module, torch.device("cpu"))  # type: ignore[no-any-return]
-
-
-def _sample(parameter: Tensor) -> Tensor:
-    flat = _plain(parameter.detach()).flatten()
-    step = max(1, -(-flat.numel() // _SAMPLED))  # rounded up: the sample reaches the tensor's end
-    # bfloat16, so that a float32 copy of bf16 weights has the hash of the file it came from.
-    return flat[::step][:_SAMPLED].to("cpu", torch.bfloat16).view(torch.int16)
-
-
-def _plain(parameter: Tensor) -> Tensor:
-    """Weights that are packed (torchao) or split over processes, as one ordinary tensor."""
-    if type(parameter).__module__.startswith("torchao"):
-        return parameter.dequantize()
-    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
 
 
 def _hash(text: str) -> str:
