@@ -170,7 +170,7 @@ def test_neutral_text_is_cut_into_equal_windows_that_start_as_texts_do(opened):
     made = neutral_text(opened, "t", ["the cat sat on the mat " * 200, "and the dog lay in the sun " * 200], 3 * WINDOW)
     assert made.windows.shape == (3, WINDOW)
     assert (made.windows[:, 0] == opened.tokenizer.bos_token_id).all()
-    with pytest.raises(DataError, match="give longer texts"):
+    with pytest.raises(DataError, match="provide longer texts"):
         neutral_text(opened, "t", ["short"], 1000)
 
 

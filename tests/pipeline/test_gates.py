@@ -236,7 +236,7 @@ def test_texts_have_no_prompt_to_gate(prompts: str, pilot: tillerman.OpenModel) 
 
 
 def test_a_comparison_takes_no_gate(gated: tillerman.Experiment) -> None:
-    with pytest.raises(tillerman.UsageError, match="without a gate"):
+    with pytest.raises(tillerman.UsageError, match="takes no gate"):
         tillerman.Lineup(("caa",), gated)
 
 
