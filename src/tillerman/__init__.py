@@ -12,10 +12,8 @@ print(outcome.log.effect, steered.receipt)
 
 from __future__ import annotations
 
-import ast
 import sys
 from importlib import import_module
-from inspect import getsource
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -81,11 +79,18 @@ if TYPE_CHECKING:
 
 def _homes() -> dict[str, str]:
     """Public name -> module, from the imports above: the one list that type checkers, readers and this module share.
-    A module is loaded when a name of it is first used, so that ``import tillerman`` costs nothing."""
-    block = next(node for node in ast.parse(getsource(sys.modules[__name__])).body if isinstance(node, ast.If))
-    return {
-        alias.name: node.module or "" for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
-    }
+    A module is loaded when a name of it is first used, so that ``import tillerman`` costs nothing; the lines are read
+    as text, since a parser would take longer to load than all else here."""
+    homes: dict[str, str] = {}
+    module = ""
+    lines = __loader__.get_data(__file__).decode().splitlines()  # type: ignore[name-defined]
+    for line in lines[lines.index("if TYPE_CHECKING:") + 1 :]:
+        if line and not line.startswith(" "):  # the block's end
+            break
+        if line.startswith("    from "):
+            module = line.split()[1]
+        homes |= {part.split()[-1]: module for part in line.split(",") if " as " in part}
+    return homes
 
 
 _MODULE_OF = _homes()
