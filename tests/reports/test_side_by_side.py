@@ -4,41 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tillerman.logs.study import Chart, Line, Mark, StudyLog
-from tillerman.logs.table import Table
-from tillerman.logs.verdict import Verdict
 from tillerman.reports.pages import render_beside, render_report
 from tillerman.reports.side_by_side import Column, beside_charts, beside_tables
 
 from .example_log import example_log
-
-
-def study(name: str, outcome: str) -> StudyLog:
-    mark = Mark("as fitted", 0.3, None, 100)
-    return StudyLog(
-        study=name,
-        question=f"What about {name}?",
-        data_name="data",
-        model_id="model",
-        method="caa",
-        hook_point="layers.3.resid_post",
-        strength=1.0,
-        dose=0.2,
-        scope="all",
-        options={},
-        trials=(),
-        verdict=Verdict(outcome, f"The words of {name}."),
-        tables=(Table("A table", ("", "n"), (("row", "7"),)),),
-        charts=(Chart("A chart", "bars", "pp", (Line("steered", (mark,)),)),),
-        notes=("A note.",),
-        provenance={},
-        seconds=1.0,
-    )
-
+from .examples import study_log
 
 ENTRIES = (
-    Column("first", example_log(), (study("samples", "good"), study("id-ood", "mixed"))),
-    Column("second", replace(example_log(), method="pca"), (study("samples", "bad"),)),
+    Column("first", example_log(), (study_log("samples", "good"), study_log("id-ood", "mixed"))),
+    Column("second", replace(example_log(), method="pca"), (study_log("samples", "bad"),)),
 )
 
 

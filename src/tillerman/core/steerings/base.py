@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tillerman.core.errors import HookPointError
 from tillerman.core.hookpoint import HookPoint, named
 from tillerman.core.provenance import Provenance
 
@@ -76,6 +77,15 @@ class Steering(Protocol):
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> Steering:
         """Inverse of ``to_tensors``, with stream norms and provenance in the head."""
+
+
+def fitted_among(points: HookPoint | Iterable[HookPoint], fitted: Collection[HookPoint]) -> tuple[HookPoint, ...]:
+    """``points`` as a tuple; ``HookPointError`` for one where nothing was fitted."""
+    wanted = (points,) if isinstance(points, HookPoint) else tuple(points)
+    missing = [str(point) for point in wanted if point not in fitted]
+    if missing:
+        raise HookPointError(f"{', '.join(missing)}: fitted at {', '.join(map(str, fitted))}")
+    return wanted
 
 
 def by_name(values: Mapping[HookPoint, Any]) -> dict[str, Any]:

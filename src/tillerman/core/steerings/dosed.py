@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from jaxtyping import Float
 from torch import Tensor
 
-from tillerman.core.errors import FitError, HookPointError, UsageError
+from tillerman.core.errors import FitError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
 from tillerman.core.shown import Shown
@@ -79,10 +79,3 @@ class Dosed(Shown):
 
     def operand(self, point: HookPoint, operator: str) -> Float[Tensor, " k"]:
         raise UsageError(f"{point}: a {type(self).__name__} has no one vector for the operator {operator!r}")
-
-    def _chosen(self, points: HookPoint | Iterable[HookPoint]) -> tuple[HookPoint, ...]:
-        wanted = (points,) if isinstance(points, HookPoint) else tuple(points)
-        missing = [str(p) for p in wanted if p not in self.change_norms]
-        if missing:
-            raise HookPointError(f"{', '.join(missing)}: fitted at {', '.join(map(str, self.points))}")
-        return wanted

@@ -14,7 +14,7 @@ from torch import Tensor
 from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
-from tillerman.core.steerings.base import Head, RunningPass, Tensors, by_name, read_norms, shown_of
+from tillerman.core.steerings.base import Head, RunningPass, Tensors, by_name, fitted_among, read_norms, shown_of
 from tillerman.core.steerings.dosed import Dosed
 from tillerman.core.steerings.vector import SteeringVector, random_vector
 
@@ -48,7 +48,7 @@ class KernelSteering(Dosed):
 
     def at(self, points: HookPoint | Iterable[HookPoint]) -> KernelSteering:
         """The same steering at some of its hook points only."""
-        wanted = self._chosen(points)
+        wanted = fitted_among(points, self.points)
         return replace(
             self,
             **{  # type: ignore[arg-type]

@@ -16,7 +16,16 @@ from tillerman.core.errors import IN_FLOAT32, FitError, UnknownNameError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
 from tillerman.core.sparse import entries, packed, unpacked
-from tillerman.core.steerings.base import Head, RunningPass, Tensors, by_name, by_point, read_norms, shown_of
+from tillerman.core.steerings.base import (
+    Head,
+    RunningPass,
+    Tensors,
+    by_name,
+    by_point,
+    fitted_among,
+    read_norms,
+    shown_of,
+)
 from tillerman.core.steerings.dosed import Dosed
 from tillerman.core.steerings.vector import SteeringVector, random_vector
 
@@ -63,7 +72,7 @@ class LookaheadSteering(Dosed):
 
     def at(self, points: HookPoint | Iterable[HookPoint]) -> LookaheadSteering:
         """The same steering at some of its hook points, without the parameters above them."""
-        wanted = self._chosen(points)
+        wanted = fitted_among(points, self.points)
         deepest = max(p.layer - (p.site == "resid_pre") for p in wanted)
         kept = {name: depth for name, depth in self.depths.items() if depth <= deepest}
         return replace(

@@ -14,7 +14,16 @@ from torch import Tensor
 from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
-from tillerman.core.steerings.base import Head, RunningPass, Tensors, by_name, by_point, read_norms, shown_of
+from tillerman.core.steerings.base import (
+    Head,
+    RunningPass,
+    Tensors,
+    by_name,
+    by_point,
+    fitted_among,
+    read_norms,
+    shown_of,
+)
 from tillerman.core.steerings.dosed import Dosed
 
 
@@ -51,7 +60,7 @@ class SequenceSteering(Dosed):
 
     def at(self, points: HookPoint | Iterable[HookPoint]) -> SequenceSteering:
         """The same steering at some of its hook points only."""
-        wanted = self._chosen(points)
+        wanted = fitted_among(points, self.points)
         return replace(
             self,
             **{  # type: ignore[arg-type]

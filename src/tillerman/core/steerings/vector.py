@@ -12,12 +12,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tillerman.core.atoms import Atom
-from tillerman.core.errors import FitError, HookPointError, MismatchError, UnknownNameError, UsageError
+from tillerman.core.errors import FitError, MismatchError, UnknownNameError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import OPERATORS, RELATIVE
 from tillerman.core.provenance import Provenance
 from tillerman.core.shown import Shown
-from tillerman.core.steerings.base import Head, RunningPass, Steering, Tensors, by_name, by_point, read_norms, shown_of
+from tillerman.core.steerings.base import (
+    Head,
+    RunningPass,
+    Steering,
+    Tensors,
+    by_name,
+    by_point,
+    fitted_among,
+    read_norms,
+    shown_of,
+)
 
 _ATOM = "atom "  # before the hook point, for the tensor of an atom in a file
 
@@ -86,10 +96,7 @@ class SteeringVector(Shown):
 
     def at(self, points: HookPoint | Iterable[HookPoint]) -> SteeringVector:
         """The same steering at some of its hook points only."""
-        wanted = (points,) if isinstance(points, HookPoint) else tuple(points)
-        missing = [str(p) for p in wanted if p not in self.directions]
-        if missing:
-            raise HookPointError(f"{', '.join(missing)}: fitted at {', '.join(map(str, self.points))}")
+        wanted = fitted_among(points, self.points)
         return replace(
             self,
             directions={p: self.directions[p] for p in wanted},
