@@ -288,7 +288,7 @@ def test_the_report_names_masks_and_top_atoms():
     text = "\n".join(lines)
     assert "autoencoder made (jumprelu, 12 atoms): mean L0 4.0, unexplained variance 0.10" in text
     assert "atoms that pass: 3 by amplitude, 3 by frequency, 2 by both; kept 2" in text
-    assert f"{UP} (+" in text and f"{DOWN} (-" in text
+    assert f"{UP} (+" in text and f"{DOWN} (−" in text
     feature = "\n".join(METHODS["sae-feature"]().report(_fit("sae-feature", _planted()).provenance.found))
     assert f"atom {UP}: ROC-AUC 0." in feature
 

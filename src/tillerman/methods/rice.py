@@ -21,6 +21,7 @@ from tillerman.core.steerings.vector import SteeringVector
 from tillerman.methods.base import Context, Habits, Method
 from tillerman.models.experts import count_routing, npmi
 from tillerman.models.opened import OpenModel
+from tillerman.reports.numbers import decimal
 
 LISTED = 8  # experts named in the report
 # Strengths of the paper's grid, beta = 1 + strength in 2, 4, ..., 512, and two gentle ones for small models.
@@ -82,7 +83,9 @@ class Rice(Method):
 
     def report(self, found: Mapping[str, Any]) -> tuple[str, ...]:
         marks = ", ".join(f"{count} {word}" for word, count in found["marks"].items())
-        ranked = "; ".join(f"layer {e['layer']} expert {e['expert']} ({e['score']:+.3f})" for e in found["experts"])
+        ranked = "; ".join(
+            f"layer {e['layer']} expert {e['expert']} ({decimal(e['score'], 3, signed=True)})" for e in found["experts"]
+        )
         return (
             f"routing counted over {found['tokens']} tokens with {marks}",
             f"experts by score, the first {found['steered']} steered: {ranked}",

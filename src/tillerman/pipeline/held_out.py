@@ -33,6 +33,7 @@ from tillerman.logs.evaluation import Condition, DosePoint, Generation, SideEffe
 from tillerman.models.finetuning import LoraOptions
 from tillerman.pipeline.gates import opens
 from tillerman.pipeline.run import Run
+from tillerman.reports.numbers import compact, decimal, points
 from tillerman.statistics.equivalence import MARGIN, equivalence_of_answers
 from tillerman.statistics.estimates import effect, rate
 from tillerman.steering.generation import Sampling, continuation
@@ -135,11 +136,11 @@ def _null(
 ) -> Condition:
     count, cell, best = len(null.draws), null.cell, null.best
     strong = int((right[:count].mean(1) >= steered.mean()).sum())
-    detail = f"{count} draws at {named(cell.points)}, strength {cell.strength:.3g}; {strong} as good as steered"
+    detail = f"{count} draws at {named(cell.points)}, strength {compact(cell.strength)}; {strong} as good as steered"
     if best is not None:
-        where = f"{named(best.points)}, dose {best.dose(null.draws[0]):.2f}"
-        gain = 100 * (right[count].mean() - plain.mean())
-        detail += f"; one draw at the best of the same grid ({where}): {gain:+.1f} pp"
+        where = f"{named(best.points)}, dose {decimal(best.dose(null.draws[0]))}"
+        gain = points(float(right[count].mean() - plain.mean()))
+        detail += f"; one draw at the best of the same grid ({where}): {gain}"
     return null_condition(null.name, right[:count], plain, groups, detail)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tillerman.reports.numbers import decimal
+
 
 def sae_lines(facts: Mapping[str, Any]) -> tuple[str, ...]:
     """From ``Provenance.found``."""
@@ -30,4 +32,5 @@ def sae_lines(facts: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _atom(row: Mapping[str, Any]) -> str:
     label = f" {row['label']!r}" if "label" in row else ""
-    return f"{row['atom']}{label} ({row['amplitude']:+.2f}, {row['frequency']:+.2f})"
+    amplitude, frequency = (decimal(row[name], signed=True) for name in ("amplitude", "frequency"))
+    return f"{row['atom']}{label} ({amplitude}, {frequency})"
