@@ -79,7 +79,7 @@ def test_at_one_hook_point_it_keeps_its_kind_and_numbers(steering):
     one = steering.at(POINTS[1])
     assert type(one) is type(steering) and one.points == (POINTS[1],)
     assert (one.norm(POINTS[1]), one.width(POINTS[1])) == (steering.norm(POINTS[1]), tiny.WIDTH)
-    with pytest.raises(HookPointError, match=r"fitted at layers.0.resid_post, layers.1.resid_post"):
+    with pytest.raises(HookPointError, match=r"layers\.2\.resid_post: fitted at layers\.0-1\.resid_post"):
         steering.at(HookPoint(2))
 
 

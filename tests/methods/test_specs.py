@@ -110,12 +110,15 @@ def test_another_package_adds_a_method_and_a_broken_one_is_left_out_with_a_warni
         "from tillerman.methods.registry import METHODS, method;"
         "from tillerman.evaluation.scorers.registry import text_scorer;"
         "print(method('median:times=2'), METHODS['caa'].__name__, len(METHODS.added));"
-        "print(text_scorer('vowels').score(['?'], ['aloud']))"
+        "print(text_scorer('vowels').score(['?'], ['aloud']))\n"
+        "try: method('medan')\n"
+        "except Exception as error: print(error)"
     )
     path = os.pathsep.join([str(target), *sys.path])
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
     )
     assert done.stdout.split("\n")[:2] == ["median:times=2 Caa 1", "[3.0]"]
+    assert done.stdout.split("\n")[2].endswith("Did you mean 'median'?")
     assert "tillerman-plugin: its method 'caa' is left out: the name is taken" in done.stderr
     assert "tillerman-plugin: its method 'broken' is left out: AttributeError" in done.stderr

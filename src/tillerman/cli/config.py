@@ -18,6 +18,7 @@ import typer
 from tillerman.cli.moved import check_moved
 from tillerman.cli.output import OUT
 from tillerman.core.errors import DataError, UsageError
+from tillerman.core.files import write_text
 
 _NOT_IN_FILE = ("config", "write_config", "help")
 
@@ -86,10 +87,7 @@ def write_config(ctx: typer.Context, target: str, *, leave_out: frozenset[str]) 
     if target == "-":
         OUT.print(text, end="", highlight=False, markup=False, soft_wrap=True)
         return
-    try:
-        Path(target).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--write-config {target}: {error.strerror}") from None
+    write_text(Path(target), text)
 
 
 def _toml(value: Any) -> str:

@@ -19,7 +19,7 @@ from tillerman.core.hookpoint import named, parse_points
 from tillerman.core.plan import Plan, Scope
 from tillerman.core.provenance import Card
 from tillerman.core.shown import Shown
-from tillerman.core.steerings.base import Steering
+from tillerman.core.steerings.base import Steering, fitted_among
 from tillerman.core.steerings.files import GATE, gate_apart, gate_together, put_together, taken_apart
 
 FORMAT = "tillerman-artefact"
@@ -40,7 +40,7 @@ class Artefact(Shown):
     card: Card | None = None
 
     def __post_init__(self) -> None:
-        self.cell.ensure_fitted(self.steering)
+        fitted_among(self.cell.points, self.steering.points)
 
     def shown(self) -> dict[str, object]:
         made = self.steering.provenance

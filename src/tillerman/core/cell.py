@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tillerman.core.errors import HookPointError, UsageError
+from tillerman.core.errors import UsageError
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint, named, parse_points
 from tillerman.core.plan import Intervention, Plan, Scope, check_strength
-from tillerman.core.steerings.base import Steering
+from tillerman.core.steerings.base import Steering, fitted_among
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Cell:
 
     def dose(self, steering: Steering) -> float:
         """``strength * |v| / mean |h|``, dimensionless: its mean over the hook points."""
-        self.ensure_fitted(steering)
-        return sum(steering.dose(point, self.strength) for point in self.points) / len(self.points)
+        points = fitted_among(self.points, steering.points)
+        return sum(steering.dose(point, self.strength) for point in points) / len(points)
 
     def at(self, strength: float) -> Cell:
         return replace(self, strength=strength)
@@ -63,11 +63,6 @@ class Cell:
     def for_draw(self, draw: Steering) -> Cell:
         """The cell at which a null's draw is tested: this one, but that a random direction is no atom to clamp."""
         return replace(self, operator=draw.operator) if self.operator == "clamp_atom" else self
-
-    def ensure_fitted(self, steering: Steering) -> None:
-        missing = [str(point) for point in self.points if point not in steering.points]
-        if missing:
-            raise HookPointError(f"{', '.join(missing)}: fitted at {named(steering.points)}")
 
     def __str__(self) -> str:
         operator = "" if self.operator == "add" else f", operator {self.operator}"

@@ -8,6 +8,7 @@ from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
+from tillerman.core.errors import UnknownNameError
 from tillerman.core.registry import Registry
 
 T = TypeVar("T")
@@ -42,9 +43,16 @@ class OpenRegistry(Registry[T]):
         return found
 
     def __getitem__(self, name: str) -> T:
-        if name not in self._entries and name in self.added:
-            return self.added[name]
-        return super().__getitem__(name)
+        if name in self._entries:
+            return self._entries[name]
+        if name not in self.added:
+            raise UnknownNameError(self.kind, name, self.known)
+        return self.added[name]
+
+    @property
+    def known(self) -> list[str]:
+        """Every name that can be asked for; the mapping itself has our own ones only, as lists and pages do."""
+        return [*self._entries, *self.added]
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries or name in self.added

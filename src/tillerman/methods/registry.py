@@ -44,7 +44,7 @@ def _wrong(name: str, value: Any) -> str | None:
     return None if value.name == name else f"the class is named {value.name!r}"
 
 
-METHODS: Registry[type[Method]] = OpenRegistry(
+METHODS: OpenRegistry[type[Method]] = OpenRegistry(
     "method",
     {
         kind.name: kind
@@ -111,7 +111,7 @@ def method(spec: str) -> Method:
     if not plus and name not in METHODS:
         if name in GROUPS:
             raise UsageError(f"{name} is a name for {', '.join(GROUPS[name])}, and takes no options; name one of them")
-        raise UnknownNameError("method", name, [*METHODS, *GROUPS])
+        raise UnknownNameError("method", name, [*METHODS.known, *GROUPS])
     kind, more = _combined(head, METHODS[name], estimator) if plus else (METHODS[name], {})
     return kind(**more, **read_options(head, kind, given))
 

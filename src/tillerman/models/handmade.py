@@ -11,10 +11,10 @@ from torch import Tensor
 
 from tillerman.core.errors import FitError, HookPointError, MismatchError, UsageError
 from tillerman.core.hookpoint import HookPoint
+from tillerman.core.rows import Row
 from tillerman.core.steerings.vector import SteeringVector
-from tillerman.models.batches import batches, token_budget
-from tillerman.models.edit import Edit, edit_forward
 from tillerman.models.opened import OpenModel
+from tillerman.models.tokens import token_activations
 
 METHOD = "hand-made"
 # Plain sentences on many things. Their tokens give the mean norm of a stream to a few per cent, in one short pass.
@@ -44,28 +44,14 @@ def vector_of(opened: OpenModel, directions: Mapping[HookPoint | int | str, Any]
     return SteeringVector(own, stream_norms(opened, tuple(own)), made)
 
 
-@torch.inference_mode()
 def stream_norms(opened: OpenModel, points: Sequence[HookPoint]) -> dict[HookPoint, float]:
-    """Mean ``|h|`` over the tokens of a few plain sentences at each hook point, one pass.
+    """Mean ``|h|`` over the tokens of a few plain sentences at each hook point, one short pass each.
 
     The first token of a sentence is left out: many models keep a stream there that is a hundred times longer.
     """
-    rows = [tuple(opened.tokenizer(text)["input_ids"]) for text in _PLAIN]
-    sums, tokens = dict.fromkeys(points, 0.0), sum(len(row) - 1 for row in rows)
-    for batch in batches(rows, pad=opened.pad_id, side="right", budget=token_budget(opened.parts)):
-        inputs = {"input_ids": batch.tokens.to(opened.device), "attention_mask": batch.mask.to(opened.device)}
-
-        def reader(point: HookPoint, mask: Tensor = batch.mask[:, 1:]) -> Edit:
-            def read(h: Tensor) -> Tensor:
-                norms = h[:, 1:].float().norm(dim=-1)
-                sums[point] += float((norms * mask.to(h.device)).sum())
-                return h
-
-            return read
-
-        with edit_forward(opened.parts, {point: reader(point) for point in points}, lambda _: None):
-            opened.model(**inputs, use_cache=False)
-    return {point: total / tokens for point, total in sums.items()}
+    rows = [Row(tuple(opened.tokenizer(text)["input_ids"])) for text in _PLAIN]
+    found = {point: [h.norm(dim=-1) for _, h in token_activations(opened, rows, point)] for point in points}
+    return {point: float(torch.cat(norms).mean()) for point, norms in found.items()}
 
 
 def _point(key: HookPoint | int | str) -> HookPoint:

@@ -84,7 +84,7 @@ def fitted_among(points: HookPoint | Iterable[HookPoint], fitted: Collection[Hoo
     wanted = (points,) if isinstance(points, HookPoint) else tuple(points)
     missing = [str(point) for point in wanted if point not in fitted]
     if missing:
-        raise HookPointError(f"{', '.join(missing)}: fitted at {', '.join(map(str, fitted))}")
+        raise HookPointError(f"{', '.join(missing)}: fitted at {named(tuple(fitted))}")
     return wanted
 
 
