@@ -87,7 +87,12 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         EvaluationLog.read(tmp_path / "none.json")
 
 
-def test_logs_of_the_first_release_are_read() -> None:
+def test_logs_of_before_logs_had_kinds_are_read() -> None:
+    stored = json.loads((Path(__file__).parent / "files/before_kinds.json").read_text())
+    assert "kind" not in stored
+    assert EvaluationLog.from_json(stored).n_test == 191
+
+
+def test_the_stored_logs_of_the_demo_are_read() -> None:
     stored = json.loads((ROOT / "docs/logs/demo.json").read_text())
-    assert "kind" not in stored[0]
     assert [EvaluationLog.from_json(values).n_test for values in stored] == [191, 172, 203, 209, 212]
