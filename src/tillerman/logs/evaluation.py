@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from tillerman.core.finding import Finding
 from tillerman.logs.base import Log
+from tillerman.logs.evidence import Bias, DoseRange, ItemResult, PromptTrial, WrittenReplies
 from tillerman.statistics.values import Effect, Equivalence, Interval, Power, Rate
 
 
@@ -189,6 +190,11 @@ class EvaluationLog(Log):
     gate: GateFigures | None = None
     power: Power | None = None
     nested: Nested | None = None
+    prompts: tuple[PromptTrial, ...] = ()  # candidates for the prompt baseline, the one taken first
+    bias: Bias | None = None
+    written: WrittenReplies | None = None
+    dose_range: DoseRange | None = None
+    items: tuple[ItemResult, ...] = ()
 
     def condition(self, name: str) -> Condition:
         return next(c for c in self.conditions if c.name == name)

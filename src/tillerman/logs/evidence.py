@@ -1,0 +1,112 @@
+"""What an evaluation keeps beside rates: prompts tried, bias, written replies, doses that work, every answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tillerman.statistics.values import Interval, MeanEffect, ScoreMean
+
+
+@dataclass(frozen=True)
+class PromptTrial:
+    """A candidate for the prompt baseline and its share of right answers on validation items; ``source``: given,
+    written by the model, or made of the data."""
+
+    text: str
+    source: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Discrimination:
+    """How well the log-odds between answers tell apart which answer is right, whatever the model prefers to say.
+
+    ``auc``: over pairs of items with different right answers, how often the log-odds are ordered rightly (Hand and
+    Till 2001 for more than two answers). ``d_prime``: difference of the means over the pooled standard deviation.
+    ``rates``: share of items to which each answer is given: the criterion."""
+
+    condition: str
+    auc: float
+    d_prime: float
+    rates: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Bias:
+    """Detection theory of the test items. ``answers``: what the answers are told apart by (answer word, letter,
+    length). ``change``: of the AUC, steered minus unsteered, with a paired bootstrap interval. ``moved_wrong``: the
+    share of items whose log-odds for the right answer fell. ``conditions`` begin with unsteered and steered."""
+
+    answers: str
+    conditions: tuple[Discrimination, ...]
+    change: MeanEffect
+    moved_wrong: float
+
+    def condition(self, name: str) -> Discrimination:
+        return next(one for one in self.conditions if one.condition == name)
+
+
+@dataclass(frozen=True)
+class WrittenScorer:
+    """A scorer of replies made from the labels: what it reads, and its AUC on wanted against unwanted answers of
+    the test items. ``refused``: why it measures nothing, empty where it does."""
+
+    name: str
+    auc: float
+    interval: Interval
+    n: int
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class WrittenCondition:
+    """Replies to the held-out prompts under one condition: mean score, its paired change against unsteered (None for
+    unsteered), perplexity under the unsteered model, and the share of repeated n-grams."""
+
+    name: str
+    score: ScoreMean
+    change: MeanEffect | None
+    perplexity: float
+    repetition: float
+
+
+@dataclass(frozen=True)
+class WrittenReplies:
+    """What the model writes, beside what it scores. Conditions are empty where the scorer was refused."""
+
+    scorer: WrittenScorer
+    conditions: tuple[WrittenCondition, ...]
+
+    def condition(self, name: str) -> WrittenCondition | None:
+        return next((one for one in self.conditions if one.name == name), None)
+
+
+@dataclass(frozen=True)
+class DoseRange:
+    """Doses between which the effect is found on validation items and the budget is kept; ``best`` was chosen."""
+
+    low: float
+    high: float
+    best: float
+
+
+@dataclass(frozen=True)
+class ItemAnswer:
+    """One answer to one item under one condition; ``logprobs`` of each option, up to a constant of the item; empty
+    where the answer was written freely."""
+
+    condition: str
+    given: str
+    right: bool
+    logprobs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class ItemResult:
+    """One test item: the question as the model saw it, the options in the order shown, the right one, all answers."""
+
+    id: str
+    question: str
+    options: tuple[str, ...]
+    right: str
+    answers: tuple[ItemAnswer, ...]
