@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,11 @@ def test_no_two_public_classes_have_the_same_name():
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(str(path.relative_to(SOURCE)))
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_every_licence_and_notice_of_what_we_ship_is_in_the_packages_metadata():
+    root = SOURCE.parents[1]
+    globs = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["license-files"]
+    listed = {path for pattern in globs for path in root.glob(pattern)}
+    assert listed == {root / "LICENSE", *SOURCE.rglob("LICENSE*"), *SOURCE.rglob("NOTICE*")}
+    assert [pattern for pattern in globs if not list(root.glob(pattern))] == []

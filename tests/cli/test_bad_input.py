@@ -173,7 +173,7 @@ CASES: list[tuple[str, str, Callable[[Path], list[str]], list[str], int, list[st
     ("a model type without layout", "fit", folder_with_config("bert"), [], 1, []),
     ("no such neutral text", "fit", lambda d: [*SAMPLE, "--neutral", str(d / "n.txt")], [], 1, ["n.txt"]),
     ("no such artefact", "show", lambda d: [str(d / "gone.safetensors")], [], 1, ["gone"]),
-    ("a foreign safetensors file", "show", foreign, [], 1, ["not a Tillerman artefact"]),
+    ("a foreign safetensors file", "show", foreign, [], 1, ["a plain safetensors file, not an artefact"]),
     ("a text as artefact", "show", write("hello", "v.safetensors"), [], 1, ["safetensors"]),
     ("a truncated artefact", "show", artefact_file(lambda b: b[: len(b) // 2]), [], 1, ["incomplete or invalid"]),
     ("an artefact cut in its header", "show", artefact_file(lambda b: b[:30]), [], 1, ["incomplete or invalid"]),

@@ -168,7 +168,7 @@ def test_a_truncated_file_is_refused_at_every_length(tmp_path_factory, data):
         load(cut)
 
 
-@pytest.mark.parametrize("length", [0, 1, 7, 8, 9])
+@pytest.mark.parametrize("length", [1, 7, 8, 9])
 def test_a_file_cut_within_its_first_bytes_is_refused(tmp_path, length):
     path = tmp_path / "a.safetensors"
     save(path, Artefact(tiny.vector(0), Cell.of(tiny.vector(0))))
@@ -185,7 +185,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_foreign_safetensors_file_is_refused(tmp_path):
     path = tmp_path / "foreign.safetensors"
     save_file({"w": torch.ones(2)}, path)
-    with pytest.raises(ArtefactError, match="not a Tillerman artefact"):
+    with pytest.raises(ArtefactError, match="a plain safetensors file, not an artefact of Tillerman's"):
         load(path)
     save_file({"w": torch.ones(2)}, path, metadata={"tillerman": json.dumps({"format": "else"})})
     with pytest.raises(ArtefactError, match="not a Tillerman artefact"):

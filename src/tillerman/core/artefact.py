@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from tillerman.core.cell import Cell
 from tillerman.core.errors import ArtefactError, TillermanError
 from tillerman.core.files import replacing
+from tillerman.core.foreign import foreign_file, foreign_tensors
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import named, parse_points
 from tillerman.core.plan import Plan, Scope
@@ -111,21 +112,12 @@ def _cell(steering: Steering, head: Mapping[str, Any]) -> Cell:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
-    if not path.is_file():
-        raise ArtefactError(f"{path}: no such file; 'tillerman fit' writes artefacts")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-    except (SafetensorError, OSError) as error:
-        raise ArtefactError(
-            f"{path}: an incomplete or invalid safetensors file ({error}); fit or copy it again"
-        ) from None
+    tensors, metadata = _opened(path)
     if "tillerman" not in metadata:
-        raise ArtefactError(f"{path}: a safetensors file, but not a Tillerman artefact")
+        raise ArtefactError(foreign_tensors({name: tuple(t.shape) for name, t in tensors.items()}).words(path))
     try:
         head = json.loads(metadata["tillerman"])
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtefactError(f"{path}: the artefact's metadata is damaged ({error}); fit it again") from None
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise ArtefactError(f"{path}: a safetensors file, but not a Tillerman artefact")
@@ -135,3 +127,26 @@ def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
             "install the Tillerman that wrote it"
         )
     return tensors, head
+
+
+def _opened(path: Path) -> tuple[dict[str, Any], Mapping[str, str]]:
+    """Tensors and metadata of a safetensors file; ``ArtefactError`` that says what the file is instead."""
+    if path.is_dir():
+        files = sorted(one.name for one in path.glob("*.safetensors"))
+        inside = f"; it holds {', '.join(files[:3])}" if files else ""
+        raise ArtefactError(f"{path}: a folder, not an artefact{inside}; an artefact is one safetensors file")
+    if not path.exists():
+        raise ArtefactError(f"{path}: no such file; 'tillerman fit' writes artefacts")
+    if not path.is_file():
+        raise ArtefactError(f"{path}: a device or a pipe; an artefact is read from a file")
+    try:
+        foreign = foreign_file(path)
+        if foreign is not None:
+            raise ArtefactError(foreign.words(path))
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(
+            f"{path}: an incomplete or invalid safetensors file ({error}); fit or copy it again"
+        ) from None
