@@ -100,6 +100,7 @@ SCORERS = (
     "repetition",
     "thought-length",
     "sentiment",
+    "labels",
 )
 
 STUDIES = (

@@ -49,6 +49,13 @@ def lengthened(item: Item, text: str) -> Item:
     return replace(item, prompt=choice_text(question, item.texts) if listed else question)
 
 
+def open_form(item: Item) -> Item:
+    """A lettered item without its list of options, answered with their texts; others as they are."""
+    if item.example.kind != "choice":
+        return item
+    return replace(item, prompt=item.example.question, answers=item.texts)
+
+
 def shown_orders(items: Sequence[Item]) -> list[int] | None:
     """Where the right option is shown, item by item; None for data without lettered options."""
     return [item.right for item in items] if all(i.example.kind == "choice" for i in items) else None
