@@ -15,6 +15,7 @@ from tillerman.core.store import Store
 from tillerman.data.presenting import Item
 from tillerman.data.thoughts import Reply, is_right
 from tillerman.data.writing import Writer, Written
+from tillerman.evaluation.answered import Answered
 from tillerman.evaluation.grid import answers_under, scores_under
 from tillerman.evaluation.replies import replies_under
 from tillerman.evaluation.scoring import answers_given, correct
@@ -43,6 +44,12 @@ class Exam:
     @property
     def is_open(self) -> bool:
         return any(item.example.kind == "open" for item in self.items)
+
+    @property
+    def questions(self) -> list[str]:
+        """Each prompt as the model sees it, special tokens included."""
+        decode = self.opened.tokenizer.decode
+        return [str(decode(list(written.prompt), skip_special_tokens=False)) for written in self.written]
 
     @property
     def groups(self) -> list[str]:
@@ -77,6 +84,13 @@ class Exam:
         if self.is_open:
             raise UsageError("open questions have no options to score; score their replies, or whether they are right")
         return scores_under(self.opened, self.written, plans, store=store, progress=progress)
+
+    def answered_under(self, plans: Sequence[Plan], store: Store, progress: Progress = silent) -> list[Answered]:
+        """``correct_under`` with what was given and by which scores, from the same passes ``[plans]``."""
+        if self.is_open:
+            return [Answered.written(self.items, said) for said in self.replies_under(plans, store, progress)]
+        scores = self.scores_under(plans, store, progress)
+        return [Answered.chosen(self.items, of_plan) for of_plan in scores]
 
     def replies_under(self, plans: Sequence[Plan], store: Store, progress: Progress = silent) -> list[list[Reply]]:
         """What the model writes, ``[plans][items]``."""

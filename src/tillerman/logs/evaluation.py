@@ -6,7 +6,7 @@ and read back without a model. Accuracies are shares in [0, 1]; reports print pe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from tillerman.core.finding import Finding
@@ -198,6 +198,10 @@ class EvaluationLog(Log):
 
     def condition(self, name: str) -> Condition:
         return next(c for c in self.conditions if c.name == name)
+
+    def for_card(self) -> dict[str, Any]:
+        """The log as an artefact carries it: without the items, which are many and the data's."""
+        return replace(self, items=()).to_json()
 
     @property
     def chosen(self) -> SearchedCell | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tillerman.statistics.values import Interval, MeanEffect, ScoreMean
+from tillerman.statistics.values import Effect, Interval, MeanEffect, ScoreMean
 
 
 @dataclass(frozen=True)
@@ -23,24 +23,34 @@ class Discrimination:
 
     ``auc``: over pairs of items with different right answers, how often the log-odds are ordered rightly (Hand and
     Till 2001 for more than two answers). ``d_prime``: difference of the means over the pooled standard deviation.
-    ``rates``: share of items to which each answer is given: the criterion."""
+    Both are None where one answer is right for all items. ``rates``: share of items to which each answer is given:
+    the criterion."""
 
     condition: str
-    auc: float
-    d_prime: float
+    auc: float | None
+    d_prime: float | None
     rates: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Bias:
     """Detection theory of the test items. ``answers``: what the answers are told apart by (answer word, letter,
-    length). ``change``: of the AUC, steered minus unsteered, with a paired bootstrap interval. ``moved_wrong``: the
-    share of items whose log-odds for the right answer fell. ``conditions`` begin with unsteered and steered."""
+    length). ``change``: of the AUC, steered minus unsteered; None where there is none, or where an answer is right
+    for too few items. ``moved_wrong``: the share of items whose log-odds for the right answer fell. ``conditions``
+    begin with unsteered and steered.
+
+    ``beyond``: steered minus what the unsteered model would get right if a constant were added to each answer's
+    log-probability such that it is given as often as under steering; None where there is no AUC. ``slope``: of the
+    right answer's log-odds against dose, the mean over items in nats per unit of dose; ``slope_wrong``: the share of
+    items whose slope is below 0. Both are None where there is no dose curve."""
 
     answers: str
     conditions: tuple[Discrimination, ...]
-    change: MeanEffect
+    change: MeanEffect | None
     moved_wrong: float
+    beyond: Effect | None = None
+    slope: float | None = None
+    slope_wrong: float | None = None
 
     def condition(self, name: str) -> Discrimination:
         return next(one for one in self.conditions if one.condition == name)

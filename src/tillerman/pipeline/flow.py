@@ -26,6 +26,7 @@ from tillerman.pipeline.gates import ensure_prompts, fitted_gate, gate_data, gat
 from tillerman.pipeline.held_out import (
     Null,
     ask,
+    ask_baselines,
     dose_curve,
     example_texts,
     make_meter,
@@ -34,6 +35,7 @@ from tillerman.pipeline.held_out import (
     run_conditions,
 )
 from tillerman.pipeline.nested import nested_folds
+from tillerman.pipeline.per_item import every_item, measure_bias
 from tillerman.pipeline.run import Run, Unwatched, Watch, set_up
 from tillerman.pipeline.search import NULLS, Choice, choose, choose_null, log_cells, null_vectors
 from tillerman.statistics.estimates import t_interval
@@ -88,7 +90,7 @@ def fit(
         seconds_to_choose=to_choose,
         nested=nested,
     )
-    return Outcome(replace(chosen, card=Card(log.to_json())), log, run.opened if experiment.base_lora else None)
+    return Outcome(replace(chosen, card=Card(log.for_card())), log, run.opened if experiment.base_lora else None)
 
 
 def evaluate(
@@ -141,7 +143,7 @@ def fit_seeds(
         seconds=sum(outcome.log.seconds for outcome in outcomes),
     )
     assert first.artefact.card is not None  # a fit always writes one
-    card = replace(first.artefact.card, report=log.to_json())
+    card = replace(first.artefact.card, report=log.for_card())
     return replace(first, artefact=replace(first.artefact, card=card), log=log)
 
 
@@ -181,6 +183,7 @@ def _tested(run: Run, chosen: Artefact, nulls: tuple[Null, ...], trial: GateTria
     gate = chosen.gate
     meter = make_meter(run)
     answers, drifts = ask(run, chosen, nulls), measure_drift(run, chosen, meter)
+    baselines = ask_baselines(run, chosen)
     return EvaluationLog(
         data_name=run.data.name,
         model_id=run.opened.id,
@@ -192,7 +195,7 @@ def _tested(run: Run, chosen: Artefact, nulls: tuple[Null, ...], trial: GateTria
         n_train=len(run.train.items),
         n_validation=len(run.validation.items),
         n_test=len(run.test.items),
-        conditions=run_conditions(run, chosen, answers, nulls),
+        conditions=run_conditions(run, chosen, answers, nulls, baselines),
         cells=(),
         cells_compared=0,
         curve=dose_curve(run, chosen, answers, drifts),
@@ -204,6 +207,8 @@ def _tested(run: Run, chosen: Artefact, nulls: tuple[Null, ...], trial: GateTria
         gate=None if gate is None else gate_figures(gate, opens(run.opened, gate, run.test), trial),
         seconds=0.0,
         power=foreseen(len(run.test.items)),
+        bias=measure_bias(run, chosen, answers, baselines),
+        items=every_item(run, answers, baselines),
     )
 
 

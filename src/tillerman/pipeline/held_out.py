@@ -20,6 +20,7 @@ from tillerman.data.loading import load_examples
 from tillerman.data.neutral import load_texts
 from tillerman.data.presenting import present, shown_orders, turned
 from tillerman.data.writing import Writer
+from tillerman.evaluation.answered import Answered
 from tillerman.evaluation.exam import (
     Exam,
     averaged_condition,
@@ -65,28 +66,28 @@ def gated(chosen: Artefact, factor: float = 1.0) -> Plan:
     return tuple(replace(item, gate=chosen.gate) for item in ungated(chosen, factor))
 
 
-def through(gate: Gate | None, exam: Exam, steered: NDArray[np.bool_], plain: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What is right under the gate: steered where it opens for the exam's prompt, else unsteered."""
-    return steered if gate is None else np.where(opens(exam.opened, gate, exam), steered, plain)
+def through(gate: Gate | None, exam: Exam, steered: Answered, plain: Answered) -> Answered:
+    """What is answered under the gate: as steered where it opens for the exam's prompt, else as unsteered."""
+    return steered if gate is None else steered.where(opens(exam.opened, gate, exam), plain)
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Whether each test item is answered right, under multiples of the chosen strength ``[n]`` (0 is
-    unsteered, 1 as chosen) and under each null's draws ``[draws, n]``, the one at its own best cell last.
+    """What is answered to the test items under multiples of the chosen strength (0 is unsteered, 1 as chosen), and
+    whether it is right under each null's draws ``[draws, n]``, the one at its own best cell last.
     All through the gate, but for ``ungated``: as chosen, without it."""
 
-    at: Mapping[float, NDArray[np.bool_]]
+    at: Mapping[float, Answered]
     nulls: tuple[NDArray[np.bool_], ...]
-    ungated: NDArray[np.bool_]
+    ungated: Answered
 
     @property
     def unsteered(self) -> NDArray[np.bool_]:
-        return self.at[0.0]
+        return self.at[0.0].right
 
     @property
     def steered(self) -> NDArray[np.bool_]:
-        return self.at[1.0]
+        return self.at[1.0].right
 
 
 def ask(run: Run, chosen: Artefact, nulls: tuple[Null, ...]) -> Answers:
@@ -98,13 +99,22 @@ def ask(run: Run, chosen: Artefact, nulls: tuple[Null, ...]) -> Answers:
         groups.append(plans if null.best is None else [*plans, null.best.plan(null.draws[0])])
     flat = [plan for group in groups for plan in group]
     with run.watch.stage("test, steered and nulls", len(flat) * len(run.test.items)) as progress:
-        free = run.test.correct_under(flat, run.store, progress)
-    right = through(chosen.gate, run.test, free, free[CURVE.index(0.0)])
-    curve, *rest = np.split(right, np.cumsum([len(group) for group in groups])[:-1])
-    return Answers(dict(zip(CURVE, curve, strict=True)), tuple(rest), free[CURVE.index(1.0)])
+        free = run.test.answered_under(flat, run.store, progress)
+    plain = free[CURVE.index(0.0)]
+    shown = free if chosen.gate is None else _through_all(opens(run.opened, chosen.gate, run.test), free, plain)
+    curve = dict(zip(CURVE, shown[: len(CURVE)], strict=True))
+    right = np.array([one.right for one in shown[len(CURVE) :]]).reshape(-1, len(run.test.items))
+    rest = np.split(right, np.cumsum([len(group) for group in groups[1:]])[:-1]) if nulls else []
+    return Answers(curve, tuple(rest), free[CURVE.index(1.0)])
 
 
-def run_conditions(run: Run, chosen: Artefact, answers: Answers, nulls: tuple[Null, ...]) -> tuple[Condition, ...]:
+def _through_all(mask: NDArray[np.bool_], steered: Sequence[Answered], plain: Answered) -> list[Answered]:
+    return [one.where(mask, plain) for one in steered]
+
+
+def run_conditions(
+    run: Run, chosen: Artefact, answers: Answers, nulls: tuple[Null, ...], baselines: tuple[Baseline, ...]
+) -> tuple[Condition, ...]:
     """Unsteered, steered, prompt baseline, prompt and steered, few-shot baseline and nulls, on the same items."""
     groups, plain, steered = run.test.groups, answers.unsteered, answers.steered
     rows = [
@@ -112,14 +122,13 @@ def run_conditions(run: Run, chosen: Artefact, answers: Answers, nulls: tuple[Nu
         condition("steered", steered, plain, groups, run.base),
     ]
     if chosen.gate is not None:
-        rows.append(condition("ungated", answers.ungated, plain, groups, f"as steered, without {chosen.gate}"))
+        rows.append(condition("ungated", answers.ungated.right, plain, groups, f"as steered, without {chosen.gate}"))
     if chosen.cell.strength and shown_orders(run.test.items) is not None:
         rows.append(_all_orders(run, chosen, answers))
     if run.kind in ("choice", "yes_no"):
         usual = Counter(run.train.groups or run.test.groups).most_common(1)[0][0]
         rows.append(constant_condition(run.test, usual, plain))
-    if run.kind != "text":  # a text has no question that a prompt could precede
-        rows += _baselines(run, chosen, plain)
+    rows += [condition(one.name, one.answered.right, plain, groups, one.detail) for one in baselines]
     if run.experiment.lora:
         rows.append(_lora(run, plain))
     for null, right in zip(nulls, answers.nulls, strict=True):
@@ -150,7 +159,7 @@ def _all_orders(run: Run, chosen: Artefact, answers: Answers) -> Condition:
     exam = run.test
     others = Exam.of(run.opened, turned(exam.items), run.writer, exam.limit)
     with run.watch.stage("test, other option orders", 2 * len(others.items)) as progress:
-        before, after = others.correct_under([(), ungated(chosen)], run.store, progress)
+        before, after = others.answered_under([(), ungated(chosen)], run.store, progress)
     counts = np.array([len(item.answers) for item in exam.items])
     starts = np.cumsum(counts - 1) - (counts - 1)
 
@@ -158,35 +167,46 @@ def _all_orders(run: Run, chosen: Artefact, answers: Answers) -> Condition:
         shares: NDArray[np.float64] = (first + np.add.reduceat(rest.astype(float), starts)) / counts
         return shares
 
-    right = share(answers.steered, through(chosen.gate, others, after, before))
+    right = share(answers.steered, through(chosen.gate, others, after, before).right)
     detail = "each item in every rotation of its options; a preference for a letter gains nothing here"
-    return averaged_condition("turned", right, share(answers.unsteered, before), detail)
+    return averaged_condition("turned", right, share(answers.unsteered, before.right), detail)
 
 
-def _baselines(run: Run, chosen: Artefact, plain: NDArray[np.bool_]) -> list[Condition]:
-    """The prompt baseline, the same steered and, where an exemplar fits, the few-shot baseline."""
-    e, groups = run.experiment, run.test.groups
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """What the test items are answered with where the model is asked otherwise, or steered as well."""
 
-    def answered(name: str, exam: Exam, plan: Plan = ()) -> NDArray[np.bool_]:
+    name: str
+    answered: Answered
+    detail: str
+
+
+def ask_baselines(run: Run, chosen: Artefact) -> tuple[Baseline, ...]:
+    """The prompt baseline, the same steered and, where an exemplar fits, the few-shot baseline. A text has no
+    question that a prompt could precede."""
+    if run.kind == "text":
+        return ()
+    e = run.experiment
+
+    def answered(name: str, exam: Exam, plan: Plan = ()) -> Answered:
         with run.watch.stage(f"test, {name}", len(exam.items)) as progress:
-            here = run.store.scoped(run.opened.identity, exam.written, exam.limit, plan)
-            return np.array(here.value("right", lambda: exam.correct(plan, progress).tolist()))
+            return exam.answered_under([plan], run.store, progress)[0]
 
     def asked(writer: Writer) -> Exam:
         return Exam.of(run.opened, run.test.items, writer, e.answer_tokens)
 
     told, base = asked(run.writer.with_system(run.told)), f"; {run.base}" if run.base else ""
     prompted = answered("prompt", told)
-    rows = [condition("prompt", prompted, plain, groups, run.told + base)]
+    found = [Baseline("prompt", prompted, run.told + base)]
     if chosen.cell.strength:
         both = through(chosen.gate, told, answered("both", told, ungated(chosen)), prompted)
-        rows.append(condition("both", both, plain, groups, f"the prompt, and steered{base}"))
+        found.append(Baseline("both", both, f"the prompt, and steered{base}"))
     shots = fitting_shots(run.test, run.bare_writer, run.wrong, e.shots, run.opened.context)
     if shots is not None:
         instead = ", instead of the others" if base else ""
         detail = f"{shots[1]} exemplars from training items answered wrong{instead}"
-        rows.append(condition("icl", answered("icl", asked(shots[0])), plain, groups, detail))
-    return rows
+        found.append(Baseline("icl", answered("icl", asked(shots[0])), detail))
+    return tuple(found)
 
 
 def _lora(run: Run, plain: NDArray[np.bool_]) -> Condition:
@@ -231,8 +251,8 @@ def measure_side_effects(run: Run, chosen: Artefact, meter: DriftMeter, drift: D
     exam, task = unrelated_exam(run)
     with run.watch.stage(f"unrelated task, {task}", 2 * len(exam.items)) as progress:
         plans = [(), ungated(chosen)]
-        before, after = exam.correct_under(plans, run.store, progress)
-    after = through(chosen.gate, exam, after, before)
+        plain, free = exam.answered_under(plans, run.store, progress)
+    before, after = plain.right, through(chosen.gate, exam, free, plain).right
     return SideEffects(
         text=meter.text.name,
         tokens=meter.text.tokens,
@@ -253,7 +273,7 @@ def dose_curve(run: Run, chosen: Artefact, answers: Answers, drifts: Mapping[flo
     curve = []
     for factor in sorted(drifts) if chosen.cell.strength else (0.0,):
         cell, drift = chosen.cell.scaled(factor), drifts[factor]
-        right = rate(answers.at[factor], run.test.groups)
+        right = rate(answers.at[factor].right, run.test.groups)
         curve.append(DosePoint(cell.strength, cell.dose(chosen.steering), right, drift.perplexity_ratio, drift.kl))
     return tuple(curve)
 
