@@ -16,7 +16,8 @@ from tillerman.logs.evaluation import (
     SeedSummary,
     SideEffects,
 )
-from tillerman.statistics.values import Effect, Interval, Rate
+from tillerman.logs.evidence import Bias, Discrimination, ItemAnswer, ItemResult
+from tillerman.statistics.values import Effect, Interval, MeanEffect, Rate
 
 N_TEST = 195
 DOSES = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.9, 1.2)
@@ -152,6 +153,37 @@ PROVENANCE = {
 }
 
 
+BIAS = Bias(
+    answers="letter",
+    conditions=(
+        Discrimination("unsteered", 0.412, -0.31, {"A": 0.62, "B": 0.38}),
+        Discrimination("steered", 0.861, 1.52, {"A": 0.53, "B": 0.47}),
+        Discrimination("prompt", 0.702, 0.77, {"A": 0.71, "B": 0.29}),
+    ),
+    change=MeanEffect(0.449, Interval(0.36, 0.538), 1e-12, N_TEST),
+    moved_wrong=0.12,
+    beyond=Effect(0.40, Interval(0.31, 0.48), 1e-9, N_TEST, 0.39),
+    slope=2.13,
+    slope_wrong=0.09,
+)
+
+
+def _item(place: int, unsteered: str, steered: str, prompted: str) -> ItemResult:
+    def answer(condition: str, given: str, first: float) -> ItemAnswer:
+        return ItemAnswer(condition, given, given == "A", (first, -1.0))
+
+    answers = (
+        answer("unsteered", unsteered, -1.5),
+        answer("steered", steered, -0.2),
+        answer("prompt", prompted, -0.9),
+    )
+    question = f"<|user|>Question {place}: is it so?<|assistant|>"
+    return ItemResult(f"item{place}", question, ("A: it is so", "B: it is not"), "A", answers)
+
+
+ITEMS = (_item(0, "B", "A", "A"), _item(1, "A", "B", "A"), _item(2, "A", "A", "A"), _item(3, "B", "B", "B"))
+
+
 def seed_summary() -> SeedSummary:
     gains = (0.44, 0.39, 0.47, 0.41, 0.45)
     results = tuple(
@@ -186,6 +218,8 @@ def example_log(variation: str = "effect", data_name: str = "sycophancy") -> Eva
         provenance=PROVENANCE,
         constraints={"max_perplexity_ratio": 1.4},
         seconds=412.7,
+        bias=BIAS,
+        items=ITEMS,
         notes=("Perplexity of the grid was measured on the first 1,024 tokens only.",),
     )
     match variation:
@@ -210,4 +244,6 @@ def _nasty(log: EvaluationLog) -> EvaluationLog:
         cells=(*log.cells, replace(log.cells[0], method=NASTY, hook_point=NASTY)),
         generations=(Generation(NASTY, ((0.0, NASTY), (1.5, "\ud800 half a pair"))),),
         provenance={NASTY: NASTY, "nested": {NASTY: [NASTY]}},
+        bias=replace(BIAS, conditions=tuple(replace(c, rates={NASTY: 1.0}) for c in BIAS.conditions)),
+        items=(*ITEMS, ItemResult(NASTY, NASTY, (NASTY,), NASTY, (ItemAnswer("unsteered", NASTY, True, (0.0,)),))),
     )

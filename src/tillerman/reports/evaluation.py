@@ -10,6 +10,7 @@ from tillerman.logs.study import StudyLog
 from tillerman.logs.table import Table
 from tillerman.reports import sentences as said
 from tillerman.reports.account import Account
+from tillerman.reports.bias import bias_table, bias_words
 from tillerman.reports.numbers import (
     compact,
     decimal,
@@ -27,11 +28,15 @@ def account(log: EvaluationLog, studies: Sequence[StudyLog] = ()) -> Account:
     """An evaluation as a terminal shows it; pages show more of its tables."""
     return Account(
         said.cell_words(log),
-        (conditions_table(log), side_effects_table(log)),
+        (conditions_table(log), *filter(_filled, (bias_table(log),)), side_effects_table(log)),
         sentences(log),
         said.headline(log),
         judgements(log, studies),
     )
+
+
+def _filled(table: Table) -> bool:
+    return bool(table.rows)
 
 
 def sentences(log: EvaluationLog) -> tuple[str, ...]:
@@ -39,6 +44,7 @@ def sentences(log: EvaluationLog) -> tuple[str, ...]:
     equivalence = log.side_effects.unrelated_equivalence
     lines = [
         said.search_words(log),
+        bias_words(log),
         "" if equivalence is None else f"Unrelated task: {said.unrelated_words(equivalence)}.",
         said.gate_words(log),
         said.nested_words(log),

@@ -21,6 +21,7 @@ from tillerman.logs.table import Table
 from tillerman.logs.verdict import Verdict
 from tillerman.reports import evaluation, numbers, sentences
 from tillerman.reports.account import Account
+from tillerman.reports.bias import bias_table, bias_words
 from tillerman.reports.charts.doses import dose_response
 from tillerman.reports.charts.effects import effect_chart, overview_chart
 from tillerman.reports.charts.grid import heat_map
@@ -57,6 +58,8 @@ class Section:
     grid_baseline: str
     conditions: Table
     details: Table
+    bias: Table
+    bias_words: str
     cells: Table
     folds: Table
     curve: Table
@@ -173,6 +176,8 @@ def _section(log: EvaluationLog, number: int) -> Section:
         grid_baseline=where,
         conditions=evaluation.conditions_table(log),
         details=evaluation.details_table(log),
+        bias=bias_table(log),
+        bias_words=bias_words(log),
         cells=evaluation.cells_table(log),
         folds=evaluation.folds_table(log),
         curve=evaluation.curve_table(log),

@@ -7,6 +7,7 @@ from typing import Any
 
 from tillerman.logs.conditions import NULL
 from tillerman.logs.evaluation import Condition, EvaluationLog
+from tillerman.reports.bias import only_bias
 from tillerman.reports.verdict import judge_log
 
 
@@ -50,6 +51,8 @@ def summary(log: EvaluationLog) -> dict[str, Any]:
         "kl": log.side_effects.kl,
         "unrelated_effect": log.side_effects.unrelated_effect.value,
         "unrelated_equivalent": None if equivalence is None else equivalence.equivalent,
+        "bias": None if log.bias is None else asdict(log.bias),
+        "only_bias": only_bias(log) or None,
         "minimum_detectable_effect": None if log.power is None else log.power.minimum,
         "optimism": None if log.nested is None else log.nested.optimism,
         "nested": None if log.nested is None else asdict(log.nested),
