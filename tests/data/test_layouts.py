@@ -16,6 +16,7 @@ from tillerman.data.lettered import lettered
 from tillerman.data.loading import load_examples
 
 from .shared import shared_data
+from .test_conversations import SAME
 
 # layout -> (row, kind, question, options, answer)
 EXPECTED: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...], int]] = {
@@ -192,7 +193,8 @@ def _with_other_label(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_layout_has_an_example_row_here_or_among_the_texts() -> None:
-    assert set(LAYOUTS) == {*EXPECTED, "labelled-text", "labelled-sentence"}
+    paired = {"labelled-text", "labelled-sentence", "labelled-messages", "kto"}
+    assert set(LAYOUTS) == {*EXPECTED, *(layout for _, layout, _ in SAME.values()), *paired, "messages"}
 
 
 def test_every_layout_and_its_fields_are_documented() -> None:

@@ -12,6 +12,8 @@ from jinja2 import TemplateError
 from tillerman.core.errors import DataError, UnknownNameError, UsageError
 from tillerman.data.examples import Example
 from tillerman.data.presenting import as_choices, present
+from tillerman.data.rephrasings import shifts_of
+from tillerman.data.turns import Turn
 from tillerman.data.writing import after_instruction, make_writer, start_free
 
 from .. import tiny
@@ -45,6 +47,67 @@ def test_prompt_and_answer_together_are_what_the_tokenizer_makes_of_the_whole_te
         assert row.tokens == tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
         assert _plain(row.tokens[row.read_from :]).strip() == answer
     assert written.right == item.right
+
+
+BEFORE = (Turn("user", "Is the grass red?"), Turn("assistant", "No."))
+AFTER = replace(YES_NO, history=BEFORE)
+
+
+def test_turns_before_a_question_are_turns_of_the_chat_template():
+    writer = make_writer(tiny.tokenizer(tiny.CHAT)).with_system("Be kind.").with_shots([_item(PREFERENCE)])
+    told = replace(AFTER, history=(Turn("system", "Be brief."), *BEFORE))
+    assert _plain(writer.write(_item(told)).prompt) == (
+        "<|system|>\nBe brief.\n\nBe kind.<|end|>\n"
+        "<|user|>\nSay hello.<|end|>\n<|assistant|>\nhello dear friend<|end|>\n"
+        "<|user|>\nIs the grass red?<|end|>\n<|assistant|>\nNo.<|end|>\n"
+        "<|user|>\nIs the sky blue?<|end|>\n<|assistant|>\n"
+    )
+    assert writer.history == ()
+
+
+@pytest.mark.parametrize("kind", ["yes_no", "preference"])
+def test_without_a_template_turns_before_a_question_are_plain_text(kind):
+    told = replace(AFTER, kind=kind, history=(Turn("system", "Be brief."), *BEFORE))
+    item = _item(told)
+    written = make_writer(tiny.tokenizer()).write(item)
+    assert _plain(written.prompt) == (
+        "Be brief.\nUser: Is the grass red?\nAssistant: No.\nUser: Is the sky blue?\nAssistant:"
+    )
+    assert {_plain(a).strip() for a in written.answers} == {"Yes", "No"}
+
+
+def test_lettered_options_after_earlier_turns_end_in_their_own_cue():
+    item = _item(replace(CHOICE, history=BEFORE))
+    text = make_writer(tiny.tokenizer()).after(item.example).prompt_text(item.prompt)
+    assert text.startswith("User: Is the grass red?\nAssistant: No.\nUser: Which is a fruit?\nA: ")
+    assert text.endswith("Answer:")
+
+
+def test_where_a_template_knows_no_system_role_the_conversations_own_leads_its_first_message():
+    told = _item(replace(AFTER, history=(Turn("system", "Be brief."), *BEFORE)))
+    text = _plain(make_writer(tiny.tokenizer(tiny.CHAT_WITHOUT_SYSTEM)).write(told).prompt)
+    assert text.startswith("<|user|>\nBe brief.\n\nIs the grass red?<|end|>")
+
+
+def test_an_item_after_earlier_turns_is_shown_with_them_as_a_shot():
+    writer = make_writer(tiny.tokenizer(tiny.CHAT)).with_shots([_item(AFTER)])
+    assert writer.shots == (("Is the grass red?", "No."), ("Is the sky blue?", "Yes"))
+
+
+def test_what_was_said_before_is_part_of_an_item_and_stays_with_it():
+    assert AFTER.id != YES_NO.id and AFTER.key != YES_NO.key
+    assert as_choices([AFTER])[0].history == BEFORE
+    shift = next(s for s in shifts_of("choice", chat=True) if s.name == "as yes/no")
+    asked = shift.items([_item(replace(CHOICE, history=BEFORE))])
+    assert asked[0].example.history == BEFORE
+
+
+def test_turns_that_are_not_a_conversation_are_refused():
+    for turns in ((Turn("assistant", "No."),), (Turn("user", "Hi"),), (*BEFORE, Turn("system", "Be brief."))):
+        with pytest.raises(DataError, match="user and assistant in turn"):
+            replace(YES_NO, history=turns)
+    with pytest.raises(DataError, match="expected a role among system, user, assistant"):
+        Turn("tool", "3")
 
 
 def test_plain_prompts_are_continued_with_a_blank_and_chat_prompts_without():

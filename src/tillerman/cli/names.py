@@ -35,6 +35,14 @@ LAYOUTS = (
     "bipo",
     "preference",
     "preferred",
+    "preference-instruction",
+    "preference-messages",
+    "preference-conversations",
+    "preference-openai",
+    "ultrafeedback",
+    "ranked",
+    "kto",
+    "prompted-pair",
     "text-pair",
     "choice",
     "choices",
@@ -42,6 +50,8 @@ LAYOUTS = (
     "open",
     "labelled-text",
     "labelled-sentence",
+    "labelled-messages",
+    "messages",
 )
 
 METHODS = (

@@ -136,8 +136,8 @@ def _compared(example: Example) -> tuple[str, ...]:
     if example.kind == "text":
         return example.options
     if example.kind == "yes_no":
-        return (example.question,)
-    return ("\n".join((example.question, *example.options)),)
+        return (example.key,)
+    return ("\n".join((example.key, *example.options)),)
 
 
 def near_pairs(texts: Sequence[str]) -> Iterator[tuple[int, int]]:

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from tillerman.core.errors import DataError
 from tillerman.core.shown import Shown, clipped
 from tillerman.data.splits import normalised
+from tillerman.data.turns import Turn, history_fault
 
 KINDS = ("choice", "yes_no", "preference", "text", "open")
 
@@ -24,7 +25,8 @@ class Example(Shown):
     ``text``        two texts without a prompt, one of the wanted class and one of the other
                     (made from labelled texts, see ``tillerman.data.texts``).
 
-    ``answer`` is the option that shows the behaviour (or is right): the side steered towards.
+    ``answer`` is the option that shows the behaviour (or is right): the side steered towards. ``history`` are
+    the turns before the question, of a conversation.
     """
 
     kind: str
@@ -32,6 +34,7 @@ class Example(Shown):
     options: tuple[str, ...]
     answer: int
     extra: Mapping[str, str] = field(default_factory=dict)
+    history: tuple[Turn, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -48,6 +51,8 @@ class Example(Shown):
             raise DataError(f"expected an index 0..{len(self.options) - 1}, got {self.answer}", field="answer")
         if self.kind != "text" and not self.question.strip():
             raise DataError("the question is empty", field="question")
+        if fault := history_fault(self.history):
+            raise DataError(fault, field="question")
 
     def shown(self) -> dict[str, object]:
         return {
@@ -59,13 +64,15 @@ class Example(Shown):
 
     @property
     def key(self) -> str:
-        """The text that decides the split: the question (for ``text`` both texts)."""
-        return self.question if self.question.strip() else "\n".join(self.options)
+        """The text that decides the split: the question with the turns before it (for ``text`` both texts)."""
+        said = [turn.text for turn in self.history]
+        return "\n".join((*said, self.question) if self.question.strip() else self.options)
 
     @property
     def id(self) -> str:
         """A hash of the whole item, options included; seeds all that is drawn per item."""
-        text = "\x1f".join([self.kind, self.question, *self.options])
+        turns = [f"{turn.role} {turn.text}" for turn in self.history]
+        text = "\x1f".join([self.kind, *turns, self.question, *self.options])
         return blake2b(normalised(text).encode(), digest_size=8).hexdigest()
 
 

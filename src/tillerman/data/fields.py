@@ -15,6 +15,7 @@ from tillerman.data.examples import Example
 from tillerman.data.prompts import LETTERS
 from tillerman.data.readers import SourceRow
 from tillerman.data.splits import normalised
+from tillerman.data.turns import Turn
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "pos", "positive"})
 FALSE_WORDS = frozenset({"0", "false", "no", "neg", "negative"})
@@ -36,34 +37,47 @@ def text(row: SourceRow, name: str) -> str:
     if isinstance(found, int | float) and not isinstance(found, bool):
         found = label_text(found)
     if not isinstance(found, str):
-        raise row.error(f"expected text, got {type(found).__name__}", name)
+        raise row.error(f"expected text, got {kind_of(found)}", name)
     if not found.strip():
         raise row.error("empty; expected text", name)
-    return _writable(row, name, found)
+    return writable(row, name, found)
+
+
+def optional_text(row: SourceRow, name: str) -> str:
+    """The field as text; empty where it is missing, null or blank."""
+    found = row.fields.get(name)
+    missing = found is None or (isinstance(found, float) and math.isnan(found))
+    return "" if missing or (isinstance(found, str) and not found.strip()) else text(row, name)
 
 
 def texts(row: SourceRow, name: str) -> tuple[str, ...]:
     """The field as a list of texts."""
     found = value(row, name)
     if not isinstance(found, list | tuple):
-        raise row.error(f"expected a list of texts, got {type(found).__name__}", name)
+        raise row.error(f"expected a list of texts, got {kind_of(found)}", name)
     out = []
     for item in found:
         if isinstance(item, int | float) and not isinstance(item, bool):
             item = label_text(item)
         if not isinstance(item, str) or not item.strip():
             raise row.error(f"expected a list of texts, got {item!r} in it", name)
-        out.append(_writable(row, name, item))
+        out.append(writable(row, name, item))
     return tuple(out)
 
 
-def _writable(row: SourceRow, name: str, found: str) -> str:
+def writable(row: SourceRow, name: str, found: str) -> str:
     """Half of a surrogate pair (a cut-off emoji in JSON) cannot be written anywhere again."""
     try:
         found.encode("utf-8")
     except UnicodeEncodeError as error:
         raise row.error(f"a character that is not valid Unicode at {error.start}", name) from None
     return found
+
+
+def kind_of(found: object) -> str:
+    """What a value is, in the words of a file."""
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return names.get(type(found), type(found).__name__)
 
 
 def label_text(found: Any) -> str:
@@ -80,11 +94,11 @@ def label(row: SourceRow, name: str) -> str:
     """The label as text; empty and NaN labels are errors."""
     found = value(row, name)
     if isinstance(found, list | dict | tuple):
-        raise row.error(f"expected one label, got {type(found).__name__}", name)
+        raise row.error(f"expected one label, got {kind_of(found)}", name)
     shown = label_text(found)
     if not shown:
         raise row.error(f"the label is empty or NaN (got {found!r})", name)
-    return _writable(row, name, shown)
+    return writable(row, name, shown)
 
 
 def truth(row: SourceRow, name: str, remedy: str = "") -> bool:
@@ -142,11 +156,17 @@ def unmarked(options: Iterable[str]) -> tuple[str, ...]:
 
 
 def example(
-    row: SourceRow, kind: str, question: str, options: Sequence[str], right: int, name: str = "options"
+    row: SourceRow,
+    kind: str,
+    question: str,
+    options: Sequence[str],
+    right: int,
+    name: str = "options",
+    history: tuple[Turn, ...] = (),
 ) -> Example:
     """An ``Example``, whose own complaints get the row's place."""
     try:
-        return Example(kind, question, tuple(options), right)
+        return Example(kind, question, tuple(options), right, history=history)
     except DataError as error:
         # The message without the field, which is given anew under its name in the file.
         message = str(error).split(": ", 1)[1] if error.field is not None else str(error)

@@ -1,22 +1,25 @@
 """The forms in which labelled data are published, found by their fields and read into examples.
 
-A layout says which fields a row must have and how one row becomes one ``Example`` (or, for labelled
-texts, one ``LabelledText``). Where the fields alone do not decide, ``fits`` looks at the values. The
+A layout says which fields a row must have and how one row becomes one ``Example`` (or a labelled text or
+reply, which is paired afterwards). Where the fields alone do not decide, ``fits`` looks at the values. The
 order of the table is the order of detection: the particular before the general.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field as dataclass_field, replace
 from typing import Any
 
 from tillerman.core.errors import DataError, UnknownNameError
 from tillerman.core.registry import Registry
-from tillerman.data import parsers as read
+from tillerman.data import conversations as talk, parsers as read
 from tillerman.data.examples import Example
 from tillerman.data.readers import SourceRow
-from tillerman.data.texts import LabelledText
+from tillerman.data.texts import LabelledReply, LabelledText
+
+Parsed = Example | LabelledText | LabelledReply
 
 LOOKED_AT = 20  # rows that detection looks at
 
@@ -28,14 +31,55 @@ class RowLayout:
     name: str
     family: str  # persona, ab, bbq, ethics, ...: decides the default prompt
     fields: tuple[str, ...]
-    parse: Callable[[SourceRow], Example | LabelledText]
+    parse: Callable[[SourceRow], Parsed]
     fits: Callable[[Mapping[str, Any]], bool] = lambda fields: True
     optional: tuple[str, ...] = ()
+    aliases: Mapping[str, tuple[str, ...]] = dataclass_field(default_factory=dict)  # field -> its other names
+    labelled: bool = False  # rows are of two classes, and ``label`` says which
 
-    def matches(self, row: SourceRow) -> bool:
-        return all(name in row.fields for name in self.fields) and self.fits(row.fields)
+    @property
+    def known(self) -> frozenset[str]:
+        return frozenset((*self.fields, *self.optional))
+
+    def placed(self, row: SourceRow, *, loose: bool = True) -> SourceRow:
+        """The row with the layout's names for its fields, which may stand there under one of the ``aliases``.
+        ``loose``: or with other case, blanks or dashes. Two columns that could both be the field stay as they are."""
+        if not self.aliases and not (loose and any(name not in row.fields for name in self.fields)):
+            return row
+        plain = _by_plain_name(row.fields) if loose else {}
+        columns = {}
+        for name in (*self.fields, *self.optional):
+            names = (name, *self.aliases.get(name, ()))
+            found = {one for one in names if one in row.fields} or {plain[one] for one in names if one in plain}
+            if name not in row.fields and len(found) == 1:
+                columns[name] = found.pop()
+        return renamed(row, columns) if columns else row
+
+    def matches(self, row: SourceRow, *, loose: bool) -> bool:
+        placed = self.placed(row, loose=loose).fields
+        return all(name in placed for name in self.fields) and self.fits(placed)
 
 
+def plain_name(name: object) -> str:
+    """The name of a column as it is compared: case, blanks and dashes aside."""
+    return "_".join(re.split(r"[\s_\-]+", str(name).strip().casefold()))
+
+
+def _by_plain_name(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Plain name -> column, for names that only one column has."""
+    names = [plain_name(column) for column in fields]
+    return {name: column for name, column in zip(names, fields, strict=True) if names.count(name) == 1}
+
+
+# Names under which published sets have a field.
+_PROMPT = {"prompt": ("instruction", "question", "query")}
+_ANSWERS = {"chosen": ("chosen_response",), "rejected": ("rejected_response",)}
+_ASKED = {"prompt": ("question", "query"), **_ANSWERS}
+_KTO = {"completion": ("response",), "label": ("kto_tag",)}
+_REVIEW = {"text": ("review",), "label": ("sentiment",)}
+_TALK = {"messages": ("conversations", "conversation")}
+_PREFERENCE = ("prompt", "chosen", "rejected")
+_SIDES = ("positive", "negative")
 _AB = ("question", "answer_matching_behavior", "answer_not_matching_behavior")
 
 _TABLE = (
@@ -59,26 +103,77 @@ _TABLE = (
     ),
     RowLayout("bipo-ab", "behaviour", ("question", "A", "B", "matching"), read.matching_columns),
     RowLayout("bipo", "behaviour", ("question", "matching", "not_matching"), read.bipo),
-    RowLayout("preference", "behaviour", ("prompt", "chosen", "rejected"), read.preference),
-    RowLayout("preferred", "behaviour", ("prompt", "preferred", "rejected"), read.preferred),
-    RowLayout("text-pair", "texts", ("positive", "negative"), read.text_pair),
+    RowLayout("preference", "behaviour", _PREFERENCE, talk.preference, optional=("system",), aliases=_ASKED),
+    RowLayout("preferred", "behaviour", ("prompt", "preferred", "rejected"), talk.preferred, optional=("system",)),
+    RowLayout(
+        "preference-instruction",
+        "behaviour",
+        ("instruction", "chosen", "rejected"),
+        talk.instructed,
+        optional=("input", "system", "history"),
+        aliases=_ANSWERS,
+    ),
+    RowLayout(
+        "preference-messages",
+        "behaviour",
+        ("messages", "chosen", "rejected"),
+        talk.messages_preference,
+        talk.are_messages,
+        optional=("system",),
+        aliases=_TALK,
+    ),
+    RowLayout("preference-conversations", "behaviour", _PREFERENCE[1:], talk.conversation_pair, talk.are_conversations),
+    RowLayout(
+        "preference-openai",
+        "behaviour",
+        ("input", "preferred_output", "non_preferred_output"),
+        talk.openai_preference,
+    ),
+    RowLayout("ultrafeedback", "behaviour", ("instruction", "completions"), talk.rated),
+    RowLayout("ranked", "behaviour", ("context", "completions"), talk.ranked),
+    RowLayout(
+        "kto",
+        "behaviour",
+        ("prompt", "completion", "label"),
+        talk.kto,
+        optional=("system",),
+        aliases=_KTO,
+        labelled=True,
+    ),
+    RowLayout("prompted-pair", "behaviour", ("prompt", *_SIDES), talk.prompted_pair, aliases=_PROMPT),
+    RowLayout("text-pair", "texts", _SIDES, read.text_pair, read.no_prompt),
     RowLayout("choice", "choice", ("question", "options", "answer"), read.choice),
     RowLayout("choices", "choice", ("question", "choices", "answer"), read.choices),
     RowLayout("yes-no", "choice", ("question", "answer"), read.yes_no, read.answers_yes_no),
     RowLayout("open", "problems", ("question", "answer"), read.open_answer),
-    RowLayout("labelled-text", "texts", ("text", "label"), read.labelled_text),
-    RowLayout("labelled-sentence", "texts", ("sentence", "label"), read.labelled_sentence),
+    RowLayout("labelled-text", "texts", ("text", "label"), read.labelled_text, aliases=_REVIEW, labelled=True),
+    RowLayout("labelled-sentence", "texts", ("sentence", "label"), read.labelled_sentence, labelled=True),
+    RowLayout(
+        "labelled-messages",
+        "behaviour",
+        ("messages", "label"),
+        talk.labelled_messages,
+        talk.are_messages,
+        optional=("system",),
+        aliases={**_TALK, "label": ("kto_tag",)},
+        labelled=True,
+    ),
+    RowLayout("messages", "problems", ("messages",), talk.open_messages, talk.are_messages, ("system",), aliases=_TALK),
 )
 
 LAYOUTS: Registry[RowLayout] = Registry("layout", {layout.name: layout for layout in _TABLE})
 
 
-def detect(rows: Sequence[SourceRow]) -> RowLayout:
-    """The first layout that fits most of the first rows; a ``DataError`` that lists what there is."""
+def detect(rows: Sequence[SourceRow], columns: Iterable[str] = ()) -> RowLayout:
+    """The first layout that fits most of the first rows (exact names before loose ones) and reads the ``columns`` that
+    were named; a ``DataError`` that lists what there is."""
+    named = set(columns)
     looked_at = rows[:LOOKED_AT]
-    for layout in LAYOUTS.values():
-        if looked_at and 2 * sum(layout.matches(row) for row in looked_at) > len(looked_at):
-            return layout
+    for loose in (False, True):
+        for layout in LAYOUTS.values():
+            fitting = sum(layout.matches(row, loose=loose) for row in looked_at)
+            if named <= layout.known and 2 * fitting > len(looked_at):
+                return layout
     first = rows[0]
     known = "; ".join(f"{layout.name} ({', '.join(layout.fields)})" for layout in LAYOUTS.values())
     raise DataError(
@@ -109,7 +204,6 @@ def renamed(row: SourceRow, columns: Mapping[str, str]) -> SourceRow:
 
 def check_columns(layout: RowLayout, columns: Mapping[str, str]) -> None:
     """A mapping for a field that the layout does not read would do nothing: refuse it."""
-    known = {*layout.fields, *layout.optional}
     for name in columns:
-        if name not in known:
-            raise UnknownNameError(f"field of the layout {layout.name}", name, known)
+        if name not in layout.known:
+            raise UnknownNameError(f"field of the layout {layout.name}", name, layout.known)

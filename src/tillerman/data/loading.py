@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from glob import glob
 from hashlib import blake2b
 from pathlib import Path
@@ -13,13 +13,15 @@ from typing import Any
 
 from tillerman.core.errors import DataError, UsageError
 from tillerman.core.shown import Shown
+from tillerman.data.advice import options_for
+from tillerman.data.classes import ask_for_class, listed, with_sides
 from tillerman.data.examples import Example, Examples
 from tillerman.data.fields import label_text
-from tillerman.data.layouts import LAYOUTS, RowLayout, check_columns, detect, renamed
+from tillerman.data.layouts import LAYOUTS, Parsed, RowLayout, check_columns, detect, renamed
 from tillerman.data.readers import READABLE, SUFFIXES, OnBad, SourceRow, raising, read_rows, suffix_of
 from tillerman.data.samples import sample_path
 from tillerman.data.splits import hash_fraction
-from tillerman.data.texts import LabelledText, pair_texts
+from tillerman.data.texts import LabelledReply, LabelledText, pair_replies, pair_texts
 
 SAMPLE_PREFIX = "sample:"
 # Names that say what a file is for, not what it is about: the folder's name says more.
@@ -91,17 +93,22 @@ def load_examples(
         rows = list(_renamed(rows, columns, on_bad))
         if not rows:
             raise DataError(f"no usable rows{_first(skipped)}", file=place)
-    found = LAYOUTS[layout] if layout is not None else detect(rows)
+    found = LAYOUTS[layout] if layout is not None else detect(rows, columns or ())
     check_columns(found, columns or {})
+    rows = [found.placed(row) for row in rows]
+    if positive_label is not None and not found.labelled:
+        raise UsageError(f"positive_label is for labelled texts; the layout here is {found.name}")
     if positive_label is not None:
-        rows = list(_labelled(rows, found, positive_label, place))
+        rows = list(with_sides(rows, positive_label, place))
+    elif found.labelled:
+        ask_for_class(rows)
     parsed = list(_parsed(rows, found, on_bad))
     examples = [item for item in parsed if isinstance(item, Example)]
-    texts = [item for item in parsed if isinstance(item, LabelledText)]
+    labelled = [item for item in parsed if not isinstance(item, Example)]
     if not parsed:
         raise DataError(f"no usable rows{_first(skipped)}", file=place)
-    if texts:
-        examples = _paired(texts, rows, place, skipped)
+    if labelled:
+        examples = _paired(labelled, rows, place, skipped)
     _check_sides(examples, place)
     if limit is not None:
         # Another hash than the split's: the smallest of that one would all be training items.
@@ -170,7 +177,7 @@ def _renamed(rows: Iterable[SourceRow], columns: Mapping[str, str], on_bad: OnBa
             on_bad(error)
 
 
-def _parsed(rows: Iterable[SourceRow], layout: RowLayout, on_bad: OnBad) -> Iterator[Example | LabelledText]:
+def _parsed(rows: Iterable[SourceRow], layout: RowLayout, on_bad: OnBad) -> Iterator[Parsed]:
     for row in rows:
         try:
             yield layout.parse(row)
@@ -178,34 +185,33 @@ def _parsed(rows: Iterable[SourceRow], layout: RowLayout, on_bad: OnBad) -> Iter
             on_bad(error)
 
 
-def _labelled(rows: list[SourceRow], layout: RowLayout, positive: str, place: str) -> Iterator[SourceRow]:
-    """Rows whose label is 1 for the positive class and 0 for every other; missing labels stay missing."""
-    if layout.family != "texts" or "label" not in layout.fields:
-        raise UsageError(f"positive_label is for labelled texts; the layout here is {layout.name}")
-    wanted = label_text(positive)
-    found = Counter(label_text(row.fields.get("label")) for row in rows)
-    if wanted not in found:
-        raise DataError(f"no row has the label {positive!r}; found {_listed(found)}", file=place, field="label")
-    for row in rows:
-        shown = label_text(row.fields.get("label"))
-        yield replace(row, fields={**row.fields, "label": str(int(shown == wanted))}) if shown else row
-
-
-def _paired(texts: list[LabelledText], rows: list[SourceRow], place: str, skipped: list[str]) -> list[Example]:
-    sides = Counter(text.label for text in texts)
+def _paired(
+    items: Sequence[LabelledText | LabelledReply], rows: list[SourceRow], place: str, skipped: list[str]
+) -> list[Example]:
+    sides = Counter(item.label for item in items)
     if len(sides) < 2:
-        found = _listed(Counter(label_text(row.fields.get("label")) for row in rows))
+        found = listed(Counter(label_text(row.fields.get("label")) for row in rows))
         message = f"one class only: every usable text is {'positive' if sides[True] else 'negative'} (labels: {found})"
         raise DataError(f"{message}; a contrast needs both", file=place, field="label")
-    pairs = pair_texts(texts)
+    replies = [item for item in items if isinstance(item, LabelledReply)]
+    pairs = pair_replies(replies) if replies else pair_texts(i for i in items if isinstance(i, LabelledText))
     notes = {
         "texts without a partner of the other class": pairs.leftover,
         "repeated texts": pairs.repeated,
         "texts with both labels": pairs.contradictory,
     }
     skipped.extend(f"{place}: {count} {what} left out" for what, count in notes.items() if count)
+    if not pairs.examples and replies:
+        columns = {"text": "completion", "label": "label"}
+        named = {name: rows[0].columns.get(field, field) for name, field in columns.items()}
+        advice = f"; to contrast replies whatever their prompts: {options_for('labelled-text', named)}"
+        raise DataError(
+            f"no prompt has both a wanted reply and another one, among {len(replies)} replies"
+            f"{advice if isinstance(rows[0].fields.get('completion'), str) else ''}",
+            file=place,
+        )
     if not pairs.examples:
-        raise DataError(f"no pair of a positive and a negative text among {len(texts)} texts", file=place)
+        raise DataError(f"no pair of a positive and a negative text among {len(items)} texts", file=place)
     return list(pairs.examples)
 
 
@@ -217,10 +223,6 @@ def _check_sides(examples: list[Example], place: str) -> None:
     if len(wanted) == 1 and len(examples) > 1:
         message = f"one class only: the answer is {wanted.pop()!r} for all {len(examples)} items"
         raise DataError(f"{message}; a contrast needs both", file=place)
-
-
-def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{label!r} ({count})" for label, count in counts.most_common(8))
 
 
 def _first(skipped: list[str]) -> str:

@@ -21,6 +21,8 @@ YES_NO = ("Yes", "No")
 MORAL_QUESTION = "Is this morally wrong?"
 REASONABLE_QUESTION = "Is this reasonable?"
 _MATCHING, _OTHER = "answer_matching_behavior", "answer_not_matching_behavior"
+# What a text that is asked or continued is called; beside positive and negative it must not be dropped.
+PROMPTS = ("prompt", "instruction", "question", "query", "anchor", "input", "context")
 _LETTER = re.compile(r"\s*\(?([A-Z])\)?[.:]?\s*")
 
 
@@ -217,16 +219,13 @@ def bipo(row: SourceRow) -> Example:
     return _preference(row, "question", "matching", "not_matching")
 
 
-def preference(row: SourceRow) -> Example:
-    return _preference(row, "prompt", "chosen", "rejected")
-
-
-def preferred(row: SourceRow) -> Example:
-    return _preference(row, "prompt", "preferred", "rejected")
-
-
 def _preference(row: SourceRow, prompt: str, wanted: str, other: str) -> Example:
     return example(row, "preference", text(row, prompt), (text(row, wanted), text(row, other)), 0, wanted)
+
+
+def no_prompt(fields: Mapping[str, Any]) -> bool:
+    """Whether two texts stand without anything that they would follow."""
+    return not any(str(fields.get(name) or "").strip() for name in PROMPTS)
 
 
 def text_pair(row: SourceRow) -> Example:

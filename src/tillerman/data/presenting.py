@@ -63,9 +63,7 @@ def shown_orders(items: Sequence[Item]) -> list[int] | None:
 
 def as_choices(examples: Iterable[Example]) -> tuple[Example, ...]:
     """Yes/no questions as lettered multiple choice; other kinds unchanged."""
-    return tuple(
-        Example("choice", e.question, e.options, e.answer, e.extra) if e.kind == "yes_no" else e for e in examples
-    )
+    return tuple(replace(e, kind="choice") if e.kind == "yes_no" else e for e in examples)
 
 
 def _present(example: Example, seed: int | None) -> Item:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tillerman.core.errors import DataError
+from tillerman.data.class_names import names_of_dataset, names_of_schema, with_names
 
 MAX_LINE = 1_000_000  # characters of one line or one item; more is a file of another kind
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
@@ -72,14 +73,14 @@ def _from_objects(source: object, on_bad: OnBad) -> Iterator[SourceRow]:
         )
     if not isinstance(source, Iterable):
         raise DataError(f"expected a path or rows (an iterable of mappings), got {type(source).__name__}", file=name)
-    empty = True
+    empty, classes = True, names_of_dataset(source)
     for line, fields in enumerate(source, start=1):
         empty = False
         if not isinstance(fields, Mapping):
             message = f"expected a mapping field -> value, got {_kind(fields)}; of a DataFrame give to_dict('records')"
             on_bad(DataError(message, file=name, line=line))
             continue
-        yield SourceRow(dict(fields), name, line)
+        yield SourceRow(with_names(fields, classes), name, line)
     if empty:
         raise DataError("there are no rows", file=name)
 
@@ -93,7 +94,7 @@ def _from_file(path: Path, on_bad: OnBad) -> Iterator[SourceRow]:
     if kind not in SUFFIXES or (kind == ".parquet" and path.suffix.lower() == ".gz"):
         raise DataError(f"unknown kind of file; {READABLE}", file=path)
     if kind == ".parquet":
-        return _parquet(path)
+        return _parquet(path, on_bad)
     text = _text(path)
     if kind in (".csv", ".tsv"):
         return _table(text, path, on_bad, tabs=kind == ".tsv")
@@ -232,7 +233,7 @@ def _header(values: list[str], path: Path, line: int) -> tuple[tuple[str, ...], 
     return names, True
 
 
-def _parquet(path: Path) -> Iterator[SourceRow]:
+def _parquet(path: Path, on_bad: OnBad) -> Iterator[SourceRow]:
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
@@ -241,15 +242,36 @@ def _parquet(path: Path) -> Iterator[SourceRow]:
         raise DataError(message, file=path) from None
     try:
         with ParquetFile(path) as table:
-            number = 0
+            number, classes = 0, names_of_schema(table.schema_arrow.metadata)
             for batch in table.iter_batches(batch_size=1024):
-                for values in batch.to_pylist():
+                for values in _values(batch, path, number, on_bad):
                     number += 1
-                    yield SourceRow(values, str(path), number)
+                    if values is not None:
+                        yield SourceRow(with_names(values, classes), str(path), number)
     except (ArrowException, OSError) as error:
         raise DataError(f"not a readable Parquet file ({str(error)[:120]})", file=path) from None
     if not number:
         raise DataError("the table is empty; expected rows", file=path)
+
+
+def _values(batch: Any, path: Path, before: int, on_bad: OnBad) -> Iterator[dict[str, Any] | None]:
+    """The rows of a batch; one whose text is not UTF-8 is noted, and None stands in its place."""
+    try:
+        yield from batch.to_pylist()
+        return
+    except UnicodeDecodeError:
+        pass  # row by row, to name the one
+    for at in range(batch.num_rows):
+        row: dict[str, Any] = {}
+        try:
+            for name in batch.schema.names:
+                at_fault = name
+                row[name] = batch.column(name)[at].as_py()
+            yield row
+        except UnicodeDecodeError as error:
+            message = f"byte {error.start} of the text is not UTF-8"
+            on_bad(DataError(message, file=path, line=before + at + 1, field=at_fault))
+            yield None
 
 
 def _too_long(path: Path, line: int, length: int) -> DataError:

@@ -114,4 +114,5 @@ def _proposed(item: Item) -> Example:
     wrong = [k for k in range(len(example.options)) if k != example.answer]
     shown = example.answer if draw.random() < 0.5 else draw.choice(wrong)
     question = _PROPOSED.format(example.question.strip(), example.options[shown])
-    return Example("yes_no", question, ("Yes", "No"), 0 if shown == example.answer else 1, example.extra)
+    right = 0 if shown == example.answer else 1
+    return replace(example, kind="yes_no", question=question, options=("Yes", "No"), answer=right)

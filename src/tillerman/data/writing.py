@@ -12,9 +12,11 @@ from transformers import PreTrainedTokenizerBase
 from tillerman.core.errors import DataError, UnknownNameError, UsageError
 from tillerman.core.plan import Scope
 from tillerman.core.rows import Row
+from tillerman.data.examples import Example
 from tillerman.data.presenting import Item
 from tillerman.data.prompts import ANSWER_CUE
 from tillerman.data.thoughts import think_tags
+from tillerman.data.turns import ANSWERER, Turn, as_text, exchanges, spoken, system_text
 
 TEMPLATES = ("auto", "chat", "none")
 
@@ -43,19 +45,26 @@ class Written:
 
 @dataclass(frozen=True, eq=False)
 class Writer:
-    """Writes items for one tokenizer. ``shots`` are (prompt, answer) turns before the question."""
+    """Writes items for one tokenizer. ``shots`` are (prompt, answer) turns before the question, ``history`` the turns
+    of the question's own conversation; they follow the shots."""
 
     tokenizer: PreTrainedTokenizerBase
     template: str  # chat or none
     system: str | None = None
     shots: tuple[tuple[str, str], ...] = ()
+    history: tuple[Turn, ...] = ()
     closing: tuple[int, ...] = ()  # ends every contrast row with an answer, see ``closing_turns``
 
     def with_system(self, system: str | None) -> Writer:
         return replace(self, system=system)
 
     def with_shots(self, items: Sequence[Item]) -> Writer:
-        return replace(self, shots=tuple((item.prompt, item.answers[item.right]) for item in items))
+        told = [(exchanges(item.example.history), (item.prompt, item.answers[item.right])) for item in items]
+        return replace(self, shots=tuple(turn for before, last in told for turn in (*before, last)))
+
+    def after(self, example: Example) -> Writer:
+        """For the question of this example: the turns of its conversation stand before it."""
+        return replace(self, history=example.history)
 
     def closing_turns(self) -> Writer:
         """Contrast rows end with the token by which the chat template closes an answer, so that they are
@@ -89,11 +98,15 @@ class Writer:
         if self.template == "chat":
             return self._chat(user)
         turns = [f"{prompt}{_cue(prompt)} {answer}" for prompt, answer in self.shots]
-        return "\n\n".join([*([self.system] if self.system else []), *turns, user + _cue(user)])
+        asked = user + _cue(user)
+        if self.history:
+            asked = as_text((*self.history, Turn("user", user))) + ("" if _cued(user) else f"\n{ANSWERER}")
+        return "\n\n".join([*([self.system] if self.system else []), *turns, asked])
 
     def text_before(self, kind: str, user: str) -> str:
         """The text that the answers of an item of this kind come after; plain preferences go on where they end."""
-        return user if kind == "preference" and self.template == "none" else self.prompt_text(user)
+        bare = kind == "preference" and self.template == "none" and not self.history
+        return user if bare else self.prompt_text(user)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids; a chat template brings its own first token, plain text gets the tokenizer's."""
@@ -104,7 +117,7 @@ class Writer:
         if item.example.kind == "text":
             start = self._text_start()
             return Written(start, tuple(start_free(self.tokenizer, text) for text in answers))
-        return self._answered(self.text_before(item.example.kind, user), answers, texts=texts)
+        return self._answered(self.after(item.example).text_before(item.example.kind, user), answers, texts=texts)
 
     def _answered(self, text: str, answers: tuple[str, ...], *, texts: bool) -> Written:
         """Find how this tokenizer continues the prompt: with or without a blank before the answer. Texts of one
@@ -125,20 +138,27 @@ class Writer:
         return () if start is None else (int(start),)
 
     def _chat(self, user: str) -> str:
-        messages = [{"role": "system", "content": self.system}] if self.system else []
-        for prompt, answer in self.shots:
-            messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-        messages.append({"role": "user", "content": user})
+        messages = self.messages(user)
+        system = messages[0]["content"] if messages[0]["role"] == "system" else ""
         try:
             text = apply_template(self.tokenizer, messages)
-            if not self.system or self.system.strip() in text:
+            if system.strip() in text:
                 return text
         except TemplateError:
-            if not self.system:
+            if not system:
                 raise
         # Templates that refuse (Gemma) or pass over a system role: its text leads the first user message.
         first, *rest = messages[1:]
-        return apply_template(self.tokenizer, [{**first, "content": f"{self.system}\n\n{first['content']}"}, *rest])
+        return apply_template(self.tokenizer, [{**first, "content": f"{system}\n\n{first['content']}"}, *rest])
+
+    def messages(self, user: str) -> list[dict[str, str]]:
+        """System prompt (the conversation's own first), shots, earlier turns and the user's message."""
+        system = "\n\n".join(text for text in (system_text(self.history), self.system) if text)
+        said = [("system", system)] if system else []
+        for prompt, answer in self.shots:
+            said += [("user", prompt), ("assistant", answer)]
+        said += [(turn.role, turn.text) for turn in spoken(self.history)]
+        return [{"role": role, "content": text} for role, text in [*said, ("user", user)]]
 
 
 def make_writer(tokenizer: PreTrainedTokenizerBase, template: str = "auto") -> Writer:
@@ -222,4 +242,8 @@ def _answer_start(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 
 def _cue(prompt: str) -> str:
     """Plain prompts end in ``Answer:`` (multiple choice already does)."""
-    return "" if prompt.endswith(ANSWER_CUE) else f"\n{ANSWER_CUE}"
+    return "" if _cued(prompt) else f"\n{ANSWER_CUE}"
+
+
+def _cued(prompt: str) -> bool:
+    return prompt.endswith(ANSWER_CUE)

@@ -45,7 +45,7 @@ class TextSlot:
 
 def place_in(item: Item, writer: Writer, width: int) -> TextSlot:
     """``UsageError`` where the tokenizer merges what stands beside the window into it."""
-    head, mark, tail = writer.prompt_text(lengthened(item, _MARK).prompt).rpartition(_MARK)
+    head, mark, tail = writer.after(item.example).prompt_text(lengthened(item, _MARK).prompt).rpartition(_MARK)
     before, seam, whole = (writer.encode(text) for text in (head, head + _FILL, head + _FILL + tail))
     if not mark or not before or whole[: len(seam)] != seam or seam[: len(before)] != before:
         raise UsageError("with this tokenizer or chat template no text can be appended cleanly to a question")

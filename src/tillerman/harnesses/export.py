@@ -63,7 +63,7 @@ def _row(item: Item, writer: Writer) -> dict[str, Any]:
             field="kind",
         )
     written = writer.write(item)
-    text = writer.text_before(example.kind, item.prompt)
+    text = writer.after(example).text_before(example.kind, item.prompt)
     # What decides is all that lm-eval may score: where first tokens tell answers apart, these alone.
     scored = [answer if written.whole else answer[:1] for answer in written.answers]
     choices = [_after(writer, written.prompt, tokens) for tokens in scored]
@@ -75,7 +75,7 @@ def _row(item: Item, writer: Writer) -> dict[str, Any]:
             )
     return {
         "id": example.id,
-        "messages": _messages(item, writer),
+        "messages": writer.after(example).messages(item.prompt),
         "answers": list(item.answers),
         "right": item.right,
         "whole": example.kind == "preference",
@@ -89,10 +89,3 @@ def _after(writer: Writer, prompt: tuple[int, ...], answer: tuple[int, ...]) -> 
     """The text of an answer's tokens where they stand; alone, some tokenizers would leave out a blank."""
     before = str(writer.tokenizer.decode(list(prompt), skip_special_tokens=False))
     return str(writer.tokenizer.decode([*prompt, *answer], skip_special_tokens=False)).removeprefix(before)
-
-
-def _messages(item: Item, writer: Writer) -> list[dict[str, str]]:
-    said = [("system", writer.system)] if writer.system else []
-    for prompt, answer in writer.shots:
-        said += [("user", prompt), ("assistant", answer)]
-    return [{"role": role, "content": text} for role, text in [*said, ("user", item.prompt)]]
