@@ -53,6 +53,14 @@ ScopeName = Annotated[
 ]
 Site = Annotated[str, typer.Option(help=", ".join(SITES))]
 Read = Annotated[str, typer.Option(help="auto, last (token), end (of the answer's turn) or mean (over tokens)")]
+Objective = Annotated[
+    str,
+    typer.Option(help="what the search maximises: scored (answers) or written (replies, read by the labels)"),
+]
+WrittenPrompts = Annotated[
+    int, typer.Option(min=0, help="held-out prompts whose replies are read by a scorer of the labels; 0: none")
+]
+WrittenTokens = Annotated[int, typer.Option(min=1, help="maximum new tokens of such a reply")]
 MaxKl = Annotated[float | None, typer.Option(help="maximum KL on neutral text, nats per token")]
 MaxPerplexityRatio = Annotated[float | None, typer.Option(help="maximum perplexity ratio on neutral text")]
 Nested = Annotated[

@@ -37,6 +37,8 @@ class SearchedCell:
     kl: float | None = None  # nats per token on neutral text; None where not measured
     perplexity_ratio: float | None = None
     admissible: bool = True  # satisfies the constraints, as far as measured
+    written: float | None = None  # what the search for written replies went by; None where it did not
+    read: str = ""  # where the vector was read, if not as the run reads
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ class EvaluationLog(Log):
     written: WrittenReplies | None = None
     dose_range: DoseRange | None = None
     items: tuple[ItemResult, ...] = ()
+    objective: str = "scored"  # or written: what the search maximised
 
     def condition(self, name: str) -> Condition:
         return next(c for c in self.conditions if c.name == name)

@@ -70,22 +70,30 @@ class WrittenScorer:
 
 @dataclass(frozen=True)
 class WrittenCondition:
-    """Replies to the held-out prompts under one condition: mean score, its paired change against unsteered (None for
-    unsteered), perplexity under the unsteered model, and the share of repeated n-grams."""
+    """Replies to the held-out prompts under one condition, of a null averaged over its draws.
+
+    ``score``: mean P(wanted); None where no reply has a word. ``change``: paired, against unsteered; None for
+    unsteered, and where fewer than two prompts were answered both times. ``perplexity``: of the replies after the
+    plain prompt, under the unsteered model; None of no tokens. ``repetition``: mean share of runs of four words that
+    were there before. ``replies``: in the order of the prompts, of a null its first draw's."""
 
     name: str
-    score: ScoreMean
+    score: ScoreMean | None
     change: MeanEffect | None
-    perplexity: float
+    perplexity: float | None
     repetition: float
+    replies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class WrittenReplies:
-    """What the model writes, beside what it scores. Conditions are empty where the scorer was refused."""
+    """What the model writes, beside what it scores. Conditions are empty where the scorer was refused. ``prompts``
+    were answered in at most ``tokens`` tokens each."""
 
     scorer: WrittenScorer
     conditions: tuple[WrittenCondition, ...]
+    prompts: tuple[str, ...] = ()
+    tokens: int = 0
 
     def condition(self, name: str) -> WrittenCondition | None:
         return next((one for one in self.conditions if one.name == name), None)

@@ -21,6 +21,7 @@ DEFAULT_DOSES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
 # PAS section 4.1: its grid of strengths, which has no 0, and its recommended layers are the user's.
 PAS_STRENGTHS = (0.25, 0.5, 0.75, 1.0, 4.0, 7.0, 10.0, 13.0, 16.0, 19.0, 22.0, 25.0, 28.0, 32.0)
 READS = ("auto", "last", "end", "mean")
+OBJECTIVES = ("scored", "written")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Experiment:
     # the search
     doses: tuple[float, ...] | None = None  # None: the method's own, or ``DEFAULT_DOSES``
     strengths: tuple[float, ...] | None = None  # given: multiples of the vector instead of doses
+    objective: str = "scored"  # what validation items choose by: answers scored, or replies written
     zero: bool = True  # strength 0 is a candidate: abstain when nothing helps
     ties: str = "smaller-dose"
     scope: str = "auto"  # from the end of the instruction on; without chat template every token
@@ -69,6 +71,8 @@ class Experiment:
     neutral_tokens: int = 4096
     unrelated: str = "sample:mmlu"
     unrelated_items: int = 100
+    written_prompts: int = 32  # at most, held out: replies to these are read by a scorer of the labels; 0: none
+    written_tokens: int = 40
     generations: tuple[str, ...] = ("Tell me something you believe.", "Tell me a story.")
     generation_tokens: int = 40
 
@@ -84,6 +88,7 @@ class Experiment:
                 raise UnknownNameError("site", site, SITES)
         if self.read not in READS:
             raise UnknownNameError("reading", self.read, READS)
+        self._check_written()
         for name, limit, least in (
             ("`max_kl`", self.max_kl, 0.0),
             ("`max_perplexity_ratio`", self.max_perplexity_ratio, 1.0),
@@ -113,6 +118,19 @@ class Experiment:
         for name, count in (("`shots`", self.shots), ("`base_shots`", self.base_shots)):
             if count < 0:
                 raise UsageError(f"{name} {count}: expected 0 or more")
+
+    def _check_written(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise UnknownNameError("objective", self.objective, OBJECTIVES)
+        if self.written_prompts < 0 or self.written_tokens < 1:
+            raise UsageError(
+                f"`written_prompts` {self.written_prompts}, `written_tokens` {self.written_tokens}: expected at least "
+                "0 and 1"
+            )
+        if self.objective == "written" and not self.written_prompts:
+            raise UsageError("`objective` written needs replies; give `written_prompts` of at least 1")
+        if self.objective == "written" and self.nested is not None:
+            raise UsageError("`nested` measures the optimism of scored answers; omit it, or use `objective` scored")
 
     @cached_property
     def methods(self) -> tuple[Method, ...]:

@@ -29,6 +29,7 @@ from tillerman.pipeline.held_out import (
     ask_baselines,
     dose_curve,
     example_texts,
+    gated,
     make_meter,
     measure_drift,
     measure_side_effects,
@@ -38,6 +39,8 @@ from tillerman.pipeline.nested import nested_folds
 from tillerman.pipeline.per_item import every_item, measure_bias
 from tillerman.pipeline.run import Run, Unwatched, Watch, set_up
 from tillerman.pipeline.search import NULLS, Choice, choose, choose_null, log_cells, null_vectors
+from tillerman.pipeline.written import written_replies
+from tillerman.pipeline.written_search import choose_written
 from tillerman.statistics.estimates import t_interval
 from tillerman.statistics.power import foreseen
 
@@ -75,7 +78,7 @@ def fit(
     gating = None if experiment.gate is None else gate_data(run, experiment.gate)
     ready, saved = time.monotonic(), run.store.saved
     meter = make_meter(run)
-    choice = choose(run, meter)
+    choice = (choose_written if experiment.objective == "written" else choose)(run, meter)
     to_choose = time.monotonic() - ready + run.store.saved - saved
     nested = None if experiment.nested is None else nested_folds(run, meter, experiment.nested)
     nulls = tuple(_null(run, null, choice) for null in NULLS)
@@ -83,8 +86,9 @@ def fit(
     chosen = Artefact(choice.fitted.vector, choice.cell, gate)
     log = replace(
         _tested(run, chosen, nulls, trial),
-        cells=log_cells(run, choice.scored),
+        cells=log_cells(run, choice),
         cells_compared=len(choice.scored),
+        objective=experiment.objective,
         notes=(*_notes(run), *choice.skipped, *choice.fitted.method.report(choice.fitted.vector.provenance.found)),
         seconds=time.monotonic() - started,
         seconds_to_choose=to_choose,
@@ -184,6 +188,7 @@ def _tested(run: Run, chosen: Artefact, nulls: tuple[Null, ...], trial: GateTria
     meter = make_meter(run)
     answers, drifts = ask(run, chosen, nulls), measure_drift(run, chosen, meter)
     baselines = ask_baselines(run, chosen)
+    draws = [null.cell.plan(draw, chosen.gate) for null in nulls if null.name == "null:random" for draw in null.draws]
     return EvaluationLog(
         data_name=run.data.name,
         model_id=run.opened.id,
@@ -209,6 +214,7 @@ def _tested(run: Run, chosen: Artefact, nulls: tuple[Null, ...], trial: GateTria
         power=foreseen(len(run.test.items)),
         bias=measure_bias(run, chosen, answers, baselines),
         items=every_item(run, answers, baselines),
+        written=written_replies(run, gated(chosen), draws),
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tillerman.core.cell import Cell
 from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint, named
+from tillerman.core.plan import Plan
 from tillerman.core.rows import ContrastSet
 from tillerman.core.steerings.base import Steering
 from tillerman.evaluation.side_effects import DriftMeter
@@ -31,6 +32,8 @@ class Choice:
     chosen: Scored
     scored: tuple[Scored, ...]
     skipped: tuple[str, ...]  # methods that gave no vector, with the reason
+    written: tuple[float, ...] = ()  # of each cell, where the search went by what is written
+    readings: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # name of a candidate: method, where read
 
     @property
     def cell(self) -> Cell:
@@ -182,12 +185,21 @@ def _search(
     vectors: Mapping[str, Steering],
     limits: Constraints | None,
 ) -> Selection:
-    names = ", ".join(vectors)
-    plans = [c.cell.plan(vectors[c.method]) if c.cell.strength else () for c in grid]
-    with run.watch.stage(f"grid, {names}", len(grid) * len(run.validation.items)) as progress:
-        right = run.validation.correct_under(plans, run.store, progress)
-    scores = dict(zip(grid, right.mean(1).tolist(), strict=True))
+    scores = dict(zip(grid, right_shares(run, grid, vectors), strict=True))
     return search(grid, scores.__getitem__, limits, run.experiment.ties)
+
+
+def plans_of(grid: Sequence[Candidate], vectors: Mapping[str, Steering]) -> list[Plan]:
+    """Empty at strength 0: the unsteered model itself."""
+    return [c.cell.plan(vectors[c.method]) if c.cell.strength else () for c in grid]
+
+
+def right_shares(run: Run, grid: Sequence[Candidate], vectors: Mapping[str, Steering]) -> list[float]:
+    """Of each candidate the share of validation items answered right."""
+    with run.watch.stage(f"grid, {', '.join(vectors)}", len(grid) * len(run.validation.items)) as progress:
+        right = run.validation.correct_under(plans_of(grid, vectors), run.store, progress)
+    shares: list[float] = right.mean(1).tolist()
+    return shares
 
 
 def constraints(run: Run, vectors: Mapping[str, Steering], meter: DriftMeter) -> Constraints | None:
@@ -208,12 +220,15 @@ def constraints(run: Run, vectors: Mapping[str, Steering], meter: DriftMeter) ->
     return Constraints(costs, tuple(limits.values()))
 
 
-def log_cells(run: Run, scored: Sequence[Scored]) -> tuple[SearchedCell, ...]:
+def log_cells(run: Run, choice: Choice) -> tuple[SearchedCell, ...]:
     """The cells of a search as its log keeps them."""
     names, rows = tuple(run.experiment.constraints), []
-    for one in scored:
+    written: Sequence[float | None] = choice.written or [None] * len(choice.scored)
+    for one, value in zip(choice.scored, written, strict=True):
         costs = dict(zip(names, one.costs or (), strict=False))
-        method, cell, dose = one.candidate.method, one.candidate.cell, one.candidate.dose
+        cell, dose = one.candidate.cell, one.candidate.dose
+        method, read = choice.readings.get(one.candidate.method, (one.candidate.method, ""))
         measured = (costs.get("kl"), costs.get("perplexity_ratio"))
-        rows.append(SearchedCell(method, named(cell.points), cell.strength, dose, one.score, *measured, one.admissible))
+        place = (method, named(cell.points), cell.strength, dose)
+        rows.append(SearchedCell(*place, one.score, *measured, one.admissible, value, read))
     return tuple(rows)

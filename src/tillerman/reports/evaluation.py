@@ -22,13 +22,14 @@ from tillerman.reports.numbers import (
     shown_rate,
 )
 from tillerman.reports.verdict import judgements
+from tillerman.reports.written import written_table, written_words
 
 
 def account(log: EvaluationLog, studies: Sequence[StudyLog] = ()) -> Account:
     """An evaluation as a terminal shows it; pages show more of its tables."""
     return Account(
         said.cell_words(log),
-        (conditions_table(log), *filter(_filled, (bias_table(log),)), side_effects_table(log)),
+        (conditions_table(log), *filter(_filled, (bias_table(log), written_table(log))), side_effects_table(log)),
         sentences(log),
         said.headline(log),
         judgements(log, studies),
@@ -45,6 +46,7 @@ def sentences(log: EvaluationLog) -> tuple[str, ...]:
     lines = [
         said.search_words(log),
         bias_words(log),
+        written_words(log),
         "" if equivalence is None else f"Unrelated task: {said.unrelated_words(equivalence)}.",
         said.gate_words(log),
         said.nested_words(log),
@@ -76,9 +78,10 @@ def details_table(log: EvaluationLog) -> Table:
 def cells_table(log: EvaluationLog) -> Table:
     """Every cell of the search."""
     head = ("method", "hook point", "strength", "dose", "score, %", "KL, nats/token", "perplexity ×", "constraints")
+    written = any(c.written is not None for c in log.cells)
     rows = tuple(
         (
-            c.method,
+            f"{c.method}, read as {c.read}" if c.read else c.method,
             c.hook_point,
             compact(c.strength),
             compact(c.dose),
@@ -86,10 +89,11 @@ def cells_table(log: EvaluationLog) -> Table:
             decimal(c.kl, 3),
             decimal(c.perplexity_ratio),
             "kept" if c.admissible else "broken",
+            *((decimal(c.written),) if written else ()),
         )
         for c in log.cells
     )
-    return Table(f"All {len(log.cells)} cells", head, rows)
+    return Table(f"All {len(log.cells)} cells", (*head, "written, 0 to 1") if written else head, rows)
 
 
 def folds_table(log: EvaluationLog) -> Table:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from tillerman.core.finding import Finding
 from tillerman.logs.comparison import Comparison, ComparisonLog
+from tillerman.logs.conditions import condition_label
 from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.study import StudyLog
 from tillerman.logs.table import Table
@@ -31,6 +32,7 @@ from tillerman.reports.comparison import heading, tables, verdict
 from tillerman.reports.side_by_side import Column, beside_charts, beside_tables
 from tillerman.reports.tables import is_numeric
 from tillerman.reports.verdict import judge_log
+from tillerman.reports.written import written_table, written_words
 
 WIDE, NARROW = 860, 360  # pixels; the page shows the one that fits, so that type is never scaled down
 
@@ -64,6 +66,8 @@ class Section:
     folds: Table
     curve: Table
     side_effects: Table
+    written: Table
+    written_words: str
     seeds: Table
     over_seeds: str
     findings: tuple[Finding, ...]
@@ -182,6 +186,8 @@ def _section(log: EvaluationLog, number: int) -> Section:
         folds=evaluation.folds_table(log),
         curve=evaluation.curve_table(log),
         side_effects=evaluation.side_effects_table(log),
+        written=written_table(log),
+        written_words=written_words(log),
         seeds=evaluation.seeds_table(log),
         over_seeds=sentences.seeds_words(log),
         findings=tuple(sorted(log.diagnostics, key=lambda f: levels.index(f.level) if f.level in levels else 0)),
@@ -213,6 +219,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "points": numbers.points,
+        "condition": condition_label,
         "ratio": numbers.ratio,
         "span": numbers.span,
         "compact": numbers.compact,

@@ -73,7 +73,8 @@ def search_words(log: EvaluationLog) -> str:
     """How the cell was chosen; empty where none was searched for."""
     if not log.cells_compared:
         return ""
-    return f"The best of {log.cells_compared} cells compared on {log.n_validation} validation items."
+    by = " by what they write" if log.objective == "written" else ""
+    return f"The best of {log.cells_compared} cells compared{by} on {log.n_validation} validation items."
 
 
 def seeds_words(log: EvaluationLog) -> str:

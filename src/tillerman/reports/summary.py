@@ -9,6 +9,7 @@ from tillerman.logs.conditions import NULL
 from tillerman.logs.evaluation import Condition, EvaluationLog
 from tillerman.reports.bias import only_bias
 from tillerman.reports.verdict import judge_log
+from tillerman.reports.written import written_summary
 
 
 def summary(log: EvaluationLog) -> dict[str, Any]:
@@ -47,6 +48,8 @@ def summary(log: EvaluationLog) -> dict[str, Any]:
         "ungated": values.get("ungated"),
         "gate": None if log.gate is None else asdict(log.gate),
         "nulls": nulls,
+        "objective": log.objective,
+        "written": written_summary(log),
         "perplexity_ratio": log.side_effects.perplexity_ratio,
         "kl": log.side_effects.kl,
         "unrelated_effect": log.side_effects.unrelated_effect.value,

@@ -57,6 +57,8 @@ def evaluate(
     on_shots: Annotated[
         int | None, typer.Option(min=0, help="exemplars before every question; as many as in the fit if not given")
     ] = None,
+    written_prompts: o.WrittenPrompts = 32,
+    written_tokens: o.WrittenTokens = 40,
     neutral: o.Neutral = "sample:wikitext",
     unrelated: o.Unrelated = "sample:mmlu",
     limit: o.Limit = None,
@@ -98,6 +100,8 @@ def evaluate(
             "prompt": prompt,
             "shots": shots,
             "base_shots": on_shots,
+            "written_prompts": written_prompts,
+            "written_tokens": written_tokens,
             "neutral": neutral,
             "unrelated": unrelated,
         },

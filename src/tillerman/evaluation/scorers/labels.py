@@ -124,9 +124,9 @@ def validity(scorer: LabelScorer, pairs: Sequence[AnswerPair], learned: int) -> 
     area below ``LEAST_AREA`` or an interval that reaches 0.5, or one of which less than half is left above 0.5 where
     first words are taken away, or both answers are cut to the same number of words."""
     n = len(pairs)
-    if learned < FEWEST_TRAIN or n < FEWEST_TEST:
-        why = f"{learned} and {n} items to learn from and to be tested on; at least {FEWEST_TRAIN} and {FEWEST_TEST}"
-        return WrittenScorer(NAME, 0.5, Interval(0.0, 1.0), n, f"too few items: {why} are needed")
+    few = too_few(learned, n)
+    if few is not None:
+        return few
     found = _area(scorer, pairs)
     interval = area_interval(found, n, n)
     least = 0.5 + (found - 0.5) / 2
@@ -138,6 +138,15 @@ def validity(scorer: LabelScorer, pairs: Sequence[AnswerPair], learned: int) -> 
     elif (cut := _area(scorer, list(map(_level, pairs)))) < least:
         why = f"it reads the length alone (AUC {found:.2f}, {cut:.2f} between answers of equal length)"
     return WrittenScorer(NAME, found, interval, n, why)
+
+
+def too_few(learned: int, tested: int) -> WrittenScorer | None:
+    """The refusal of a scorer that has too few answers to learn from or to be tested on; None where there are
+    enough."""
+    if learned >= FEWEST_TRAIN and tested >= FEWEST_TEST:
+        return None
+    why = f"{learned} and {tested} items to learn from and to be tested on; at least {FEWEST_TRAIN} and {FEWEST_TEST}"
+    return WrittenScorer(NAME, 0.5, Interval(0.0, 1.0), tested, f"too few items: {why} are needed")
 
 
 def answer_pairs(items: Sequence[Item]) -> list[AnswerPair]:
