@@ -92,13 +92,14 @@ SAMPLE = ["sample:agreeableness"]
 # name, command, what it is given, options, exit code, words the message must hold
 CASES: list[tuple[str, str, Callable[[Path], list[str]], list[str], int, list[str]]] = [
     ("no such file", "fit", lambda d: [str(d / "gone.jsonl")], [], 1, ["gone.jsonl"]),
+    ("an empty name", "check", lambda _: [""], [], 1, ["the name of the data is empty"]),
     ("a folder without data", "check", lambda d: [str(d)], [], 1, []),
     ("unknown suffix", "check", write("x", "data.xyz"), [], 1, ["xyz"]),
     ("empty file", "fit", write(""), [], 1, ["data.jsonl"]),
     ("blank lines only", "fit", write("\n\n\n"), [], 1, ["data.jsonl"]),
     ("broken json", "check", write(rows(3) + '\n{"question": '), [], 1, ["data.jsonl", "4"]),
     ("a row that is a list", "check", write(rows(3) + "\n[1, 2]"), [], 1, ["4"]),
-    ("wrong encoding", "check", write_bytes("naïve".encode("utf-16"), "data.jsonl"), [], 1, ["UTF-8"]),
+    ("wrong encoding", "check", write_bytes("naïve".encode("cp1252"), "data.jsonl"), [], 1, ["UTF-8"]),
     ("not gzip though named so", "check", write_bytes(b"plain", "data.jsonl.gz"), [], 1, ["gz"]),
     ("not parquet though named so", "check", write_bytes(b"plain", "data.parquet"), [], 1, ["parquet"]),
     ("a huge line", "check", write('{"question": "' + "x" * 1_200_000 + '"}'), [], 1, ["1"]),

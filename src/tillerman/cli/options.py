@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 Data = Annotated[
     str,
-    typer.Argument(help="jsonl, json, csv, tsv or parquet file (also .gz), a folder, or sample:NAME", metavar="DATA"),
+    typer.Argument(
+        help="jsonl, json, csv, tsv or parquet file (also .gz), a folder, or sample:NAME; what a file does not say of "
+        "itself after a colon, as FILE:rows=train or FILE:encoding=cp1252",
+        metavar="DATA",
+    ),
 ]
 SeveralData = Annotated[
     list[str], typer.Argument(help="as DATA of 'fit'; several give a table each", metavar="DATA...")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from tillerman.core.errors import DataError
 from tillerman.core.shown import clipped
 from tillerman.data.fields import FALSE_WORDS, TRUE_WORDS, label_text
-from tillerman.data.readers import SourceRow
+from tillerman.data.reading.rows import SourceRow
 
 _SIDES = TRUE_WORDS | FALSE_WORDS
 _FEW = 0.1  # a label on fewer of the rows is a bad row, on more a class

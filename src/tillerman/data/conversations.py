@@ -12,8 +12,8 @@ from typing import Any
 
 from tillerman.data import messages as read
 from tillerman.data.examples import Example
-from tillerman.data.fields import example, kind_of, optional_text, text, truth, value, writable
-from tillerman.data.readers import SourceRow
+from tillerman.data.fields import example, optional_text, text, truth, value, writable
+from tillerman.data.reading.rows import SourceRow, kind_of
 from tillerman.data.splits import normalised
 from tillerman.data.texts import LabelledReply
 from tillerman.data.thoughts import reference_answer

@@ -13,7 +13,8 @@ from typing import Any
 from tillerman.core.errors import DataError
 from tillerman.data.examples import Example
 from tillerman.data.prompts import LETTERS
-from tillerman.data.readers import SourceRow
+from tillerman.data.reading.literals import listed
+from tillerman.data.reading.rows import SourceRow, kind_of
 from tillerman.data.splits import normalised
 from tillerman.data.turns import Turn
 
@@ -51,10 +52,13 @@ def optional_text(row: SourceRow, name: str) -> str:
 
 
 def texts(row: SourceRow, name: str) -> tuple[str, ...]:
-    """The field as a list of texts."""
+    """The field as a list of texts; in a cell of a table it may be written out, as JSON or as Python prints it."""
     found = value(row, name)
+    if isinstance(found, str):
+        found = listed(found) or found
     if not isinstance(found, list | tuple):
-        raise row.error(f"expected a list of texts, got {kind_of(found)}", name)
+        hint = '; in a table write the list as JSON: ["a", "b"]' if isinstance(found, str) else ""
+        raise row.error(f"expected a list of texts, got {kind_of(found)}{hint}", name)
     out = []
     for item in found:
         if isinstance(item, int | float) and not isinstance(item, bool):
@@ -72,12 +76,6 @@ def writable(row: SourceRow, name: str, found: str) -> str:
     except UnicodeEncodeError as error:
         raise row.error(f"a character that is not valid Unicode at {error.start}", name) from None
     return found
-
-
-def kind_of(found: object) -> str:
-    """What a value is, in the words of a file."""
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return names.get(type(found), type(found).__name__)
 
 
 def label_text(found: Any) -> str:

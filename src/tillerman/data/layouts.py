@@ -16,7 +16,7 @@ from tillerman.core.errors import DataError, UnknownNameError
 from tillerman.core.registry import Registry
 from tillerman.data import conversations as talk, parsers as read
 from tillerman.data.examples import Example
-from tillerman.data.readers import SourceRow
+from tillerman.data.reading.rows import SourceRow
 from tillerman.data.texts import LabelledReply, LabelledText
 
 Parsed = Example | LabelledText | LabelledReply

@@ -18,7 +18,10 @@ from tillerman.data.classes import ask_for_class, listed, with_sides
 from tillerman.data.examples import Example, Examples
 from tillerman.data.fields import label_text
 from tillerman.data.layouts import LAYOUTS, Parsed, RowLayout, check_columns, detect, renamed
-from tillerman.data.readers import READABLE, SUFFIXES, OnBad, SourceRow, raising, read_rows, suffix_of
+from tillerman.data.readers import read_rows
+from tillerman.data.reading.folders import SUFFIXES, places_in
+from tillerman.data.reading.options import Reading, exists, file_and_reading
+from tillerman.data.reading.rows import OnBad, SourceRow, raising
 from tillerman.data.samples import sample_path
 from tillerman.data.splits import hash_fraction
 from tillerman.data.texts import LabelledReply, LabelledText, pair_replies, pair_texts
@@ -71,6 +74,8 @@ def load_examples(
 ) -> LoadedData:
     """Read labelled examples from a file, a folder, a pattern, ``sample:NAME`` or rows in memory.
 
+    What a file does not say of itself is said after its name: ``"condition.json:rows=train"``,
+    ``"export.csv:encoding=cp1252"`` (see ``tillerman.data.reading.options``).
     ``layout`` is found from the fields if not given; ``columns`` says which column is which field of
     the layout; ``limit`` keeps that many examples, the ones with the smallest hash, so that they are a
     fair share of a sorted file; ``positive_label`` is the class of labelled texts to steer towards.
@@ -85,8 +90,9 @@ def load_examples(
     skipped: list[str] = []
     on_bad: OnBad = (lambda error: skipped.append(str(error))) if skip_bad_rows else raising
     sources, name = _sources(source)
-    place = str(sources[0]) if isinstance(sources[0], str | Path) else name
-    rows = [row for one in sources for row in read_rows(one, on_bad)]
+    first = sources[0][0]
+    place = str(first) if isinstance(first, str | Path) else name
+    rows = [row for one, reading in sources for row in read_rows(one, on_bad, reading)]
     if not rows:
         raise DataError(f"no usable rows{_first(skipped)}", file=place)
     if columns:
@@ -140,24 +146,22 @@ def default_prompt(name: str, layout: RowLayout) -> str:
     }[layout.family]
 
 
-def _sources(source: Source) -> tuple[list[Source], str]:
+def _sources(source: Source) -> tuple[list[tuple[Source, Reading | None]], str]:
+    """What is read, each with how, and what the data are called."""
     if not isinstance(source, str | Path):
-        return [source], "data"
+        return [(source, None)], "data"
     if isinstance(source, str) and source.startswith(SAMPLE_PREFIX):
         name = source.removeprefix(SAMPLE_PREFIX)
-        return [sample_path(name)], name
-    path = Path(source)
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.is_file() and suffix_of(p) in SUFFIXES)
-        if not files:
-            raise DataError(f"no data file in this folder; {READABLE}", file=path)
-        return list(files), path.resolve().name
-    if any(mark in str(source) for mark in "*?[") and not path.exists():
-        files = sorted(Path(found) for found in glob(str(source), recursive=True) if Path(found).is_file())  # noqa: PTH207
+        return [(sample_path(name), None)], name
+    path, reading = file_and_reading(source)
+    if exists(path) and path.is_dir():
+        return list(places_in(path, reading)), path.resolve().name
+    if any(mark in str(path) for mark in "*?[") and not exists(path):
+        files = sorted(Path(found) for found in glob(str(path), recursive=True) if Path(found).is_file())  # noqa: PTH207
         if not files:
             raise DataError("no file matches this pattern", file=path)
-        return list(files), _name(files[0]) if len(files) == 1 else path.parent.name or "data"
-    return [path], _name(path)
+        return [(file, reading) for file in files], _name(files[0]) if len(files) == 1 else path.parent.name or "data"
+    return [(path, reading)], _name(path)
 
 
 def _name(path: Path) -> str:

@@ -5,14 +5,13 @@ What is read is a tuple of turns; ``tillerman.data.conversations`` makes example
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from tillerman.data.fields import kind_of, text, value, writable
-from tillerman.data.readers import SourceRow
+from tillerman.data.fields import text, value, writable
+from tillerman.data.reading.literals import listed
+from tillerman.data.reading.rows import SourceRow, kind_of
 from tillerman.data.turns import Turn
 
 _ROLES = {
@@ -92,14 +91,9 @@ def _listed(found: object) -> object:
     """A list or object that a table wrote out as text (JSON, or as Python shows it), read again."""
     if not isinstance(found, str) or not found.strip().startswith(("[{", "{")) or len(found) > 1_000_000:
         return found
-    for read in (json.loads, ast.literal_eval):
-        try:
-            read_again = read(found.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-            continue
-        wanted = read_again if isinstance(read_again, list) else [read_again]
-        return read_again if wanted and all(is_message(item) for item in wanted) else found
-    return found
+    read_again = listed(found)
+    wanted = read_again if isinstance(read_again, list) else [read_again]
+    return read_again if wanted and all(is_message(item) for item in wanted) else found
 
 
 def _turn(row: SourceRow, name: str, item: Any) -> Turn:

@@ -13,7 +13,7 @@ from typing import Any
 from tillerman.data.examples import Example
 from tillerman.data.fields import answer, example, index, label, merged, text, texts, truth, unmarked, value
 from tillerman.data.lettered import lettered, numbered
-from tillerman.data.readers import SourceRow
+from tillerman.data.reading.rows import SourceRow
 from tillerman.data.texts import LabelledText
 from tillerman.data.thoughts import reference_answer
 

@@ -1,0 +1,1 @@
+"""How files become rows: formats, dialects, encodings and limits. What the fields mean is no matter here."""
