@@ -62,11 +62,11 @@ _VALUE = st.recursive(
 )
 
 
-@settings(SEEDED, max_examples=60)
+@settings(SEEDED, max_examples=50)
 @given(
     rows=st.lists(st.fixed_dictionaries({"prompt": _TEXT, "x": _VALUE}), min_size=2, max_size=5),
     form=st.sampled_from(sorted(FORMS)),
-    piece=st.sampled_from([1, 2, 3, 7, 1 << 16]),
+    piece=st.sampled_from([2, 5, 16, 1 << 16]),
     raw=st.booleans(),
 )
 def test_rows_are_the_same_wherever_the_pieces_of_the_file_end(

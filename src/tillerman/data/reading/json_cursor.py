@@ -14,6 +14,7 @@ from tillerman.data.reading.text import TextFile
 Numbered = tuple[Any, int]
 
 _BLANK = " \t\r\n"
+_ENDS = tuple(" \t\r\n,]}:")  # what may follow a whole number
 _CUT = 16  # characters: a fault so near the end of what has come may be a value that goes on
 
 
@@ -91,8 +92,8 @@ class JsonCursor:
                 raise self._pass(DataError(str(error), file=file.path, line=line, field=error.key)) from None
             except ValueError as error:
                 raise self.broken(str(error)) from None
-            # A number or a word may go on in the next piece.
-            if end == len(self._text) and self._text[end - 1] not in '}]"' and self._grow():
+            # A number may go on in the next piece, also where "0" is followed by the "." that begins its fraction.
+            if self._text[end - 1] not in '}]"' and self._text[end : end + 1] not in _ENDS and self._grow():
                 continue
             too_long = end - self._at > file.reading.max_row
             self._move(end)
