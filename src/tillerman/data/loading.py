@@ -20,7 +20,7 @@ from tillerman.data.fields import label_text
 from tillerman.data.layouts import LAYOUTS, Parsed, RowLayout, check_columns, detect, renamed
 from tillerman.data.readers import read_rows
 from tillerman.data.reading.folders import SUFFIXES, places_in
-from tillerman.data.reading.options import Reading, exists, file_and_reading
+from tillerman.data.reading.options import FileOptions, exists, file_and_reading
 from tillerman.data.reading.rows import OnBad, SourceRow, raising
 from tillerman.data.samples import sample_path
 from tillerman.data.splits import hash_fraction
@@ -146,7 +146,7 @@ def default_prompt(name: str, layout: RowLayout) -> str:
     }[layout.family]
 
 
-def _sources(source: Source) -> tuple[list[tuple[Source, Reading | None]], str]:
+def _sources(source: Source) -> tuple[list[tuple[Source, FileOptions | None]], str]:
     """What is read, each with how, and what the data are called."""
     if not isinstance(source, str | Path):
         return [(source, None)], "data"

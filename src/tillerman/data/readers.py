@@ -16,7 +16,7 @@ from tillerman.data.class_names import names_of_dataset, with_names
 from tillerman.data.reading.arrow import arrow_rows
 from tillerman.data.reading.folders import READABLE, SUFFIXES, suffix_of
 from tillerman.data.reading.json_rows import json_rows
-from tillerman.data.reading.options import Reading, file_and_reading, with_option
+from tillerman.data.reading.options import FileOptions, file_and_reading, with_option
 from tillerman.data.reading.rows import OnBad, SourceRow, kind_of, raising
 from tillerman.data.reading.tables import USUAL, table_rows
 from tillerman.data.reading.text import TextFile
@@ -29,7 +29,7 @@ _PACKED = (".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz")
 _SHEETS = (".xlsx", ".xls", ".ods")
 
 
-def read_rows(source: object, on_bad: OnBad = raising, reading: Reading | None = None) -> Iterator[SourceRow]:
+def read_rows(source: object, on_bad: OnBad = raising, reading: FileOptions | None = None) -> Iterator[SourceRow]:
     """The rows of a file (a path, with options after a colon: ``reading.options``) or of any iterable of mappings.
 
     Raises ``DataError`` for a missing file, a folder, an unknown suffix, a broken archive, a text in another encoding,
@@ -41,7 +41,7 @@ def read_rows(source: object, on_bad: OnBad = raising, reading: Reading | None =
     return _limited(_from_file(path, reading or said, on_bad), path, reading or said)
 
 
-def _limited(rows: Iterator[SourceRow], path: Path, reading: Reading) -> Iterator[SourceRow]:
+def _limited(rows: Iterator[SourceRow], path: Path, reading: FileOptions) -> Iterator[SourceRow]:
     for count, row in enumerate(rows, start=1):
         if count > reading.max_rows:
             remedy = with_option(path, max_rows=str(10 * reading.max_rows))
@@ -72,7 +72,7 @@ def _from_objects(source: object, on_bad: OnBad) -> Iterator[SourceRow]:
         raise DataError("there are no rows", file=name)
 
 
-def _from_file(path: Path, reading: Reading, on_bad: OnBad) -> Iterator[SourceRow]:
+def _from_file(path: Path, reading: FileOptions, on_bad: OnBad) -> Iterator[SourceRow]:
     kind = _checked(path, reading)
     if kind == "":
         pair = pair_in(path)
@@ -84,7 +84,7 @@ def _from_file(path: Path, reading: Reading, on_bad: OnBad) -> Iterator[SourceRo
     return table_rows(file, on_bad, USUAL[kind]) if kind in USUAL else json_rows(file, on_bad)
 
 
-def _checked(path: Path, reading: Reading) -> str:
+def _checked(path: Path, reading: FileOptions) -> str:
     """The suffix of a file that can be read, empty for a folder that stands for a pair of text files."""
     try:
         mode = path.stat().st_mode

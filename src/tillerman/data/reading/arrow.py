@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tillerman.core.errors import DataError
 from tillerman.data.class_names import names_of_schema, with_names
-from tillerman.data.reading.options import Reading, with_option
+from tillerman.data.reading.options import FileOptions, with_option
 from tillerman.data.reading.rows import OnBad, SourceRow
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _ROWS = 1024  # of a batch
 _MEGABYTE = 1_000_000
 
 
-def arrow_rows(path: Path, reading: Reading, on_bad: OnBad) -> Iterator[SourceRow]:
+def arrow_rows(path: Path, reading: FileOptions, on_bad: OnBad) -> Iterator[SourceRow]:
     """The rows of a ``.parquet`` or ``.arrow`` file, numbered from 1.
 
     ``DataError`` for a file that is neither, names a column twice or holds more than the limits; a row that is too long
@@ -77,7 +77,7 @@ def _check_names(names: list[str], path: Path) -> None:
         raise DataError(f"two columns have the same name: {', '.join(twice)}", file=path)
 
 
-def _values(batch: RecordBatch, row: int, path: Path, number: int, reading: Reading) -> dict[str, Any]:
+def _values(batch: RecordBatch, row: int, path: Path, number: int, reading: FileOptions) -> dict[str, Any]:
     values = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tillerman.core.errors import DataError
-from tillerman.data.reading.options import Reading, short, with_option
+from tillerman.data.reading.options import FileOptions, short, with_option
 from tillerman.data.reading.text_pair import pair_in
 
 SUFFIXES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow")
@@ -20,7 +20,7 @@ _ABOUT = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.jso
 # train-00000-of-00003.parquet, test.jsonl, validation_1.csv: the split before the number.
 _SPLIT = re.compile(r"([A-Za-z][\w.]*?)(?:[-_.]\d[\w-]*)?")
 
-Place = tuple[Path, Reading]
+Place = tuple[Path, FileOptions]
 
 
 def suffix_of(path: Path) -> str:
@@ -28,7 +28,7 @@ def suffix_of(path: Path) -> str:
     return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
 
 
-def places_in(folder: Path, reading: Reading) -> list[Place]:
+def places_in(folder: Path, reading: FileOptions) -> list[Place]:
     """The files of a folder that are one data set, in order, each with how it is read.
 
     The folder itself stands for ``positive.txt`` with ``negative.txt``. ``DataError`` where there are none, or several
@@ -51,7 +51,7 @@ def _data_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_file() and suffix_of(p) in SUFFIXES and p.name not in _ABOUT)
 
 
-def _saved(folder: Path, reading: Reading) -> list[Place]:
+def _saved(folder: Path, reading: FileOptions) -> list[Place]:
     """The Arrow files of ``Dataset.save_to_disk``, in their order."""
     if _known(folder / "state.json", "_indices_data_files"):
         message = "a saved dataset with indices beside it; save it again with a datasets library of today"
@@ -72,7 +72,7 @@ def _known(path: Path, key: str) -> list[Any]:
     return values if isinstance(values, list) else []
 
 
-def _below(folder: Path, reading: Reading) -> list[Place]:
+def _below(folder: Path, reading: FileOptions) -> list[Place]:
     """The files one folder down, where a hub repository keeps them: data/train-00000-of-00002.parquet."""
     inner = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     holding = {p.name: files for p in inner if (files := _data_files(p))}
@@ -104,7 +104,7 @@ def _split_of(file: Path) -> str:
     return found[1] if found else stem
 
 
-def _chosen(splits: dict[str, str], folder: Path, reading: Reading) -> str:
+def _chosen(splits: dict[str, str], folder: Path, reading: FileOptions) -> str:
     """The place of the split that is wanted: the only one, or the one that ``rows=`` names."""
     if reading.rows is not None and reading.rows not in splits:
         raise DataError(f"rows={reading.rows}: no such split; found {', '.join(splits)}", file=folder)

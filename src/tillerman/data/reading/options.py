@@ -14,7 +14,7 @@ _SPEC = re.compile(r"(.+?):(\w+\s*=.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Reading:
+class FileOptions:
     """What a file does not say of itself, or says in two ways. None: found from the file."""
 
     rows: str | None = option(None, "which rows, where a file or folder holds several sets: a key, a.b, or a split")
@@ -32,7 +32,7 @@ class Reading:
             object.__setattr__(self, name, value)
 
 
-def file_and_reading(source: str | Path) -> tuple[Path, Reading]:
+def file_and_reading(source: str | Path) -> tuple[Path, FileOptions]:
     """A path, and the options after its last colon, unless a file has the whole as its name.
 
     ``DataError`` for no path at all; ``UsageError`` for an option that is none.
@@ -44,15 +44,15 @@ def file_and_reading(source: str | Path) -> tuple[Path, Reading]:
         raise DataError(f"the path {text!r} holds a NUL character, which no file's name can have")
     found = _SPEC.fullmatch(text) if isinstance(source, str) else None
     if found is None or exists(Path(text)):
-        return Path(text), Reading()
+        return Path(text), FileOptions()
     name = Path(found[1]).name
     _, given = read_spec(f"{name.replace(':', '_')}:{found[2]}")
-    return Path(found[1]), Reading(**read_options(name, Reading, given))
+    return Path(found[1]), FileOptions(**read_options(name, FileOptions, given))
 
 
 def with_option(path: Path, **said: str) -> str:
     """How a user writes this file with an option: the remedy in an error."""
-    assert set(said) <= {one.name for one in fields(Reading)}
+    assert set(said) <= {one.name for one in fields(FileOptions)}
     return f"{short(path)}:" + ",".join(f"{name}={value}" for name, value in said.items())
 
 

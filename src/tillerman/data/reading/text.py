@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tillerman.core.errors import DataError
 from tillerman.data.reading.encodings import encoding_of, not_decoded
-from tillerman.data.reading.options import Reading, with_option
+from tillerman.data.reading.options import FileOptions, with_option
 from tillerman.data.reading.rows import OnBad, raising
 
 _MEGABYTE = 1_000_000
@@ -23,7 +23,7 @@ class TextFile:
     """A file that is read anew each time it is asked for; only a piece of it is held."""
 
     path: Path
-    reading: Reading = field(default_factory=Reading)
+    reading: FileOptions = field(default_factory=FileOptions)
     piece: int = 1 << 16  # bytes read at once
 
     def pieces(self) -> Iterator[str]:

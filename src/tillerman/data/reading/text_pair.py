@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tillerman.core.errors import DataError
 from tillerman.data.reading.dialects import delimiters_of
-from tillerman.data.reading.options import Reading, with_option
+from tillerman.data.reading.options import FileOptions, with_option
 from tillerman.data.reading.rows import SourceRow
 from tillerman.data.reading.text import TextFile
 
@@ -33,7 +33,7 @@ def pair_in(folder: Path) -> tuple[Path, Path] | None:
     return None
 
 
-def pair_rows(pair: tuple[Path, Path], reading: Reading) -> Iterator[SourceRow]:
+def pair_rows(pair: tuple[Path, Path], reading: FileOptions) -> Iterator[SourceRow]:
     """Rows of ``positive`` and ``negative``, or, where the files have unlike numbers of texts, ``text`` and ``label``.
 
     ``DataError`` where a text holds an escape such as ``\\n``, which may mean itself or a line break.
