@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tillerman.core.artefact import Artefact as Artefact, load as load, save as save
+    from tillerman.core.artefact import Artefact as Artefact, save as save
     from tillerman.core.cell import Cell as Cell
     from tillerman.core.errors import (
         ArtefactError as ArtefactError,
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from tillerman.methods.base import Context as Context, Habits as Habits, Method as Method
     from tillerman.methods.contrast import ContrastMethod as ContrastMethod
     from tillerman.methods.gates import GateFit as GateFit, GateOptions as GateOptions, fit_gate as fit_gate
+    from tillerman.models.artefacts import load as load
     from tillerman.models.capture import capture as capture
     from tillerman.models.opened import OpenModel as OpenModel, open_model as open_model
     from tillerman.models.sae.autoencoder import SAE as SAE

@@ -160,6 +160,23 @@ def test_no_pickle_is_ever_opened(tmp_path, protocol):
     assert not made.exists()
 
 
+@pytest.mark.parametrize("length", [0x8B1F, 0x4B50])
+def test_an_artefact_whose_first_bytes_look_like_another_format_is_read(tmp_path, length):
+    """A safetensors file begins with the length of its header: 0x8b1f is how gzip begins."""
+    path, vector = tmp_path / "a.safetensors", tiny.vector(0)
+    save(path, Artefact(vector, Cell.of(vector)))
+    path.write_bytes(padded(path.read_bytes(), length))
+    assert path.read_bytes()[:2] == length.to_bytes(2, "little")
+    assert load(path).steering.points == vector.points
+
+
+def padded(content: bytes, length: int) -> bytes:
+    """The same safetensors file with its header filled up with blanks."""
+    found = int.from_bytes(content[:8], "little")
+    head = content[8 : 8 + found].rstrip() + b" " * length
+    return length.to_bytes(8, "little") + head[:length] + content[8 + found :]
+
+
 def test_a_folder_is_called_a_folder_and_names_the_files_in_it(tmp_path):
     save(tmp_path / "mine.safetensors", Artefact(tiny.vector(0), Cell.of(tiny.vector(0))))
     with pytest.raises(ArtefactError, match=r"a folder, not an artefact; it holds mine\.safetensors"):

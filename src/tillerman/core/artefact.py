@@ -1,4 +1,4 @@
-"""The steering artefact: one safetensors file with the steering, its provenance, its cell and its card."""
+"""The steering artefact: one safetensors file with the steering, its provenance, its cell, its card and a checksum."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from tillerman.core.cell import Cell
+from tillerman.core.decoding import take
 from tillerman.core.errors import ArtefactError, TillermanError
 from tillerman.core.files import replacing
 from tillerman.core.foreign import foreign_file, foreign_tensors
@@ -19,6 +20,7 @@ from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import named, parse_points
 from tillerman.core.plan import Plan, Scope
 from tillerman.core.provenance import Card
+from tillerman.core.seal import is_whole, sealed
 from tillerman.core.shown import Shown
 from tillerman.core.steerings.base import Steering, fitted_among
 from tillerman.core.steerings.files import GATE, gate_apart, gate_together, put_together, taken_apart
@@ -73,25 +75,33 @@ def save(path: str | Path, artefact: Artefact) -> None:
     head = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
+        "sealed": True,
         **what,
         "card": None if artefact.card is None else _card_json(artefact, artefact.card),
         "scope": artefact.cell.scope.to_json(),
         "cell": artefact.cell.to_json(),
     }
+    whole = {name: t.contiguous() for name, t in tensors.items()}
+    metadata = {"tillerman": json.dumps(head)}
     with replacing(Path(path)) as part:
-        save_file({name: t.contiguous() for name, t in tensors.items()}, part, metadata={"tillerman": json.dumps(head)})
+        save_file(whole, part, metadata=sealed(whole, metadata))
 
 
 def load(path: str | Path) -> Artefact:
-    """Read an artefact; ``ArtefactError`` for a missing, truncated or foreign file."""
+    """Read an artefact; ``ArtefactError`` for a missing, changed, truncated or foreign file, or one whose fields are
+    not what they should be. What a card's report and studies say is checked by ``models.artefacts``."""
     tensors, head = _read(Path(path))
     try:
+        if ("gate" in head) != (GATE in tensors):
+            raise ArtefactError("a gate without its tensor, or the other way round")
         gate = gate_together(tensors.pop(GATE), head["gate"]) if "gate" in head else None
         steering = put_together(tensors, head)
-        card = None if head["card"] is None else Card.from_json(head["card"])
-        return Artefact(steering, _cell(steering, head), gate, card)
-    except (KeyError, TypeError, ValueError, AttributeError, TillermanError) as error:
-        raise ArtefactError(f"{path}: the artefact is damaged ({error!r}); fit it again") from error
+        card = take(head, "card", Any)
+        return Artefact(steering, _cell(steering, head), gate, None if card is None else Card.from_json(card))
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, TillermanError) as error:
+        said = str(error)
+        short = said if len(said) < 400 else f"{said[:400]}..."
+        raise ArtefactError(f"{path}: the artefact is damaged ({short}); fit or copy it again") from error
 
 
 def _card_json(artefact: Artefact, card: Card) -> dict[str, Any]:
@@ -105,10 +115,11 @@ def _cell(steering: Steering, head: Mapping[str, Any]) -> Cell:
     """Older files have no cell: theirs is on the card, or, without a card, the whole steering as it is."""
     if "cell" in head:
         return Cell.from_json(head["cell"])
-    scope, card = Scope.from_json(head["scope"]), head["card"]
+    scope, card = Scope.from_json(take(head, "scope", Any)), head["card"]
     if card is None:
         return Cell.of(steering, scope=scope)
-    return Cell(parse_points(card["hook_point"]), float(card["strength"]), card.get("operator", "add"), scope)
+    points, strength = parse_points(take(card, "hook_point", str)), take(card, "strength", float)
+    return Cell(points, strength, take(card, "operator", str, "add"), scope)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
@@ -125,6 +136,11 @@ def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
         raise ArtefactError(
             f"{path}: artefact version {head.get('version')}, this Tillerman reads version {FORMAT_VERSION}; "
             "install the Tillerman that wrote it"
+        )
+    if not is_whole(tensors, metadata, expected=head.get("sealed") is True):
+        raise ArtefactError(
+            f"{path}: its tensors or its metadata are not those that were written: the file does not have its "
+            "checksum; copy or fit it again"
         )
     return tensors, head
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tillerman.core.decoding import take
 from tillerman.core.errors import UsageError
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint, named, parse_points
@@ -80,5 +81,6 @@ class Cell:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Cell:
         """Inverse of ``to_json``. A scope ``not_in_code`` comes without ``piece``, which belongs to a tokenizer."""
-        scope = Scope.from_json(values["scope"])
-        return cls(parse_points(values["hook_point"]), float(values["strength"]), values["operator"], scope)
+        scope = Scope.from_json(take(values, "scope", Any))
+        points, strength = parse_points(take(values, "hook_point", str)), take(values, "strength", float)
+        return cls(points, strength, take(values, "operator", str), scope)

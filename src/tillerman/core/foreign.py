@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 _HEAD = 4096  # bytes that are looked at
+_LONGEST_HEADER = 1 << 32  # bytes; a safetensors file of 100 MB of header is refused by its library
 _LONGEST_JSON = 1 << 26  # bytes; a file of vectors is smaller
 _PAGE = "docs/foreign-vectors.md has every format"
 
@@ -86,8 +87,8 @@ def foreign_file(path: Path) -> Foreign | None:
         head = file.read(_HEAD)
     if not head:
         return Foreign("an empty file", remedy="copy or fit it again")
-    if len(head) < 9:
-        return None  # too short for any of these
+    if len(head) < 9 or (head[8:9] == b"{" and int.from_bytes(head[:8], "little") < _LONGEST_HEADER):
+        return None  # too short, or safetensors: the length of a JSON header, whose bytes may look like those of gzip
     if head.startswith(b"PK\x03\x04"):
         return _archive(path)
     known = [magic for magic in _MAGIC if head.startswith(magic)]

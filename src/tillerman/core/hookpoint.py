@@ -12,6 +12,7 @@ ROUTER_SITES = ("router", "router_weights")  # of mixtures of experts only
 BLOCK_SITES = ("resid_pre", "heads", "attn_out", "mlp_out", "resid_post")
 SITES = (*BLOCK_SITES, *ROUTER_SITES)
 _RUN_ORDER = ("resid_pre", "heads", "attn_out", "router", "router_weights", "mlp_out", "resid_post")
+_MOST_LAYERS = 99_999
 _PATTERN = re.compile(r"layers\.(\d+)\.(\w+)")
 _PATTERN_OF_SEVERAL = re.compile(r"layers\.(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)\.(\w+)")
 
@@ -47,12 +48,11 @@ class HookPoint:
     @classmethod
     def parse(cls, text: str) -> HookPoint:
         """Inverse of ``str``; a bare number means ``resid_post`` of that layer."""
-        if text.strip().isdecimal():
-            return cls(int(text))
-        match = _PATTERN.fullmatch(text.strip())
+        bare = text.strip()
+        match = _PATTERN.fullmatch(f"layers.{bare}.resid_post" if bare.isdecimal() else bare)
         if match is None:
-            raise HookPointError(f"{text!r} is not a hook point; write a layer ('12') or 'layers.12.resid_post'")
-        return cls(int(match[1]), match[2])
+            raise HookPointError(f"{text[:60]!r} is not a hook point; write a layer ('12') or 'layers.12.resid_post'")
+        return cls(_layer(match[1]), match[2])
 
 
 def named(points: Sequence[HookPoint]) -> str:
@@ -72,8 +72,15 @@ def parse_points(text: str) -> tuple[HookPoint, ...]:
             continue
         for layers in match[1].split(","):
             first, _, last = layers.partition("-")
-            points += [HookPoint(layer, match[2]) for layer in range(int(first), int(last or first) + 1)]
+            points += [HookPoint(layer, match[2]) for layer in range(_layer(first), _layer(last or first) + 1)]
     return tuple(points)
+
+
+def _layer(digits: str) -> int:
+    """Checked before a range is written out: ``0-9999999999`` would fill the memory."""
+    if len(digits) > len(str(_MOST_LAYERS)) or int(digits) > _MOST_LAYERS:
+        raise HookPointError(f"layer {digits[:20]}: no model has so many")
+    return int(digits)
 
 
 def _ranges(layers: Iterable[int]) -> str:

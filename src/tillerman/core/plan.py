@@ -10,6 +10,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from tillerman.core.decoding import take
 from tillerman.core.errors import UnknownNameError, UsageError
 from tillerman.core.facts import NO_FACT
 from tillerman.core.gates import Gate
@@ -87,8 +88,9 @@ class Scope:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Scope:
         """Inverse of ``to_json``; tags may be missing, as in the first artefacts."""
-        tags = (tuple(values.get("opening", ())), tuple(values.get("closing", ())))
-        return cls(values["name"], tuple(values["positions"]), tuple(values["marker"]), *tags)
+        tags = [take(values, name, tuple[int, ...], ()) for name in ("opening", "closing")]
+        tokens = [take(values, name, tuple[int, ...]) for name in ("positions", "marker")]
+        return cls(take(values, "name", str), *tokens, *tags)
 
 
 def check_strength(strength: float, operator: str) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tillerman.core.errors import ArtefactError
+from tillerman.core.decoding import build
 from tillerman.core.shown import Shown
 
 
@@ -51,7 +51,7 @@ class Provenance(Shown):
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Provenance:
-        return cls(**_known(cls, values))
+        return build(cls, values, "provenance")
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,14 +84,4 @@ class Card(Shown):
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Card:
-        return cls(**_known(cls, values))
-
-
-def _known(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields this version knows; a newer file may carry more, but never fewer than required."""
-    names = {f.name for f in fields(cls)}
-    try:
-        cls(**{k: v for k, v in values.items() if k in names})
-    except TypeError as error:
-        raise ArtefactError(f"the artefact's {cls.__name__.lower()} is incomplete: {error}") from None
-    return {k: v for k, v in values.items() if k in names}
+        return build(cls, values, "card")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from tillerman.core.artefact import Artefact
 from tillerman.core.errors import ArtefactError
 from tillerman.core.provenance import Card
+from tillerman.logs.cards import evaluation_on, studies_on
 from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.study import StudyLog
 
@@ -23,10 +24,11 @@ def evaluation_of(artefact: Artefact) -> EvaluationLog:
     """What was measured when the artefact was fitted. ``ArtefactError`` where it carries nothing."""
     if artefact.card is None or not artefact.card.report:
         raise ArtefactError("this artefact has no evaluation; run 'tillerman eval' to add one")
-    return EvaluationLog.from_json(dict(artefact.card.report))
+    log = evaluation_on(artefact.card)
+    assert log is not None  # the report is not empty
+    return log
 
 
 def studies_of(artefact: Artefact) -> tuple[StudyLog, ...]:
     """What studies found about an artefact, without their trials."""
-    stored = {} if artefact.card is None else artefact.card.studies
-    return tuple(StudyLog.from_json(values) for values in stored.values())
+    return () if artefact.card is None else studies_on(artefact.card)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
-from tillerman.core.artefact import load
 from tillerman.core.errors import ModelError, UsageError
 from tillerman.core.named_plan import NamedPlan
 from tillerman.core.plan import Plan
@@ -17,6 +16,7 @@ from tillerman.data.presenting import Item
 from tillerman.data.writing import Writer, make_writer
 from tillerman.evaluation.scoring import answers_given
 from tillerman.harnesses.steered import SteeredModel, open_steered, receipt_json
+from tillerman.models.artefacts import load
 from tillerman.models.opened import OpenModel
 from tillerman.steering.generation import Sampling, continuation_tokens, stop_tokens
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from types import UnionType
-from typing import Any, ClassVar, Self, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self
 
+from tillerman.core.decoding import build as build
 from tillerman.core.errors import LogError, TillermanError
 from tillerman.core.files import write_text
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,24 +58,31 @@ class Log:
             )
         missing = [f.name for f in fields(cls) if f.default is f.default_factory is MISSING and f.name not in values]
         if missing:
-            raise LogError(f"{place}no log of kind {cls.kind}: without {', '.join(missing)}; '{cls.maker}' writes one")
+            without = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+            raise LogError(f"{place}no log of kind {cls.kind}: without {without}; '{cls.maker}' writes one")
         try:
-            return cls._decoded(values)
+            log = cls._decoded(values)
+            log.check()
+            return log
         except (TypeError, KeyError, ValueError, AttributeError, TillermanError) as error:
             raise LogError(
-                f"{place}a damaged log of kind {cls.kind} ({error!r}); make it again with '{cls.maker}'"
+                f"{place}a damaged log of kind {cls.kind} ({error}); make it again with '{cls.maker}'"
             ) from error
 
     @classmethod
     def _decoded(cls, values: Mapping[str, Any]) -> Self:
         return build(cls, values)
 
+    def check(self) -> None:
+        """What types do not say of a log that was read, for a kind that has such rules: ``ValueError`` that names the
+        first one broken."""
+
     @classmethod
     def read(cls, path: str | Path) -> Self:
         """The log of a file. ``LogError`` as for ``from_json``, and for a file that is missing, cut off or no JSON."""
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise LogError(f"{path}: no log of kind {cls.kind} ({error}); '{cls.maker}' writes one") from None
         return cls.from_json(values, str(path))
 
@@ -98,26 +103,3 @@ class Log:
 
 def _has_version(values: Mapping[str, Any]) -> bool:
     return isinstance(values.get("version"), int)
-
-
-def build(kind: type[T], values: Mapping[str, Any]) -> T:
-    """A dataclass of plain values from its JSON; fields that it does not know are left out."""
-    hints = get_type_hints(kind)
-    known = {f.name: _value(hints[f.name], values[f.name]) for f in fields(kind) if f.name in values}  # type: ignore[arg-type]
-    return kind(**known)
-
-
-def _value(hint: Any, value: Any) -> Any:
-    """JSON back to the typed value: dataclasses, tuples of one type, pairs, optionals."""
-    if value is None:
-        return None
-    if get_origin(hint) in (Union, UnionType):
-        return _value(next(a for a in get_args(hint) if a is not type(None)), value)
-    if get_origin(hint) is tuple:
-        inner = get_args(hint)
-        if inner[-1] is Ellipsis:
-            return tuple(_value(inner[0], v) for v in value)
-        return tuple(_value(h, v) for h, v in zip(inner, value, strict=True))
-    if is_dataclass(hint):
-        return build(hint, value)  # type: ignore[arg-type]
-    return value

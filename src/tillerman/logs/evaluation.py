@@ -199,6 +199,16 @@ class EvaluationLog(Log):
     items: tuple[ItemResult, ...] = ()
     objective: str = "scored"  # or written: what the search maximised
 
+    def check(self) -> None:
+        """Every report compares: with both of the model's ways, and an effect for all but the unsteered one."""
+        named = [condition.name for condition in self.conditions]
+        for name in ("unsteered", "steered"):
+            if name not in named:
+                raise ValueError(f"conditions: none is called {name}")
+        bare = [c.name for c in self.conditions if c.effect is None and c.name != "unsteered"]
+        if bare:
+            raise ValueError(f"conditions: {bare[0]} has no effect")
+
     def condition(self, name: str) -> Condition:
         return next(c for c in self.conditions if c.name == name)
 

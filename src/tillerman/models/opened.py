@@ -17,12 +17,13 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from tillerman.core.artefact import Artefact, load
+from tillerman.core.artefact import Artefact
 from tillerman.core.errors import MismatchError, ModelError
 from tillerman.core.hookpoint import ROUTER_SITES, HookPoint
 from tillerman.core.provenance import Provenance
 from tillerman.core.shown import Shown
 from tillerman.core.steerings.vector import SteeringVector
+from tillerman.models.artefacts import load
 from tillerman.models.edit import edit_forward
 from tillerman.models.families import Anatomy, anatomy, causal_model
 from tillerman.models.fingerprint import fingerprint_of

@@ -150,7 +150,7 @@ class Experiment:
     @classmethod
     def from_json(cls, values: Mapping[str, Any], method: MethodLike) -> Experiment:
         """From ``to_json``, for one method of it. Older files keep some options of methods beside them."""
-        return build(cls, {**values, "method": _with_older(values, method)})
+        return replace(build(cls, {**values, "method": "auto"}), method=_with_older(values, method))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, methods as their text."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tillerman.core.decoding import take
 from tillerman.core.errors import HookPointError
 from tillerman.core.hookpoint import HookPoint, named
 from tillerman.core.provenance import Provenance
@@ -94,13 +95,16 @@ def by_name(values: Mapping[HookPoint, Any]) -> dict[str, Any]:
 
 
 def by_point(named: Mapping[str, Any]) -> dict[HookPoint, Any]:
-    """Inverse of ``by_name``."""
-    return {HookPoint.parse(name): value for name, value in named.items()}
+    """Inverse of ``by_name``; ``HookPointError`` for a name that is none, or two of one hook point."""
+    found = {HookPoint.parse(name): value for name, value in named.items()}
+    if len(found) < len(named):
+        raise HookPointError(f"{', '.join(named)}: a hook point is named twice")
+    return found
 
 
 def read_norms(head: Mapping[str, Any], name: str) -> dict[HookPoint, float]:
     """The norms under ``name`` in a file's head."""
-    return {point: float(norm) for point, norm in by_point(head[name]).items()}
+    return by_point(take(head, name, Mapping[str, float]))
 
 
 def shown_of(steering: Steering) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tillerman.core.decoding import take
 from tillerman.core.errors import ArtefactError
 from tillerman.core.gates import Gate, ProbeGate, SimilarityGate
 from tillerman.core.hookpoint import HookPoint
@@ -36,8 +37,8 @@ def taken_apart(steering: Steering) -> tuple[Tensors, Head]:
 
 
 def put_together(tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> Steering:
-    """Inverse of ``taken_apart``; a damaged head raises whatever it raises."""
-    kind = head.get("kind", "SteeringVector")  # older files have none
+    """Inverse of ``taken_apart``; ``TillermanError`` for a head or tensors that are not those of their kind."""
+    kind = take(head, "kind", str, "SteeringVector")  # older files have none
     if kind not in KINDS:
         raise ArtefactError(f"unknown kind of steering {kind!r}; a newer Tillerman may read it")
     return KINDS[kind].from_tensors(tensors, head)
@@ -53,9 +54,9 @@ def gate_apart(gate: Gate) -> tuple[Tensor, Head]:
 
 def gate_together(values: Tensor, head: Mapping[str, Any]) -> Gate:
     """Inverse of ``gate_apart``."""
-    point = HookPoint.parse(head["point"])
-    if head["kind"] == "SimilarityGate":
-        return SimilarityGate(values, point, float(head["threshold"]), bool(head["above"]), head["read"])
-    if head["kind"] == "ProbeGate":
-        return ProbeGate(values, float(head["bias"]), point, head["read"])
-    raise ArtefactError(f"unknown kind of gate {head['kind']!r}; a newer Tillerman may read it")
+    point, read, kind = HookPoint.parse(take(head, "point", str)), take(head, "read", str), take(head, "kind", str)
+    if kind == "SimilarityGate":
+        return SimilarityGate(values, point, take(head, "threshold", float), take(head, "above", bool), read)
+    if kind == "ProbeGate":
+        return ProbeGate(values, take(head, "bias", float), point, read)
+    raise ArtefactError(f"unknown kind of gate {kind!r}; a newer Tillerman may read it")

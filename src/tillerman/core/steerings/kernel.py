@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tillerman.core.decoding import take
 from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
@@ -42,6 +43,10 @@ class KernelSteering(Dosed):
         for name in _TABLES:
             tables = {p: _own(t, p) for p, t in sorted(getattr(self, name).items())}
             object.__setattr__(self, name, MappingProxyType(tables))
+        for point, activations in self.activations.items():
+            projection = self.projections.get(point, activations)
+            if activations.shape != self.gradients[point].shape or projection.shape[1] != activations.shape[1]:
+                raise FitError(f"{point}: activations, gradients and projection must be of one width and number")
 
     def shown(self) -> dict[str, object]:
         return shown_of(self)
@@ -80,8 +85,10 @@ class KernelSteering(Dosed):
         tables: dict[str, dict[HookPoint, Tensor]] = {table: {} for table in _TABLES}
         for name, tensor in tensors.items():
             table, _, point = name.partition(" ")
+            if table not in tables:
+                raise FitError(f"{name}: expected {', '.join(_TABLES)}, a blank and a hook point")
             tables[table][HookPoint.parse(point)] = tensor
-        norms, made = read_norms(head, "stream_norms"), Provenance.from_json(head["provenance"])
+        norms, made = read_norms(head, "stream_norms"), Provenance.from_json(take(head, "provenance", Any))
         return cls(read_norms(head, "change_norms"), norms, made, **tables)
 
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tillerman.core.decoding import take
 from tillerman.core.errors import IN_FLOAT32, FitError, UnknownNameError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
@@ -111,11 +112,11 @@ class LookaheadSteering(Dosed):
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> LookaheadSteering:
-        norms, made = read_norms(head, "stream_norms"), Provenance.from_json(head["provenance"])
-        moved = unpacked(tensors, head.get("sparse", {}))  # older files have none
-        widths = {point: int(width) for point, width in by_point(head["widths"]).items()}
-        depths, step = dict(head["depths"]), float(head["epsilon"])
-        return cls(read_norms(head, "change_norms"), norms, made, moved, depths, widths, head["mode"], step)
+        norms, made = read_norms(head, "stream_norms"), Provenance.from_json(take(head, "provenance", Any))
+        moved = unpacked(tensors, take(head, "sparse", Mapping[str, tuple[int, ...]], {}))  # older files have none
+        widths, depths = by_point(take(head, "widths", Mapping[str, int])), take(head, "depths", Mapping[str, int])
+        mode, step = take(head, "mode", str), take(head, "epsilon", float)
+        return cls(read_norms(head, "change_norms"), norms, made, moved, depths, widths, mode, step)
 
 
 def _own(tensor: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tillerman.core.decoding import take
 from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
@@ -88,7 +89,7 @@ class SequenceSteering(Dosed):
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> SequenceSteering:
-        norms, made = read_norms(head, "stream_norms"), Provenance.from_json(head["provenance"])
+        norms, made = read_norms(head, "stream_norms"), Provenance.from_json(take(head, "provenance", Any))
         return cls(read_norms(head, "change_norms"), norms, made, by_point(tensors))
 
 

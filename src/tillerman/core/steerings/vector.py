@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tillerman.core.atoms import Atom
+from tillerman.core.decoding import take
 from tillerman.core.errors import FitError, MismatchError, UnknownNameError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import OPERATORS, RELATIVE
@@ -118,7 +119,12 @@ class SteeringVector(Shown):
 
     def strength(self, point: HookPoint, dose: float) -> float:
         """The strength that gives a dose: inverse of ``dose``."""
-        return dose if self.operator in RELATIVE else dose * self.stream_norms[point] / self.norm(point)
+        if self.operator in RELATIVE:
+            return dose
+        norm = self.norm(point)
+        if norm == 0:
+            raise UsageError(f"{point}: a direction of length 0 has no dose; leave the hook point out")
+        return dose * self.stream_norms[point] / norm
 
     def change(
         self, point: HookPoint, h: Float[Tensor, "b s d"], now: RunningPass | None = None
@@ -153,9 +159,17 @@ class SteeringVector(Shown):
     def from_tensors(cls, tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> SteeringVector:
         directions = by_point({n: tensor for n, tensor in tensors.items() if not n.startswith(_ATOM)})
         packed = {p: tensors[f"{_ATOM}{p}"] for p in directions if f"{_ATOM}{p}" in tensors}
-        atoms = {p: Atom.unpacked(tensor[len(directions[p]) :]) for p, tensor in packed.items()}
-        norms, operator = read_norms(head, "stream_norms"), head.get("operator", "add")  # older files have none
-        made = Provenance.from_json(head["provenance"])
+        for point, tensor in packed.items():
+            wanted = 2 * directions[point].numel() + 2
+            if tensor.shape != (wanted,) or not bool(torch.isfinite(tensor[:-1]).all()):
+                raise FitError(f"{point}: expected an atom of {wanted} finite numbers, got shape {tuple(tensor.shape)}")
+        atoms = {p: Atom.unpacked(tensor[directions[p].numel() :]) for p, tensor in packed.items()}
+        norms, operator = read_norms(head, "stream_norms"), take(head, "operator", str, "add")  # older files have none
+        unread = {name for name in tensors if name.startswith(_ATOM)} - {f"{_ATOM}{p}" for p in directions}
+        bare = [str(point) for point in directions if point not in norms]
+        if unread or bare:
+            raise FitError(f"{', '.join([*unread, *bare])}: an atom without its direction, or one without a norm")
+        made = Provenance.from_json(take(head, "provenance", Any))
         return cls(directions, {p: norms[p] for p in directions}, made, atoms, operator)
 
     def scaled(self, factor: float) -> SteeringVector:
