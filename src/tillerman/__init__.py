@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tillerman.core.errors import (
         ArtefactError as ArtefactError,
         DataError as DataError,
+        FileError as FileError,
         FitError as FitError,
         HookPointError as HookPointError,
         LogError as LogError,

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 import tillerman
-from tillerman.cli.commands.demo import BEHAVIOURS, run_demo
+from tillerman.cli.commands.demo import BEHAVIOURS, run_demo, write_demo
 from tillerman.data.samples import SAMPLES
 from tillerman.reports.overview import account
 
@@ -20,6 +20,7 @@ STORED = Path(__file__).resolve().parents[2] / "docs/logs/demo.json"
 @pytest.mark.parametrize("method", ["pas", "caa"])
 def test_the_demo_finds_effects_where_the_nulls_find_none(method: str, tmp_path: Path) -> None:
     logs = run_demo(tmp_path, method, Console(quiet=True))
+    write_demo(logs, tmp_path)
     if method == "pas":  # the log that README's excerpt is made of
         stored = [tillerman.EvaluationLog.from_json(values) for values in json.loads(STORED.read_text())]
         assert [table.rows for table in account(stored).tables] == [table.rows for table in account(logs).tables]

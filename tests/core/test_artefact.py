@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from tillerman.core import artefact as module
 from tillerman.core.artefact import Artefact, load, save
 from tillerman.core.cell import Cell
-from tillerman.core.errors import ArtefactError, HookPointError, TillermanError, UsageError
+from tillerman.core.errors import ArtefactError, FileError, HookPointError, TillermanError, UsageError
 from tillerman.core.files import replacing, write_text
 from tillerman.core.gates import ProbeGate, SimilarityGate
 from tillerman.core.hookpoint import SITES, HookPoint
@@ -149,7 +149,7 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path, 
         raise OSError("disk full")
 
     monkeypatch.setattr(module, "save_file", breaks)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(FileError, match="disk full"):
         save(path, Artefact(tiny.vector(1), Cell.of(tiny.vector(1))))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

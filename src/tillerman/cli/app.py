@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -27,7 +28,10 @@ from tillerman.cli.commands.study import study
 from tillerman.cli.common import dressed
 from tillerman.cli.output import ERR, OUT
 from tillerman.cli.parsing import Program
+from tillerman.cli.stopping import Stopped, stoppable
+from tillerman.cli.terminal import close_output, ready_output
 from tillerman.core.errors import TillermanError
+from tillerman.core.files import system_words
 
 app = typer.Typer(
     name="tillerman",
@@ -43,17 +47,51 @@ app = typer.Typer(
 def main() -> None:
     """Entry point."""
     quiet_libraries()
+    code = 0
     try:
-        app()
+        with stoppable():
+            ready_output()
+            app()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except TillermanError as error:
-        ERR.quiet = False
-        ERR.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        ERR.print("stopped; finished work is kept, run the same command to go on", style="yellow")
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output went away
-        os._exit(0)
+        code = _told(f"error: {error}", error.exit_code)
+    except (Stopped, KeyboardInterrupt) as stopped:
+        stop = stopped if isinstance(stopped, Stopped) else Stopped(2)
+        code = _told(stop.words(), stop.exit_code, style="yellow")
+    except OSError as error:
+        code = _told(_system_error(error), 1)
+    sys.exit(_flushed(code))
+
+
+def _told(words: str, code: int, *, style: str = "red") -> int:
+    ERR.quiet = False
+    with suppress(OSError):  # nobody is there to be told
+        ERR.print(words, style=style, soft_wrap=True)
+    return code
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once all output is out. 141 where its reader went away, as of programs that a pipe ends."""
+    if OUT.deserted:
+        return 141
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        close_output(1)
+        return 141
+    except OSError as error:
+        close_output(1)
+        return code or _told(_system_error(error), 1)
+    return code
+
+
+def _system_error(error: OSError) -> str:
+    if error.filename is None:
+        close_output(1)
+        return f"error: the output cannot be written: {system_words(error)}; files of this command are written"
+    return f"error: {error.filename}: {system_words(error)}"
 
 
 def quiet_libraries() -> None:
@@ -66,7 +104,7 @@ def quiet_libraries() -> None:
 
 def _version(asked: bool) -> None:
     if asked:
-        OUT.print(f"tillerman {tillerman.__version__}", highlight=False)
+        OUT.print(f"tillerman {tillerman.__version__}")
         raise typer.Exit
 
 

@@ -18,6 +18,7 @@ import typer
 from tillerman.cli.moved import check_moved
 from tillerman.cli.output import OUT
 from tillerman.core.errors import DataError, UsageError
+from tillerman.core.escaping import visible_json
 from tillerman.core.files import write_text
 
 _NOT_IN_FILE = ("config", "write_config", "help")
@@ -85,7 +86,7 @@ def write_config(ctx: typer.Context, target: str, *, leave_out: frozenset[str]) 
     lines = [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None and value not in ([], ())]
     text = f"# tillerman {ctx.info_name} --config FILE\n" + "\n".join(lines) + "\n"
     if target == "-":
-        OUT.print(text, end="", highlight=False, markup=False, soft_wrap=True)
+        OUT.print(text, end="", soft_wrap=True)
         return
     write_text(Path(target), text)
 
@@ -97,4 +98,4 @@ def _toml(value: Any) -> str:
         return repr(value)
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")  # JSON leaves DEL as it is
+    return visible_json(json.dumps(str(value), ensure_ascii=False))

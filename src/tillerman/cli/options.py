@@ -11,6 +11,7 @@ import typer
 
 from tillerman.cli.names import LAYOUTS, SCOPES, SCORERS
 from tillerman.core.errors import UsageError
+from tillerman.core.files import check_writable
 from tillerman.core.hookpoint import SITES, HookPoint, parse_points
 
 if TYPE_CHECKING:
@@ -199,9 +200,8 @@ def layers_of(text: str | None) -> tuple[int, ...] | None:
 
 def writable(path: Path | None) -> None:
     """Complain about an output that cannot be written before any work is done."""
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        why = "is a folder" if path.is_dir() else f"the folder {path.parent} does not exist"
-        raise UsageError(f"{path}: cannot be written, {why}")
+    if path is not None:
+        check_writable(path)
 
 
 def new_folder(path: Path | None) -> Path | None:

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from tillerman.cli import options as o
+from tillerman.cli.terminal import Terminal
+from tillerman.core.escaping import visible_json
 
 if TYPE_CHECKING:
     from tillerman.pipeline.run import Watch
 
-OUT, ERR = Console(), Console(stderr=True)
+OUT, ERR = Terminal(), Terminal(stderr=True)
 NO_EFFECT = 3
 
 
 def print_json(value: Any) -> None:
-    OUT.print(json.dumps(value, indent=2, ensure_ascii=False), highlight=False, markup=False, soft_wrap=True)
+    OUT.print(visible_json(json.dumps(value, indent=2, ensure_ascii=False)), soft_wrap=True)
 
 
 def watch(console: Console) -> Watch:
@@ -45,17 +47,18 @@ def print_skipped(skipped: tuple[str, ...]) -> None:
 
 
 def show_log(log: Any, report: Path | None, as_json: bool) -> None:
+    """Printed first: what was computed is not lost where the report cannot be written."""
+    from tillerman.core.files import in_turn
     from tillerman.reports.evaluation import account
     from tillerman.reports.summary import summary
 
-    if report is not None:
-        write_report(report, log)
-    if as_json:
-        print_json(summary(log))
-        return
-    show_account(account(log))
-    if report is not None:
-        OUT.print(f"report: {report}", highlight=False)
+    def write() -> None:
+        if report is not None:
+            write_report(report, log)
+            if not as_json:
+                OUT.print(f"report: {report}")
+
+    in_turn(lambda: print_json(summary(log)) if as_json else show_account(account(log)), write)
 
 
 def show_account(account: Any) -> None:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from tillerman.cli.stopping import Stopped
+from tillerman.core.files import is_stream
+
 if TYPE_CHECKING:
     from tillerman.core.store import Store
 
@@ -23,10 +26,20 @@ def resumable(folder: Path | None, key: str, console: Console, *, keep: bool = F
     store = Store(folder, key)
     if store.resumed:
         whose = "" if keep else " of an interrupted run"
-        console.print(f"resuming from {store.resumed} finished pieces{whose}", highlight=False)
+        console.print(f"resuming from {store.resumed} finished pieces{whose}")
     finished = False
     try:
         yield store
         finished = not keep
+    except Stopped as stopped:
+        stopped.keeps = folder is not None
+        if folder is not None and folder.exists():
+            stopped.kept.append(folder)
+        raise
     finally:
         store.close(finished=finished)
+
+
+def beside(out: Path | None) -> Path | None:
+    """Where unfinished work on a file lies: ``OUT.partial``; None, in memory, beside a device or a pipe."""
+    return None if out is None or is_stream(out) else out.with_name(out.name + ".partial")

@@ -14,14 +14,14 @@ from safetensors.torch import save_file
 from tillerman.core.cell import Cell
 from tillerman.core.decoding import take
 from tillerman.core.errors import ArtefactError, TillermanError
-from tillerman.core.files import replacing
-from tillerman.core.foreign import foreign_file, foreign_tensors
+from tillerman.core.files import as_ours, replacing
+from tillerman.core.foreign import Foreign, foreign_file, foreign_tensors
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import named, parse_points
 from tillerman.core.plan import Plan, Scope
 from tillerman.core.provenance import Card
 from tillerman.core.seal import is_whole, sealed
-from tillerman.core.shown import Shown
+from tillerman.core.shown import Shown, clipped
 from tillerman.core.steerings.base import Steering, fitted_among
 from tillerman.core.steerings.files import GATE, gate_apart, gate_together, put_together, taken_apart
 
@@ -133,8 +133,9 @@ def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise ArtefactError(f"{path}: a safetensors file, but not a Tillerman artefact")
     if head.get("version") != FORMAT_VERSION:
+        found = clipped(str(head.get("version")), 20)
         raise ArtefactError(
-            f"{path}: artefact version {head.get('version')}, this Tillerman reads version {FORMAT_VERSION}; "
+            f"{path}: artefact version {found}, this Tillerman reads version {FORMAT_VERSION}; "
             "install the Tillerman that wrote it"
         )
     if not is_whole(tensors, metadata, expected=head.get("sealed") is True):
@@ -147,6 +148,21 @@ def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
 
 def _opened(path: Path) -> tuple[dict[str, Any], Mapping[str, str]]:
     """Tensors and metadata of a safetensors file; ``ArtefactError`` that says what the file is instead."""
+    with as_ours(path):
+        foreign = _known_kind(path)
+    if foreign is not None:
+        raise ArtefactError(foreign.words(path))
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ArtefactError(
+            f"{path}: an incomplete or invalid safetensors file ({error}); fit or copy it again"
+        ) from None
+
+
+def _known_kind(path: Path) -> Foreign | None:
     if path.is_dir():
         files = sorted(one.name for one in path.glob("*.safetensors"))
         inside = f"; it holds {', '.join(files[:3])}" if files else ""
@@ -155,14 +171,4 @@ def _opened(path: Path) -> tuple[dict[str, Any], Mapping[str, str]]:
         raise ArtefactError(f"{path}: no such file; 'tillerman fit' writes artefacts")
     if not path.is_file():
         raise ArtefactError(f"{path}: a device or a pipe; an artefact is read from a file")
-    try:
-        foreign = foreign_file(path)
-        if foreign is not None:
-            raise ArtefactError(foreign.words(path))
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError) as error:
-        raise ArtefactError(
-            f"{path}: an incomplete or invalid safetensors file ({error}); fit or copy it again"
-        ) from None
+    return foreign_file(path)

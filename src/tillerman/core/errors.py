@@ -9,6 +9,7 @@
     ├── ModelError                 the model cannot be opened or steered
     ├── FitError                   the data give no direction (an empty side, identical sides, NaN)
     ├── ArtefactError              a file is missing, truncated or no artefact of ours
+    ├── FileError                  the system refuses to read or write a file
     ├── LogError                   a log is missing, truncated, of another kind or of an unknown version
     ├── MismatchError              artefact and model do not belong together
     ├── NotAppliedError            a plan was given and never touched a token
@@ -25,6 +26,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+from tillerman.core.escaping import visible
+
 IN_FLOAT32 = "open the model in float32: open_model(..., dtype=torch.float32)"  # a remedy that several errors name
 
 
@@ -32,6 +35,10 @@ class TillermanError(Exception):
     """Base of all errors raised on purpose."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """Whatever names are in it: nothing that would steer a terminal."""
+        return visible(super().__str__())
 
 
 class DataError(TillermanError):
@@ -70,6 +77,10 @@ class FitError(TillermanError):
 
 class ArtefactError(TillermanError):
     """A file that is not a readable artefact."""
+
+
+class FileError(TillermanError):
+    """A file or folder that the system refuses: full, read-only, too long a name, links in a circle."""
 
 
 class LogError(TillermanError):

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from html import escape
 
+from tillerman.core.escaping import visible
+
 LONGEST = 1000  # bytes of a repr; a value may hold a whole model
 _FACT = 120  # characters of one fact
 
@@ -18,7 +20,7 @@ class Shown(ABC):
         """Label and fact, the most important ones first."""
 
     def __repr__(self) -> str:
-        facts = "".join(f" | {label}: {clipped(str(fact), _FACT)}" for label, fact in self.shown().items())
+        facts = "".join(f" | {label}: {visible(clipped(str(fact), _FACT))}" for label, fact in self.shown().items())
         line = f"<{type(self).__name__}{facts}>".encode()
         return line.decode() if len(line) <= LONGEST else line[: LONGEST - 4].decode(errors="ignore") + "...>"
 

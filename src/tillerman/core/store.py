@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from copy import copy
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from tillerman.core.errors import UsageError
 from tillerman.core.facts import digest_of
-from tillerman.core.files import replacing, write_text
+from tillerman.core.files import as_ours, replacing, write_text
 
 
 class Store:
@@ -81,7 +82,8 @@ class _Pieces:
         if not folder.parent.is_dir():
             raise UsageError(f"{folder.parent}: no such folder; create it first")
         if folder.exists() and not self._is_run(folder, key):
-            shutil.rmtree(folder)
+            with as_ours(folder):
+                shutil.rmtree(folder)
         self._values, self._seconds = self._read_values(folder / "values.jsonl")
         self.resumed = len(self._values)
 
@@ -93,11 +95,12 @@ class _Pieces:
             self._values[key] = make()
             self._seconds[key] = time.monotonic() - started
             if self._folder is not None:
-                log = self._opened(self._folder)
-                # The leading newline closes a line that a killed run left unfinished.
-                log.write("\n" + json.dumps([key, self._values[key], self._seconds[key]]) + "\n")
-                log.flush()
-                os.fsync(log.fileno())
+                with as_ours(self._folder):
+                    log = self._opened(self._folder)
+                    # The leading newline closes a line that a killed run left unfinished.
+                    log.write("\n" + json.dumps([key, self._values[key], self._seconds[key]]) + "\n")
+                    log.flush()
+                    os.fsync(log.fileno())
         return self._values[key]
 
     def tensors(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -124,14 +127,17 @@ class _Pieces:
         if self._folder is None:
             return
         if self._log is not None:
-            self._log.close()
+            with suppress(OSError):  # what it still holds was told when it could not be written
+                self._log.close()
         if finished and self._folder.exists():
-            shutil.rmtree(self._folder)
+            with as_ours(self._folder):
+                shutil.rmtree(self._folder)
 
     def _opened(self, folder: Path) -> TextIO:
         """The log of values; the folder is made with the first finished piece, not before."""
         if self._log is None:
-            folder.mkdir(exist_ok=True)
+            with as_ours(folder):
+                folder.mkdir(exist_ok=True)
             write_text(folder / "key", self._key)
             self._log = (folder / "values.jsonl").open("a", encoding="utf-8")
         return self._log

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tillerman.core.errors import DataError, UsageError
-from tillerman.core.files import write_text
+from tillerman.core.files import make_folder, write_text
 from tillerman.data.presenting import Item
 from tillerman.data.writing import Writer
 
@@ -44,7 +44,7 @@ def export_task(items: Sequence[Item], writer: Writer, folder: Path, name: str) 
     rows = [_row(item, writer) for item in items]
     if not rows:
         raise DataError("no items to export")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     written = [folder / ITEMS, folder / f"{name}.yaml"]
     for path, text in zip(written, (lines, _YAML.format(name=name)), strict=True):

@@ -10,7 +10,9 @@ from typing import Any, ClassVar, Self
 
 from tillerman.core.decoding import build as build
 from tillerman.core.errors import LogError, TillermanError
+from tillerman.core.escaping import visible
 from tillerman.core.files import write_text
+from tillerman.core.shown import clipped
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,16 @@ class Log:
         before they named their kind are known by their fields."""
         place = f"{source}: " if source else ""
         if not isinstance(values, Mapping) or values.get("kind", cls.kind) != cls.kind or not _has_version(values):
-            found = f" but of kind {values['kind']}" if isinstance(values, Mapping) and "kind" in values else ""
+            found = (
+                f" but of kind {clipped(str(values['kind']), 30)}"
+                if isinstance(values, Mapping) and "kind" in values
+                else ""
+            )
             raise LogError(f"{place}no log of kind {cls.kind}{found}; '{cls.maker}' writes one")
         if values["version"] != cls.version:
+            other = clipped(str(values["version"]), 20)
             raise LogError(
-                f"{place}a log of kind {cls.kind}, version {values['version']}; this Tillerman reads version "
+                f"{place}a log of kind {cls.kind}, version {other}; this Tillerman reads version "
                 f"{cls.version}: use the Tillerman that wrote it, or make it again with '{cls.maker}'"
             )
         missing = [f.name for f in fields(cls) if f.default is f.default_factory is MISSING and f.name not in values]
@@ -65,8 +72,9 @@ class Log:
             log.check()
             return log
         except (TypeError, KeyError, ValueError, AttributeError, TillermanError) as error:
+            said = clipped(str(error), 300)
             raise LogError(
-                f"{place}a damaged log of kind {cls.kind} ({error}); make it again with '{cls.maker}'"
+                f"{place}a damaged log of kind {cls.kind} ({said}); make it again with '{cls.maker}'"
             ) from error
 
     @classmethod
@@ -83,7 +91,8 @@ class Log:
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise LogError(f"{path}: no log of kind {cls.kind} ({error}); '{cls.maker}' writes one") from None
+            said = clipped(str(error), 200)
+            raise LogError(f"{path}: no log of kind {cls.kind} ({said}); '{cls.maker}' writes one") from None
         return cls.from_json(values, str(path))
 
     def write(self, path: str | Path) -> None:
@@ -91,7 +100,7 @@ class Log:
 
     def __repr__(self) -> str:
         view = _VIEWS.get(self.kind)
-        words = view.words(self) if view else ""
+        words = visible(view.words(self)) if view else ""
         return (
             f"<{type(self).__name__}{' ' if words else ''}{words if len(words) < _LONGEST else words[:_LONGEST] + '…'}>"
         )

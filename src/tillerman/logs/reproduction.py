@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
+from tillerman.core.decoding import take
 from tillerman.core.errors import UsageError
 from tillerman.logs.base import Log, build
 from tillerman.statistics.values import Interval
@@ -105,7 +106,7 @@ class ReproductionLog(Log):
 
     @classmethod
     def _decoded(cls, values: Mapping[str, Any]) -> ReproductionLog:
-        pieces = tuple(piece_from_json(piece) for piece in values["pieces"])
+        pieces = tuple(piece_from_json(piece) for piece in take(values, "pieces", tuple[Any, ...]))
         return replace(build(cls, {**values, "pieces": ()}), pieces=pieces)
 
 
@@ -148,4 +149,7 @@ def piece_to_json(piece: Piece) -> dict[str, Any]:
 
 
 def piece_from_json(values: Mapping[str, Any]) -> Piece:
-    return Piece(**{**values, "figures": {name: Measured(*four) for name, four in values["figures"].items()}})
+    figures = take(values, "figures", Mapping[str, tuple[float, float, float, int]])
+    return replace(
+        build(Piece, {**values, "figures": {}}), figures={name: Measured(*four) for name, four in figures.items()}
+    )

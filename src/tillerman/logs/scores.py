@@ -79,6 +79,16 @@ class ScoreLog(Log):
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
+    def check(self) -> None:
+        """A row is of one of the conditions; every draw has each prompt's samples."""
+        for one in self.scored:
+            for row in one.rows:
+                if not 0 <= row.condition < len(self.conditions):
+                    count = len(self.conditions)
+                    raise ValueError(f"{one.scorer}: a row of condition {row.condition}; there are {count}")
+        if len(self.references) != len(self.prompts):
+            raise ValueError(f"{len(self.prompts)} prompts, {len(self.references)} references")
+
     def by(self, scorer: str) -> ScorerResult:
         return next(one for one in self.scored if one.scorer == scorer)
 

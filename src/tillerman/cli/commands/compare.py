@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -88,24 +88,33 @@ def compare(
     if out is not None and out.exists() and not out.is_dir():
         raise tillerman.UsageError(f"{out}: is a file; --out wants a folder")
     loaded = [load(one, layout, columns, positive, limit, skip_bad_rows) for one in data]
-    log = run_compare(lineup, loaded, o.ModelChoice(model, device, guess_layout), out, ERR)
-    if as_json:
-        print_json(log.to_json())
-    else:
+
+    def show(log: ComparisonLog) -> None:
+        if as_json:
+            print_json(log.to_json())
+            return
         for one, comparison in zip(loaded, log.comparisons, strict=True):
             show_account(account(comparison))
             print_skipped(one.skipped)
-        if out is not None:
-            OUT.print(f"page: {out / 'compare.html'}", highlight=False)
+
+    log = run_compare(lineup, loaded, o.ModelChoice(model, device, guess_layout), out, ERR, show)
+    if out is not None and not as_json:
+        OUT.print(f"page: {out / 'compare.html'}")
     if not any(comparison.standing for comparison in log.comparisons):
         raise typer.Exit(NO_EFFECT)
 
 
 def run_compare(
-    lineup: Lineup, data: Sequence[LoadedData], model: o.ModelChoice, out: Path | None, console: Console
+    lineup: Lineup,
+    data: Sequence[LoadedData],
+    model: o.ModelChoice,
+    out: Path | None,
+    console: Console,
+    show: Callable[[ComparisonLog], None] = lambda log: None,
 ) -> ComparisonLog:
-    """Compare on each data set; write log, tables, page and charts into ``out``. Finished methods lie in folders
-    there until all is done."""
+    """Compare on each data set and show what came out; write log, tables, page and charts into ``out``. Finished
+    methods lie in folders there until all is done."""
+    from tillerman.core.files import in_turn, make_folder
     from tillerman.logs.comparison import ComparisonLog
     from tillerman.pipeline.compare import compare, compare_key
     from tillerman.pipeline.run import foresee
@@ -117,7 +126,7 @@ def run_compare(
         print_power(console, foresee(lineup.experiment, one, len(lineup.methods)))
     opened = model.open()
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
     with ExitStack() as stack:  # the pieces of each data set stay until the last is written
         made = []
         for one in data:
@@ -125,8 +134,7 @@ def run_compare(
             store = stack.enter_context(resumable(folder, compare_key(lineup, opened, one), console))
             made.append(compare(lineup, opened, one, store=store, watch=watch(console)))
         log = ComparisonLog(tuple(made))
-        if out is not None:
-            write_comparison(log, out)
+        in_turn(lambda: show(log), lambda: None if out is None else write_comparison(log, out))
     return log
 
 

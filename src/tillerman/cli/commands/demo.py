@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from tillerman.cli import options as o
 from tillerman.cli.output import ERR, OUT, print_json, show_account, watch
+from tillerman.core.files import in_turn, make_folder
 
 if TYPE_CHECKING:
     from tillerman.logs.evaluation import EvaluationLog
@@ -37,11 +39,12 @@ def demo(
     from tillerman.reports.summary import summary
 
     logs = run_demo(out, method, ERR, seed)
-    if as_json:
-        print_json([summary(log) for log in logs])
-        return
-    show_account(account(logs))
-    OUT.print(f"report: {out / 'report.html'}", highlight=False)
+    in_turn(
+        lambda: print_json([summary(log) for log in logs]) if as_json else show_account(account(logs)),
+        lambda: write_demo(logs, out),
+    )
+    if not as_json:
+        OUT.print(f"report: {out / 'report.html'}")
 
 
 def demo_experiment(method: str = "auto", seed: int = 0) -> Experiment:
@@ -62,23 +65,28 @@ def demo_experiment(method: str = "auto", seed: int = 0) -> Experiment:
 
 
 def run_demo(out: Path, method: str, console: Console, seed: int = 0) -> list[EvaluationLog]:
-    """Fit every behaviour; write artefacts, logs and one report page into ``out``."""
+    """Fit every behaviour and write its artefact into ``out``."""
     from tillerman.core.artefact import save
-    from tillerman.core.files import write_text
     from tillerman.data.loading import load_examples
     from tillerman.models.opened import PILOT, open_model
     from tillerman.pipeline.flow import fit
-    from tillerman.reports.pages import render_demo_page
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     opened = open_model(PILOT)
     experiment = demo_experiment(method, seed)
     logs = []
     for name in BEHAVIOURS:
-        console.print(f"[bold]{name}[/bold]")
+        console.print(name, style="bold")
         outcome = fit(experiment, opened, load_examples(f"sample:{name}"), watch=watch(console))
         save(out / f"{name}.safetensors", outcome.artefact)
         logs.append(outcome.log)
+    return logs
+
+
+def write_demo(logs: Sequence[EvaluationLog], out: Path) -> None:
+    """Logs and one report page."""
+    from tillerman.core.files import write_text
+    from tillerman.reports.pages import render_demo_page
+
     write_text(out / "log.json", json.dumps([log.to_json() for log in logs]))
     write_text(out / "report.html", render_demo_page(logs))
-    return logs

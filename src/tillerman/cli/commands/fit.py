@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ import tillerman
 from tillerman.cli import options as o
 from tillerman.cli.names import ESTIMATORS, GROUPS, METHODS
 from tillerman.cli.output import ERR, NO_EFFECT, OUT, load, print_power, print_skipped, show_log, watch
-from tillerman.cli.resumable import resumable
+from tillerman.cli.resumable import beside, resumable
 
 if TYPE_CHECKING:
     from tillerman.data.loading import LoadedData
@@ -158,13 +158,13 @@ def fit(
     path = out or Path(f"{loaded.name}.safetensors")
     o.writable(path)
     written = Outputs(path, o.new_folder(save_model))
-    log = run_fit(experiment, chosen_seeds, loaded, o.ModelChoice(model, device, guess_layout), written, ERR)
-    show_log(log, report, as_json)
+    choice = o.ModelChoice(model, device, guess_layout)
+    log = run_fit(experiment, chosen_seeds, loaded, choice, written, ERR, lambda log: show_log(log, report, as_json))
     if not as_json:
         print_skipped(loaded.skipped)
-        OUT.print(f"artefact: {path}", highlight=False)
+        OUT.print(f"artefact: {path}")
         if save_model is not None:
-            OUT.print(f"model: {save_model}", highlight=False)
+            OUT.print(f"model: {save_model}")
     if judge_log(log).outcome == "bad":
         raise typer.Exit(NO_EFFECT)
 
@@ -184,18 +184,25 @@ def run_fit(
     model: o.ModelChoice,
     written: Outputs,
     console: Console,
+    show: Callable[[EvaluationLog], None] = lambda log: None,
 ) -> EvaluationLog:
-    """Fit and write the artefact. Finished pieces lie in ``OUT.partial`` until it is written."""
+    """Fit, write the artefact, and show what came out, also where it could not be written. Finished pieces lie in
+    ``OUT.partial`` until all is done."""
     from tillerman.core.artefact import save
+    from tillerman.core.files import as_ours, in_turn
     from tillerman.models.finetuning import save_model
     from tillerman.pipeline.flow import fit_seeds, run_key
     from tillerman.pipeline.run import foresee
 
     print_power(console, foresee(replace(experiment, seed=seeds[0]), data))
     opened, out = model.open(), written.artefact
-    with resumable(out.with_name(out.name + ".partial"), run_key(experiment, seeds, opened, data), console) as store:
+    with resumable(beside(out), run_key(experiment, seeds, opened, data), console) as store:
         outcome = fit_seeds(experiment, seeds, opened, data, store=store, watch=watch(console))
-        if outcome.tuned is not None and written.model is not None:
-            save_model(outcome.tuned, written.model)
-        save(out, outcome.artefact)
+
+        def save_tuned() -> None:
+            if outcome.tuned is not None and written.model is not None:
+                with as_ours(written.model):
+                    save_model(outcome.tuned, written.model)
+
+        in_turn(save_tuned, lambda: save(out, outcome.artefact), lambda: show(outcome.log))
     return outcome.log

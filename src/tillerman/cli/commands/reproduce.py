@@ -14,6 +14,7 @@ from tillerman.cli import options as o
 from tillerman.cli.output import ERR, OUT, print_json, show_account, watch
 from tillerman.cli.resumable import resumable
 from tillerman.core.errors import ArtefactError, UsageError
+from tillerman.core.files import in_turn, make_folder
 
 if TYPE_CHECKING:
     from tillerman.logs.reproduction import ReproductionLog
@@ -76,26 +77,30 @@ def reproduce(
         request = Request(data, limit, seeds, names, skip_missing, sae)
         models = [o.ModelChoice(name, device, guess_layout) for name in model or ["pilot"]]
         made, log = run_reproduce(recipe, request, models, folder, ERR)
-    if as_json:
-        print_json(log.to_json())
-    else:
-        show_account(account(made, log))
-        OUT.print(f"tables: {folder / 'reproduction.md'}", highlight=False)
+
+    def show() -> None:
+        if as_json:
+            print_json(log.to_json())
+        else:
+            show_account(account(made, log))
+
+    in_turn(show, lambda: write_reproduction(made, log, folder))
+    if not as_json:
+        OUT.print(f"tables: {folder / 'reproduction.md'}")
 
 
 def run_reproduce(
     source: str, request: Request, models: Sequence[o.ModelChoice], out: Path, console: Console
 ) -> tuple[Recipe, ReproductionLog]:
-    """Run a recipe and write its log and tables into ``out``."""
+    """Run a recipe; its pieces lie in ``out``."""
     from tillerman.recipes.parse import read_recipe
     from tillerman.recipes.run import reproduce as carried_out
 
     recipe = read_recipe(source)
-    out.mkdir(exist_ok=True)
+    make_folder(out)
     with resumable(out / PIECES, "reproduction", console, keep=True) as store:
         opened = [model.open() for model in models]
         log = carried_out(recipe, opened, request, store=store, watch=watch(console))
-    write_reproduction(recipe[0], log, out)
     return recipe[0], log
 
 
@@ -110,7 +115,6 @@ def render_again(source: str, out: Path) -> tuple[Recipe, ReproductionLog]:
     if log.recipe != recipe.name:
         raise ArtefactError(f"{out / LOG}: a log of the recipe {log.recipe}, not of {recipe.name}")
     log = replace(log, verdicts=verdicts_on(recipe, log.pieces, log.left_out), recipe_digest=digest)
-    write_reproduction(recipe, log, out)
     return recipe, log
 
 

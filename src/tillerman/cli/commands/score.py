@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -13,8 +13,9 @@ from rich.console import Console
 
 from tillerman.cli import options as o
 from tillerman.cli.output import ERR, OUT, print_json, show_account, watch
-from tillerman.cli.resumable import resumable
+from tillerman.cli.resumable import beside, resumable
 from tillerman.core.errors import UsageError
+from tillerman.core.files import in_turn, is_stream
 
 if TYPE_CHECKING:
     from tillerman.evaluation.scorers.base import TextScorer
@@ -89,8 +90,15 @@ def score(
         judge_cache,
         judge_replay,
     )
+
+    def show(log: ScoreLog) -> None:
+        if as_json:
+            print_json(log.to_json())
+        else:
+            show_account(account(log))
+
     if rescore is not None:
-        log = run_rescore(rescore, scorer, choice, out, ERR)
+        run_rescore(rescore, scorer, choice, out, ERR, show)
     else:
         assert artefact is not None  # one of the two is given
         request = ReplyRequest(
@@ -109,13 +117,9 @@ def score(
                 "null_draws": null_draws,
             },
         )
-        log = run_replies(request, o.ModelChoice(model, device, guess_layout), scorer, choice, out, ERR)
-    if as_json:
-        print_json(log.to_json())
-        return
-    show_account(account(log))
-    if out is not None:
-        OUT.print(f"log: {out}", highlight=False)
+        run_replies(request, o.ModelChoice(model, device, guess_layout), scorer, choice, out, ERR, show)
+    if out is not None and not as_json:
+        OUT.print(f"log: {out}")
 
 
 @dataclass(frozen=True)
@@ -155,9 +159,9 @@ class JudgeChoice:
         if self.url is None:
             assert self.replay is not None
             return Replay(self.replay, self.model, self.temperature)
-        beside = None if out is None else out.with_name(out.name + ".judge.jsonl")
+        answers = None if out is None or is_stream(out) else out.with_name(out.name + ".judge.jsonl")
         endpoint = Endpoint(self.url, self.model, self.key_variable, self.temperature)
-        return Client(endpoint, Cache(self.cache or beside))
+        return Client(endpoint, Cache(self.cache or answers))
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,7 @@ def run_replies(
     judge: JudgeChoice,
     out: Path | None,
     console: Console,
+    show: Callable[[ScoreLog], None] = lambda log: None,
 ) -> ScoreLog:
     """Finished batches of replies lie in ``OUT.partial`` until the log is written."""
     from tillerman.data.prompts_file import load_asks
@@ -190,17 +195,21 @@ def run_replies(
     shown = judge.behaviour or artefact.steering.provenance.data_name
     inquiry = Inquiry(asks, request.system or f"You show this behaviour: {shown}.", **request.given)
     digest = blake2b(request.artefact.read_bytes(), digest_size=16).hexdigest()
-    folder = None if out is None else out.with_name(out.name + ".partial")
-    with resumable(folder, reply_key(inquiry, digest, opened), console) as store:
+    with resumable(beside(out), reply_key(inquiry, digest, opened), console) as store:
         log = reply(artefact, inquiry, opened, store=store, watch=watch(console))
         log = replace(log, notes=tuple(f"allowed mismatch: {text}" for text in warnings))
         log = _judged(log, scorers, console)
-        _write(out, log)
+        in_turn(lambda: show(log), lambda: _write(out, log))
     return log
 
 
 def run_rescore(
-    path: Path, asked: Sequence[str] | None, judge: JudgeChoice, out: Path | None, console: Console
+    path: Path,
+    asked: Sequence[str] | None,
+    judge: JudgeChoice,
+    out: Path | None,
+    console: Console,
+    show: Callable[[ScoreLog], None] = lambda log: None,
 ) -> ScoreLog:
     """The texts of a log under other scorers; no model is opened."""
     from tillerman.logs.scores import ScoreLog
@@ -208,7 +217,7 @@ def run_rescore(
     log = ScoreLog.read(path)
     known = dict(zip(log.prompts, log.references, strict=True))
     log = _judged(log, _scorers(asked, judge, known, out), console)
-    _write(out, log)
+    in_turn(lambda: show(log), lambda: _write(out, log))
     return log
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 import tillerman
 from tillerman.cli import options as o
@@ -27,7 +28,7 @@ def show(
 
     Provenance, chosen cell, evaluation, and what each study says. Several artefacts are shown side by side.
     --report writes one page: evaluation and studies of one artefact, or the comparison of several."""
-    from tillerman.core.files import write_text
+    from tillerman.core.files import in_turn, write_text
     from tillerman.evaluation.cards import evaluation_of, studies_of
     from tillerman.reports.pages import render_beside
     from tillerman.reports.side_by_side import account
@@ -36,23 +37,21 @@ def show(
     loaded = [tillerman.load(path) for path in artefacts]
     if len(loaded) > 1:
         entries = [entry_of(path, artefact) for path, artefact in zip(artefacts, loaded, strict=True)]
-        if report is not None:
-            write_text(report, render_beside(entries))
-        if as_json:
-            print_json({str(path): artefact_json(one) for path, one in zip(artefacts, loaded, strict=True)})
-        else:
-            show_account(account(entries))
+        table = {str(path): artefact_json(one) for path, one in zip(artefacts, loaded, strict=True)}
+        in_turn(
+            lambda: print_json(table) if as_json else show_account(account(entries)),
+            lambda: None if report is None else write_text(report, render_beside(entries)),
+        )
         return
-    if report is not None:
-        write_report(report, evaluation_of(loaded[0]), studies_of(loaded[0]))
-    if as_json:
-        print_json(artefact_json(loaded[0]))
-    else:
-        print_artefact(artefacts[0], loaded[0])
+    page = None if report is None else (evaluation_of(loaded[0]), studies_of(loaded[0]))
+    in_turn(
+        lambda: print_json(artefact_json(loaded[0])) if as_json else print_artefact(artefacts[0], loaded[0], OUT),
+        lambda: None if report is None or page is None else write_report(report, *page),
+    )
 
 
-def print_artefact(path: Path, artefact: Artefact) -> None:
-    from tillerman.cli.render import print_line, print_table
+def print_artefact(path: Path, artefact: Artefact, console: Console) -> None:
+    from tillerman.cli.render import print_account, print_line, print_table
     from tillerman.core.named_plan import NamedPart
     from tillerman.evaluation.cards import evaluation_of, studies_of
     from tillerman.reports.artefact import norms_table, provenance_words
@@ -62,13 +61,13 @@ def print_artefact(path: Path, artefact: Artefact) -> None:
     gate = "" if artefact.gate is None else f"gate: steered where {artefact.gate}"
     cell = f"applied at {artefact.cell}; as a plan: {NamedPart.of(str(path.with_suffix('')), artefact)}"
     for line in (f"{path}: {words[0]}", *words[1:], cell, gate):
-        print_line(OUT, line)
+        print_line(console, line)
     v = artefact.steering
-    print_table(OUT, norms_table((str(p), v.norm(p), v.stream_norms[p], v.dose(p, 1.0)) for p in v.points))
+    print_table(console, norms_table((str(p), v.norm(p), v.stream_norms[p], v.dose(p, 1.0)) for p in v.points))
     if artefact.card is not None and artefact.card.report:
-        show_account(account(evaluation_of(artefact), studies_of(artefact)))
+        print_account(console, account(evaluation_of(artefact), studies_of(artefact)))
     else:
-        print_line(OUT, "Nothing was measured yet: 'tillerman eval' and 'tillerman score' measure what it does.")
+        print_line(console, "Nothing was measured yet: 'tillerman eval' and 'tillerman score' measure what it does.")
 
 
 def artefact_json(artefact: Artefact) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -89,8 +89,6 @@ def study(
     it costs at every strength. attack: whether a text in the question reverses it. interaction: what several do
     together. transfer: whether it steers the model in other precisions, or other checkpoints. scale: one behaviour in
     several models, at equal doses."""
-    from tillerman.reports.study import account
-
     if rejudge is not None:
         log = read_study(rejudge)
         if log.study != name:
@@ -130,13 +128,21 @@ def study(
             raise UsageError(f"{out}: is a file; --out wants a folder")
         loaded = tuple(load(one, layout, columns, positive, None, skip_bad_rows) for one in data)
         studied = Studied(tuple(artefact or ()), loaded, method, allow_mismatch, card)
-        log = run_study(name, options, studied, o.ModelChoice(model, device, guess_layout), out, ERR)
+        choice = o.ModelChoice(model, device, guess_layout)
+        log = run_study(name, options, studied, choice, out, ERR, lambda log: _show(log, as_json))
+    if rejudge is not None:
+        _show(log, as_json)
+    if out is not None and not as_json:
+        OUT.print(f"page: {out / f'{name}.html'}")
+
+
+def _show(log: StudyLog, as_json: bool) -> None:
+    from tillerman.reports.study import account
+
     if as_json:
         print_json(log.to_json())
     else:
         show_account(account(log))
-        if out is not None:
-            OUT.print(f"page: {out / f'{name}.html'}", highlight=False)
 
 
 @dataclass(frozen=True)
@@ -170,11 +176,17 @@ def _names(options: type[StudyOptions]) -> set[str]:
 
 
 def run_study(
-    name: str, options: StudyOptions, studied: Studied, model: o.ModelChoice, out: Path | None, console: Console
+    name: str,
+    options: StudyOptions,
+    studied: Studied,
+    model: o.ModelChoice,
+    out: Path | None,
+    console: Console,
+    show: Callable[[StudyLog], None] = lambda log: None,
 ) -> StudyLog:
-    """Run a study; write its files into ``out`` and its findings on the artefact's card."""
+    """Run a study and show it; write its files into ``out`` and its findings on the artefact's card."""
     from tillerman.core.artefact import save
-    from tillerman.core.files import write_text
+    from tillerman.core.files import in_turn, make_folder, write_text
     from tillerman.evaluation.cards import studies_of, with_study
     from tillerman.logs.evaluation import EvaluationLog
     from tillerman.reports.pages import render_report
@@ -183,13 +195,12 @@ def run_study(
 
     opened = model.open()
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
     subject = _subject(options, studied, model, opened, out, console)
     folder = None if out is None else out / f"{name}.partial"
     with resumable(folder, study_key(name, options, subject), console) as store:
         log = run(name, subject, options, store=store, watch=watch(console))
-        if out is not None:
-            write_study(log, out)
+        in_turn(lambda: show(log), lambda: None if out is None else write_study(log, out))
     path = studied.artefacts[0] if studied.artefacts else _fitted_at(out)
     artefact = with_study(subject.artefact, log)
     if path is not None and studied.writes_card:
