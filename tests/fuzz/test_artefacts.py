@@ -1,4 +1,4 @@
-"""The fuzzer over artefacts and logs, in the size that CI has time for. ``python -m tests.fuzz.artefacts`` is larger."""
+"""The fuzzer over artefacts and logs, in the size that CI has time for; ``tests.fuzz.artefacts`` runs larger ones."""
 
 from __future__ import annotations
 
