@@ -25,7 +25,7 @@ from tillerman.methods.sae.base import PAIRINGS
 from tillerman.models.families import FAMILIES
 from tillerman.studies import STUDIES
 
-from . import tiny
+from . import families, tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 README, CONCEPTS = "README.md", "docs/concepts.md"
@@ -89,7 +89,7 @@ def has_study_test(name: str) -> bool:
 
 def families_of_readme() -> set[str]:
     """``Llama, Qwen3-MoE, Gemma3 (text, ...)`` as model types, without what parts their words."""
-    found = re.search(r"^Families: (.*?)[;.]", text_of(README), re.MULTILINE)
+    found = re.search(r"^Families: (.*?)\.\s", text_of(README), re.MULTILINE)
     assert found is not None, "README.md lists the model families on a line that begins with 'Families: '"
     return {plain(name) for name in re.sub(r"\([^)]*\)", "", found[1]).split(",")}
 
@@ -172,8 +172,8 @@ KINDS = (
         FAMILIES,
         lambda name: plain(name) in families_of_readme(),
         "the family in the line 'Families: ...' of README.md",
-        lambda name: name in tiny.CONFIGS,
-        "a configuration in CONFIGS of tests/tiny.py (and _BLOCKS, _PARTS, MIXTURES where it is unlike Llama)",
+        lambda name: name in tiny.CONFIGS or name in families.KINDS,
+        "a configuration in KINDS of tests/families.py (or, to have every test run on it, in CONFIGS of tests/tiny.py)",
     ),
 )
 EACH = [pytest.param(kind, name, id=f"{kind.what}-{name}") for kind in KINDS for name in kind.names]

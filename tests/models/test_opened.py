@@ -14,7 +14,7 @@ from tillerman.models import families
 from tillerman.models.families import Family, anatomy
 from tillerman.models.opened import OpenModel, check, open_model
 
-from .. import tiny
+from .. import families as more, tiny
 
 
 @pytest.fixture(scope="module")
@@ -140,10 +140,23 @@ def test_a_loaded_model_in_training_mode_is_refused_and_left_as_it_is():
 
 
 def test_a_model_type_without_a_row_is_refused_with_the_recipe():
-    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50}
-    model = tf.AutoModelForCausalLM.from_config(tf.OPTConfig(**small, ffn_dim=16, word_embed_proj_dim=16)).eval()
-    with pytest.raises(ModelError, match=r"model type 'opt' has no row.*known: bitnet, .*FAMILIES\[model_type\] ="):
+    config = tf.StableLmConfig(**tiny._GROUPED)
+    model = tf.AutoModelForCausalLM.from_config(config).eval()
+    with pytest.raises(
+        ModelError, match=r"'stablelm' has no row.*guess_layout=True.*FAMILIES\[model_type\] ="
+    ) as raised:
         open_model(model, tiny.tokenizer())
+    assert len(str(raised.value)) <= 600
+
+
+@pytest.mark.parametrize("kind", ["opt", "llama4_text", "llama4"])
+def test_a_decoder_that_no_pass_calls_is_found_out_when_the_model_is_opened(kind, monkeypatch):
+    row = families.FAMILIES[kind]
+    monkeypatch.setitem(families.FAMILIES, kind, replace(row, decoder="", blocks=f"{row.decoder}.{row.blocks}"))
+    with pytest.raises(
+        ModelError, match=r"is not what this model calls to make a stream of the tokens.*decoder=\.\.\."
+    ):
+        open_model(more.model(kind), tiny.tokenizer())
 
 
 def test_a_row_that_does_not_fit_the_model_is_refused(monkeypatch):
@@ -161,10 +174,9 @@ def test_a_model_without_a_head_is_refused():
 
 
 def test_a_family_is_added_with_one_row(monkeypatch):
-    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 320}
-    model = tf.AutoModelForCausalLM.from_config(tf.OPTConfig(**small, ffn_dim=16, word_embed_proj_dim=16)).eval()
-    monkeypatch.setitem(families.FAMILIES, "opt", Family("decoder.layers", "self_attn", "fc2"))
-    assert open_model(model, tiny.tokenizer()).layers == 2
+    model = tf.AutoModelForCausalLM.from_config(tf.StableLmConfig(**tiny._GROUPED)).eval()
+    monkeypatch.setitem(families.FAMILIES, "stablelm", Family("layers", "self_attn", "mlp"))
+    assert open_model(model, tiny.tokenizer()).layers == 3
 
 
 def test_blocks_whose_edits_do_not_reach_the_output_are_found_out():

@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from tillerman.cli.config import read_config, write_config
+from tillerman.cli.faults import explained
 from tillerman.cli.flags import flag_of
 from tillerman.cli.output import ERR, NO_EFFECT
 from tillerman.cli.panels import RUN, panel_of, place
@@ -76,6 +77,11 @@ def dressed(
             function(**given)
         except TillermanError as error:
             raise _in_flags(error, command) from None
+        except (RuntimeError, MemoryError) as error:
+            known = explained(error, str(given.get("device") or "cpu"))
+            if known is None:
+                raise
+            raise known from error
         except typer.Exit as ended:
             raise typer.Exit(
                 0 if asked.get("exit_zero") and ended.exit_code == NO_EFFECT else ended.exit_code

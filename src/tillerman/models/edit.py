@@ -48,7 +48,8 @@ def edit_forward(
             if point.site in ROUTER_SITES:
                 handles.append(_hang_routed(module, point.site, parts.width_at(point), edit, lambda: rows))
             else:
-                handles.append(_hang(module, point.site, edit))
+                whole = edit if parts.active is None else on_copy(edit, parts.active)
+                handles.append(_hang(module, point.site, whole, lambda: rows))
         yield
     finally:
         for handle in handles:
@@ -75,10 +76,10 @@ def _is_compiled(module: nn.Module) -> bool:
     )
 
 
-def _hang(module: nn.Module, site: str, edit: Edit) -> RemovableHandle:
+def _hang(module: nn.Module, site: str, edit: Edit, rows: Callable[[], int]) -> RemovableHandle:
     if site in ("resid_pre", "heads"):
         return module.register_forward_pre_hook(lambda _, a, k: with_input(edit, a, k), with_kwargs=True)
-    return module.register_forward_hook(lambda _, __, output: with_output(edit, output))
+    return module.register_forward_hook(lambda _, __, output: with_output(edit, output, rows()))
 
 
 def _hang_routed(module: nn.Module, site: str, experts: int, edit: Edit, rows: Callable[[], int]) -> RemovableHandle:
@@ -97,6 +98,22 @@ def with_input(edit: Edit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tup
     return args, {**kwargs, "hidden_states": edit(kwargs["hidden_states"])}
 
 
-def with_output(edit: Edit, output: Any) -> Any:
-    """Blocks return a tensor in transformers 5; attention and older blocks a tuple led by it."""
-    return (edit(output[0]), *output[1:]) if isinstance(output, tuple) else edit(output)
+def with_output(edit: Edit, output: Any, rows: int = 1) -> Any:
+    """Blocks return a tensor in transformers 5; attention, mixtures and older blocks a tuple led by it. Some parts
+    give the tokens of all rows in one line, ``[b * s, d]``; the first GPT's blocks give a list."""
+    several = isinstance(output, tuple | list)
+    h = output[0] if several else output
+    new = edit(h.view(rows, -1, h.shape[-1])).view(h.shape) if h.ndim == 2 else edit(h)
+    return type(output)((new, *output[1:])) if several else new
+
+
+def on_copy(edit: Edit, index: int) -> Edit:
+    """``edit`` for one of several copies of the stream side by side, ``[copies, b, s, d]``."""
+
+    def of_one(h: Tensor) -> Tensor:
+        if h.ndim != 4:  # a part that works on one copy
+            return edit(h)
+        new = edit(h[index])
+        return torch.cat([h[:index], new[None], h[index + 1 :]])
+
+    return of_one

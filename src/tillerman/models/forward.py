@@ -7,10 +7,11 @@ same tokens whatever the batch, the padding side or the cache.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Int
@@ -50,6 +51,7 @@ def forward_reader(decoder: nn.Module) -> ForwardReader:
     # Of the class: an instance may have been wrapped by someone who takes (*args, **kwargs).
     names = tuple(inspect.signature(type(decoder).forward).parameters)[1:]
     before: Bool[Tensor, "b k"] | None = None  # the columns of earlier passes, for masks that leave them out
+    counted: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # columns in caches that do not count them
 
     def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ForwardInfo:
         nonlocal before
@@ -58,13 +60,30 @@ def forward_reader(decoder: nn.Module) -> ForwardReader:
         shaped: Tensor = embeddings if tokens is None else tokens  # type: ignore[assignment] # one of the two is given
         rows, length = shaped.shape[:2]
         cache = given.get("past_key_values")
-        past = 0 if cache is None else int(cache.get_seq_length())
+        cache = given.get("cache_params") if cache is None else cache  # what state-space models call it
+        past = 0 if cache is None else _columns_in(cache, counted)
+        if cache is not None:
+            counted[cache] = past + length
         if before is None or before.shape[0] != rows or before.shape[1] < past:
             before = torch.ones(rows, past, dtype=torch.bool, device=shaped.device)
         before = _real_columns(given.get("attention_mask"), before[:, :past], length)
-        return ForwardInfo(past, before, tokens, given.get("position_ids"))
+        return ForwardInfo(past, before, tokens, _in_text(given.get("position_ids")))
 
     return read
+
+
+def _in_text(positions: Tensor | None) -> Int[Tensor, "_ s"] | None:
+    """Models that see give a position per axis of an image too: ``[4, b, s]`` begins with those in the text."""
+    if positions is None or positions.ndim == 2:
+        return positions
+    return positions[0] if positions.ndim == 3 and positions.shape[0] == 4 else None
+
+
+def _columns_in(cache: Any, counted: Mapping[Any, int]) -> int:
+    try:
+        return int(cache.get_seq_length())
+    except ValueError:  # a state that stands for all tokens so far, without a count of them
+        return counted.get(cache, 0)
 
 
 def _real_columns(mask: Any, before: Bool[Tensor, "b p"], length: int) -> Bool[Tensor, "b k"]:
@@ -75,7 +94,7 @@ def _real_columns(mask: Any, before: Bool[Tensor, "b p"], length: int) -> Bool[T
     if isinstance(mask, dict):  # one prepared mask per kind of layer; the full one sees all keys
         mask = mask.get("full_attention", next(iter(mask.values()), None))
     if mask is None or not isinstance(mask, Tensor):
-        return torch.cat([torch.ones_like(before), before.new_ones(len(before), length)], dim=1)
+        return torch.cat([before, before.new_ones(len(before), length)], dim=1)
     if mask.ndim == 2:
         real = mask[:, :columns].bool()
         missing = columns - real.shape[1]  # a mask for the new columns only: older ones were real

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tillerman.core.errors import ModelError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.rows import Progress, silent
 from tillerman.models.batches import Batch, batches, token_budget
@@ -188,7 +189,7 @@ def branch_fault(opened: OpenModel) -> str | None:
         try:
             apart = _self_check(opened)
             fault = None if apart <= _tolerance(opened) else f"scores differ by {apart:.1g} of their scale"
-        except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError) as error:
+        except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ModelError) as error:
             fault = f"{type(error).__name__}: {error}"
         _FAULTS[opened] = fault
         if fault is not None:

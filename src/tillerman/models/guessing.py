@@ -1,9 +1,9 @@
-"""Guess the layout of an architecture that has no row in the table: only on request, and only if it adds up."""
+"""Guess the layout of an architecture that has no row in the table: only on request, and only what a pass confirms."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import product
 
@@ -11,61 +11,83 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tillerman.core.errors import ModelError
 from tillerman.core.hookpoint import HookPoint
+from tillerman.models.chain import Chain, find_chain
 from tillerman.models.edit import Edit, edit_forward
-from tillerman.models.families import FAMILIES, Anatomy, Family
+from tillerman.models.families import FAMILIES, Anatomy, Family, ensure_decoder_only
 
 _LOG = logging.getLogger(__name__)
+_GUESSED: set[str] = set()  # a model of the same type may multiply what its parts add, so each is looked at anew
 _ATTENTION, _MLP = ("attn", "attention"), ("mlp", "feed_forward", "feedforward", "ffn", "moe")
+_OTHER_MIXERS = ("mamba", "ssm", "conv", "recurrent", "temporal", "linear_attn", "delta", "mixer")
+_OF_OTHER_TEXT = ("encoder_attn", "cross")
 _PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "wo")
 
 
 def guess_layout(causal: PreTrainedModel) -> None:
     """Put a guessed row for this architecture into the layout table, and say so once in the log.
 
-    The blocks are the longest list of modules. Attention and MLP are children whose names say so (norms after
-    them included), and a guess counts only if what both add makes up the whole block: output = input + attention
-    + MLP. ``ModelError`` if no guess does.
+    The blocks are the list of modules that a pass over text goes through one after another, each taking what the one
+    before gave. That is enough for the residual sites. Attention and MLP are children whose names say so (norms after
+    them included), and count only if what both add makes up every block: output = input + attention + MLP; else they
+    are left out of the row. ``ModelError`` if there is no such list, or if the model is no causal decoder.
     """
     kind = causal.config.model_type
-    if kind in FAMILIES:
+    if kind in FAMILIES and kind not in _GUESSED:
         return
-    decoder = causal.base_model
-    lists = [(n, part) for n, part in decoder.named_modules() if isinstance(part, nn.ModuleList) and not _inside(n)]
-    if not lists:
-        raise ModelError(f"model type {kind!r}: {type(decoder).__name__} has no list of blocks; write a layout row")
-    path, blocks = max(lists, key=lambda found: len(found[1]))
-    for family in _candidates(path, blocks):
-        if _adds_up(Anatomy(causal, decoder, tuple(blocks), family)):
-            FAMILIES[kind] = family
-            _LOG.warning("model type %r has no row in the layout table; guessed: %r: %s", kind, kind, family)
-            return
-    raise ModelError(
-        f"model type {kind!r}: no attention and MLP found in its blocks ({path}) that together make up what a block "
-        f"adds; its parts: {', '.join(name for name, _ in blocks[0].named_children())}. Write a layout row"
+    ensure_decoder_only(causal.config)
+    found = find_chain(causal)
+    family = next((one for one in _candidates(found) if _adds_up(causal, found, one)), None)
+    if family is None:
+        family = replace(_stream_only(found), attention="", mlp="", router="", experts="")
+    known, FAMILIES[kind] = FAMILIES.get(kind), family
+    _GUESSED.add(kind)
+    if family == known:
+        return
+    lacking = [site for site, path in (("attn_out", family.attention), ("mlp_out", family.mlp)) if not path]
+    lacking += [] if family.projections else ["heads"]
+    _LOG.warning(
+        "model type %r has no row in the layout table; guessed: %r: %s%s",
+        kind,
+        kind,
+        family,
+        f"; without {', '.join(lacking)}: no such parts were found that make up what a block adds" if lacking else "",
     )
 
 
-def _inside(name: str) -> bool:
-    """Whether this is a part of a block: experts may be a longer list than the blocks that hold them."""
-    return any(part.isdecimal() for part in name.split("."))
+def _stream_only(found: Chain) -> Family:
+    """Blocks, decoder, heads and routers: all that is found by name alone."""
+    inner = list(dict.fromkeys(name for block in found.blocks for name, _ in block.named_modules()))
+    projections = tuple(
+        n for n in inner if n.split(".")[-1] in _PROJECTIONS and _says(n, _ATTENTION) and not _says(n, _OF_OTHER_TEXT)
+    )
+    router, experts = next(filter(None, map(_routing, found.blocks)), ("", ""))  # the first blocks may be dense
+    first = {n.partition(".")[0]: n for n in reversed(projections)}  # one per kind of attention
+    return Family(
+        found.path, projections=tuple(first.values()), router=router, experts=experts, decoder=found.decoder_path
+    )
 
 
-def _candidates(path: str, blocks: nn.ModuleList) -> Iterator[Family]:
-    block = blocks[0]
-    names = [name for name, _ in block.named_children()]
+def _candidates(found: Chain) -> Iterator[Family]:
+    row = _stream_only(found)
+    kinds = {tuple(name for name, _ in block.named_children()) for block in found.blocks}
+    names = list(dict.fromkeys(name for kind in kinds for name in kind))
     # Bare parts first: where they add up no norm follows them.
     attention, mlp = (
-        sorted((n for n in names if any(word in n for word in words)), key=lambda n: "norm" in n)
-        for words in (_ATTENTION, _MLP)
+        sorted((n for n in names if _says(n, words)), key=lambda n: "norm" in n) for words in (_ATTENTION, _MLP)
     )
-    inner = [name for name, _ in block.named_modules()]
-    projections = tuple(n for n in inner if n.split(".")[-1] in _PROJECTIONS and any(w in n for w in _ATTENTION))
-    router, experts = next(filter(None, map(_routing, blocks)), ("", ""))  # the first blocks may be dense
-    row = Family(path, projections=projections[:1], router=router, experts=experts)
+    others = [n for n in names if _says(n, _OTHER_MIXERS) and not _says(n, ("norm",))]
     for one, other in product(attention, mlp):
-        yield replace(row, attention=one, mlp=other)
+        if all(one in kind for kind in kinds):
+            yield replace(row, attention=one, mlp=other)
+            continue
+        for linear in others:
+            if linear != one and all(one in kind or linear in kind for kind in kinds):
+                yield replace(row, attention=one, mlp=other, linear=linear)
+
+
+def _says(name: str, words: Iterable[str]) -> bool:
+    return any(word in name for word in words)
 
 
 def _routing(block: nn.Module) -> tuple[str, str] | None:
@@ -79,24 +101,30 @@ def _routing(block: nn.Module) -> tuple[str, str] | None:
 
 
 @torch.inference_mode()
-def _adds_up(parts: Anatomy) -> bool:
-    layer = len(parts.blocks) - 1
-    got: dict[str, Tensor] = {}
+def _adds_up(causal: PreTrainedModel, found: Chain, family: Family) -> bool:
+    """Whether in every block output = input + attention + MLP."""
+    parts = Anatomy(causal, found.decoder, found.blocks, family)
+    sites = ("resid_pre", "attn_out", "mlp_out", "resid_post")
+    points = {site: [HookPoint(layer, site) for layer in range(len(found.blocks))] for site in sites}
+    if not all(parts.has(point) for site in sites for point in points[site]):
+        return False
+    got: dict[HookPoint, Tensor] = {}
 
-    def keeper(site: str) -> Edit:
+    def keeper(point: HookPoint) -> Edit:
         def keep(h: Tensor) -> Tensor:
-            got[site] = h.float().clone()  # some blocks add in place
+            got[point] = h.float().clone()  # some blocks add in place
             return h
 
         return keep
 
-    sites = ("resid_pre", "attn_out", "mlp_out", "resid_post")
     tokens = torch.arange(3, 7, device=parts.device)[None]
-    with edit_forward(parts, {HookPoint(layer, site): keeper(site) for site in sites}, lambda _: None):
-        parts.causal(input_ids=tokens, use_cache=False)
-    if set(got) != set(sites) or len({h.shape for h in got.values()}) > 1:
+    with edit_forward(parts, {p: keeper(p) for site in sites for p in points[site]}, lambda _: None):
+        causal(input_ids=tokens, use_cache=False)
+    if len(got) < len(sites) * len(found.blocks) or len({h.shape for h in got.values()}) > 1:
         return False
-    added = got["attn_out"] + got["mlp_out"]
-    tolerance = 1e-4 if parts.causal.dtype == torch.float32 else 0.03
-    apart = (got["resid_pre"] + added - got["resid_post"]).norm() / added.norm().clamp_min(1e-12)
-    return bool(apart < tolerance)
+    tolerance = 1e-4 if causal.dtype == torch.float32 else 0.03
+    for before, attention, mlp, after in zip(*(points[site] for site in sites), strict=True):
+        added = got[attention] + got[mlp]
+        if not bool((got[before] + added - got[after]).norm() / added.norm().clamp_min(1e-12) < tolerance):
+            return False
+    return True

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from tillerman.core.errors import ModelError
 from tillerman.models.families import Anatomy
 
 _LOGITS = 2**23  # held at once
@@ -23,15 +26,20 @@ def option_head(
     if type(head) is nn.Linear and type(head.weight) is nn.Parameter and not head.weight.is_meta:
         weight = head.weight[tokens]  # [b, o, d]
         bias = 0.0 if head.bias is None else head.bias[tokens]
-        return lambda hidden: _capped(parts, torch.einsum("bcd,bod->cbo", hidden, weight) + bias)
+        return lambda hidden: _after(parts, torch.einsum("bcd,bod->cbo", hidden, weight) + bias)
+
     # A quantised, split, offloaded or wrapped head is asked for the whole vocabulary.
-    return lambda hidden: head(hidden).gather(2, tokens[:, None].expand(-1, hidden.shape[1], -1)).transpose(0, 1)
+    def of_all(hidden: Float[Tensor, "b c d"]) -> Float[Tensor, "c b o"]:
+        logits = _after(parts, head(hidden))
+        return logits.gather(2, tokens[:, None].expand(-1, hidden.shape[1], -1)).transpose(0, 1)
+
+    return of_all
 
 
 def all_logits(parts: Anatomy, hidden: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
     """The language-model head as it is, for few positions."""
     head = parts.causal.get_output_embeddings()  # type: ignore[no-untyped-call]
-    return _capped(parts, head(hidden))
+    return _after(parts, head(hidden))
 
 
 def token_logprobs(parts: Anatomy, hidden: Float[Tensor, "n c d"], tokens: Int[Tensor, " n"]) -> Float[Tensor, "n c"]:
@@ -41,12 +49,64 @@ def token_logprobs(parts: Anatomy, hidden: Float[Tensor, "n c d"], tokens: Int[T
     out = []
     for start in range(0, len(tokens), size):
         wanted = tokens[start : start + size]
-        logits = _capped(parts, head(hidden[start : start + size])).float()
+        logits = _after(parts, head(hidden[start : start + size])).float()
         chosen = logits.gather(2, wanted[:, None, None].expand(-1, logits.shape[1], 1)).squeeze(2)
         out.append(chosen - logits.logsumexp(2))
     return torch.cat(out)
 
 
-def _capped(parts: Anatomy, logits: Tensor) -> Tensor:
-    cap = getattr(parts.causal.config.get_text_config(), "final_logit_softcapping", None)  # Gemma 2
-    return cap * torch.tanh(logits / cap) if cap else logits
+def learn_head(parts: Anatomy, hidden: Float[Tensor, "b s d"], logits: Float[Tensor, "b s v"]) -> None:
+    """Find what this model does to its logits after the head, by one pass's hidden states and logits."""
+    head: nn.Module = parts.causal.get_output_embeddings()  # type: ignore[no-untyped-call]
+    config = parts.causal.config.get_text_config()
+    try:
+        raw = head(hidden.to(head.weight.dtype) if isinstance(head, nn.Linear) else hidden).float()
+    except RuntimeError:  # it takes something else than what the decoder gives
+        _LEARNT[_key(parts)] = None
+        return
+    limit = (1e-3 if parts.causal.dtype == torch.float32 else 0.05) * logits.float().norm()
+    fitting = (after for after in _readings(config) if (after(raw) - logits.float()).norm() <= limit)
+    _LEARNT[_key(parts)] = next(fitting, None)
+
+
+_After = Callable[[Tensor], Tensor]
+_CAPS = ("final_logit_softcapping", "logits_soft_cap")  # Gemma 2 to 4; RecurrentGemma
+_FACTORS = ("logit_scale", "logits_scaling", "lm_head_multiplier")  # Cohere; Granite and HyperCLOVA X; Falcon H1
+# By class and numbers of the configuration; None: this model's logits are something else again.
+_LEARNT: dict[tuple[object, ...], _After | None] = {}
+
+
+def _numbers(config: Any, names: Sequence[str]) -> list[float]:
+    found = [getattr(config, name, None) for name in names]
+    return [float(one) for one in found if isinstance(one, int | float) and one]
+
+
+def _key(parts: Anatomy) -> tuple[object, ...]:
+    config = parts.causal.config.get_text_config()
+    return type(parts.causal), *_numbers(config, _CAPS), *_numbers(config, _FACTORS)
+
+
+def _readings(config: Any) -> Iterator[_After]:
+    """What a model may do to its logits, the usual first: nothing or a cap; times or divided by a number."""
+    caps = _numbers(config, _CAPS)
+    factors = [one for number in _numbers(config, _FACTORS) for one in (number, 1 / number)]
+    for factor in (1.0, *factors):
+        for cap in (*caps, None):
+            yield partial(_changed, factor=factor, cap=cap)
+
+
+def _changed(logits: Tensor, *, factor: float, cap: float | None) -> Tensor:
+    scaled = logits if factor == 1.0 else logits * factor
+    return cap * torch.tanh(scaled / cap) if cap else scaled
+
+
+def _after(parts: Anatomy, logits: Tensor) -> Tensor:
+    key = _key(parts)
+    # A model that was never opened is taken for a usual one.
+    after = _LEARNT[key] if key in _LEARNT else next(_readings(parts.causal.config.get_text_config()))
+    if after is None:
+        raise ModelError(
+            f"{type(parts.causal).__name__} does something to its logits after its head that is not known here; what "
+            "asks the head alone (gradients, training, attacks) cannot be used with this model"
+        )
+    return after(logits)

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tillerman.core.artefact import Artefact
 from tillerman.core.errors import MismatchError, ModelError
-from tillerman.core.hookpoint import ROUTER_SITES, HookPoint
+from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
 from tillerman.core.shown import Shown
 from tillerman.core.steerings.vector import SteeringVector
@@ -27,7 +26,10 @@ from tillerman.models.artefacts import load
 from tillerman.models.edit import edit_forward
 from tillerman.models.families import Anatomy, anatomy, causal_model
 from tillerman.models.fingerprint import fingerprint_of
+from tillerman.models.forward import ForwardInfo
 from tillerman.models.guessing import guess_layout as guess
+from tillerman.models.head import learn_head
+from tillerman.models.loading import device_named, load_model, load_tokenizer
 
 PILOT = "pilot"
 VERSIONED = ("tillerman", "torch", "transformers", "tokenizers", "safetensors", "numpy")
@@ -93,14 +95,12 @@ class OpenModel(Shown):
         return self.fingerprint, self.tokenizer_hash, self.template_hash, str(self.model.dtype), self.device.type
 
     def points(self, site: str = "resid_post") -> tuple[HookPoint, ...]:
-        """One per block; at a router's sites, one per block that has a router."""
+        """One per block that has this site: all for the residual stream, those with a router for a router's."""
         everywhere = [HookPoint(layer, site) for layer in range(self.layers)]
-        if site not in ROUTER_SITES:
-            return tuple(everywhere)
-        routed = tuple(p for p in everywhere if self.parts.family.router_of(self.parts.blocks[p.layer]) is not None)
-        if not routed:
+        there = tuple(point for point in everywhere if self.parts.has(point))
+        if not there:
             self.parts.part(everywhere[0])  # says that there is none
-        return routed
+        return there
 
     def vector(self, directions: Mapping[HookPoint | int | str, Any], *, name: str) -> SteeringVector:
         """A vector of your own: a direction ``[d]`` (tensor, array or list of numbers) per hook point.
@@ -194,16 +194,15 @@ def open_model(
     else:
         name = str(source)
         path = str(files("tillerman").joinpath(EMBEDDED[name])) if name in EMBEDDED else name
-        wanted: torch.dtype | str = dtype or (torch.float32 if device == "cpu" else "auto")
-        try:
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=wanted).to(device)  # type: ignore[arg-type]
-            tokenizer = tokenizer or _tokenizer_of(path, model)
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ModelError(
-                f"cannot open the model {name!r}: {first} Give 'pilot', 'pilot-moe', a folder with config.json, "
-                "weights and tokenizer, or a hub name that is reachable."
-            ) from error
+        place = device_named(device)
+        model = load_model(name, path, place, dtype)
+        tokenizer = tokenizer or load_tokenizer(name, path, model)
+    embedding: Any = model.get_input_embeddings()
+    if tokenizer.vocab_size > embedding.weight.shape[0]:
+        raise ModelError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding {embedding.weight.shape[0]}: give "
+            "the tokenizer that belongs to this model"
+        )
     if guess_layout:
         guess(model)
     opened = OpenModel(model, tokenizer, name, anatomy(model))
@@ -222,24 +221,15 @@ def _unwrapped(model: nn.Module) -> PreTrainedModel:
     return causal_model(model)
 
 
-def _tokenizer_of(path: str, model: PreTrainedModel) -> PreTrainedTokenizerBase:
-    """The folder's own; an adapter's folder often has none, then its base model's."""
-    try:
-        return AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError):
-        base = str(model.config.name_or_path)
-        if base == path:
-            raise
-        return AutoTokenizer.from_pretrained(base)
-
-
 @torch.inference_mode()
 def check(opened: OpenModel) -> None:
-    """An identity edit must be bit-equal at every layer, a real edit must change the output."""
+    """Three passes of three tokens: an identity edit is bit-equal at every layer, a real edit changes the output, the
+    decoder tells of each pass, and the head is one that can be asked alone."""
     tokens = torch.tensor([[1, 2, 3]], device=opened.device) % opened.model.config.get_text_config().vocab_size
+    kept: list[Any] = []
 
-    def run(shift: float) -> tuple[Tensor, int]:
-        seen = 0
+    def run(shift: float) -> tuple[Tensor, int, int]:
+        seen, passes = 0, 0
 
         def edit(h: Tensor) -> Tensor:
             nonlocal seen
@@ -249,16 +239,30 @@ def check(opened: OpenModel) -> None:
             # One coordinate: a norm after the block would cancel a shift of the mean.
             return h if shift == 0 else h + shift * torch.eye(1, h.shape[-1], dtype=h.dtype, device=h.device)[0]
 
-        with edit_forward(opened.parts, dict.fromkeys(opened.points(), edit), lambda _: None):
-            return opened.model(input_ids=tokens, use_cache=False).logits, seen
+        def announced(_: ForwardInfo) -> None:
+            nonlocal passes
+            passes += seen == 0  # before its first block
 
-    plain = opened.model(input_ids=tokens, use_cache=False).logits
-    same, calls = run(0.0)
+        with edit_forward(opened.parts, dict.fromkeys(opened.points(), edit), announced):
+            return opened.model(input_ids=tokens, use_cache=False).logits, seen, passes
+
+    handle = opened.parts.decoder.register_forward_hook(lambda _, __, out: kept.append(out))
+    try:
+        plain = opened.model(input_ids=tokens, use_cache=False).logits
+    finally:
+        handle.remove()
+    same, calls, passes = run(0.0)
+    if passes != 1 or kept[-1][0].shape[-1] != opened.parts.width:
+        raise ModelError(
+            f"{opened.id}: {type(opened.parts.decoder).__name__} is not what this model calls to make a stream of "
+            "the tokens; name the module that is in its layout row, as a path from model.base_model: decoder=..."
+        )
     scale = float(plain.abs().mean()) + 1.0
     if calls != opened.layers or not torch.equal(plain, same):
         raise ModelError(f"{opened.id}: an edit that changes nothing changed the output, or missed a block")
     if torch.equal(plain, run(scale)[0]):
         raise ModelError(f"{opened.id}: an edit of the blocks does not reach the output; the layout row is wrong")
+    learn_head(opened.parts, kept[-1][0], plain)
 
 
 def _hash(text: str) -> str:
