@@ -82,6 +82,14 @@ KeepOrder = Annotated[
 Shares = Annotated[str, typer.Option(help="train,validation,test shares")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON with stable keys instead of tables")]
 Report = Annotated[Path | None, typer.Option(help="file for a self-contained HTML report")]
+Samples = Annotated[
+    str | None,
+    typer.Option(
+        help="file for every test item: question as the model saw it, options, all answers with their "
+        "log-probabilities, and what changed; .jsonl, .csv or .parquet. - puts them into --json, under items",
+        metavar="FILE",
+    ),
+]
 System = Annotated[str | None, typer.Option(help="system prompt of all runs except the prompt baseline")]
 AnswerTokens = Annotated[int, typer.Option(min=1, help="maximum new tokens of the answer to an open question")]
 Prompt = Annotated[

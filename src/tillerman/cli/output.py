@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +12,11 @@ from rich.console import Console
 
 from tillerman.cli import options as o
 from tillerman.cli.terminal import Terminal
+from tillerman.core.errors import UsageError
 from tillerman.core.escaping import visible_json
 
 if TYPE_CHECKING:
+    from tillerman.logs.evaluation import EvaluationLog
     from tillerman.pipeline.run import Watch
 
 OUT, ERR = Terminal(), Terminal(stderr=True)
@@ -46,19 +50,54 @@ def print_skipped(skipped: tuple[str, ...]) -> None:
         ERR.print(f"not used: {o.first_words(skipped)}", style="yellow", highlight=False)
 
 
-def show_log(log: Any, report: Path | None, as_json: bool) -> None:
-    """Printed first: what was computed is not lost where the report cannot be written."""
-    from tillerman.core.files import in_turn
-    from tillerman.reports.evaluation import account
-    from tillerman.reports.summary import summary
+@dataclass(frozen=True)
+class Destination:
+    """Where an evaluation goes: the terminal, or JSON; a page; a file of all items (``-``: into the JSON)."""
 
-    def write() -> None:
-        if report is not None:
-            write_report(report, log)
-            if not as_json:
-                OUT.print(f"report: {report}")
+    report: Path | None = None
+    samples: str | None = None
+    as_json: bool = False
 
-    in_turn(lambda: print_json(summary(log)) if as_json else show_account(account(log)), write)
+    def ensure(self) -> None:
+        """Complain about what cannot be written before any work is done."""
+        from tillerman.core.row_files import ensure_row_file
+
+        o.writable(self.report)
+        if self.samples == "-" and not self.as_json:
+            raise UsageError("--samples -: puts the items into --json; give --json too, or the name of a file")
+        if self._file is not None:
+            o.writable(self._file)
+            ensure_row_file(self._file)
+
+    @property
+    def _file(self) -> Path | None:
+        return None if self.samples in (None, "-") else Path(str(self.samples))
+
+    def show(self, log: EvaluationLog) -> None:
+        """Printed first: what was computed is not lost where a file cannot be written."""
+        from tillerman.core.files import in_turn
+        from tillerman.core.row_files import write_rows
+        from tillerman.reports.evaluation import account
+        from tillerman.reports.items import flat_rows
+        from tillerman.reports.summary import summary
+
+        def say() -> None:
+            if self.as_json:
+                print_json(summary(log, items=self.samples == "-"))
+            else:
+                show_account(account(log))
+
+        in_turn(
+            say,
+            lambda: self._write("report", self.report, lambda path: write_report(path, log)),
+            lambda: self._write("samples", self._file, lambda path: write_rows(path, flat_rows(log.items))),
+        )
+
+    def _write(self, what: str, path: Path | None, write: Callable[[Path], None]) -> None:
+        if path is not None:
+            write(path)
+            if not self.as_json:
+                OUT.print(f"{what}: {path}")
 
 
 def show_account(account: Any) -> None:

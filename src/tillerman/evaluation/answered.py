@@ -57,11 +57,16 @@ def item_results(
     found = []
     for i, (item, question) in enumerate(zip(items, questions, strict=True)):
         answers = tuple(
-            ItemAnswer(name, one.given[i], bool(one.right[i]), one.scores[i]) for name, one in answered.items()
+            ItemAnswer(name, one.given[i], bool(one.right[i]), _finite(one.scores[i])) for name, one in answered.items()
         )
         right = item.answers[item.right]
         found.append(ItemResult(item.example.id, question, options_shown(item), right, answers))
     return tuple(found)
+
+
+def _finite(scores: tuple[float, ...]) -> tuple[float, ...]:
+    """None of a broken model: JSON has no word for what is no number."""
+    return scores if np.isfinite(scores).all() else ()
 
 
 def options_shown(item: Item) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""A log as one HTML page that needs nothing but itself: no script, no font, no request. Pure: a log in, text out.
+"""A log as one HTML page that needs nothing but itself: no font, no request, and no script but the few lines that sort
+and filter the table of items, which is whole without them. Pure: a log in, text out.
 
 Everything that comes from a log is escaped; only the SVG that our own charts return is trusted.
 """
@@ -29,11 +30,13 @@ from tillerman.reports.charts.grid import heat_map
 from tillerman.reports.charts.methods import compare_chart
 from tillerman.reports.charts.study import study_chart
 from tillerman.reports.comparison import heading, tables, verdict
+from tillerman.reports.items import MOST, ItemsView, items_view
 from tillerman.reports.side_by_side import Column, beside_charts, beside_tables
 from tillerman.reports.tables import is_numeric
 from tillerman.reports.verdict import judge_log
 from tillerman.reports.written import written_table, written_words
 
+_FEW = 60  # items of each of several behaviours on one page
 WIDE, NARROW = 860, 360  # pixels; the page shows the one that fits, so that type is never scaled down
 
 _LEVELS = {"error": "✕", "warning": "▲", "note": "●", "ok": "✓"}
@@ -62,6 +65,7 @@ class Section:
     details: Table
     bias: Table
     bias_words: str
+    items: ItemsView
     cells: Table
     folds: Table
     curve: Table
@@ -83,7 +87,7 @@ def render_report(log: EvaluationLog, studies: Sequence[StudyLog] = ()) -> str:
 
 def render_demo_page(logs: Sequence[EvaluationLog]) -> str:
     """Several behaviours on one page: an overview on one axis, then each behaviour in full."""
-    sections = tuple(_section(log, k) for k, log in enumerate(logs, start=1))
+    sections = tuple(_section(log, k, _FEW) for k, log in enumerate(logs, start=1))
     overview = _both(lambda width: overview_chart(logs, width))
     models = tuple(dict.fromkeys(log.model_id for log in logs))
     return _render("demo.html.j2", sections=sections, overview=overview, models=models)
@@ -160,7 +164,7 @@ def _study(log: StudyLog) -> StudySection:
     return StudySection(log, tuple(Drawn(c.title, _both(partial(study_chart, c))) for c in log.charts))
 
 
-def _section(log: EvaluationLog, number: int) -> Section:
+def _section(log: EvaluationLog, number: int, most: int = MOST) -> Section:
     baseline, where = sentences.baseline_of_grid(log)
     levels = list(_LEVELS)
     return Section(
@@ -182,6 +186,7 @@ def _section(log: EvaluationLog, number: int) -> Section:
         details=evaluation.details_table(log),
         bias=bias_table(log),
         bias_words=bias_words(log),
+        items=items_view(log, most),
         cells=evaluation.cells_table(log),
         folds=evaluation.folds_table(log),
         curve=evaluation.curve_table(log),

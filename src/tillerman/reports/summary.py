@@ -8,12 +8,14 @@ from typing import Any
 from tillerman.logs.conditions import NULL
 from tillerman.logs.evaluation import Condition, EvaluationLog
 from tillerman.reports.bias import only_bias
+from tillerman.reports.items import flat_rows
 from tillerman.reports.verdict import judge_log
 from tillerman.reports.written import written_summary
 
 
-def summary(log: EvaluationLog) -> dict[str, Any]:
-    """The stable keys of ``--json``; ``conditions`` and what follows hold the detail."""
+def summary(log: EvaluationLog, *, items: bool = False) -> dict[str, Any]:
+    """The stable keys of ``--json``; ``conditions`` and what follows hold the detail. ``items``: every test item too,
+    as the rows of ``--samples``."""
     values = {c.name: c.rate.value for c in log.conditions}
     nulls = {c.name.removeprefix(NULL): _effect(c) for c in log.conditions if c.name.startswith(NULL)}
     effects = {c.name: _effect(c) for c in log.conditions if c.effect is not None}
@@ -70,6 +72,8 @@ def summary(log: EvaluationLog) -> dict[str, Any]:
             "p_value": log.seeds.p_value,
             "n": len(log.seeds.seeds),
         }
+    if items:
+        result["items"] = flat_rows(log.items)
     return result
 
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from tillerman.cli import options as o
-from tillerman.cli.output import ERR, NO_EFFECT, load, print_power, show_log, show_thoughts, watch
+from tillerman.cli.output import ERR, NO_EFFECT, Destination, load, print_power, show_thoughts, watch
 from tillerman.core.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def evaluate(
     device: o.Device = "cpu",
     guess_layout: o.GuessLayout = False,
     report: o.Report = None,
+    samples: o.Samples = None,
     as_json: o.Json = False,
 ) -> None:
     """Test an artefact on data: its own test items, or others.
@@ -82,9 +83,10 @@ def evaluate(
 
     if metric not in METRICS:
         raise UnknownNameError("metric", metric, METRICS)
-    if metric != "answers" and report is not None:
-        raise UsageError("--report is a page about right answers; use --json with --metric thought-length")
-    o.writable(report)
+    if metric != "answers" and (report is not None or samples is not None):
+        raise UsageError("--report and --samples are about right answers; use --json with --metric thought-length")
+    shown = Destination(report, samples, as_json)
+    shown.ensure()
     loaded = load(data, layout, columns, positive, limit, skip_bad_rows)
     request = EvalRequest(
         artefact,
@@ -114,7 +116,7 @@ def evaluate(
         found = moved is not None and (moved.interval.low > 0 or moved.interval.high < 0)
     else:
         log = run_eval(request, loaded, choice, ERR)
-        show_log(log, report, as_json)
+        shown.show(log)
         found = judge_log(log).outcome != "bad"
     if not found:
         raise typer.Exit(NO_EFFECT)

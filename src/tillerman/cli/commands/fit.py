@@ -13,7 +13,7 @@ from rich.console import Console
 import tillerman
 from tillerman.cli import options as o
 from tillerman.cli.names import ESTIMATORS, GROUPS, METHODS
-from tillerman.cli.output import ERR, NO_EFFECT, OUT, load, print_power, print_skipped, show_log, watch
+from tillerman.cli.output import ERR, NO_EFFECT, OUT, Destination, load, print_power, print_skipped, watch
 from tillerman.cli.resumable import beside, resumable
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def fit(
     device: o.Device = "cpu",
     guess_layout: o.GuessLayout = False,
     report: o.Report = None,
+    samples: o.Samples = None,
     as_json: o.Json = False,
 ) -> None:
     """Fit, choose and test a steering vector from labelled examples.
@@ -153,13 +154,14 @@ def fit(
     if seed is not None and seeds is not None:
         raise tillerman.UsageError("--seed and --seeds are two ways to say the same; give one of them")
     chosen_seeds = o.whole_numbers(seeds, "--seeds") or (seed or 0,)
-    o.writable(report)
+    shown = Destination(report, samples, as_json)
+    shown.ensure()
     loaded = load(data, layout, columns, positive, limit, skip_bad_rows)
     path = out or Path(f"{loaded.name}.safetensors")
     o.writable(path)
     written = Outputs(path, o.new_folder(save_model))
     choice = o.ModelChoice(model, device, guess_layout)
-    log = run_fit(experiment, chosen_seeds, loaded, choice, written, ERR, lambda log: show_log(log, report, as_json))
+    log = run_fit(experiment, chosen_seeds, loaded, choice, written, ERR, shown.show)
     if not as_json:
         print_skipped(loaded.skipped)
         OUT.print(f"artefact: {path}")
