@@ -10,7 +10,7 @@ from typer.models import ArgumentInfo, OptionInfo
 RUN, OF_ONE_STUDY = "This run", "Options of one study"
 # Of a command with many options: those that stand first, in the panel without a name.
 FIRST = {
-    "fit": ("model", "method", "out", "layers", "doses", "max_kl", "limit", "seed", "report", "samples", "as_json"),
+    "fit": ("model", "method", "out", "layers", "doses", "max_kl", "limit", "seed", "report", "as_json"),
     "compare": ("methods", "model", "out", "equal_kl", "layers", "doses", "max_kl", "limit", "seed", "as_json"),
     "eval": ("model", "metric", "strength", "all_items", "limit", "report", "samples", "as_json"),
     "study": ("artefact", "method", "model", "out", "limit", "seed", "draws", "card", "rejudge", "as_json"),
@@ -61,6 +61,7 @@ PANELS = {
         "written_prompts",
         "written_tokens",
     ),
+    "Output": ("samples",),
     "Gate": ("gate", "gate_at", "gate_positive"),
     "Replies": ("rescore", "temperature"),
     "Judge": (
