@@ -41,15 +41,15 @@ def choose_written(run: Run, meter: DriftMeter) -> Choice:
     plans, shares = plans_of(grid, vectors), right_shares(run, grid, vectors)
     scored = [Scored(one, share) for one, share in zip(grid, shares, strict=True)]
     first = panel.values(plans, FEW, "every cell")
-    scored, finalists = _finalists(scored, first, constraints(run, vectors, meter))
-    if not finalists:
+    scored, kept = finalists(scored, first, constraints(run, vectors, meter))
+    if not kept:
         raise FitError(
             "`objective` written: no cell keeps the budget; keep strength 0 in the grid, or loosen the budget"
         )
-    full = panel.values([plans[i] for i in finalists], len(panel.asked.items), "the best cells")
-    best = max(range(len(finalists)), key=lambda k: (full[k], -abs(grid[finalists[k]].dose)))
-    chosen = scored[finalists[best]]
-    written = dict(enumerate(first)) | dict(zip(finalists, full, strict=True))
+    full = panel.values([plans[i] for i in kept], len(panel.asked.items), "the best cells")
+    best = max(range(len(kept)), key=lambda k: (full[k], -abs(grid[kept[k]].dose)))
+    chosen = scored[kept[best]]
+    written = dict(enumerate(first)) | dict(zip(kept, full, strict=True))
     return Choice(
         fitted[chosen.candidate.method],
         chosen,
@@ -105,8 +105,8 @@ def _both_readings(run: Run) -> tuple[dict[str, Fitted], tuple[str, ...]]:
     return {**fitted, **{f"{name}, read as mean": one for name, one in more.items()}}, skipped
 
 
-def _finalists(
-    scored: list[Scored], first: Sequence[float], limits: Constraints | None
+def finalists(
+    scored: Sequence[Scored], first: Sequence[float], limits: Constraints | None
 ) -> tuple[list[Scored], list[int]]:
     """Strength 0 where it is a candidate, and the first ``FINALISTS`` that keep the budget, from the best down.
     Where a dose breaks it, larger ones at the same place are taken to break it too, and are not measured."""

@@ -84,7 +84,9 @@ def experiment_of(step: Step, arm: Arm, layers: int, seed: int, sae: str | None)
         values["layers"] = (open_sae(sae).point.layer,)
     elif step.layers is not None:
         values["layers"] = tuple(sorted(set(step.layers.of_model(layers).values())))
-    experiment = Experiment(method=_with_files(arm.method, sae), seed=seed, generations=(), **values)
+    experiment = Experiment(
+        method=_with_files(arm.method, sae), seed=seed, generations=(), **{"written_prompts": 0, **values}
+    )
     return pas_paper(experiment) if protocol == "pas-paper" else experiment
 
 
