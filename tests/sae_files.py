@@ -45,6 +45,14 @@ def gemmascope(folder: Path, threshold: float = 1.0, **changes: object) -> Path:
     return folder
 
 
+def gemmascope2(folder: Path, threshold: float = 1.0, **facts: object) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name.lower(): tensor for name, tensor in PLAIN.items()} | {"threshold": torch.full((3,), threshold)}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "params.safetensors")
+    (folder / "config.json").write_text(json.dumps({"architecture": "jump_relu", **facts}))
+    return folder
+
+
 def llamascope(folder: Path, norms: tuple[float, float], threshold: float, **facts: object) -> Path:
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     given = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def _unit(v):
 
 
 def test_sta_finds_the_atoms_that_were_planted_and_drops_the_one_that_is_only_louder():
-    found = _fit("sta", _planted(), share=3 / F).provenance.found
+    found = _fit("sta", _planted(), share=2 / F).provenance.found
     assert {row["atom"] for row in found["top"]} == {UP, DOWN}
     assert found["masks"] == {"amplitude": 3, "frequency": 3, "both": 2}
     signs = {row["atom"]: (row["amplitude"] > 0, row["frequency"] > 0) for row in found["top"]}
@@ -84,7 +85,7 @@ def test_sta_finds_the_atoms_that_were_planted_and_drops_the_one_that_is_only_lo
 
 def test_amplitude_alone_keeps_the_louder_atom_and_frequency_alone_does_not():
     kept = {
-        modes: {row["atom"] for row in _fit("sta", _planted(), share=3 / F, modes=modes).provenance.found["top"]}
+        modes: {row["atom"] for row in _fit("sta", _planted(), share=2 / F, modes=modes).provenance.found["top"]}
         for modes in ("amplitude", "frequency")
     }
     assert kept["amplitude"] == {UP, DOWN, LOUD}
@@ -102,15 +103,19 @@ def test_the_papers_rule_keeps_only_atoms_that_go_up():
 def _sta_by_hand(positive, negative, w_dec, share, modes, rule):
     """Atom by atom, in numpy."""
     f = positive.shape[1]
-    count = max(1, round(share * f))
+    count = min(f, int(share * f) + 1)
     amplitude = positive.mean(0) - negative.mean(0)
-    frequency = (positive > 0).mean(0) - (negative > 0).mean(0)
+    n, m = len(positive), len(negative)
+    counts = [((positive[:, i] > 0).sum(), (negative[:, i] > 0).sum()) for i in range(f)]
+    frequency = [float(Fraction(int(up), n) - Fraction(int(down), m)) for up, down in counts]
     kept = {}
     for name, values in (("amplitude", amplitude), ("frequency", frequency)):
         if rule == "paper":
             score = [max(0.0, v) for v in values]
+        elif name == "amplitude":
+            score = [abs(a) for a in amplitude]
         else:
-            score = [abs(v) if a * w > 0 else 0.0 for v, a, w in zip(values, amplitude, frequency, strict=True)]
+            score = [abs(w) if a * w > 0 else 0.0 for a, w in zip(amplitude, frequency, strict=True)]
         least = sorted(score)[-count]
         kept[name] = {i for i in range(f) if score[i] > 0 and score[i] >= least}
     mask = kept["amplitude"] & kept["frequency"] if modes == "both" else kept[modes]
@@ -126,7 +131,7 @@ def _sta_by_hand(positive, negative, w_dec, share, modes, rule):
 )
 def test_sta_is_its_formula(seed, share, modes, rule):
     g = torch.Generator().manual_seed(seed)
-    positive, negative = (torch.randn(n, D, generator=g) + 0.3 for n in (9, 9))
+    positive, negative = (torch.randn(n, D, generator=g) + 0.3 for n in (10, 10))
     activations = _encoded(positive, negative)
     e, options = activations[1], {"share": share, "modes": modes, "rule": rule}
     direction, mask = _sta_by_hand(
@@ -147,6 +152,16 @@ def test_sta_is_its_formula(seed, share, modes, rule):
     assert found.norm(P) == pytest.approx(float(gap.norm()), rel=1e-4)  # as long as the CAA vector
     ours = found.directions[P].double().numpy()
     np.testing.assert_allclose(ours / np.linalg.norm(ours), direction / np.linalg.norm(direction), atol=1e-4)
+
+
+def test_equal_differences_of_counts_are_ties():
+    """3 of 10 against 2 of 10, and 1 of 10 against none: as fractions they differ in the last bit."""
+    fires = torch.zeros(2, 10, 2)
+    fires[0, :3, 0], fires[1, :2, 0], fires[0, :1, 1] = 1.0, 1.0, 1.0
+    sides = [Latents(rows, rows) for rows in fires]
+    frequency = Encoded(SAE, QUALITY, *sides).frequency
+    assert 3 / 10 - 2 / 10 != 1 / 10 - 0 / 10
+    assert frequency[0] == frequency[1] == pytest.approx(0.1)
 
 
 def test_atoms_that_never_fire_are_not_kept_even_where_all_are_asked_for():
@@ -284,7 +299,7 @@ def test_the_shuffled_null_deals_latents_like_activations(name, paired):
 
 
 def test_the_report_names_masks_and_top_atoms():
-    lines = METHODS["sta"]().report(_fit("sta", _planted(), share=3 / F).provenance.found)
+    lines = METHODS["sta"]().report(_fit("sta", _planted(), share=2 / F).provenance.found)
     text = "\n".join(lines)
     assert "autoencoder made (jumprelu, 12 atoms): mean L0 4.0, unexplained variance 0.10" in text
     assert "atoms that pass: 3 by amplitude, 3 by frequency, 2 by both; kept 2" in text

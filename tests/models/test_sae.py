@@ -174,6 +174,31 @@ def test_gemmascope_without_its_folders_wants_the_layer(tmp_path):
     assert open_sae(file, at=HookPoint(2, "mlp_out")).point == HookPoint(2, "mlp_out")
 
 
+@pytest.mark.parametrize(
+    ("folder", "facts", "point"),
+    [
+        ("mine", {"hf_hook_point_in": "model.layers.9.output"}, HookPoint(9)),
+        ("mine", {"hf_hook_point_in": "model.layers.5.self_attn.o_proj.input"}, HookPoint(5, "heads")),
+        ("resid_post_all/layer_12_width_16k_l0_medium", {}, HookPoint(12)),
+    ],
+)
+def test_gemmascope_2_fires_above_its_threshold_where_its_files_say(folder, facts, point, tmp_path):
+    sae = open_sae(made.gemmascope2(tmp_path / folder, **facts))
+    assert (sae.point, sae.architecture) == (point, "jumprelu")
+    _reads(sae, H, [3.0, 0.0, 1.5], [8.0, 1.0])
+    assert open_sae(tmp_path / folder / "params.safetensors").point == point
+
+
+def test_gemmascope_2_of_another_kind_or_of_no_layer_is_refused(tmp_path):
+    with pytest.raises(HookPointError, match=r"config.json does not say which layer it is for"):
+        open_sae(made.gemmascope2(tmp_path / "mine"))
+    assert open_sae(tmp_path / "mine", at=HookPoint(2)).point == HookPoint(2)
+    with pytest.raises(DataError, match="architecture 'topk'; known: jump_relu"):
+        open_sae(made.gemmascope2(tmp_path / "other", architecture="topk"))
+    with pytest.raises(DataError, match=r"router'; known ends: output, .*at=layers\.5\.mlp_out"):
+        open_sae(made.gemmascope2(tmp_path / "third", hf_hook_point_in="model.layers.5.router"))
+
+
 def test_llamascope_undoes_the_norm_of_its_data_set_and_of_its_decoder(tmp_path):
     sae = open_sae(made.llamascope(tmp_path, (HALF, HALF), 2.0))
     assert sae.point == HookPoint(1)

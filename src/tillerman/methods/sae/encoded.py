@@ -35,8 +35,11 @@ class Encoded:
 
     @property
     def frequency(self) -> Float[Tensor, " f"]:
-        """``mean 1[a+ > 0] - mean 1[a- > 0]``: in how many more rows an atom fires, -1 to 1."""
-        return (self.positive.mean > 0).double().mean(0) - (self.negative.mean > 0).double().mean(0)
+        """``mean 1[a+ > 0] - mean 1[a- > 0]``: in how many more rows an atom fires, -1 to 1. Counts are subtracted
+        as whole numbers, so that equal differences are equal: 3/10 - 2/10 and 1/10 - 0/10 are not, as fractions."""
+        plus, minus = len(self.positive.mean), len(self.negative.mean)
+        fired, other = (self.positive.mean > 0).sum(0), (self.negative.mean > 0).sum(0)
+        return (fired * minus - other * plus).double() / (plus * minus)
 
     def shuffled(self, paired: bool, seed: int) -> Encoded:
         """The shuffled-label null: latents dealt as ``methods.fit.shuffled`` deals activations."""

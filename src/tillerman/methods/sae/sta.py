@@ -24,9 +24,10 @@ class Sta(SaeMethod):
     """``v = (da * mask) W_dec``, as long as the CAA vector of the same rows.
 
     ``da`` and ``df`` are the differences of the sides in amplitude and frequency. Rule ``signed`` (the
-    authors' code): atoms in the top share by |da| and by |df| among those whose signs agree, the ones that
-    go down included. Rule ``paper`` (its thresholds): ``da >= alpha`` and ``df >= beta``, the thresholds such that
-    they keep the top share of all atoms. Atoms of score 0 are never kept.
+    authors' code): atoms in the top share by |da| of all atoms, and in the top share by |df| of those whose signs
+    agree, the ones that go down included. Rule ``paper`` (its thresholds): ``da >= alpha`` and ``df >= beta``, the
+    thresholds such that they keep the top share of all atoms. A share of f atoms is ``int(share * f) + 1`` of them, as
+    in the authors' code, and their equals. Atoms of score 0 are never kept.
     """
 
     name: ClassVar[str] = "sta"
@@ -58,20 +59,15 @@ class Sta(SaeMethod):
 
     def _masks(self, encoded: Encoded) -> dict[str, Bool[Tensor, " f"]]:
         amplitude, frequency = encoded.amplitude, encoded.frequency
-        count = max(1, round(self.share * encoded.sae.atoms))
-        scores = {
-            name: _scores(values, amplitude * frequency, self.rule)
-            for name, values in (("amplitude", amplitude), ("frequency", frequency))
-        }
+        count = min(encoded.sae.atoms, int(self.share * encoded.sae.atoms) + 1)
+        if self.rule == "paper":
+            scores = {"amplitude": amplitude.clamp_min(0), "frequency": frequency.clamp_min(0)}
+        else:
+            agreed = torch.where(amplitude * frequency > 0, frequency.abs(), 0.0)
+            scores = {"amplitude": amplitude.abs(), "frequency": agreed}
         masks = {name: _top(score, count) for name, score in scores.items()}
         masks["both"] = masks["amplitude"] & masks["frequency"]
         return masks
-
-
-def _scores(values: Float[Tensor, " f"], agreement: Float[Tensor, " f"], rule: str) -> Float[Tensor, " f"]:
-    if rule == "paper":
-        return values.clamp_min(0)
-    return torch.where(agreement > 0, values.abs(), 0.0)
 
 
 def _top(scores: Float[Tensor, " f"], count: int) -> Bool[Tensor, " f"]:

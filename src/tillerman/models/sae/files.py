@@ -1,5 +1,5 @@
-"""Open a sparse autoencoder: the embedded ``pilot``, or files as GemmaScope, SAELens, LlamaScope and Qwen-Scope
-publish them. What lies on disk decides which."""
+"""Open a sparse autoencoder: the embedded ``pilot``, or files as GemmaScope (1 and 2), SAELens, LlamaScope and
+Qwen-Scope publish them. What lies on disk decides which."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from tillerman.core.errors import DataError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.models.opened import PILOT
-from tillerman.models.sae import gemmascope, llamascope, qwenscope, saelens
+from tillerman.models.sae import gemmascope, gemmascope2, llamascope, qwenscope, saelens
 from tillerman.models.sae.autoencoder import SAE
 from tillerman.models.sae.labels import read_labels
 from tillerman.models.sae.parts import SaeSource
@@ -43,10 +43,14 @@ def _found(path: Path) -> tuple[Reader, Path]:
             return qwenscope.read, path
         if path.name in (saelens.CONFIG, saelens.WEIGHTS):
             return saelens.read, path.parent
+        if path.name == gemmascope2.WEIGHTS:
+            return gemmascope2.read, path.parent
     elif (path / saelens.CONFIG).is_file() and (path / saelens.WEIGHTS).is_file():
         return saelens.read, path
     elif (path / llamascope.CONFIG).is_file() and (path / llamascope.WEIGHTS).is_file():
         return llamascope.read, path
+    elif (path / gemmascope2.CONFIG).is_file() and (path / gemmascope2.WEIGHTS).is_file():
+        return gemmascope2.read, path
     elif (path / gemmascope.FILE).is_file():
         return gemmascope.read, path / gemmascope.FILE
     elif path.is_dir():
@@ -58,7 +62,8 @@ def _found(path: Path) -> tuple[Reader, Path]:
     else:
         raise DataError("no such file or folder; give the files of an autoencoder, or 'pilot'", file=path)
     raise DataError(
-        "no autoencoder found; supported are params.npz (GemmaScope), cfg.json + sae_weights.safetensors (SAELens), "
+        "no autoencoder found; supported are params.npz (GemmaScope), config.json + params.safetensors (GemmaScope 2), "
+        "cfg.json + sae_weights.safetensors (SAELens), "
         "hyperparams.json + checkpoints/final.safetensors (LlamaScope) and layerN.sae.pt (Qwen-Scope)",
         file=path,
     )
