@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from tillerman.core.errors import DataError
+from tillerman.data.readers import read_texts
+from tillerman.data.reading.folders import SUFFIXES, suffix_of
+from tillerman.data.reading.options import exists, file_and_reading
+from tillerman.data.reading.rows import SourceRow, kind_of
 
 SAMPLE = "sample"
 _STORY = "Tell me a story."
@@ -63,17 +66,14 @@ class Ask:
 
 
 def load_asks(source: str) -> tuple[Ask, ...]:
-    """``sample`` (32 beginnings of stories), a text file with a prompt on each line, or a jsonl file of objects
-    with ``prompt`` and, as wanted, ``start`` and ``reference``."""
+    """``sample`` (32 beginnings of stories), a text file with a prompt on each line, a JSON list of prompts, or a file
+    of rows (JSON, CSV, Parquet) with ``prompt`` and, as wanted, ``start`` and ``reference``."""
     if source == SAMPLE:
         return tuple(Ask(_STORY, start) for start in _STARTS)
-    path = Path(source)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read prompts: {error}; give a UTF-8 file, or {SAMPLE!r}", file=source) from None
-    numbered = [(i, line.strip()) for i, line in enumerate(lines, 1) if line.strip()]
-    asks = [_row(path, i, line) if path.suffix == ".jsonl" else Ask(line) for i, line in numbered]
+    path, _ = file_and_reading(source)
+    if not exists(path):
+        raise DataError(f"no such file of prompts; give a text file with a prompt per line, or {SAMPLE!r}", file=source)
+    asks = [_ask(row) for row in read_texts(source, "prompt") if any(map(_filled, row.fields.values()))]
     if not asks:
         raise DataError("the file holds no prompt", file=source)
     shown = [ask.shown for ask in asks]
@@ -87,17 +87,21 @@ def load_asks(source: str) -> tuple[Ask, ...]:
     return tuple(asks)
 
 
-def _row(path: Path, number: int, line: str) -> Ask:
-    try:
-        found = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"not JSON: {error}", file=path, line=number) from None
+def _filled(value: object) -> bool:
+    return not isinstance(value, str) or bool(value.strip())
+
+
+def _ask(row: SourceRow) -> Ask:
     fields = ("prompt", "start", "reference")
-    if not isinstance(found, dict) or not isinstance(found.get("prompt"), str):
-        raise DataError("expected an object with a text 'prompt'", file=path, line=number, field="prompt")
+    found = {name: value for name, value in row.fields.items() if value is not None}
+    if not isinstance(found.get("prompt"), str):
+        raise row.error("expected an object with a text 'prompt'", "prompt")
     for name in fields:
         if not isinstance(found.get(name, ""), str):
-            raise DataError(f"expected text, got {type(found[name]).__name__}", file=path, line=number, field=name)
-    if unknown := sorted(set(found) - set(fields)):
-        raise DataError(f"unknown fields {', '.join(unknown)}; known: {', '.join(fields)}", file=path, line=number)
-    return Ask(**found)
+            raise row.error(f"expected text, got {kind_of(found[name])}", name)
+    if unknown := sorted(map(str, set(found) - set(fields))):
+        raise row.error(f"unknown fields {', '.join(unknown)[:200]}; known: {', '.join(fields)}")
+    line = suffix_of(Path(row.file)) not in SUFFIXES  # of a text file: blanks around it are no part of the prompt
+    return Ask(
+        found["prompt"].strip() if line else found["prompt"], found.get("start", ""), found.get("reference") or None
+    )

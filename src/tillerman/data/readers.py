@@ -14,16 +14,16 @@ from pathlib import Path
 from tillerman.core.errors import DataError
 from tillerman.data.class_names import names_of_dataset, with_names
 from tillerman.data.reading.arrow import arrow_rows
-from tillerman.data.reading.folders import READABLE, SUFFIXES, suffix_of
-from tillerman.data.reading.json_rows import json_rows
+from tillerman.data.reading.folders import JSON_KINDS, READABLE, SUFFIXES, suffix_of
+from tillerman.data.reading.json_rows import json_items, json_rows
 from tillerman.data.reading.options import FileOptions, file_and_reading, with_option
-from tillerman.data.reading.rows import OnBad, SourceRow, kind_of, raising
+from tillerman.data.reading.rows import OnBad, SourceRow, kind_of, object_row, raising
 from tillerman.data.reading.tables import USUAL, table_rows
 from tillerman.data.reading.text import TextFile
 from tillerman.data.reading.text_pair import pair_in, pair_rows, plain_text
 from tillerman.data.reading.values import plain
 
-__all__ = ["READABLE", "SUFFIXES", "OnBad", "SourceRow", "raising", "read_rows", "suffix_of"]
+__all__ = ["READABLE", "SUFFIXES", "OnBad", "SourceRow", "raising", "read_rows", "read_texts", "suffix_of"]
 
 _PACKED = (".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz")
 _SHEETS = (".xlsx", ".xls", ".ods")
@@ -70,6 +70,21 @@ def _from_objects(source: object, on_bad: OnBad) -> Iterator[SourceRow]:
         yield SourceRow(with_names({key: plain(value) for key, value in fields.items()}, classes), name, line)
     if empty:
         raise DataError("there are no rows", file=name)
+
+
+def read_texts(source: str, field: str) -> Iterator[SourceRow]:
+    """The rows of a file of texts, a bare text standing under ``field``: each line of a text file, blank ones too, and
+    each text of a JSON list. ``DataError`` as of ``read_rows``."""
+    path, reading = file_and_reading(source)
+    kind, file = suffix_of(path), TextFile(path, reading)
+    if kind not in SUFFIXES and reading.delimiter is None and reading.header is None:
+        for line, text in file.lines():
+            yield SourceRow({field: text}, str(path), line)
+    elif _checked(path, reading) in JSON_KINDS:
+        for value, line in json_items(file):
+            yield object_row({field: value} if isinstance(value, str) else value, path, line)
+    else:
+        yield from _from_file(path, reading, raising)
 
 
 def _from_file(path: Path, reading: FileOptions, on_bad: OnBad) -> Iterator[SourceRow]:

@@ -30,7 +30,8 @@ def score(
         Path | None, typer.Argument(help="a file that 'fit' wrote; not with --rescore", metavar="[ARTEFACT]")
     ] = None,
     prompts: Annotated[
-        str, typer.Option(help="a text file with a prompt per line, a jsonl file (prompt, start, reference), or sample")
+        str,
+        typer.Option(help="a text file of prompts, a JSON list, rows (prompt, start, reference), or sample"),
     ] = "sample",
     scorer: o.Scorers = None,
     rescore: Annotated[

@@ -13,7 +13,8 @@ from tillerman.core.errors import DataError
 from tillerman.data.reading.options import FileOptions, short, with_option
 from tillerman.data.reading.text_pair import pair_in
 
-SUFFIXES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow")
+JSON_KINDS = (".jsonl", ".json", ".ndjson")
+SUFFIXES = (*JSON_KINDS, ".csv", ".tsv", ".parquet", ".arrow")
 READABLE = "expected one of .jsonl, .ndjson, .json, .csv, .tsv (each also .gz), .parquet or .arrow"
 # What libraries keep beside the rows.
 _ABOUT = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"})

@@ -19,20 +19,20 @@ from tillerman.data.reading.text import TextFile
 
 def json_rows(file: TextFile, on_bad: OnBad) -> Iterator[SourceRow]:
     """The rows of a JSON file, each with its line. ``DataError`` where the file as a whole is not to be read."""
-    head, whole = file.head()
-    values = None
-    if file.reading.rows is not None or (head.lstrip()[0] == "{" and not _a_row_per_line(head, whole)):
-        values = values_of_object(file, on_bad)
-    for value, line in values or json_values(file, on_bad):
+    for value, line in json_items(file, on_bad):
         try:
             yield object_row(value, file.path, line)
         except DataError as error:
             on_bad(error)
 
 
-def json_values(file: TextFile, on_bad: OnBad = raising) -> Iterator[Numbered]:
-    """Every item of every list, and every value that stands alone, in order."""
+def json_items(file: TextFile, on_bad: OnBad = raising) -> Iterator[Numbered]:
+    """What a JSON file holds several of: the values under its key, the items of its lists, or its values, in order."""
     head, whole = file.head()
+    if file.reading.rows is not None or (head.lstrip()[0] == "{" and not _a_row_per_line(head, whole)):
+        values = values_of_object(file, on_bad)
+        if values is not None:
+            return values
     if head.lstrip()[0] == "[" or not _a_row_per_line(head, whole):
         return _one_after_another(file, on_bad)
     return _lines(file, on_bad)
