@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tillerman.core.errors import UsageError
 from tillerman.core.store import Store
@@ -61,6 +62,66 @@ def test_the_line_a_killed_run_was_writing_is_dropped_and_made_again(tmp_path, c
     third, unasked = Store(folder, "key"), Maker(None)
     assert [third.value(k, unasked) for k in "abc"] == [1, [2, 3], 4]
     assert unasked.calls == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: line.replace("0.25", "0.75"),
+        lambda line: line.replace('"effect"', '"gain"'),
+        lambda line: line.replace('"a"', '"b"'),
+        lambda line: "5",
+        lambda line: "null",
+        lambda line: "[1, 2, 3, 4]",
+        lambda line: '[["a"], 1, 2, "x"]',
+        lambda line: '["a", 1, "long", 4]',
+        lambda line: line[:-1] + ", 1]",
+    ],
+)
+def test_a_line_that_was_changed_by_hand_is_one_error_that_says_what_to_delete(tmp_path, change):
+    folder = tmp_path / "run"
+    first = Store(folder, "key")
+    first.value("a", Maker({"effect": 0.25}))
+    first.value("z", Maker(1))
+    first.close(finished=False)
+    log = folder / "values.jsonl"
+    lines = log.read_text().split("\n")
+    assert "effect" in lines[1]
+    log.write_text("\n".join([lines[0], change(lines[1]), *lines[2:]]))
+    with pytest.raises(UsageError, match=r"values\.jsonl: line 2 is not as .*; delete that line, .* or the folder run"):
+        Store(folder, "key")
+    log.write_text("\n".join([lines[0], *lines[2:]]))
+    store, maker = Store(folder, "key"), Maker({"effect": 0.25})
+    assert store.value("a", maker) == {"effect": 0.25} and store.value("z", Maker(2)) == 1
+    assert maker.calls == 1
+
+
+def test_tensors_that_were_changed_are_one_error_and_those_without_a_checksum_are_made_again(tmp_path):
+    folder = tmp_path / "run"
+    Store(folder, "key").tensors("t", Maker({"w": torch.ones(100)}))
+    path = folder / "t.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(UsageError, match=r"t\.safetensors: it is not as the interrupted run wrote it"):
+        Store(folder, "key").tensors("t", Maker({}))
+    save_file({"w": torch.zeros(2)}, path, metadata={"seconds": "soon"})
+    assert torch.equal(Store(folder, "key").tensors("t", Maker({"w": torch.ones(3)}))["w"], torch.ones(3))
+
+
+def test_a_folder_of_lines_without_a_checksum_is_begun_anew(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "key").write_text("key")
+    (folder / "values.jsonl").write_text('\n["a", 1, 0.5]\n')
+    store = Store(folder, "key")
+    assert store.resumed == 0 and store.value("a", Maker(2)) == 2
+
+
+def test_the_name_of_a_run_that_is_no_text_is_the_name_of_another(tmp_path):
+    Store(tmp_path / "run", "key").value("a", Maker(1))
+    (tmp_path / "run" / "key").write_bytes(b"\xff\xfe")
+    assert Store(tmp_path / "run", "key").value("a", Maker(2)) == 2
 
 
 @pytest.mark.parametrize("length", [0, 4, 8, 40])

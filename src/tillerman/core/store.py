@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -12,13 +11,15 @@ from copy import copy
 from pathlib import Path
 from typing import Any, TextIO
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from tillerman.core.errors import UsageError
 from tillerman.core.facts import digest_of
 from tillerman.core.files import as_ours, replacing, write_text
+from tillerman.core.kept import line_of, read_lines, read_tensors
+from tillerman.core.seal import sealed
 
 
 class Store:
@@ -84,7 +85,8 @@ class _Pieces:
         if folder.exists() and not self._is_run(folder, key):
             with as_ours(folder):
                 shutil.rmtree(folder)
-        self._values, self._seconds = self._read_values(folder / "values.jsonl")
+        for name, (value, took) in read_lines(folder / "values.jsonl").items():
+            self._values[name], self._seconds[name] = value, took
         self.resumed = len(self._values)
 
     def value(self, key: str, make: Callable[[], Any]) -> Any:
@@ -98,7 +100,7 @@ class _Pieces:
                 with as_ours(self._folder):
                     log = self._opened(self._folder)
                     # The leading newline closes a line that a killed run left unfinished.
-                    log.write("\n" + json.dumps([key, self._values[key], self._seconds[key]]) + "\n")
+                    log.write("\n" + line_of(key, self._values[key], self._seconds[key]) + "\n")
                     log.flush()
                     os.fsync(log.fileno())
         return self._values[key]
@@ -109,18 +111,20 @@ class _Pieces:
         path = self._folder / f"{key}.safetensors"
         if path.exists():
             try:
-                found, seconds = self._read_tensors(path)
-                self.resumed += 1
-                self.saved += seconds
-                return found
+                found = read_tensors(path)
             except SafetensorError:
-                path.unlink()  # cut off by a full disk: make it again
+                found = None  # cut off by a full disk: make it again
+            if found is not None:
+                self.resumed += 1
+                self.saved += found[1]
+                return found[0]
+            path.unlink()
         started = time.monotonic()
         made = dict(make())
         took = {"seconds": str(time.monotonic() - started)}
         self._opened(self._folder)
         with replacing(path) as part:
-            save_file({name: t.contiguous() for name, t in made.items()}, part, metadata=took)
+            save_file({name: t.contiguous() for name, t in made.items()}, part, metadata=sealed(made, took))
         return made
 
     def close(self, *, finished: bool) -> None:
@@ -147,24 +151,4 @@ class _Pieces:
         named = folder / "key"
         if not named.is_file():
             raise UsageError(f"{folder}: exists and is not the folder of an interrupted run; move it away")
-        return named.read_text(encoding="utf-8") == key
-
-    @staticmethod
-    def _read_tensors(path: Path) -> tuple[dict[str, Tensor], float]:
-        with safe_open(path, framework="pt") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-            return found, float((file.metadata() or {}).get("seconds", 0))
-
-    @staticmethod
-    def _read_values(path: Path) -> tuple[dict[str, Any], dict[str, float]]:
-        """Each value, and the seconds it took to make."""
-        values: dict[str, Any] = {}
-        seconds: dict[str, float] = {}
-        if path.exists():
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    key, value, took = json.loads(line)
-                    values[key], seconds[key] = value, took
-                except ValueError:
-                    continue  # the line a killed run was writing, or the blank before the next
-        return values, seconds
+        return named.read_text(encoding="utf-8", errors="replace") == key
