@@ -64,7 +64,7 @@ def test_prompts_of_any_file_are_the_same_prompts(tmp_path):
 
 
 def test_a_file_that_is_not_there_or_no_text_is_an_error(tmp_path):
-    with pytest.raises(DataError, match=r"no such file of prompts; give .*, or 'sample'"):
+    with pytest.raises(DataError, match=r"cannot read prompts: no such file; give .*, or 'sample'"):
         load_asks(str(tmp_path / "none.txt"))
     with pytest.raises(DataError, match="holds a NUL"):
         load_asks("a\0b")

@@ -72,7 +72,9 @@ def load_asks(source: str) -> tuple[Ask, ...]:
         return tuple(Ask(_STORY, start) for start in _STARTS)
     path, _ = file_and_reading(source)
     if not exists(path):
-        raise DataError(f"no such file of prompts; give a text file with a prompt per line, or {SAMPLE!r}", file=source)
+        raise DataError(
+            f"cannot read prompts: no such file; give a text file with a prompt per line, or {SAMPLE!r}", file=source
+        )
     asks = [_ask(row) for row in read_texts(source, "prompt") if any(map(_filled, row.fields.values()))]
     if not asks:
         raise DataError("the file holds no prompt", file=source)
