@@ -63,7 +63,7 @@ def data_sets(folder: Path | None, limit: int | None) -> Iterator[LoadedData]:
     rows = [] if folder is None else list(opinions(folder / OPINIONS))
     if rows:
         name = f"{OPINIONS}-{GROUP.lower()}"
-        yield replace(tillerman.load_examples(rows, limit=limit), name=name, default_prompt=f"You are a {GROUP}.")
+        yield replace(tillerman.load_examples(rows, limit=limit), name=name, described=(f"You are a {GROUP}.",))
     else:
         note(f"OpinionsQA left out: no American_Trends_Panel_*/{ATTRIBUTE}_data.json in {OPINIONS}")
 

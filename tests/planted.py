@@ -37,7 +37,7 @@ def labelled(seed: int, count: int, wanted: float) -> LoadedData:
     while len(questions) < count:
         questions.add(" ".join(draw.choice(_WORDS) for _ in range(5)) + "?")
     examples = [Example("yes_no", q, ("Yes", "No"), int(draw.random() >= wanted)) for q in sorted(questions)]
-    return LoadedData(tuple(examples), f"{wanted:g} yes", "made", f"{seed} {count} {wanted}", (), "Say yes.")
+    return LoadedData(tuple(examples), f"{wanted:g} yes", "made", f"{seed} {count} {wanted}", (), ("Say yes.",))
 
 
 def coins(seed: int, count: int = 200) -> LoadedData:
@@ -67,7 +67,7 @@ def signed(seed: int, count: int) -> LoadedData:
         words.insert(draw.randrange(5), ("cat", "mat")[wanted])
         asked[" ".join(words) + "?"] = wanted
     examples = [Example("yes_no", q, ("Yes", "No"), wanted) for q, wanted in sorted(asked.items())]
-    return LoadedData(tuple(examples), "cats", "made", f"signed {seed} {count}", (), "Say yes to cats.")
+    return LoadedData(tuple(examples), "cats", "made", f"signed {seed} {count}", (), ("Say yes to cats.",))
 
 
 TRAIT, LEANING = 2, 3  # axes of the stream of ``teller``: what it can be made to heed, and what it likes to say

@@ -121,7 +121,7 @@ def test_what_is_shown_is_what_one_asks_first(outcome):
 
 def test_text_of_the_data_cannot_become_a_tag():
     one = tillerman.Example("choice", "<script>alert(1)</script>", ("<b>a</b>", "b & c"), 0)
-    data = LoadedData((one,), "<i>name</i>", "choice", "0", (), "")
+    data = LoadedData((one,), "<i>name</i>", "choice", "0", ())
     for value in (one, data):
         page = Rows()
         page.feed(value._repr_html_())

@@ -89,4 +89,4 @@ def preferences(count: int = 90, wanted: list[str] = PIRATE, unwanted: list[str]
         Example("preference", q, (" ".join(draw.sample(wanted, 6)), " ".join(draw.sample(unwanted, 6))), 0)
         for q in sorted(questions)
     ]
-    return LoadedData(tuple(rows), "pirate", "made", f"{count} {wanted[0]} {unwanted[0]}", (), "Say arr.")
+    return LoadedData(tuple(rows), "pirate", "made", f"{count} {wanted[0]} {unwanted[0]}", (), ("Say arr.",))

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from tillerman.core.errors import DataError, UnknownNameError, UsageError
-from tillerman.data.layouts import LAYOUTS
-from tillerman.data.loading import default_prompt, load_examples
+from tillerman.data.loading import load_examples
 from tillerman.data.samples import SAMPLES, sample_path, sample_texts
 from tillerman.data.splits import split_of
 
@@ -54,23 +53,6 @@ def test_the_limit_takes_a_fair_share_whatever_the_order() -> None:
     assert {e.answer for e in some} == {0, 1}
     with pytest.raises(UsageError, match="at least 1"):
         load_examples(ROWS, limit=0)
-
-
-@pytest.mark.parametrize(
-    ("layout", "prompt"),
-    [
-        ("persona-yes-no", "You are someone with this trait: interest in science."),
-        ("bbq", "You judge people fairly."),
-        ("ethics-deontology", "You know right from wrong."),
-        ("choice", "You answer as this asks for: interest in science."),
-    ],
-)
-def test_the_default_prompt_is_the_one_the_embedded_model_knows(layout: str, prompt: str) -> None:
-    assert default_prompt("interest-in-science", LAYOUTS[layout]) == prompt
-
-
-def test_every_layout_has_a_default_prompt() -> None:
-    assert all(default_prompt("x", layout).endswith(".") for layout in LAYOUTS.values())
 
 
 def test_a_folder_or_a_pattern_is_read_as_one(tmp_path: Path) -> None:

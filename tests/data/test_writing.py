@@ -147,6 +147,19 @@ def test_answers_that_share_their_first_token_are_scored_whole(chat):
     assert len(written.answers[0]) > 1
 
 
+def test_a_plain_preference_comes_after_the_system_prompt_and_the_exemplars():
+    """Else the prompt baseline and the few-shot baseline of a base model are the unsteered model."""
+    plain = make_writer(tiny.tokenizer())
+    shot = _item(Example("preference", "Say bye.", ("goodbye friend", "bye dog"), 0))
+    wrote = plain.with_system("be kind").with_shots([shot]).text_before("preference", "Say hello.")
+    assert wrote == "be kind\n\nSay bye. goodbye friend\n\nSay hello."
+    asked = plain.with_system("be kind").write(_item(PREFERENCE))
+    assert (
+        asked.prompt != plain.write(_item(PREFERENCE)).prompt
+        and asked.answers == plain.write(_item(PREFERENCE)).answers
+    )
+
+
 @templates
 @pytest.mark.parametrize("example", [PREFERENCE, TEXT], ids=lambda e: e.kind)
 def test_preferences_and_texts_are_always_scored_whole(chat, example):

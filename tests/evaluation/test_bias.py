@@ -23,7 +23,7 @@ from tillerman.reports.bias import only_bias
 
 from .. import planted
 
-WHOLE = replace(planted.SMALL, shares=(0.0, 0.0, 1.0))
+WHOLE = replace(planted.SMALL, shares=(0.0, 0.0, 1.0), prompt="Say yes to cats.")
 
 
 @cache

@@ -213,8 +213,10 @@ def test_labelled_texts_are_refused_with_the_remedy():
 
 def test_without_a_text_of_its_own_it_takes_the_prompt_of_the_run():
     opened = tiny.opened()
-    told = replace(lesson(opened), prompt=TEXTS[0])
+    told = replace(lesson(opened), prompt=lambda: TEXTS[0])
     assert ActAdd(negative=TEXTS[1]).tokens(told) == ASKED.tokens(lesson(opened))
+    with pytest.raises(FitError, match="no prompt was given or found"):
+        ActAdd(negative=TEXTS[1]).tokens(lesson(opened))
     with pytest.raises(UsageError, match="caa: no option 'negative'; it takes none"):
         Experiment(method="caa:negative=Be dull.")
 

@@ -20,7 +20,7 @@ def _context(prompt=""):
     opened = tiny.opened()
     writer = make_writer(opened.tokenizer)
     items = present([Example("choice", "Which?", ("apple", "stone"), 0)])
-    return Context(opened, items, tuple(map(writer.write, items)), writer, (), tiny.provenance(), prompt=prompt)
+    return Context(opened, items, tuple(map(writer.write, items)), writer, (), tiny.provenance(), prompt=lambda: prompt)
 
 
 @KINDS

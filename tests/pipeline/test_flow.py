@@ -122,8 +122,8 @@ def test_the_same_fit_twice_gives_the_same_numbers(
     outcome: tillerman.Outcome, pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
     again = tillerman.fit(SMALL, pilot, science)
-    first = replace(outcome.log, seconds=0.0, seconds_to_choose=None, provenance={})
-    assert replace(again.log, seconds=0.0, seconds_to_choose=None, provenance={}) == first
+    first = replace(outcome.log, seconds=0.0, seconds_to_choose=None, seconds_for_prompt=None, provenance={})
+    assert replace(again.log, seconds=0.0, seconds_to_choose=None, seconds_for_prompt=None, provenance={}) == first
     for point in outcome.artefact.steering.points:
         assert torch.equal(again.artefact.steering.directions[point], outcome.artefact.steering.directions[point])
 

@@ -123,7 +123,7 @@ def test_the_pipeline_gives_the_vectors_the_scores_and_the_cell_of_pas_one_promp
         ties="first",
         shares=(0.5, 0.4, 0.1),
     )
-    data = LoadedData(_examples(), "words", "made", "digest", (), "")
+    data = LoadedData(_examples(), "words", "made", "digest", ())
     bench = set_up(experiment, tiny.opened(), data, tillerman.Store(None, ""), Unwatched())
     vectors, expected = _plain(bench, method)
     choice = choose(bench, make_meter(bench))

@@ -84,6 +84,14 @@ def test_replies_are_those_of_their_plan_with_the_same_random_numbers(log, artef
         assert list(log.conditions[place - 1].replies[0]) == [text.strip() for text in said]
 
 
+def test_without_a_prompt_there_is_no_baseline_of_one_and_the_other_replies_are_the_same(
+    log, artefact, inquiry, opened
+):
+    alone = reply(artefact, replace(inquiry, system=None), opened)
+    assert [c.name for c in alone.conditions] == ["unsteered", "steered", "steered", "null:random"]
+    assert alone.conditions == tuple(c for c in log.conditions if c.name not in ("prompt", "both"))
+
+
 def test_several_samples_differ_and_count_once_per_prompt(artefact, inquiry, opened, log):
     several = reply(artefact, replace(inquiry, samples=2, asks=inquiry.asks[:4]), opened)
     said = several.conditions[0].replies[0]

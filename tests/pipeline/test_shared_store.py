@@ -44,7 +44,11 @@ def data(name="interest-in-science"):
 def measured(outcome):
     """What a fit found, without what it took."""
     log = outcome.log.to_json()
-    return {key: value for key, value in log.items() if key not in ("seconds", "seconds_to_choose", "provenance")}
+    return {
+        key: value
+        for key, value in log.items()
+        if key not in ("seconds", "seconds_to_choose", "seconds_for_prompt", "provenance")
+    }
 
 
 def test_another_title_finds_every_piece(pilot, tmp_path):

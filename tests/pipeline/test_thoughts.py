@@ -35,6 +35,7 @@ SMALL = tillerman.Experiment(
     generation_tokens=3,
     shots=1,
     answer_tokens=80,
+    prompt="Think step by step.",
 )
 
 
@@ -92,6 +93,17 @@ def test_a_length_is_that_of_the_tokens_between_the_tags(reasoner, artefact, log
 def test_a_log_is_said_in_words(log):
     assert verdict(log).startswith(("Thoughts are ", "No change detected in the length"))
     assert "Prompt baseline: Think step by step." in sentences(log)
+    untold = replace(log, conditions=tuple(c for c in log.conditions if c.name not in ("prompt", "both")))
+    assert "Prompt baseline: no fair prompt was given or found; give one with --prompt" in sentences(untold)
+
+
+def test_without_a_prompt_there_is_no_row_of_one(artefact, reasoner):
+    """Nothing is known of a prompt, and no item is left to search on."""
+    alone = replace(SMALL, prompt=None, shares=(0.0, 0.0, 1.0), max_test=4)
+    log = evaluate_thoughts(
+        replace(artefact, card=None), alone, reasoner, tillerman.load_examples("sample:sums", limit=9)
+    )
+    assert [c.name for c in log.conditions] == ["unsteered", "steered", "null:random"]
 
 
 def test_strength_0_and_texts_and_models_without_tags_are_refused(artefact, reasoner):

@@ -24,7 +24,7 @@ from tillerman.reports.written import writes
 from .. import planted, writers
 
 # Dose 0.1 turns every comparison of two answers and no reply; at 1 the model writes pirate words.
-SCORED = replace(planted.SMALL, layers=(0, 1), doses=(0.1, 1.0), written_tokens=8)
+SCORED = replace(planted.SMALL, layers=(0, 1), doses=(0.1, 1.0), written_tokens=8, prompt="Say arr.")
 WRITTEN = replace(SCORED, objective="written")
 
 
@@ -178,12 +178,12 @@ def test_a_resumed_run_writes_nothing_anew(tmp_path: Path, outcome: tillerman.Ou
 
 def _choices() -> LoadedData:
     rows = [replace(example, kind="choice") for example in writers.preferences().examples]
-    return LoadedData(tuple(rows), "pirate", "made", "choices", (), "Say arr.")
+    return LoadedData(tuple(rows), "pirate", "made", "choices", (), ("Say arr.",))
 
 
 def _texts() -> LoadedData:
     rows = [Example("text", "", example.options, example.answer) for example in writers.preferences().examples]
-    return LoadedData(tuple(rows), "pirate", "made", "texts", (), "Say arr.")
+    return LoadedData(tuple(rows), "pirate", "made", "texts", (), ("Say arr.",))
 
 
 def test_choices_are_asked_without_their_options_and_texts_by_their_first_words() -> None:

@@ -115,10 +115,11 @@ def test_the_texts_of_the_log_do_what_it_says_they_do(
 ) -> None:
     """Typed by a user, after the question, through the chat template."""
     writer = make_writer(pilot.tokenizer)
-    items = {item.example.id: item for item in present(science.examples)}
+    items, told = {item.example.id: item for item in present(science.examples)}, set_up_lab(subject, QUICK).run.told
+    assert told
     for case, condition, plan, w in (
         (f"{MARGIN}{QUICK.candidates}", STEERED, subject.artefact.plan(), writer),
-        (f"{MARGIN}{QUICK.candidates}", PROMPT, (), writer.with_system(science.default_prompt)),
+        (f"{MARGIN}{QUICK.candidates}", PROMPT, (), writer.with_system(told)),
     ):
         found = of(log, case, condition)
         written = [w.write(lengthened(items[i], text)) for i, text in zip(found.items, found.texts, strict=True)]

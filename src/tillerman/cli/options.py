@@ -94,7 +94,10 @@ System = Annotated[str | None, typer.Option(help="system prompt of all runs exce
 AnswerTokens = Annotated[int, typer.Option(min=1, help="maximum new tokens of the answer to an open question")]
 Prompt = Annotated[
     str | None,
-    typer.Option(help="system prompt of the prompt baseline, and actadd's text; from the data's name if not given"),
+    typer.Option(help="system prompt of the prompt baseline, and actadd's text; searched for if not given"),
+]
+Behaviour = Annotated[
+    str | None, typer.Option(help="the behaviour in words: a candidate in the search for the prompt baseline")
 ]
 OnShots = Annotated[
     int,

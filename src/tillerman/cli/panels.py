@@ -53,6 +53,7 @@ PANELS = {
     ),
     "Baselines and side effects": (
         "prompt",
+        "behaviour",
         "shots",
         "lora_baseline",
         "neutral",

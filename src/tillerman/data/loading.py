@@ -15,6 +15,7 @@ from tillerman.core.errors import DataError, UsageError
 from tillerman.core.shown import Shown
 from tillerman.data.advice import options_for
 from tillerman.data.classes import ask_for_class, listed, with_sides
+from tillerman.data.descriptions import described
 from tillerman.data.examples import Example, Examples
 from tillerman.data.fields import label_text
 from tillerman.data.layouts import LAYOUTS, Parsed, RowLayout, check_columns, detect, renamed
@@ -44,7 +45,7 @@ class LoadedData(Shown):
     layout: str
     digest: str  # of the examples and their answers, whatever file they stood in
     skipped: tuple[str, ...]  # rows not used, each with place and reason
-    default_prompt: str  # the system prompt that asks for the behaviour in words
+    described: tuple[str, ...] = ()  # prompts for the behaviour, from columns that describe it and from the name
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "examples", Examples(self.examples))
@@ -125,25 +126,8 @@ def load_examples(
         layout=found.name,
         digest=_digest(examples),
         skipped=tuple(skipped),
-        default_prompt=default_prompt(name, found),
+        described=described(rows, name, found.family),
     )
-
-
-def default_prompt(name: str, layout: RowLayout) -> str:
-    """The sentence that asks for the behaviour, as the embedded model knows it for personas, BBQ and
-    ETHICS; a plain one made from the name for all else."""
-    plain = " ".join(name.replace("-", " ").replace("_", " ").split()).strip("<> ")
-    return {
-        "persona": f"You are someone with this trait: {plain}.",
-        "bbq": "You judge people fairly.",
-        "ethics": "You know right from wrong.",
-        "truthful": "You answer truthfully.",
-        "knowledge": "You answer questions correctly.",
-        "behaviour": f"You show this behaviour: {plain}.",
-        "texts": f"You write in this way: {plain}.",
-        "choice": f"You answer as this asks for: {plain}.",
-        "problems": "Think step by step.",
-    }[layout.family]
 
 
 def _sources(source: Source) -> tuple[list[tuple[Source, FileOptions | None]], str]:

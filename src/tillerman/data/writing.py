@@ -104,9 +104,12 @@ class Writer:
         return "\n\n".join([*([self.system] if self.system else []), *turns, asked])
 
     def text_before(self, kind: str, user: str) -> str:
-        """The text that the answers of an item of this kind come after; plain preferences go on where they end."""
-        bare = kind == "preference" and self.template == "none" and not self.history
-        return user if bare else self.prompt_text(user)
+        """The text that the answers of an item of this kind come after; plain preferences go on where they end, after
+        system prompt and exemplars."""
+        if kind != "preference" or self.template != "none" or self.history:
+            return self.prompt_text(user)
+        turns = [f"{prompt} {answer}" for prompt, answer in self.shots]
+        return "\n\n".join([*([self.system] if self.system else []), *turns, user])
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids; a chat template brings its own first token, plain text gets the tokenizer's."""

@@ -192,7 +192,8 @@ class EvaluationLog(Log):
     gate: GateFigures | None = None
     power: Power | None = None
     nested: Nested | None = None
-    prompts: tuple[PromptTrial, ...] = ()  # candidates for the prompt baseline, the one taken first
+    prompts: tuple[PromptTrial, ...] = ()  # candidates for the prompt baseline, the one taken (or no prompt) first
+    seconds_for_prompt: float | None = None  # of the search for that prompt; None where there was none
     bias: Bias | None = None
     written: WrittenReplies | None = None
     dose_range: DoseRange | None = None

@@ -9,12 +9,13 @@ from tillerman.statistics.values import Effect, Interval, MeanEffect, ScoreMean
 
 @dataclass(frozen=True)
 class PromptTrial:
-    """A candidate for the prompt baseline and its share of right answers on validation items; ``source``: given,
-    written by the model, or made of the data."""
+    """A candidate for the prompt baseline and its share of right answers on validation items, None for a prompt that
+    was given and so not searched for. ``source``: given, described by the user, made of the data, written by the
+    model, or no prompt, whose text is empty."""
 
     text: str
     source: str
-    score: float
+    score: float | None = None
 
 
 @dataclass(frozen=True)

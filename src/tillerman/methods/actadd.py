@@ -31,7 +31,7 @@ class ActAdd(Method):
 
     name: ClassVar[str] = "actadd"
     habits: ClassVar[Habits] = Habits(scope="prompt", site="resid_pre")
-    positive: str | None = option(None, "text that asks for the behaviour; that of --prompt if not given")
+    positive: str | None = option(None, "text that asks for the behaviour; the prompt baseline's if not given")
     negative: str = option("", "text that asks for its opposite; empty asks for nothing")
 
     def fit(self, context: Context) -> SequenceSteering:
@@ -54,9 +54,13 @@ class ActAdd(Method):
         """Both texts as tokens, equally many: the shorter one goes on with blanks. There are no labels to shuffle, so
         in that null a coin says which text is the wanted one."""
         tokenizer = context.opened.tokenizer
-        texts = [context.prompt if self.positive is None else self.positive, self.negative]
-        if not any(texts):
-            raise FitError("ActAdd needs a text that asks for the behaviour: --prompt TEXT")
+        asking = context.prompt() if self.positive is None else self.positive
+        if not asking and (self.positive is None or not self.negative):
+            raise FitError(
+                "ActAdd needs a text that asks for the behaviour, and no prompt was given or found that helps on "
+                "validation items: give --prompt TEXT, or actadd:positive=TEXT"
+            )
+        texts = [asking, self.negative]
         if context.dealt is not None and random.Random(context.dealt).random() < 0.5:
             texts.reverse()
         sides = [list(tokenizer(text)["input_ids"]) for text in texts]

@@ -59,7 +59,7 @@ class Context:
     replies: Callable[[], Sequence[Row]] = tuple  # the unsteered model's own answers, prompts included
     predictions: Callable[[], Sequence[int]] = tuple  # the place of the answer it chooses, for each item
     dealt: int | None = None  # the seed by which labels were shuffled
-    prompt: str = ""  # asks for the behaviour in words
+    prompt: Callable[[], str] = str  # what asks for the behaviour in words: given, or found on validation items; or ""
     contrast_writer: Callable[[], Writer] | None = None  # how rows of two sides are written; None: as the items are
     read_site: str = "resid_post"
     pooling: str = "last"  # or mean: which tokens of a row are read

@@ -15,15 +15,15 @@ from tillerman.methods.contrast import EstimatedMethod
 
 @dataclass(frozen=True)
 class _OfPrompts(EstimatedMethod):
-    positive: str | None = option(None, "text that asks for the behaviour; that of --prompt if not given")
+    positive: str | None = option(None, "text that asks for the behaviour; the prompt baseline's if not given")
     negative: str = option("", "text that asks for its opposite; empty asks for nothing")
 
     def texts(self, context: Context) -> tuple[str, str]:
-        wanted = context.prompt if self.positive is None else self.positive
+        wanted = context.prompt() if self.positive is None else self.positive
         if not wanted or wanted == self.negative:
             raise FitError(
-                f"{self.name} makes a vector from a prompt: give --prompt TEXT (and --method "
-                f"{self.name}:negative=TEXT for the opposite)"
+                f"{self.name} makes a vector from a prompt, and none was given or found that helps on validation "
+                f"items: give --prompt TEXT (and --method {self.name}:negative=TEXT for the opposite)"
             )
         return wanted, self.negative
 

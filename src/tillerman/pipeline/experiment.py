@@ -61,9 +61,8 @@ class Experiment:
     max_perplexity_ratio: float | None = None
     nested: int | None = None  # folds that measure the selection optimism
     # the evaluation
-    prompt: str | None = (
-        None  # the prompt baseline's system prompt, and what prompts' vectors are made of; None: from the data's name
-    )
+    prompt: str | None = None  # the prompt baseline's, and what prompts' vectors are made of; None: searched for
+    behaviour: str | None = None  # the behaviour in words: a candidate of that search
     shots: int = 10
     lora: bool = False  # a baseline row: the model fine-tuned on the training items, unsteered
     null_draws: int = 8  # of each null; their effects give its interval

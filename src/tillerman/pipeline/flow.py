@@ -37,6 +37,7 @@ from tillerman.pipeline.held_out import (
 )
 from tillerman.pipeline.nested import nested_folds
 from tillerman.pipeline.per_item import every_item, measure_bias
+from tillerman.pipeline.prompt_search import found_by_fit
 from tillerman.pipeline.run import Run, Unwatched, Watch, set_up
 from tillerman.pipeline.search import NULLS, Choice, choose, choose_null, log_cells, null_vectors
 from tillerman.pipeline.written import written_replies
@@ -116,6 +117,7 @@ def evaluate(
     # The model given is the artefact's own: where it was fine-tuned, it has been.
     asked, eyes = replace(experiment, scope=str(cell.scope), base_lora=False), watch or Unwatched()
     run = set_up(asked, opened, data, Store(None, ""), eyes, needed=("test",))
+    run = replace(run, found=None if experiment.behaviour else found_by_fit(artefact))
     draws = tuple(item.steering.random_like(seed) for seed in experiment.null_seeds)
     null = Null("null:random", draws, cell.at(cell.strength or 1.0).for_draw(draws[0]))
     if artefact.gate is not None:
@@ -215,6 +217,8 @@ def _tested(run: Run, chosen: Artefact, nulls: tuple[Null, ...], trial: GateTria
         bias=measure_bias(run, chosen, answers, baselines),
         items=every_item(run, answers, baselines),
         written=written_replies(run, gated(chosen), draws),
+        prompts=run.prompts.tried if run.kind != "text" else (),
+        seconds_for_prompt=run.prompts.seconds,
     )
 
 

@@ -182,8 +182,8 @@ class Baseline:
 
 
 def ask_baselines(run: Run, chosen: Artefact) -> tuple[Baseline, ...]:
-    """The prompt baseline, the same steered and, where an exemplar fits, the few-shot baseline. A text has no
-    question that a prompt could precede."""
+    """Where a prompt was given or found that helps, the prompt baseline and the same steered; where an exemplar fits,
+    the few-shot baseline. A text has no question that either could precede."""
     if run.kind == "text":
         return ()
     e = run.experiment
@@ -195,12 +195,14 @@ def ask_baselines(run: Run, chosen: Artefact) -> tuple[Baseline, ...]:
     def asked(writer: Writer) -> Exam:
         return Exam.of(run.opened, run.test.items, writer, e.answer_tokens)
 
-    told, base = asked(run.writer.with_system(run.told)), f"; {run.base}" if run.base else ""
-    prompted = answered("prompt", told)
-    found = [Baseline("prompt", prompted, run.told + base)]
-    if chosen.cell.strength:
-        both = through(chosen.gate, told, answered("both", told, ungated(chosen)), prompted)
-        found.append(Baseline("both", both, f"the prompt, and steered{base}"))
+    base, found = f"; {run.base}" if run.base else "", []
+    if run.told_writer is not None:
+        told = asked(run.told_writer)
+        prompted = answered("prompt", told)
+        found.append(Baseline("prompt", prompted, run.told + base))
+        if chosen.cell.strength:
+            both = through(chosen.gate, told, answered("both", told, ungated(chosen)), prompted)
+            found.append(Baseline("both", both, f"the prompt, and steered{base}"))
     shots = fitting_shots(run.test, run.bare_writer, run.wrong, e.shots, run.opened.context)
     if shots is not None:
         instead = ", instead of the others" if base else ""

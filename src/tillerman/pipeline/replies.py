@@ -31,10 +31,11 @@ ROWS = 64  # of one batch; fixed, since above temperature 0 a text depends on it
 @dataclass(frozen=True)
 class Inquiry:
     """What is asked, and how. ``doses`` take the place of multiples of the chosen strength; the null and the
-    prompt with steering are at the chosen strength, or at the largest dose. ``system`` is the prompt baseline's."""
+    prompt with steering are at the chosen strength, or at the largest dose. ``system`` is the prompt baseline's;
+    without one there is no such baseline."""
 
     asks: tuple[Ask, ...]
-    system: str
+    system: str | None
     samples: int = 1
     tokens: int = 60
     temperature: float = 0.7
@@ -124,16 +125,18 @@ class _Room:
             strength, dose = (0.0, 0.0) if cell is None else (cell.strength, cell.dose(steering))
             return Spoken(name, detail, strength, dose, tuple(replies))
 
-        passes = 3 + len(steered) + len(nulls)
+        passes = 1 + 2 * bool(system) + len(steered) + len(nulls)
         with self.watch.stage("replies", passes * len(self.inquiry.asks) * self.inquiry.samples) as progress:
             ask = partial(self._said, progress)
             plain = spoken("unsteered", [ask(())])
-            told = spoken("prompt", [ask((), system)], system)
             curve = [spoken("steered", [ask(c.plan(steering, gate))], cell=c) for c in steered]
-            both = spoken("both", [ask(main.plan(steering, gate), system)], system, main)
+            told, both = [], []
+            if system:
+                told = [spoken("prompt", [ask((), system)], system)]
+                both = [spoken("both", [ask(main.plan(steering, gate), system)], system, main)]
             random = [ask(plan) for plan in nulls]
             null = spoken("null:random", random, f"{len(random)} draws", main)
-        return plain, *curve, told, both, null
+        return plain, *curve, *told, *both, null
 
     def _said(self, progress: Progress, plan: Plan, system: str | None = None) -> tuple[str, ...]:
         """Each prompt's samples in turn."""

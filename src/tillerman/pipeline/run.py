@@ -21,11 +21,13 @@ from tillerman.data.presenting import Item, as_choices, present
 from tillerman.data.splits import SPLITS
 from tillerman.data.writing import Writer, make_scope, make_writer
 from tillerman.evaluation.exam import Exam, fitting_shots
+from tillerman.logs.evidence import PromptTrial
 from tillerman.methods.base import Habits
 from tillerman.methods.registry import habits
 from tillerman.models.finetuning import LoraOptions, train_lora
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment
+from tillerman.pipeline.prompt_search import DESCRIBED, GIVEN, OF_DATA, PromptChoice, PromptSearch
 from tillerman.statistics.power import foreseen
 from tillerman.statistics.values import Power
 
@@ -60,6 +62,7 @@ class Run:
     test: Exam
     store: Store
     watch: Watch
+    found: PromptChoice | None = None  # what the fit of an artefact tried for the prompt baseline; None: not known
 
     @cached_property
     def kind(self) -> str:
@@ -75,10 +78,46 @@ class Run:
             return "mean"
         return "end" if self.writer.closing_turns().closing else "last"
 
-    @cached_property
+    @property
     def told(self) -> str:
-        """The prompt that asks for the behaviour in words."""
-        return self.experiment.prompt or self.data.default_prompt
+        """The prompt that asks for the behaviour in words; empty where none was given and none found that helps."""
+        return self.prompts.taken
+
+    @property
+    def told_writer(self) -> Writer | None:
+        """Asks the items under that prompt; None without one, and for texts, which have no question before which it
+        could stand."""
+        return self.writer.with_system(self.told) if self.kind != "text" and self.told else None
+
+    @cached_property
+    def prompts(self) -> PromptChoice:
+        """What was tried for the prompt baseline: that given, else what the artefact's own fit found, else a search
+        (see ``prompt_search``). Nothing for texts, which have no question before which a prompt could stand."""
+        e = self.experiment
+        if e.prompt:
+            return PromptChoice((PromptTrial(e.prompt, GIVEN),))
+        if self.found is not None:
+            return self.found
+        if self.kind == "text":
+            return PromptChoice()
+        said = (f"You show this behaviour: {e.behaviour}.", e.behaviour) if e.behaviour else ()
+        described = (*((text, DESCRIBED) for text in said), *((text, OF_DATA) for text in self.data.described))
+        lengths = [len(w.row(k).tokens) for exam in self._exams for w in exam.written for k in range(len(w.answers))]
+        search = PromptSearch(
+            train=self.train.items,
+            validation=self.validation,
+            writer=self.writer,
+            described=described,
+            longest=max(lengths),
+            seed=e.seed,
+            store=self.store,
+            stage=self.watch.stage,
+        )
+        return search.prompts()
+
+    @property
+    def _exams(self) -> tuple[Exam, Exam, Exam]:
+        return self.train, self.validation, self.test
 
     @cached_property
     def contrast_writer(self) -> Writer:
@@ -157,7 +196,7 @@ class Run:
 
     def of(self, opened: OpenModel) -> Run:
         """The same shares, answered by another model."""
-        train, validation, test = (replace(e, opened=opened) for e in (self.train, self.validation, self.test))
+        train, validation, test = (replace(exam, opened=opened) for exam in self._exams)
         return replace(self, opened=opened, train=train, validation=validation, test=test)
 
     def provenance(self, method: str) -> Provenance:

@@ -91,7 +91,7 @@ def _context(run: Run, name: str, method: Method) -> Context:
         seed=e.seed,
         replies=lambda: run.replies,
         predictions=lambda: run.predictions,
-        prompt=run.told,
+        prompt=lambda: run.told,
         contrast_writer=lambda: run.contrast_writer,
         read_site=e.read_site or e.site,
         pooling="mean" if run.read == "mean" else "last",

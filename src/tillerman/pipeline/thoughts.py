@@ -18,6 +18,7 @@ from tillerman.evaluation.thoughts import ensure_thoughts, thinking
 from tillerman.logs.thoughts import Thinking, ThoughtLog
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment
+from tillerman.pipeline.prompt_search import found_by_fit
 from tillerman.pipeline.run import Run, Unwatched, Watch, set_up
 
 # In multiples of the artefact's strength; reversed ones too: what shortens one way should lengthen the other.
@@ -47,6 +48,7 @@ def evaluate_thoughts(
         watch or Unwatched(),
         needed=("test",),
     )
+    run = replace(run, found=None if experiment.behaviour else found_by_fit(artefact))
     if run.kind == "text":
         raise UsageError("thoughts belong to answers to questions; labelled texts have no questions")
     conditions, curve = _Questions(run, artefact).conditions()
@@ -93,19 +95,10 @@ class _Questions:
         ensure_thoughts(plain)
         middle = 2 + len(curve)
         pooled = [reply for replies in said[middle:] for reply in replies]
-        system = self.run.told
-        told = Exam.of(
-            self.run.opened,
-            self.run.test.items,
-            self.run.writer.with_system(system),
-            self.run.experiment.answer_tokens,
-        )
-        prompted, both = self._ask(told, [(), own], "test, prompt")
         rows = (
             self._row("unsteered", plain),
             self._row("steered", steered, plain, strength=strength),
-            self._row("prompt", prompted, plain, detail=system),
-            self._row("both", both, plain, detail=system, strength=strength),
+            *self._prompted(own, plain),
             thinking(
                 "null:random",
                 pooled,
@@ -122,6 +115,19 @@ class _Questions:
         ]
         points.sort(key=lambda point: point[0])
         return rows, tuple(self._row("steered", replies, plain, strength=s) for s, replies in points)
+
+    def _prompted(self, own: Plan, plain: Sequence[Reply]) -> tuple[Thinking, ...]:
+        """Under the prompt baseline, unsteered and steered; nothing where no prompt was given or found that helps."""
+        run, system, writer = self.run, self.run.told, self.run.told_writer
+        if writer is None:
+            return ()
+        told = Exam.of(run.opened, run.test.items, writer, run.experiment.answer_tokens)
+        prompted, both = self._ask(told, [(), own], "test, prompt")
+        strength = self.artefact.cell.strength
+        return (
+            self._row("prompt", prompted, plain, detail=system),
+            self._row("both", both, plain, detail=system, strength=strength),
+        )
 
     def _row(
         self,

@@ -132,7 +132,7 @@ class _Table:
         run, found = self.run, []
         if run.kind == "text":  # a text has no question that a prompt could precede
             return []
-        told = self._after(run.writer.with_system(run.told))
+        told = None if run.told_writer is None else self._after(run.told_writer)
         if told is not None:
             found += [("prompt", told, ())] + ([("both", told, plan)] if plan else [])
         pool = [open_form(item) for item in run.wrong]

@@ -38,7 +38,7 @@ class Source:
         data = load_examples(
             file, limit=limit, layout=task.layout or None, positive_label=task.positive or None, skip_bad_rows=True
         )
-        return replace(data, name=task.name, default_prompt=task.prompt or data.default_prompt)
+        return replace(data, name=task.name)
 
 
 def find_sources(

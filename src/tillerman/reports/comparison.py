@@ -137,7 +137,10 @@ def heading(comparison: Comparison) -> str:
 def account(comparison: Comparison) -> Account:
     """One data set of a comparison."""
     left = tuple(f"left out: {one.method}: {one.reason}" for one in comparison.left_out)
-    return Account(heading(comparison), tables(comparison), left, verdict(comparison), title=comparison.data_name)
+    told = next((c.detail for c in comparison.baselines if c.name == ConditionName.PROMPT), "")
+    prompt = f"prompt baseline: {told or 'no fair prompt was given or found; give one with --prompt'}"
+    said = (prompt, *left)
+    return Account(heading(comparison), tables(comparison), said, verdict(comparison), title=comparison.data_name)
 
 
 def to_markdown(log: ComparisonLog) -> str:

@@ -21,6 +21,7 @@ from tillerman.reports.numbers import (
     shown_p,
     shown_rate,
 )
+from tillerman.reports.prompts import absent_row, prompt_words, tried_rows
 from tillerman.reports.verdict import judgements
 from tillerman.reports.written import written_table, written_words
 
@@ -45,6 +46,7 @@ def sentences(log: EvaluationLog) -> tuple[str, ...]:
     equivalence = log.side_effects.unrelated_equivalence
     lines = [
         said.search_words(log),
+        prompt_words(log),
         bias_words(log),
         written_words(log),
         "" if equivalence is None else f"Unrelated task: {said.unrelated_words(equivalence)}.",
@@ -64,15 +66,17 @@ def conditions_table(log: EvaluationLog) -> Table:
         effect = ("", "") if c.effect is None else (shown(c.effect), shown_p(c.effect.p_value))
         balanced = decimal(100 * c.rate.balanced, 1)
         rows.append((condition_label(c.name), shown_rate(c.rate), balanced, str(c.rate.n), *effect))
+    if absent := absent_row(log):
+        rows.append((absent, "", "", "", "", ""))
     strong = tuple(i for i, c in enumerate(log.conditions) if c.name == STEERED)
     head = ("condition", "right, % (95 %)", "balanced, %", "n", "effect, pp (95 %)", "p (McNemar)")
     return Table(f"{log.data_name}, {log.n_test} test items, model {log.model_id}", head, tuple(rows), strong)
 
 
 def details_table(log: EvaluationLog) -> Table:
-    """What was done under each condition: the prompt, the number of shots, the null's cell."""
+    """What was done under each condition: the prompt, the number of shots, the null's cell; and all prompts tried."""
     rows = tuple((condition_label(c.name), c.detail) for c in log.conditions if c.detail)
-    return Table("What was done", ("condition", "detail"), rows)
+    return Table("What was done", ("condition", "detail"), (*rows, *tried_rows(log)))
 
 
 def cells_table(log: EvaluationLog) -> Table:

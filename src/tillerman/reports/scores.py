@@ -59,7 +59,7 @@ def _places(one: ScorerResult) -> int:
 def sentences(log: ScoreLog) -> tuple[str, ...]:
     system = next((c.detail for c in log.conditions if c.name == ConditionName.PROMPT), "")
     return (
-        f"Prompt baseline: {system}",
+        f"Prompt baseline: {system or 'no fair prompt was given; give one with --prompt'}",
         "Intervals are over prompts, those of the null over its draws; changes are paired with unsteered.",
         *(f"{one.scorer}: {one.note}" for one in log.scored if one.note),
         *(_agreed(one) for one in log.agreements),

@@ -53,8 +53,11 @@ def headline(log: EvaluationLog) -> str:
 def comparison(log: EvaluationLog) -> str:
     """What the baselines and the nulls did on the same items."""
     by_name = {c.name: c for c in log.conditions}
-    baselines = {"prompt": "the prompt baseline reached", "icl": "the few-shot baseline", "lora": "fine-tuning"}
-    reached = [f"{the} {percent(by_name[name].rate.value, 0)}" for name, the in baselines.items() if name in by_name]
+    baselines = {"prompt": "the prompt baseline", "icl": "the few-shot baseline", "lora": "fine-tuning"}
+    there = [name for name in baselines if name in by_name]
+    verbs = [" reached", *[""] * len(there)]  # said once, of the first
+    rates = [percent(by_name[name].rate.value, 0) for name in there]
+    reached = [f"{baselines[name]}{verb} {rate}" for name, verb, rate in zip(there, verbs, rates, strict=False)]
     nulls = [c for c in log.conditions if c.name.startswith("null")]
     controls = [f"{condition_label(c.name)} {percent(c.rate.value, 0)}" for c in nulls]
     parts = [_sentence(" and ".join(reached))]

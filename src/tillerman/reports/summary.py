@@ -45,6 +45,8 @@ def summary(log: EvaluationLog, *, items: bool = False) -> dict[str, Any]:
         "constant_answer": values.get("constant"),
         "prompt_baseline": values.get("prompt"),
         "prompt_and_steered": values.get("both"),
+        "prompt": log.prompts[0].text or None if log.prompts else None,
+        "prompts": [asdict(one) for one in log.prompts],
         "icl_baseline": values.get("icl"),
         "lora_baseline": values.get("lora"),
         "ungated": values.get("ungated"),

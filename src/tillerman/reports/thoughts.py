@@ -47,11 +47,11 @@ def _table(rows: Sequence[Thinking], title: str) -> Table:
 
 def sentences(log: ThoughtLog) -> tuple[str, ...]:
     system = "" if log.system is None else f", under the system prompt {log.system!r}"
-    told = log.condition(ConditionName.PROMPT).detail
+    told = next((one.detail for one in log.conditions if one.name == ConditionName.PROMPT), "")
     dose = f"strength {compact(log.strength)} (dose {compact(log.dose)})"
     return (
         f"{log.method} at {log.hook_point}, {dose}, scope {log.scope}{system}; replies of at most {log.limit} tokens",
-        f"Prompt baseline: {told}",
+        f"Prompt baseline: {told or 'no fair prompt was given or found; give one with --prompt'}",
         *(f"Note: {note}" for note in log.notes),
     )
 

@@ -33,6 +33,7 @@ from tillerman.logs.study import Trial
 from tillerman.models.opened import OpenModel, open_model
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.held_out import gated
+from tillerman.pipeline.prompt_search import found_by_fit
 from tillerman.pipeline.run import Run, Unwatched, Watch, set_up
 from tillerman.studies.options import StudyOptions
 from tillerman.studies.trials import KL, PERPLEXITY, odds_of
@@ -208,7 +209,7 @@ def set_up_lab(subject: Subject, options: StudyOptions, store: Store | None = No
     experiment = experiment_of(subject.artefact)
     needed = ("test",) if subject.data.digest != subject.artefact.steering.provenance.data_digest else ("train", "test")
     run = set_up(experiment, subject.opened, subject.data, store or Store(None, ""), watch or Unwatched(), needed)
-    return Lab(subject, run, options)
+    return Lab(subject, replace(run, found=found_by_fit(subject.artefact)), options)
 
 
 def experiment_of(artefact: Artefact) -> Experiment:

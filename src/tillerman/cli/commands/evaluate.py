@@ -53,6 +53,7 @@ def evaluate(
     system: o.System = None,
     answer_tokens: o.AnswerTokens = 256,
     prompt: o.Prompt = None,
+    behaviour: o.Behaviour = None,
     shots: o.Shots = 10,
     on_shots: Annotated[
         int | None, typer.Option(min=0, help="exemplars before every question; as many as in the fit if not given")
@@ -100,6 +101,7 @@ def evaluate(
             "system": system,
             "answer_tokens": answer_tokens,
             "prompt": prompt,
+            "behaviour": behaviour,
             "shots": shots,
             "base_shots": on_shots,
             "written_prompts": written_prompts,

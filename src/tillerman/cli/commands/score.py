@@ -18,6 +18,7 @@ from tillerman.core.errors import UsageError
 from tillerman.core.files import in_turn, is_stream
 
 if TYPE_CHECKING:
+    from tillerman.core.artefact import Artefact
     from tillerman.evaluation.scorers.base import TextScorer
     from tillerman.evaluation.scorers.chat import ChatSource
     from tillerman.logs.scores import ScoreLog
@@ -46,7 +47,8 @@ def score(
         str | None, typer.Option("--at", help="another fitted hook point, e.g. 3 or layers.3.resid_post")
     ] = None,
     prompt: Annotated[
-        str | None, typer.Option(help="system prompt of the prompt baseline; from --behaviour or the data's name")
+        str | None,
+        typer.Option(help="system prompt of the prompt baseline; from --behaviour, or that of the fit"),
     ] = None,
     behaviour: Annotated[str, typer.Option(help="description of the behaviour that the judge rates")] = "",
     samples: Annotated[int, typer.Option(min=1, help="replies per prompt")] = 1,
@@ -193,8 +195,7 @@ def run_replies(
     scorers = _scorers(asked, judge, {ask.shown: ask.reference for ask in asks}, out)
     opened = model.open()
     artefact, warnings = opened.load_artefact(request.artefact, allow_mismatch=request.allow_mismatch)
-    shown = judge.behaviour or artefact.steering.provenance.data_name
-    inquiry = Inquiry(asks, request.system or f"You show this behaviour: {shown}.", **request.given)
+    inquiry = Inquiry(asks, request.system or _system(artefact, judge.behaviour), **request.given)
     digest = blake2b(request.artefact.read_bytes(), digest_size=16).hexdigest()
     with resumable(beside(out), reply_key(inquiry, digest, opened), console) as store:
         log = reply(artefact, inquiry, opened, store=store, watch=watch(console))
@@ -202,6 +203,16 @@ def run_replies(
         log = _judged(log, scorers, console)
         in_turn(lambda: show(log), lambda: _write(out, log))
     return log
+
+
+def _system(artefact: Artefact, behaviour: str) -> str | None:
+    """The prompt baseline: what the user says of the behaviour, else what the artefact's fit was given or found."""
+    from tillerman.pipeline.prompt_search import found_by_fit
+
+    found = found_by_fit(artefact)
+    if behaviour:
+        return f"You show this behaviour: {behaviour}."
+    return (found.taken or None) if found is not None else None
 
 
 def run_rescore(

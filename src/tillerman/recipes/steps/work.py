@@ -39,7 +39,8 @@ class Work:
 
     @property
     def experiment(self) -> Experiment:
-        return experiment_of(self.step, self.arm, self.opened.layers, self.seed, self.sae)
+        made = experiment_of(self.step, self.arm, self.opened.layers, self.seed, self.sae)
+        return replace(made, prompt=made.prompt or self.source.task.prompt or None)
 
     def data(self) -> LoadedData:
         return self.source.load(self.limit)

@@ -50,15 +50,16 @@ def judge(trials: Sequence[Trial], options: AttackOptions) -> Judged:
 
 def _verdict(trials: Sequence[Trial], options: AttackOptions, whole: str) -> Verdict:
     """By the interval of the share that the attack reverses: above one half is bad, below it good."""
-    rates = {name: rate_of(pick(trials, whole, name)) for name in _LABELS}
-    steered, random, other, prompted = rates[STEERED], rates[RANDOM], rates[NATURAL], rates[PROMPT]
+    steered, random, other = (rate_of(pick(trials, whole, name)) for name in (STEERED, RANDOM, NATURAL))
     words = (
         f"{_of(steered)} steered answers can be reversed by {options.tokens} tokens within "
         f"{options.candidates:,} candidates ({_share(steered)}); as many random texts of the same length "
-        f"reverse {_of(random)} ({_share(random)}), ends of other questions {_of(other)} ({_share(other)}). "
-        f"The prompted model, attacked in the same way: {_of(prompted)} ({_share(prompted)})."
+        f"reverse {_of(random)} ({_share(random)}), ends of other questions {_of(other)} ({_share(other)})."
     )
-    words += _compared(paired(trials, whole, STEERED, PROMPT))
+    if has(trials, whole, PROMPT):
+        prompted = rate_of(pick(trials, whole, PROMPT))
+        words += f" The prompted model, attacked in the same way: {_of(prompted)} ({_share(prompted)})."
+        words += _compared(paired(trials, whole, STEERED, PROMPT))
     if steered.value > 0 and paired(trials, whole, STEERED, RANDOM).interval.low <= 0:
         words += " The search does not clearly find more than random texts do: the answers are brittle in any case."
     if other.value > 0 and other.value >= steered.value:
@@ -106,6 +107,7 @@ def _table(trials: Sequence[Trial], options: AttackOptions, whole: str) -> Table
     rows = [
         (label, *(shown_rate(rate_of(pick(trials, case, name))) if has(trials, case, name) else "" for case in cases))
         for name, label in _LABELS.items()
+        if has(trials, whole, name)
     ]
     head = ("reversed, % (95 %), by number of texts tried", *(f"{int(case.removeprefix(AFTER)):,}" for case in cases))
     return Table(
@@ -119,7 +121,7 @@ def _table(trials: Sequence[Trial], options: AttackOptions, whole: str) -> Table
 
 def _likelihood(trials: Sequence[Trial]) -> Table:
     rows = []
-    for name in (STEERED, PROMPT):
+    for name in filter(lambda name: has(trials, USUAL, name), (STEERED, PROMPT)):
         usual = pick(trials, USUAL, name)
         for case in (FIRST, LIKELIEST):
             gap, label = _unlikely(trials, name, case), f"{case}, {name}"
@@ -156,11 +158,15 @@ def _transfer_table(trials: Sequence[Trial]) -> Table:
 
 def _charts(trials: Sequence[Trial]) -> tuple[Chart, ...]:
     roles = {STEERED: "steered", PROMPT: "prompt", RANDOM: "null", PROMPT_RANDOM: "null", NATURAL: "icl"}
-    wanted = {
-        "Answers reversed, steered and prompted": (STEERED, PROMPT),
-        "Steered answers reversed, by search and by chance": (STEERED, RANDOM, NATURAL),
-        "Prompted answers reversed, by search and by chance": (PROMPT, PROMPT_RANDOM),
+    wanted: dict[str, tuple[str, ...]] = {
+        "Steered answers reversed, by search and by chance": (STEERED, RANDOM, NATURAL)
     }
+    if has(trials, USUAL, PROMPT):
+        wanted = {
+            "Answers reversed, steered and prompted": (STEERED, PROMPT),
+            **wanted,
+            "Prompted answers reversed, by search and by chance": (PROMPT, PROMPT_RANDOM),
+        }
     return tuple(
         Chart(
             title,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,13 +48,11 @@ _POOL = 5  # test items looked at, in multiples of those attacked
 
 def measure(lab: Lab, options: AttackOptions) -> Iterator[Trial]:
     """Test items that both the steered and the prompted model answer as wanted: whether each can be reversed by
-    so many candidates, by what texts, and what these do elsewhere."""
+    so many candidates, by what texts, and what these do elsewhere. Without a prompt that helps, the steered alone."""
     victims = _victims(lab, options)
-    told = lab.run.writer.with_system(lab.run.told)
-    attacks = {
-        STEERED: _Attacked(lab, options, STEERED, victims, lab.plan(), lab.run.writer),
-        PROMPT: _Attacked(lab, options, PROMPT, victims, (), told),
-    }
+    attacks = {STEERED: _Attacked(lab, options, STEERED, victims, lab.plan(), lab.run.writer)}
+    if lab.run.told_writer is not None:
+        attacks[PROMPT] = _Attacked(lab, options, PROMPT, victims, (), lab.run.told_writer)
     results = {name: attack.results() for name, attack in attacks.items()}
     for name, attack in attacks.items():
         yield from attack.trials(results[name])
@@ -62,20 +61,18 @@ def measure(lab: Lab, options: AttackOptions) -> Iterator[Trial]:
 
 def _victims(lab: Lab, options: AttackOptions) -> tuple[Item, ...]:
     items = lab.run.test.items[: _POOL * options.limit]
-    exams = {
-        STEERED: (lab.exam_of(items, lab.run.writer), lab.plan()),
-        PROMPT: (lab.exam_of(items, lab.run.writer.with_system(lab.run.told)), ()),
-    }
+    exams = {STEERED: (lab.exam_of(items, lab.run.writer), lab.plan())}
+    if lab.run.told_writer is not None:
+        exams[PROMPT] = (lab.exam_of(items, lab.run.told_writer), ())
     for written in exams[STEERED][0].written:
         unwanted(written)
     with lab.stage("answers before the attack", len(exams) * len(items)) as progress:
         right = [lab.right(exam, {name: plan}, progress)[name] for name, (exam, plan) in exams.items()]
-    both = [item for item, wanted in zip(items, right[0] & right[1], strict=True) if wanted]
+    both = [item for item, wanted in zip(items, np.logical_and.reduce(right), strict=True) if wanted]
     if len(both) < 2:
         raise UsageError(
-            f"of {len(items)} test items {len(both)} are answered as wanted by the steered and by the "
-            "prompted model; an attack needs at least two. Give a vector that works, or a higher "
-            "`limit`"
+            f"of {len(items)} test items {len(both)} are answered as wanted by the model, {' and '.join(exams)}; "
+            "an attack needs at least two. Give a vector that works, or a higher `limit`"
         )
     return tuple(both[: options.limit])
 
@@ -235,7 +232,7 @@ def _transfers(
     lab: Lab, options: AttackOptions, attacks: dict[str, _Attacked], results: dict[str, list[Result]]
 ) -> Iterator[Trial]:
     """The text of the highest f of every item that was reversed, put to other plans and to the other model."""
-    steered, prompted = attacks[STEERED], attacks[PROMPT]
+    steered = attacks[STEERED]
     elsewhere: list[tuple[str, _Attacked, list[Result], Plan]] = [
         (
             f"{factor:g} × the strength" if factor else "unsteered",
@@ -253,8 +250,9 @@ def _transfers(
         (f"{artefact.steering.provenance.method} of {data.name}", steered, results[STEERED], artefact.plan())
         for artefact, data in lab.subject.others
     ]
-    elsewhere.append(("the prompted model", prompted, results[STEERED], ()))
-    elsewhere.append(("from the prompted to the steered model", steered, results[PROMPT], lab.plan()))
+    if PROMPT in attacks:
+        elsewhere.append(("the prompted model", attacks[PROMPT], results[STEERED], ()))
+        elsewhere.append(("from the prompted to the steered model", steered, results[PROMPT], lab.plan()))
     with lab.stage("transfer", len(elsewhere)) as progress:
         for name, target, found, plan in elsewhere:
             kept = [k for k, one in enumerate(found) if one["attack"]["records"][-1][1] > 0]

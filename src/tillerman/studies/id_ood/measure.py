@@ -52,7 +52,7 @@ def _asked(
     exam = lab.exam_of(items, writer)
     randoms = {f"null:random {k}": plan for k, plan in enumerate(lab.random_plans(draws), start=1)}
     plans: dict[str, Plan] = {"unsteered": (), "steered": lab.plan(), **randoms}
-    asks_prompt = baseline and lab.run.kind != "text"  # a text has no question that a prompt could precede
+    asks_prompt = baseline and lab.run.told_writer is not None
     with lab.stage(case, (len(plans) + asks_prompt) * len(items)) as progress:
         yield from lab.trials(case, exam, plans, progress=progress)
         if asks_prompt:

@@ -22,17 +22,24 @@ def measure(lab: Lab, options: InteractionOptions) -> Iterator[Trial]:
     random company; and asked for all behaviours in words."""
     labs = _labs(lab)
     plans = _plans({name: one.plan() for name, one in labs.items()})
-    told = " ".join(dict.fromkeys(one.run.told for one in labs.values() if one.run.kind != "text"))
+    told = _told(labs)
     for name, one in labs.items():
         nulls = {f"null:random {k + 1}": plan for k, plan in enumerate(one.random_plans(options.draws))}
         mine = {**plans, **nulls, **_companies(labs, name, options.draws)}
-        asks = one.run.kind != "text"  # a text has no question that a prompt could precede
+        asks = bool(told) and one.run.kind != "text"  # a text has no question that a prompt could precede
         with lab.stage(name, (len(mine) + asks) * len(one.exam.items)) as progress:
             yield from one.scored(name, one.exam, mine, progress)
             if asks:
                 exam = one.exam_of(one.exam.items, one.run.writer.with_system(told))
                 yield from one.scored(name, exam, {PROMPT: ()}, progress)
     yield from _neutral(lab, {name: plan for name, plan in plans.items() if plan})
+
+
+def _told(labs: Mapping[str, Lab]) -> str:
+    """The prompts of all behaviours, one after the other. Empty where one that could be asked for has none: the rest
+    would not ask for all."""
+    said = [one.run.told for one in labs.values() if one.run.kind != "text"]
+    return "\n".join(dict.fromkeys(said)) if all(said) else ""
 
 
 def _labs(lab: Lab) -> dict[str, Lab]:

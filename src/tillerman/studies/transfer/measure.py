@@ -134,12 +134,12 @@ def _answers(target: _Target, options: TransferOptions) -> Iterator[Trial]:
     if target.name != HOME and target.own is not None:
         there = cell.at_dose(target.home.artefact.dose, target.own)
         others[OWN] = there.plan(target.own, target.home.artefact.gate)
-    asks_prompt = lab.run.kind != "text"  # a text has no question that a prompt could precede
+    asks_prompt = target.home.run.told_writer is not None  # the same words on every model
     with lab.stage(target.name, (len(asked) + len(others) + asks_prompt) * len(exam.items)) as progress:
         yield from lab.scored(target.name, exam, asked, progress)
         yield from lab.trials(target.name, exam, others, progress=progress)
         if asks_prompt:
-            told = lab.exam_of(exam.items, lab.run.writer.with_system(lab.run.told))
+            told = lab.exam_of(exam.items, lab.run.writer.with_system(target.home.run.told))
             yield from lab.trials(target.name, told, {"prompt": ()}, progress=progress)
 
 
