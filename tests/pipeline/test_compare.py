@@ -218,3 +218,10 @@ def test_a_lineup_that_says_nothing_sensible_is_an_error():
     with pytest.raises(UnknownNameError, match="Did you mean 'caa'"):
         tillerman.Lineup(("caa", "caaa"), SMALL)
     assert tillerman.Lineup((" caa", "caa ", "pas"), SMALL).methods == ("caa", "pas")
+
+
+def test_methods_are_compared_by_what_they_write_where_that_is_the_objective() -> None:
+    plain = tillerman.Lineup(("caa",), tillerman.Experiment())
+    by_writing = tillerman.Lineup(("caa",), tillerman.Experiment(objective="written"))
+    assert plain.experiment.written_prompts == 0  # a comparison has no row for it
+    assert by_writing.experiment.written_prompts == 32

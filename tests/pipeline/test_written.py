@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import tillerman
 from tillerman.core.errors import FitError, UnknownNameError, UsageError
@@ -103,6 +105,21 @@ def test_every_condition_answers_the_same_test_prompts(outcome: tillerman.Outcom
         assert one.perplexity is not None and one.perplexity >= 1
     plain, steered = written.conditions[0].perplexity, written.conditions[1].perplexity
     assert plain is not None and steered is not None and steered > 2 * plain  # it would not say that by itself
+
+
+def test_the_perplexity_of_replies_is_that_of_the_unsteered_model_after_the_prompt(outcome: tillerman.Outcome) -> None:
+    written, model = outcome.log.written, writers.writer()
+    assert written is not None
+    for one in written.conditions[:2]:
+        nats, count = 0.0, 0
+        for prompt, reply in zip(written.prompts, one.replies, strict=True):
+            ids = torch.tensor([model.tokenizer(f"{prompt} {reply}")["input_ids"]])
+            start = len(prompt.split())
+            with torch.no_grad():
+                logprobs = model.model(input_ids=ids).logits.log_softmax(-1)[0, start - 1 : -1]
+            nats -= float(logprobs.gather(1, ids[0, start:, None]).sum())
+            count += ids.shape[1] - start
+        assert one.perplexity == pytest.approx(math.exp(nats / count), rel=1e-4)
 
 
 def test_few_shot_replies_stand_beside_where_exemplars_fit() -> None:

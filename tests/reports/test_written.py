@@ -63,6 +63,15 @@ def test_the_sentence_says_who_read_and_every_condition_compared() -> None:
     assert "random directions +0.01 (−0.04 to +0.06)" in words
 
 
+def test_what_random_directions_write_too_is_said() -> None:
+    log = log_of(True, 0.3)
+    assert log.written is not None
+    known = log.written.conditions[:-1]
+    near = replace(log, written=replace(log.written, conditions=(*known, one("null:random", 0.4, 0.2))))
+    assert "writes so; but random directions already gain half of what is written." in written_words(near)
+    assert "gain half" not in written_words(log)
+
+
 def test_replies_without_a_word_are_counted() -> None:
     assert "3 steered replies have no word and are left out" in written_words(log_of(True, 0.3, missing=3))
 

@@ -67,9 +67,9 @@ class Lineup:
         if self.equal_kl is not None and not 0 < self.equal_kl < float("inf"):
             raise UsageError(f"`equal_kl` {self.equal_kl:g}: expected more than 0 nats per token")
         object.__setattr__(self, "methods", names)
-        object.__setattr__(
-            self, "experiment", replace(self.experiment, method=names, generations=(), written_prompts=0)
-        )
+        asked = self.experiment.written_prompts if self.experiment.objective == "written" else 0
+        changed = replace(self.experiment, method=names, generations=(), written_prompts=asked)
+        object.__setattr__(self, "experiment", changed)
 
     @property
     def experiments(self) -> dict[str, Experiment]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tillerman.logs.conditions import STEERED, condition_label
+from tillerman.logs.conditions import STEERED, ConditionName, condition_label
 from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.evidence import WrittenCondition, WrittenReplies, WrittenScorer
 from tillerman.logs.table import Table
@@ -64,7 +64,7 @@ def _means(written: WrittenReplies) -> str:
             continue
         change = f" ({_change(one.change)})" if name == STEERED and one.change is not None else ""
         parts.append(f"{decimal(one.score.value)} {label}{change}")
-    null = written.condition("null:random")
+    null = written.condition(ConditionName.RANDOM)
     if null is not None and null.change is not None:
         parts.append(f"random directions {_change(null.change)}")
     return f"mean score {', '.join(parts)}."
@@ -80,13 +80,23 @@ def _both_effects(log: EvaluationLog, written: WrittenReplies) -> str:
     silent = f" {missing} steered replies have no word and are left out." if missing else ""
     match scored, found:
         case True, True:
-            return f"It scores better and writes so.{silent}"
+            words = "It scores better and writes so"
         case True, False:
-            return f"It scores better, but does not write so.{silent}"
+            words = "It scores better, but does not write so"
         case False, True:
-            return f"It writes so, although no effect on scored answers was found.{silent}"
+            words = "It writes so, although no effect on scored answers was found"
         case _:
-            return f"It neither scores better nor writes so.{silent}"
+            words = "It neither scores better nor writes so"
+    control = "; but random directions already gain half of what is written" if found and _explained(written) else ""
+    return f"{words}{control}.{silent}"
+
+
+def _explained(written: WrittenReplies) -> bool:
+    """Whether random directions of equal norm change what is written half as much."""
+    steered, null = written.condition(STEERED), written.condition(ConditionName.RANDOM)
+    if steered is None or null is None or steered.change is None or null.change is None:
+        return False
+    return null.change.value >= 0.5 * steered.change.value
 
 
 def _change(change: MeanEffect) -> str:
