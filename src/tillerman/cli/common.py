@@ -19,6 +19,7 @@ from tillerman.cli.flags import flag_of
 from tillerman.cli.output import ERR, NO_EFFECT
 from tillerman.cli.panels import RUN, panel_of, place
 from tillerman.core.errors import TillermanError, UnknownNameError
+from tillerman.core.escaping import visible
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _FIELD = re.compile(r"`(\w+)`")
@@ -108,9 +109,18 @@ def _parameters(function: Callable[..., None]) -> list[inspect.Parameter]:
 def _set_log_level(name: str) -> None:
     if name not in _LEVELS:
         raise UnknownNameError("log level", name, _LEVELS)
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(Plain("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler])
     for logger in (logging.getLogger(), logging.getLogger("transformers")):
         logger.setLevel(_LEVELS[name])
+
+
+class Plain(logging.Formatter):
+    """Messages of libraries, which may hold names of models and data, as text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def _in_flags(error: TillermanError, command: str) -> TillermanError:

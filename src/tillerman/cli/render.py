@@ -7,6 +7,7 @@ where even one column has no room beside the first, as a list.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from textwrap import wrap
 
 from rich.box import SIMPLE_HEAD
@@ -15,6 +16,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from tillerman.core.escaping import visible
 from tillerman.logs.table import Table
 from tillerman.logs.verdict import Verdict
 from tillerman.reports.account import Account, Named
@@ -38,10 +40,16 @@ def print_account(console: Console, account: Account) -> None:
     print_verdicts(console, account.verdicts)
 
 
+def _as_text(table: Table) -> Table:
+    """Escaped before anything is measured."""
+    rows = tuple(tuple(map(visible, row)) for row in table.rows)
+    return replace(table, title=visible(table.title), head=tuple(map(visible, table.head)), rows=rows)
+
+
 def print_line(console: Console, words: str, style: str | None = None) -> None:
     """One sentence as it is, nothing for an empty one."""
     if words:
-        console.print(words, style=style, highlight=False, markup=False)
+        console.print(visible(words), style=style, highlight=False, markup=False, emoji=False)
 
 
 def print_verdicts(console: Console, verdicts: Iterable[Named]) -> None:
@@ -51,12 +59,18 @@ def print_verdicts(console: Console, verdicts: Iterable[Named]) -> None:
 
 def print_verdict(console: Console, source: str, verdict: Verdict) -> None:
     console.print(
-        Text.assemble((f"{source}: {verdict.outcome}.", _COLOURS[verdict.outcome]), " ", (verdict.words, "bold"))
+        Text.assemble(
+            (visible(f"{source}: {verdict.outcome}."), _COLOURS[verdict.outcome]), " ", (visible(verdict.words), "bold")
+        )
     )
 
 
 def print_table(console: Console, table: Table) -> None:
+    table = _as_text(table)
     print_line(console, table.title, style="italic")
+    if len(table.head) == 1:
+        _print_list(console, table, [0])
+        return
     columns = range(len(table.head))
     for below in (False, True):
         if _fits(console, table, columns, below=below):
@@ -100,7 +114,7 @@ def _room(table: Table, column: int, *, below: bool) -> tuple[int, int]:
 def _widths(table: Table, columns: Sequence[int], room: int, *, below: bool) -> list[int]:
     """Every column at its least width; what room is left goes to those that can use it, the narrowest need first."""
     bounds = [_room(table, column, below=below) for column in columns]
-    widths = [least for least, _ in bounds]
+    widths = [max(1, least) for least, _ in bounds]
     for i in sorted(range(len(bounds)), key=lambda i: bounds[i][1] - bounds[i][0]):
         widths[i] += min(bounds[i][1] - bounds[i][0], max(0, room - _total(widths)))
     return widths

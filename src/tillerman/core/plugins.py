@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 from tillerman.core.errors import UnknownNameError
+from tillerman.core.escaping import visible
 from tillerman.core.registry import Registry
 
 T = TypeVar("T")
@@ -37,7 +38,8 @@ class OpenRegistry(Registry[T]):
             wrong = wrong or self._admit(point.name, value)
             if wrong:
                 package = point.dist.name if point.dist is not None else point.value
-                warnings.warn(f"{package}: its {self.kind} {point.name!r} is left out: {wrong}", stacklevel=2)
+                said = visible(f"{package}: its {self.kind} {point.name!r} is left out: {wrong}")
+                warnings.warn(said, stacklevel=2)
             else:
                 found[point.name] = value
         return found

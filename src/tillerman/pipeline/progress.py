@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -9,9 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO
 
+from tillerman.core.escaping import visible
 from tillerman.core.rows import Progress, silent
+from tillerman.core.shown import clipped
 
 FIRST, EVERY = 5.0, 30.0  # seconds until a log file's first line about a stage, and between further ones
+_COUNTS = 24  # columns that percent, counts and times take beside the title of a bar
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
 
 
@@ -33,7 +37,7 @@ class ProgressBar:
             return
         self._busy = True
         try:
-            with _shown(title, total, self._file or sys.stderr) as progress:
+            with _shown(visible(title), total, self._file or sys.stderr) as progress:
                 yield progress
         finally:
             self._busy = False
@@ -49,7 +53,10 @@ def _shown(title: str, total: int, file: IO[str]) -> Iterator[Progress]:
             yield bar.update
     elif file.isatty():
         form = _BAR if total else None
-        with tqdm(total=total or None, desc=title, leave=False, file=file, dynamic_ncols=True, bar_format=form) as bar:
+        room = max(12, shutil.get_terminal_size().columns - _COUNTS)
+        with tqdm(
+            total=total or None, desc=clipped(title, room), leave=False, file=file, dynamic_ncols=True, bar_format=form
+        ) as bar:
             yield bar.update
     else:
         lines = Lines(title, total, file)
