@@ -146,6 +146,68 @@ def test_an_answer_of_another_form_is_an_error(raw):
         scorer(stub.url).score(["?"], ["x"])
 
 
+SECRETS = ("name", "pass@word", "q-secret")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(status=401, raw="refused: name pass@word q-secret"),
+        Reply(raw="no json, name:pass@word q-secret"),
+        Reply(raw="x" * 2000),
+        Reply(status=503),
+    ],
+    ids=["refused", "no json", "too long", "failing"],
+)
+def test_no_error_tells_what_an_address_keeps_secret(reply):
+    with judge(lambda *_: reply) as stub, pytest.raises(EndpointError) as caught:
+        url = stub.url.replace("//", "//name:pass@word@") + "?key=q-secret"
+        scorer(url, attempts=2, longest=1500).score(["?"], ["x"])
+    assert [secret for secret in SECRETS if secret in str(caught.value)] == []
+    assert "//...@127.0.0.1" in str(caught.value) and "/v1?..." in str(caught.value)
+    assert stub.asked[0]["path"] == "/v1/chat/completions?key=q-secret"
+
+
+@pytest.mark.parametrize(
+    "url", ["name:pass@word@host/v1", "ftp://name:pass@word@host", "http://name:pass@word@[bad/v1"]
+)
+def test_an_address_that_is_none_is_refused_without_its_password(url):
+    with pytest.raises((UsageError, EndpointError)) as caught:
+        scorer(url, attempts=1).score(["?"], ["x"])
+    assert "pass" not in str(caught.value) and "name" not in str(caught.value)
+
+
+def test_an_answer_without_end_is_not_read_to_its_end():
+    huge = Reply(raw='{"choices": "' + "x" * 3_000_000)
+    with judge(lambda *_: huge) as stub, pytest.raises(EndpointError, match="an answer of more than 1 MB"):
+        scorer(stub.url).score(["?"], ["x"])
+
+
+def test_half_a_surrogate_pair_is_asked_about_answered_and_kept(tmp_path):
+    path = tmp_path / "calls.jsonl"
+    half = Reply(raw='{"choices": [{"message": {"content": "7 \\ud83d"}}]}')
+    with judge(lambda *_: half) as stub:
+        client_of_half = JudgeScorer("behaviour", client(stub.url, Cache(path)), "polite \ud800")
+        assert client_of_half.score(["half \udfff"], ["a \ud83d"]) == [7.0]
+        asked = len(stub.asked)
+        again = JudgeScorer("behaviour", client(stub.url, Cache(path)), "polite \ud800")
+        assert again.score(["half \udfff"], ["a \ud83d"]) == [7.0]
+    assert len(stub.asked) == asked == 1
+    assert all(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line)
+
+
+def test_an_answer_of_endless_depth_is_an_error():
+    with judge(lambda *_: Reply(raw="[" * 100_000)) as stub, pytest.raises(EndpointError, match="not an answer"):
+        scorer(stub.url).score(["?"], ["x"])
+
+
+def test_a_key_that_no_header_may_have_is_refused_without_being_told(monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", "sk-secret\n")
+    with pytest.raises(UsageError, match="the key in JUDGE_KEY has characters") as caught:
+        client("http://localhost")
+    assert "sk-secret" not in str(caught.value)
+
+
 def test_a_slow_server_is_asked_again():
     with judge(lambda _, number: Reply(delay=0.0 if number else 1.0)) as stub:
         assert scorer(stub.url, timeout=0.3).score(["?"], ["x"]) == [7.0]

@@ -8,7 +8,6 @@ The API key is read from an environment variable when a call is made; it reaches
 from __future__ import annotations
 
 import json
-import os
 import random
 import threading
 import time
@@ -20,37 +19,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tillerman.core.errors import DataError, EndpointError, UsageError
+from tillerman.core.files import as_ours
 from tillerman.core.rows import Progress, silent
+from tillerman.evaluation.scorers.endpoint import Endpoint as Endpoint
 
 RETRIED = (408, 409, 429, 500, 502, 503, 504)
 LONGEST_WAIT = 60.0  # seconds, also where Retry-After asks for more
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where the model is, and how it is asked. ``url`` ends before ``/chat/completions``."""
-
-    url: str
-    model: str
-    key_variable: str = "OPENAI_API_KEY"
-    temperature: float = 0.0
-    max_tokens: int = 16
-    timeout: float = 60.0
-    attempts: int = 6
-    at_once: int = 4
-    first_wait: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
-            raise UsageError(
-                f"judge {self.url!r}: expected the address of an OpenAI-compatible endpoint, e.g. "
-                "http://localhost:8000/v1"
-            )
-        for name in ("attempts", "at_once", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} {getattr(self, name)}: expected at least 1")
-        if not self.timeout > 0 or self.first_wait < 0:
-            raise UsageError(f"timeout {self.timeout}, first_wait {self.first_wait}: expected above 0, and 0 or more")
 
 
 @dataclass(frozen=True)
@@ -89,7 +63,8 @@ class Cache:
             self._answers[key] = answer
             if self._path is not None:
                 line = {"key": key, "model": model, "call": asdict(call), "answer": answer}
-                with self._path.open("a", encoding="utf-8") as file:
+                # Half a surrogate pair in a prompt is spelt out, as JSON does it.
+                with as_ours(self._path), self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                     # The leading newline closes a line that a killed run left unfinished.
                     file.write("\n" + json.dumps(line, ensure_ascii=False) + "\n")
 
@@ -130,21 +105,23 @@ class Client:
         e, wait, fault = self.endpoint, self.endpoint.first_wait, ""
         for attempt in range(e.attempts):
             try:
-                found = http.post(_address(e.url), json=_body(e, call), headers=_headers(e))
-            except _httpx().TransportError as error:
+                status, headers, text = _posted(http, e, call)
+            except _httpx().InvalidURL:
+                raise UsageError(f"judge {e.shown!r}: not a valid address") from None
+            except _httpx().RequestError as error:
                 fault, asked = type(error).__name__, None
             else:
-                if found.status_code == 200:
-                    return _content(e, found.text)
-                fault, asked = f"status {found.status_code}", _seconds(found.headers.get("retry-after"))
-                if found.status_code not in RETRIED:
-                    raise EndpointError(f"{e.url}: {fault}: {_without_key(e, found.text[:200])}")
+                if status == 200:
+                    return _content(e, text)
+                fault, asked = f"status {status}", _seconds(headers.get("retry-after"))
+                if status not in RETRIED:
+                    raise EndpointError(f"{e.shown}: {fault}: {e.without_secrets(text)[:200]}")
             if attempt + 1 < e.attempts:
                 pause = wait * random.uniform(0.5, 1.0) if asked is None else asked  # so that threads part
                 self._sleep(min(pause, LONGEST_WAIT))
                 wait *= 2
         raise EndpointError(
-            f"{e.url}: {fault}, {e.attempts} times; finished calls are cached; run the same command to resume"
+            f"{e.shown}: {fault}, {e.attempts} times; finished calls are cached; run the same command to resume"
         )
 
 
@@ -174,36 +151,49 @@ class Replay:
 def call_key(model: str, call: Call, temperature: float, max_tokens: int) -> str:
     """The hash of everything an answer depends on."""
     whole = json.dumps([model, call.messages, temperature, max_tokens, call.repeat], ensure_ascii=False)
-    return blake2b(whole.encode(), digest_size=12).hexdigest()
+    return blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+def _posted(http: Any, e: Endpoint, call: Call) -> tuple[int, Any, str]:
+    """Status, headers and text of one request. An answer is read no further than ``e.longest`` bytes."""
+    headers, content = {"Accept-Encoding": "identity", **_headers(e)}, bytearray()
+    with http.stream("POST", _address(e.url), json=_body(e, call), headers=headers) as found:
+        for part in found.iter_bytes():
+            content += part
+            if len(content) > e.longest:
+                raise EndpointError(
+                    f"{e.shown}: an answer of more than {e.longest / 1e6:.3g} MB, where a few words were asked for; is "
+                    "this an OpenAI-compatible endpoint?"
+                )
+        return found.status_code, found.headers, content.decode("utf-8", "replace")
 
 
 def _address(url: str) -> str:
-    return f"{url.rstrip('/')}/chat/completions"
+    bare, mark, query = url.partition("?")
+    return f"{bare.rstrip('/')}/chat/completions{mark}{query}"
 
 
 def _body(e: Endpoint, call: Call) -> dict[str, Any]:
-    messages = [{"role": role, "content": content} for role, content in call.messages]
+    messages = [{"role": role, "content": _whole(content)} for role, content in call.messages]
     return {"model": e.model, "messages": messages, "temperature": e.temperature, "max_tokens": e.max_tokens}
 
 
 def _headers(e: Endpoint) -> dict[str, str]:
-    key = os.environ.get(e.key_variable)
-    return {"Authorization": f"Bearer {key}"} if key else {}
+    return {"Authorization": f"Bearer {e.key}"} if e.key else {}
 
 
 def _content(e: Endpoint, text: str) -> str | None:
     try:
         content = json.loads(text)["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError):
-        said = _without_key(e, text[:200])
-        raise EndpointError(f"{e.url}: not an answer of an OpenAI-compatible endpoint: {said!r}") from None
-    return content if isinstance(content, str) else None
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        said = e.without_secrets(text)[:200]
+        raise EndpointError(f"{e.shown}: not an answer of an OpenAI-compatible endpoint: {said!r}") from None
+    return _whole(content) if isinstance(content, str) else None
 
 
-def _without_key(e: Endpoint, text: str) -> str:
-    """Some servers repeat the key they refuse."""
-    key = os.environ.get(e.key_variable)
-    return text.replace(key, "...") if key else text
+def _whole(text: str) -> str:
+    """Halves of surrogate pairs, which UTF-8 does not have, as question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _seconds(text: str | None) -> float | None:

@@ -201,4 +201,4 @@ def _stricter(call: Call, answer: str | None, rubric: Rubric) -> Call:
 
 
 def _hashed(text: str) -> str:
-    return blake2b(text.encode(), digest_size=8).hexdigest()
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
