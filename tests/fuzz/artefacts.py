@@ -116,7 +116,8 @@ def _of_tensors(tensors: dict[str, torch.Tensor], draw: random.Random) -> dict[s
         case 4:
             made[name] = made[name].to(draw.choice((torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn)))
         case 5:
-            made[name] = torch.full_like(made[name], draw.choice((0, float("nan"), float("inf"), 1e38, -1)))
+            odd = draw.choice((0.0, float("nan"), float("inf"), 1e38, -1.0))
+            made[name] = torch.full(made[name].shape, odd)
         case _:
             made["more"] = torch.ones(draw.randrange(5))
     return made
