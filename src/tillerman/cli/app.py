@@ -37,8 +37,8 @@ app = typer.Typer(
     name="tillerman",
     cls=Program,
     help="Labelled examples in, an evaluated steering vector out. Exit codes: 0 done, 1 bad input, "
-    "2 usage, 3 no effect found, or one that the controls explain; 130 and 143 stopped by Ctrl-C or SIGTERM, 141 by the "
-    "output's reader.",
+    "2 usage, 3 no effect found, or one that the controls explain; 130 and 143 stopped by Ctrl-C or SIGTERM; 141 the "
+    "reader of the output went away.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
