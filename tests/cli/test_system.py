@@ -212,7 +212,8 @@ def started(arguments: list[str], folder: Path, ready: Callable[[], bool]) -> su
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_fit_with_the_line_that_says_how_to_go_on(number: int, code: int, tmp_path: Path) -> None:
     partial = tmp_path / "v.safetensors.partial"
-    running = started(FIT, tmp_path, (partial / "values.jsonl").exists)
+    pieces = partial / "values.jsonl"
+    running = started(FIT, tmp_path, lambda: pieces.exists() and pieces.stat().st_size > 0)
     running.send_signal(number)
     said = running.communicate(timeout=120)[1]
     assert running.returncode == code, said

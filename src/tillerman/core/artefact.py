@@ -97,7 +97,9 @@ def load(path: str | Path) -> Artefact:
         gate = gate_together(tensors.pop(GATE), head["gate"]) if "gate" in head else None
         steering = put_together(tensors, head)
         card = take(head, "card", Any)
-        return Artefact(steering, _cell(steering, head), gate, None if card is None else Card.from_json(card))
+        made = Artefact(steering, _cell(steering, head), gate, None if card is None else Card.from_json(card))
+        made.plan()  # refuses a gate after what it gates, an operator that the steering has nothing for
+        return made
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, TillermanError) as error:
         said = str(error)
         short = said if len(said) < 400 else f"{said[:400]}..."

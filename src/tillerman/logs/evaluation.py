@@ -202,10 +202,13 @@ class EvaluationLog(Log):
 
     def check(self) -> None:
         """Every report compares: with both of the model's ways, and an effect for all but the unsteered one."""
-        named = [condition.name for condition in self.conditions]
-        for name in ("unsteered", "steered"):
-            if name not in named:
-                raise ValueError(f"conditions: none is called {name}")
+        told = [("conditions", [condition.name for condition in self.conditions])]
+        if self.bias is not None:
+            told.append(("bias", [one.condition for one in self.bias.conditions]))
+        for place, names in told:
+            missing = {"unsteered", "steered"} - set(names)
+            if missing:
+                raise ValueError(f"{place}: none is called {min(missing)}")
         bare = [c.name for c in self.conditions if c.effect is None and c.name != "unsteered"]
         if bare:
             raise ValueError(f"conditions: {bare[0]} has no effect")

@@ -13,6 +13,7 @@ from tillerman.logs.verdict import Verdict
 from tillerman.statistics.values import Interval
 
 KINDS = ("curve", "bars")
+UNITS = ("pp", "%", "x", "nats", "")
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class Chart:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UnknownNameError("kind of chart", self.kind, KINDS)
+        if self.unit not in UNITS:
+            raise UnknownNameError("unit of a chart", self.unit, UNITS)
 
 
 @dataclass(frozen=True)

@@ -60,5 +60,11 @@ class ThoughtLog(Log):
     seconds: float
     notes: tuple[str, ...] = ()
 
+    def check(self) -> None:
+        """What every report of thoughts compares."""
+        missing = {"unsteered", "steered", "prompt"} - {one.name for one in self.conditions}
+        if missing:
+            raise ValueError(f"conditions: none is called {min(missing)}")
+
     def condition(self, name: str) -> Thinking:
         return next(c for c in self.conditions if c.name == name)
