@@ -80,6 +80,14 @@ def test_rows_are_the_same_wherever_the_pieces_of_the_file_end(
     assert [row.fields for row in read] == rows
 
 
+@pytest.mark.parametrize("piece", range(1, 12))
+@pytest.mark.parametrize("form", ["indented rows", "under a key, indented", "rows on one line"])
+def test_a_number_that_a_piece_cuts_is_read_whole(tmp_path: Path, form: str, piece: int) -> None:
+    rows = [{"x": number, "y": [number]} for number in (0.5, 10.25, 1e-5, -3, 120, 2e300)]
+    path = save(tmp_path, FORMS[form](rows))
+    assert [row.fields for row in json_rows(TextFile(path, piece=piece), raising)] == rows
+
+
 def _one(text: str) -> bool:
     try:
         json.loads(text)
