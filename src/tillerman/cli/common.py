@@ -78,15 +78,15 @@ def dressed(
             function(**given)
         except TillermanError as error:
             raise _in_flags(error, command) from None
-        except (RuntimeError, MemoryError) as error:
-            known = explained(error, str(given.get("device") or "cpu"))
-            if known is None:
-                raise
-            raise known from error
         except typer.Exit as ended:
             raise typer.Exit(
                 0 if asked.get("exit_zero") and ended.exit_code == NO_EFFECT else ended.exit_code
             ) from None
+        except (RuntimeError, MemoryError) as error:  # typer.Exit is one, too
+            known = explained(error, str(given.get("device") or "cpu"))
+            if known is None:
+                raise
+            raise known from error
 
     hints = {**get_type_hints(function, include_extras=True), **{name: kind for name, (kind, _) in extra.items()}}
     own = [one.replace(annotation=panel_of(command, one.name, hints[one.name])) for one in _parameters(function)]

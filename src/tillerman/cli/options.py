@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,6 +32,10 @@ SeveralData = Annotated[
     list[str], typer.Argument(help="as DATA of 'fit'; several give a table each", metavar="DATA...")
 ]
 Model = Annotated[str, typer.Option("--model", "-m", help="'pilot' (embedded), a folder, or a hub name")]
+OwnModel = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="'pilot' (embedded), a folder, or a hub name; the artefact's own if not given"),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps")]
 GuessLayout = Annotated[
     bool,
@@ -75,6 +81,14 @@ Nested = Annotated[
     ),
 ]
 Template = Annotated[str, typer.Option(help="prompt format: auto, chat or none")]
+TemplateArgs = Annotated[
+    str | None,
+    typer.Option(
+        "--template-args",
+        help="arguments of the chat template's own, e.g. enable_thinking=false,reasoning_effort=low",
+        metavar="K=V",
+    ),
+]
 AsChoice = Annotated[bool, typer.Option("--as-choice", help="show yes/no questions as lettered choices")]
 KeepOrder = Annotated[
     bool, typer.Option("--keep-order", help="options in the order of the data; otherwise shuffled for every item")
@@ -153,14 +167,44 @@ AllowMismatch = Annotated[
 class ModelChoice:
     """Which model to open, and how."""
 
-    name: str
+    name: str | None  # None: the artefact's own
     device: str
     guess_layout: bool
+
+    def of(self, artefact: Path) -> ModelChoice:
+        """The model that the artefact was fitted on, where none was given."""
+        return self if self.name is not None else replace(self, name=_own_model(artefact))
 
     def open(self) -> OpenModel:
         from tillerman.models.opened import open_model  # the help must not wait for torch
 
+        assert self.name is not None  # commands about an artefact ask ``of`` first
         return open_model(self.name, device=self.device, guess_layout=self.guess_layout)
+
+
+def _own_model(path: Path) -> str:
+    from tillerman.core.artefact import load
+    from tillerman.models.opened import EMBEDDED
+
+    named = load(path).steering.provenance.model_id
+    # Folders and hub names can be opened again; a model that was loaded in Python often has the name of its class.
+    if named in EMBEDDED or (named and Path(named).is_dir()) or re.fullmatch(r"[\w.-]+/[\w.-]+", named):
+        return named
+    raise UsageError(f"{path} was fitted on {named!r}, which is no folder here and no name on the hub; give --model")
+
+
+def arguments_of(text: str | None) -> dict[str, Any]:
+    """``enable_thinking=false,reasoning_effort=low`` -> {"enable_thinking": False, "reasoning_effort": "low"}."""
+    found: dict[str, Any] = {}
+    for part in text.split(",") if text else ():
+        name, equals, value = (side.strip() for side in part.partition("="))
+        if not (name.isidentifier() and equals and value):
+            raise UsageError(f"--template-args {text!r}: write name=value pairs, e.g. enable_thinking=false")
+        try:
+            found[name] = json.loads(value.lower() if value.lower() in ("true", "false") else value)
+        except json.JSONDecodeError:
+            found[name] = value
+    return found
 
 
 def columns_of(text: str | None) -> dict[str, str] | None:

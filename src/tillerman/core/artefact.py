@@ -26,6 +26,7 @@ from tillerman.core.steerings.base import Steering, fitted_among
 from tillerman.core.steerings.files import GATE, gate_apart, gate_together, put_together, taken_apart
 
 FORMAT = "tillerman-artefact"
+ABSTAINS = "the artefact abstains (strength 0): its search found nothing that helps, so nothing is steered"
 FORMAT_VERSION = 1
 
 
@@ -51,7 +52,7 @@ class Artefact(Shown):
             "method": made.method,
             "data": made.data_name,
             "model": made.model_id,
-            "cell": self.cell,
+            "cell": "none: it abstains (strength 0)" if self.abstains else self.cell,
             "dose": f"{self.dose:.3g}",
             "gate": "none" if self.gate is None else self.gate,
             "measured": "nothing yet; test it with evaluate" if self.card is None else self.card.summary,
@@ -61,6 +62,10 @@ class Artefact(Shown):
         """The artefact's own plan, at its strength or another one."""
         cell = self.cell if strength is None else self.cell.at(strength)
         return cell.plan(self.steering, self.gate)
+
+    @property
+    def abstains(self) -> bool:
+        return self.cell.strength == 0
 
     @property
     def dose(self) -> float:

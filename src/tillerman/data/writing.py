@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jinja2 import TemplateError
@@ -15,6 +15,16 @@ from tillerman.core.rows import Row
 from tillerman.data.examples import Example
 from tillerman.data.presenting import Item
 from tillerman.data.prompts import ANSWER_CUE
+from tillerman.data.templates import (
+    SWITCH,
+    apply_template,
+    before_thought,
+    ensure_taken,
+    has_switch,
+    holds_thought,
+    thought_note,
+    with_empty_thought,
+)
 from tillerman.data.thoughts import think_tags
 from tillerman.data.turns import ANSWERER, Turn, as_text, exchanges, spoken, system_text
 
@@ -54,6 +64,8 @@ class Writer:
     shots: tuple[tuple[str, str], ...] = ()
     history: tuple[Turn, ...] = ()
     closing: tuple[int, ...] = ()  # ends every contrast row with an answer, see ``closing_turns``
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # the chat template's own, as enable_thinking
+    thinks: bool = False  # answers come after a thought of the model's own, where the template has one
 
     def with_system(self, system: str | None) -> Writer:
         return replace(self, system=system)
@@ -71,6 +83,17 @@ class Writer:
         read where the model has taken the whole answer in. Nothing to add without such a token."""
         return replace(self, closing=_turn_end(self.tokenizer) if self.template == "chat" else ())
 
+    def thinking(self) -> Writer:
+        """Answers are written, not scored: a thought that the template opens stays open."""
+        return replace(self, thinks=True)
+
+    @property
+    def thought_note(self) -> str | None:
+        """What a reader should know of a template that lets the model think; None for the others."""
+        if self.template != "chat":
+            return None
+        return thought_note(self.tokenizer, self._chat("question", thinks=True), self.arguments)
+
     def answer_row(self, written: Written, answer: int) -> Row:
         """A contrast row: prompt, answer and, if turns are closed, the closing token."""
         row = written.row(answer)
@@ -78,7 +101,7 @@ class Writer:
 
     def bare_row(self, user: str) -> Row:
         """A prompt alone, followed by one blank: in a chat template it opens the model's turn."""
-        text = self._chat(user) if self.template == "chat" else user
+        text = self._chat(user, thinks=self.thinks) if self.template == "chat" else user
         tokens = self.encode(text + " ")
         return Row(tokens, len(tokens) - 1)
 
@@ -94,9 +117,17 @@ class Writer:
         return self._written(item, item.example.question, item.texts, texts=True)
 
     def prompt_text(self, user: str) -> str:
-        """The text a model gets for one user message, up to where its answer begins."""
+        """The text a model gets for one user message, up to where an answer begins that is scored: a thought that
+        the template opens, or would leave to the model, is empty."""
+        return self._prompt(user, thinks=self.thinks)
+
+    def reply_text(self, user: str) -> str:
+        """The same up to where a reply begins that the model writes, thoughts included."""
+        return self._prompt(user, thinks=True)
+
+    def _prompt(self, user: str, *, thinks: bool) -> str:
         if self.template == "chat":
-            return self._chat(user)
+            return self._chat(user, thinks=thinks)
         turns = [f"{prompt}{_cue(prompt)} {answer}" for prompt, answer in self.shots]
         asked = user + _cue(user)
         if self.history:
@@ -107,7 +138,7 @@ class Writer:
         """The text that the answers of an item of this kind come after; plain preferences go on where they end, after
         system prompt and exemplars."""
         if kind != "preference" or self.template != "none" or self.history:
-            return self.prompt_text(user)
+            return self._prompt(user, thinks=self.thinks or kind == "open")
         turns = [f"{prompt} {answer}" for prompt, answer in self.shots]
         return "\n\n".join([*([self.system] if self.system else []), *turns, user])
 
@@ -120,7 +151,10 @@ class Writer:
         if item.example.kind == "text":
             start = self._text_start()
             return Written(start, tuple(start_free(self.tokenizer, text) for text in answers))
-        return self._answered(self.after(item.example).text_before(item.example.kind, user), answers, texts=texts)
+        writer = self.after(item.example)
+        if any(map(holds_thought, answers)):  # thoughts of their own take the place of an empty one
+            writer = writer.thinking()
+        return self._answered(writer.text_before(item.example.kind, user), answers, texts=texts)
 
     def _answered(self, text: str, answers: tuple[str, ...], *, texts: bool) -> Written:
         """Find how this tokenizer continues the prompt: with or without a blank before the answer. Texts of one
@@ -140,11 +174,17 @@ class Writer:
         start = self.tokenizer.bos_token_id
         return () if start is None else (int(start),)
 
-    def _chat(self, user: str) -> str:
+    def _chat(self, user: str, *, thinks: bool) -> str:
+        if thinks:
+            return self._in_turns(user, self.arguments)
+        off = {SWITCH: False} if has_switch(self.tokenizer) else {}
+        return with_empty_thought(self._in_turns(user, {**off, **self.arguments}))
+
+    def _in_turns(self, user: str, arguments: Mapping[str, Any]) -> str:
         messages = self.messages(user)
         system = messages[0]["content"] if messages[0]["role"] == "system" else ""
         try:
-            text = apply_template(self.tokenizer, messages)
+            text = apply_template(self.tokenizer, messages, arguments)
             if system.strip() in text:
                 return text
         except TemplateError:
@@ -152,7 +192,8 @@ class Writer:
                 raise
         # Templates that refuse (Gemma) or pass over a system role: its text leads the first user message.
         first, *rest = messages[1:]
-        return apply_template(self.tokenizer, [{**first, "content": f"{system}\n\n{first['content']}"}, *rest])
+        led = {**first, "content": f"{system}\n\n{first['content']}"}
+        return apply_template(self.tokenizer, [led, *rest], arguments)
 
     def messages(self, user: str) -> list[dict[str, str]]:
         """System prompt (the conversation's own first), shots, earlier turns and the user's message."""
@@ -164,19 +205,21 @@ class Writer:
         return [{"role": role, "content": text} for role, text in [*said, ("user", user)]]
 
 
-def make_writer(tokenizer: PreTrainedTokenizerBase, template: str = "auto") -> Writer:
-    """``auto`` takes the chat template where the tokenizer has one."""
+def make_writer(
+    tokenizer: PreTrainedTokenizerBase, template: str = "auto", arguments: Mapping[str, Any] | None = None
+) -> Writer:
+    """``auto`` takes the chat template where the tokenizer has one. ``arguments`` are the template's own;
+    ``UsageError`` for one that it does not take."""
     if template not in TEMPLATES:
         raise UnknownNameError("template", template, TEMPLATES)
     if template == "chat" and not tokenizer.chat_template:
         raise UsageError("`template` chat: this tokenizer has no chat template; use `template` none")
     chosen = ("chat" if tokenizer.chat_template else "none") if template == "auto" else template
-    return Writer(tokenizer, chosen)
-
-
-def apply_template(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> str:
-    text: Any = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return str(text)
+    if chosen == "chat":
+        ensure_taken(tokenizer, arguments or {})
+    elif arguments:
+        raise UsageError("`template_args`: prompts are written without a chat template, which alone could take them")
+    return Writer(tokenizer, chosen, arguments=arguments or {})
 
 
 def start_free(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
@@ -201,12 +244,10 @@ def after_instruction(tokenizer: PreTrainedTokenizerBase) -> Scope:
         raise UsageError("scope 'after_instruction' needs a chat template, and this tokenizer has none; use 'last'")
     said = "The instruction."
     with_cue = apply_template(tokenizer, [{"role": "user", "content": said}])
-    without: Any = tokenizer.apply_chat_template(
-        [{"role": "user", "content": said}], tokenize=False, add_generation_prompt=False
-    )
-    tail = with_cue.removeprefix(str(without))
+    without = apply_template(tokenizer, [{"role": "user", "content": said}], cue=False)
+    tail = before_thought(with_cue.removeprefix(without))  # a thought may be open, empty or left to the model
     if tail in ("", with_cue):  # no cue of its own (Llama 2): what closes the user's message opens the answer
-        tail = with_cue[with_cue.rindex(said) + len(said) :]
+        tail = before_thought(with_cue[with_cue.rindex(said) + len(said) :])
     if not tail:
         raise UsageError("scope 'after_instruction': this chat template adds nothing after an instruction; use 'last'")
     return Scope("after_instruction", marker=start_free(tokenizer, tail))

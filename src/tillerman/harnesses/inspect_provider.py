@@ -122,7 +122,7 @@ class SteeredAPI(ModelAPI):
         with _ONE_AT_A_TIME, self.steered.running() as receipt:
             writer, user = _conversation(self.writer, messages)
             if answers is None:
-                prompt = writer.encode(writer.prompt_text(user))
+                prompt = writer.encode(writer.reply_text(user))
                 text, said, reason = self._written(prompt, config)
             else:
                 prompt, text, said = self._chosen(writer, user, answers, whole=bool(body.get("whole")))

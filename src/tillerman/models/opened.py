@@ -72,9 +72,12 @@ class OpenModel(Shown):
 
     @property
     def context(self) -> int | None:
-        """The longest sequence the configuration allows for, where it says so."""
-        length = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        return int(length) if length else None
+        """The longest sequence the configuration allows for, where it says so; stretched rotary positions counted."""
+        config = self.model.config.get_text_config()
+        length = getattr(config, "max_position_embeddings", None)
+        rope = getattr(config, "rope_parameters", None) or {}
+        stretched = float(rope.get("factor") or 1) * int(rope.get("original_max_position_embeddings") or 0)
+        return max(int(length), int(stretched)) if length else None
 
     @cached_property
     def fingerprint(self) -> str:

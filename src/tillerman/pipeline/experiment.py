@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +30,7 @@ class Experiment:
 
     # the prompt
     template: str = "auto"
+    template_args: Mapping[str, Any] = field(default_factory=dict)  # the chat template's own, as enable_thinking
     as_choice: bool = False  # yes/no questions shown as lettered choices
     keep_order: bool = False  # options in the order of the data, not drawn per item
     system: str | None = None  # a system prompt under which everything runs, but for the prompt baseline

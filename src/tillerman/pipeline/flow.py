@@ -224,6 +224,8 @@ def _tested(run: Run, chosen: Artefact, nulls: tuple[Null, ...], trial: GateTria
 
 def _notes(run: Run) -> tuple[str, ...]:
     notes = [f"every question is {run.base}, also unsteered"] if run.writer.shots else []
+    if run.kind != "text" and run.writer.thought_note is not None:
+        notes.append(run.writer.thought_note)
     if run.experiment.base_lora:
         notes.append(f"unsteered is {run.base}; the vector belongs to that model and is useless without it")
     asked = run.experiment.base_shots
@@ -241,9 +243,6 @@ def _notes(run: Run) -> tuple[str, ...]:
     fault = branch_fault(run.opened)
     if fault is not None:
         notes.append(f"this model cannot run branches ({fault}); every cell was run in a pass of its own")
-    longest = max(len(w.prompt) for w in run.test.written)
-    if run.opened.context is not None and longest > run.opened.context:
-        notes.append(f"the longest prompt has {longest} tokens, the model's context is {run.opened.context}")
     return tuple(notes)
 
 

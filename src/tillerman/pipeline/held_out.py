@@ -29,6 +29,7 @@ from tillerman.evaluation.exam import (
     fitting_shots,
     null_condition,
 )
+from tillerman.evaluation.limits import fitting
 from tillerman.evaluation.side_effects import Drift, DriftMeter, neutral_text
 from tillerman.logs.evaluation import Condition, DosePoint, Generation, SideEffects
 from tillerman.models.finetuning import LoraOptions
@@ -245,7 +246,7 @@ def unrelated_exam(run: Run) -> tuple[Exam, str]:
     e = run.experiment
     loaded = load_examples(e.unrelated)
     share = clean_split(loaded.examples, shares=(0.0, 0.0, 1.0), sizes=(None, None, e.unrelated_items)).test
-    return Exam.of(run.opened, present(share), run.bare_writer), loaded.name
+    return fitting(Exam.of(run.opened, present(share), run.bare_writer)), loaded.name
 
 
 def measure_side_effects(run: Run, chosen: Artefact, meter: DriftMeter, drift: Drift) -> SideEffects:
@@ -288,7 +289,7 @@ def example_texts(run: Run, chosen: Artefact) -> tuple[Generation, ...]:
     made = []
     with run.watch.stage("example texts", len(e.generations) * len(TEXTS)) as progress:
         for prompt in e.generations:
-            text = writer.prompt_text(prompt) if writer.template == "chat" else prompt
+            text = writer.reply_text(prompt) if writer.template == "chat" else prompt
             pairs = []
             for factor in TEXTS if chosen.cell.strength else (0.0,):
                 said = continuation(run.opened, writer.encode(text), gated(chosen, factor), sampling)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from tillerman.core.artefact import Artefact
 from tillerman.core.cell import Cell
@@ -41,6 +42,7 @@ class Inquiry:
     temperature: float = 0.7
     seed: int = 0
     template: str = "auto"
+    template_args: Mapping[str, Any] = field(default_factory=dict)
     doses: tuple[float, ...] | None = None
     points: tuple[HookPoint, ...] | None = None
     null_draws: int = 3
@@ -70,9 +72,8 @@ def reply(
     """The replies of every condition, not yet scored."""
     started = time.monotonic()
     cells = _cells(artefact, inquiry)
-    room = _Room(
-        inquiry, opened, make_writer(opened.tokenizer, inquiry.template), store or Store(None, ""), watch or Unwatched()
-    )
+    writer = make_writer(opened.tokenizer, inquiry.template, inquiry.template_args)
+    room = _Room(inquiry, opened, writer, store or Store(None, ""), watch or Unwatched())
     conditions = room.conditions(artefact, cells)
     return ScoreLog(
         model_id=opened.id,
@@ -158,7 +159,7 @@ class _Room:
 
     def _tokens(self, ask: Ask, system: str | None) -> tuple[int, ...]:
         if self.writer.template == "chat":
-            return self.writer.encode(self.writer.with_system(system).prompt_text(ask.prompt) + ask.start)
+            return self.writer.encode(self.writer.with_system(system).reply_text(ask.prompt) + ask.start)
         return self.writer.encode(" ".join(part for part in (system, ask.prompt, ask.start) if part))
 
     def _text(self, tags: Tags | None, prompt: Sequence[int], tokens: Sequence[int]) -> str:

@@ -21,6 +21,7 @@ from tillerman.data.presenting import Item, as_choices, present
 from tillerman.data.splits import SPLITS
 from tillerman.data.writing import Writer, make_scope, make_writer
 from tillerman.evaluation.exam import Exam, fitting_shots
+from tillerman.evaluation.limits import ensure_fits
 from tillerman.logs.evidence import PromptTrial
 from tillerman.methods.base import Habits
 from tillerman.methods.registry import habits
@@ -231,10 +232,11 @@ def set_up(
     """Split, show and write the items. ``needed``: the shares that may not be empty."""
     e = experiment
     split = split_items(e, data, needed)
-    writer = make_writer(opened.tokenizer, e.template).with_system(e.system)
+    writer = make_writer(opened.tokenizer, e.template, e.template_args).with_system(e.system)
     shares = (split.train, split.validation, split.test)
     shown = [present(share, e.seed, keep_order=e.keep_order) for share in shares]
     exams = [Exam.of(opened, items, writer, e.answer_tokens) for items in shown]
+    ensure_fits(dict(zip(SPLITS, exams, strict=True)), len(writer.closing_turns().closing))
     run = Run(e, opened, data, split, writer, exams[0], exams[1], exams[2], store, watch)
     if e.base_lora:
         return run.of(run.tuned)

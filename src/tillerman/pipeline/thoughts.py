@@ -51,6 +51,8 @@ def evaluate_thoughts(
     run = replace(run, found=None if experiment.behaviour else found_by_fit(artefact))
     if run.kind == "text":
         raise UsageError("thoughts belong to answers to questions; labelled texts have no questions")
+    thinks = run.writer.thinking()  # a thought that the template opens stays open, whatever the items are
+    run = replace(run, writer=thinks, test=Exam.of(opened, run.test.items, thinks, experiment.answer_tokens))
     conditions, curve = _Questions(run, artefact).conditions()
     return ThoughtLog(
         data_name=data.name,

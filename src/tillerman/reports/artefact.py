@@ -23,10 +23,14 @@ def norms_table(norms: Iterable[tuple[str, float, float, float]]) -> Table:
     return Table("Vector", ("hook point", "norm", "mean activation norm", "dose of strength 1"), rows)
 
 
-def generations_table(prompt: str, where: str, continuations: Sequence[tuple[float, float, str]]) -> Table:
-    """From strength, dose and text of each continuation."""
+def generations_table(prompt: str, where: str | None, continuations: Sequence[tuple[float, float, str]]) -> Table:
+    """From strength, dose and text of each continuation; ``where`` None: none of them is steered."""
     rows = tuple((compact(strength), decimal(dose), text or "(nothing)") for strength, dose, text in continuations)
-    return Table(f"{prompt}  (steered at {where})", ("strength", "dose", "continuation"), rows)
+    return Table(
+        f"{prompt}  ({'unsteered' if where is None else f'steered at {where}'})",
+        ("strength", "dose", "continuation"),
+        rows,
+    )
 
 
 def plans_table(prompt: str, continuations: Sequence[tuple[str, str]]) -> Table:

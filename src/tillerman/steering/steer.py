@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import GenerationMixin
 
-from tillerman.core.artefact import Artefact
+from tillerman.core.artefact import ABSTAINS, Artefact
 from tillerman.core.errors import MismatchError, NotAppliedError, UsageError
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint
@@ -108,6 +108,7 @@ def steer(
     False leaves the check out, for passes whose inputs may not meet the scope.
     """
     if isinstance(plan, Artefact):
+        warnings = (*warnings, ABSTAINS) if plan.abstains else warnings
         plan = plan.plan()
     interventions = (plan,) if isinstance(plan, Intervention) else tuple(plan)
     causal, found = _belonging(model, interventions, allow_mismatch)

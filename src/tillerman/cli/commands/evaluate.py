@@ -28,7 +28,7 @@ METRICS = ("answers", "thought-length")
 def evaluate(
     artefact: Annotated[Path, typer.Argument(help="a file that 'fit' wrote", metavar="ARTEFACT")],
     data: o.Data,
-    model: o.Model = "pilot",
+    model: o.OwnModel = None,
     metric: Annotated[
         str, typer.Option(help="answers (accuracy) or thought-length (of a reasoning model)")
     ] = "answers",
@@ -40,6 +40,7 @@ def evaluate(
     template: Annotated[
         str | None, typer.Option(help="prompt format: chat or none; that of the fit if not given")
     ] = None,
+    template_args: o.TemplateArgs = None,
     as_choice: Annotated[
         bool | None,
         typer.Option(
@@ -96,6 +97,7 @@ def evaluate(
         all_items,
         given={
             "template": template,
+            "template_args": None if template_args is None else o.arguments_of(template_args),
             "as_choice": as_choice,
             "keep_order": keep_order,
             "system": system,
@@ -136,7 +138,7 @@ class EvalRequest:
 
 
 # options of the fit that its evaluation keeps, with their defaults
-_KEPT = {"as_choice": False, "keep_order": False, "system": None, "base_shots": 0}
+_KEPT: dict[str, Any] = {"template_args": {}, "as_choice": False, "keep_order": False, "system": None, "base_shots": 0}
 
 
 def run_eval(request: EvalRequest, data: LoadedData, model: o.ModelChoice, console: Console) -> EvaluationLog:
@@ -162,10 +164,11 @@ def run_thoughts(request: EvalRequest, data: LoadedData, model: o.ModelChoice, c
 def _prepared(
     request: EvalRequest, data: LoadedData, model: o.ModelChoice
 ) -> tuple[Artefact, Experiment, OpenModel, tuple[str, ...]]:
+    from tillerman.core.artefact import ABSTAINS
     from tillerman.data.splits import DEFAULT_SHARES
     from tillerman.pipeline.experiment import Experiment
 
-    opened = model.open()
+    opened = model.of(request.artefact).open()
     artefact, warnings = opened.load_artefact(request.artefact, allow_mismatch=request.allow_mismatch)
     if request.strength is not None:
         artefact = replace(artefact, cell=artefact.cell.at(request.strength))
@@ -175,5 +178,6 @@ def _prepared(
     asked = {name: value for name, value in request.given.items() if value is not None}
     experiment = Experiment(**{"seed": provenance.seed, "shares": shares, **fitted, **asked})
     overlap = request.all_items and provenance.data_digest == data.digest
+    idle = (ABSTAINS,) if artefact.abstains else ()
     notes = ("tested on all items of the data it was fitted on: this figure is not held out",) if overlap else ()
-    return artefact, experiment, opened, (*notes, *(f"allowed mismatch: {text}" for text in warnings))
+    return artefact, experiment, opened, (*idle, *notes, *(f"allowed mismatch: {text}" for text in warnings))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +31,7 @@ def export_task(
     ] = 0,
     system: o.System = None,
     template: o.Template = "auto",
+    template_args: o.TemplateArgs = None,
     as_choice: o.AsChoice = False,
     limit: o.Limit = None,
     layout: o.Layout = None,
@@ -43,7 +44,9 @@ def export_task(
     o.new_folder(out)
     loaded = load(data, layout, columns, None, limit, skip_bad_rows)
     asked = None if all_items else o.shares_of(shares)
-    written = run_export(loaded, out, model, (template, system), (asked, seed), as_choice=as_choice)
+    written = run_export(
+        loaded, out, model, (template, o.arguments_of(template_args), system), (asked, seed), as_choice=as_choice
+    )
     print_skipped(loaded.skipped)
     for path in written:
         OUT.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
@@ -53,21 +56,21 @@ def run_export(
     data: LoadedData,
     folder: Path,
     model: str,
-    reading: tuple[str, str | None],
+    reading: tuple[str, dict[str, Any], str | None],
     split: tuple[tuple[float, float, float] | None, int],
     *,
     as_choice: bool,
 ) -> tuple[Path, ...]:
-    """``reading`` is template and system prompt; ``split`` is the shares (None: all items) and the seed."""
+    """``reading`` is template, its arguments and system prompt; ``split`` is shares (None: all items) and seed."""
     from tillerman.data.duplicates import clean_split
     from tillerman.data.presenting import as_choices, present
     from tillerman.data.writing import make_writer
     from tillerman.harnesses.export import export_task as written_task
     from tillerman.models.opened import open_model
 
-    template, system = reading
+    template, arguments, system = reading
     shares, seed = split
     examples = as_choices(data.examples) if as_choice else data.examples
     items = present(examples if shares is None else clean_split(examples, shares=shares, seed=seed).test, seed)
-    writer = make_writer(open_model(model).tokenizer, template).with_system(system)
+    writer = make_writer(open_model(model).tokenizer, template, arguments).with_system(system)
     return written_task(items, writer, folder, re.sub(r"\W+", "_", data.name).strip("_") or "items")

@@ -61,6 +61,7 @@ def fit(
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="several random seeds: 1-15 gives a t-interval over seeds")] = None,
     template: o.Template = "auto",
+    template_args: o.TemplateArgs = None,
     system: o.System = None,
     answer_tokens: o.AnswerTokens = 256,
     as_choice: o.AsChoice = False,
@@ -107,6 +108,7 @@ def fit(
     changes: dict[str, Any] = {
         "layers": o.layers_of(layers),
         "gate": o.gate_of(gate, gate_at, gate_positive),
+        "template_args": o.arguments_of(template_args),
         "as_choice": as_choice,
         "keep_order": keep_order,
         "system": system,
@@ -135,6 +137,7 @@ def fit(
             "--scope": scope != "auto",
             "--site": site != "resid_post",
             "--template": template != "auto",
+            "--template-args": template_args is not None,
             "--strengths": strengths is not None,
             "--doses": grid is not None,
         }

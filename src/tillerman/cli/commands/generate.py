@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +32,7 @@ def generate(
             show_default=False,
         ),
     ] = None,
-    model: o.Model = "pilot",
+    model: o.OwnModel = None,
     strengths: Annotated[
         str | None, typer.Option(help="strengths, in multiples of the vector; the chosen one if not given")
     ] = None,
@@ -44,6 +44,7 @@ def generate(
     temperature: Annotated[float, typer.Option(min=0, help="sampling temperature; 0 is greedy")] = 0.7,
     seed: Annotated[int, typer.Option(help="random seed of sampling, the same for every strength")] = 0,
     template: o.Template = "auto",
+    template_args: o.TemplateArgs = None,
     allow_mismatch: o.AllowMismatch = False,
     device: o.Device = "cpu",
     guess_layout: o.GuessLayout = False,
@@ -58,7 +59,8 @@ def generate(
         raise UsageError("give --artefact FILE, or --plan 'science@0.3' with the names of artefacts")
     if artefact is None and (strengths is not None or at is not None):
         raise UsageError("--strengths and --at are about --artefact; a --plan has doses of its own")
-    choice, reading = o.ModelChoice(model, device, guess_layout), (template, allow_mismatch)
+    choice = o.ModelChoice(model, device, guess_layout)
+    reading = Reading(template, o.arguments_of(template_args), allow_mismatch)
     sampling = Sampling(tokens, temperature, seed)
     if artefact is None:
         made = run_plans(plan or [], choice, reading, (prompt, system), sampling)
@@ -75,26 +77,35 @@ def generate(
         table = plans_table(made["prompt"], [(row["plan"], row["text"]) for row in said])
     else:
         rows = [(row["strength"], row["dose"], row["text"]) for row in said]
-        table = generations_table(made["prompt"], made["hook_point"], rows)
+        table = generations_table(made["prompt"], made["hook_point"] if any(row[0] for row in rows) else None, rows)
     print_table(OUT, table)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the prompt is written and the artefact read."""
+
+    template: str
+    arguments: Mapping[str, Any]
+    allow_mismatch: bool
 
 
 def run_plans(
     plans: Sequence[str],
     model: o.ModelChoice,
-    reading: tuple[str, bool],
+    reading: Reading,
     prompt: tuple[str, str | None],
     sampling: Sampling,
 ) -> dict[str, Any]:
     """Unsteered and under each named plan; ``reading`` and ``prompt`` as for ``run_generate``."""
     from tillerman.core.named_plan import NamedPlan
     from tillerman.steering.generation import continuation
-    from tillerman.steering.named import open_plan
+    from tillerman.steering.named import find_artefact, open_plan
 
     named = [NamedPlan.parse(text) for text in plans]  # a mistake is told before the model is opened
-    opened = model.open()
-    made = [open_plan(plan, opened, allow_mismatch=reading[1]) for plan in named]
-    tokens = _tokens(opened, reading[0], prompt)
+    opened = model.of(find_artefact(named[0].parts[0].name, Path())).open()
+    made = [open_plan(plan, opened, allow_mismatch=reading.allow_mismatch) for plan in named]
+    tokens = _tokens(opened, reading, prompt, sampling.max_new_tokens)
     rows: list[dict[str, Any]] = [{"plan": "", "applied": [], "text": continuation(opened, tokens, (), sampling)}]
     for name, (plan, _) in zip(named, made, strict=True):
         applied = [_applied(item) for item in plan]
@@ -106,22 +117,23 @@ def run_plans(
 def run_generate(
     path: Path,
     model: o.ModelChoice,
-    reading: tuple[str, bool],
+    reading: Reading,
     prompt: tuple[str, str | None],
     grid: tuple[tuple[float, ...] | None, tuple[HookPoint, ...] | None],
     sampling: Sampling,
 ) -> dict[str, Any]:
-    """``reading`` is template and allow mismatch; ``prompt`` is user text and system prompt;
-    ``grid`` is strengths and hook points, None for the chosen ones."""
+    """``prompt`` is user text and system prompt; ``grid`` is strengths and hook points, None for the chosen ones."""
+    from tillerman.core.artefact import ABSTAINS
     from tillerman.core.hookpoint import named
     from tillerman.steering.generation import continuation
 
-    template, allow_mismatch = reading
-    opened = model.open()
-    artefact, warnings = opened.load_artefact(path, allow_mismatch=allow_mismatch)
-    tokens = _tokens(opened, template, prompt)
+    opened = model.of(path).open()
+    artefact, warnings = opened.load_artefact(path, allow_mismatch=reading.allow_mismatch)
+    tokens = _tokens(opened, reading, prompt, sampling.max_new_tokens)
     chosen = artefact.cell if grid[1] is None else replace(artefact.cell, points=grid[1])
     strengths = grid[0] if grid[0] is not None else (chosen.strength,)
+    if not any(strengths):
+        warnings = (*warnings, f"{path}: {ABSTAINS}; --strengths steers all the same")
     rows = [{"strength": 0.0, "dose": 0.0, "text": continuation(opened, tokens, (), sampling)}]
     for strength in filter(None, strengths):  # 0 is the first row, to the bit
         cell = chosen.at(strength)
@@ -130,11 +142,17 @@ def run_generate(
     return {"prompt": prompt[0], "hook_point": named(chosen.points), "continuations": rows, "warnings": list(warnings)}
 
 
-def _tokens(opened: OpenModel, template: str, prompt: tuple[str, str | None]) -> tuple[int, ...]:
+def _tokens(opened: OpenModel, reading: Reading, prompt: tuple[str, str | None], new: int) -> tuple[int, ...]:
     from tillerman.data.writing import make_writer
 
-    writer = make_writer(opened.tokenizer, template).with_system(prompt[1])
-    return writer.encode(writer.prompt_text(prompt[0]) if writer.template == "chat" else prompt[0])
+    writer = make_writer(opened.tokenizer, reading.template, reading.arguments).with_system(prompt[1])
+    tokens = writer.encode(writer.reply_text(prompt[0]) if writer.template == "chat" else prompt[0])
+    if opened.context is not None and len(tokens) + new > opened.context:
+        raise UsageError(
+            f"the prompt has {len(tokens)} tokens, and --tokens allows {new} more, but {opened.id} reads "
+            f"{opened.context} in all; shorten the prompt, or give fewer --tokens"
+        )
+    return tokens
 
 
 def _applied(item: Intervention) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def score(
     rescore: Annotated[
         Path | None, typer.Option(help="score the texts of this log again; runs no model", metavar="LOG")
     ] = None,
-    model: o.Model = "pilot",
+    model: o.OwnModel = None,
     doses: Annotated[
         str | None,
         typer.Option(help="doses, e.g. -0.3,0.3,0.6; multiples of the chosen one if not given"),
@@ -65,6 +65,7 @@ def score(
     judge_cache: o.JudgeCache = None,
     judge_replay: o.JudgeReplay = None,
     template: o.Template = "auto",
+    template_args: o.TemplateArgs = None,
     allow_mismatch: o.AllowMismatch = False,
     device: o.Device = "cpu",
     guess_layout: o.GuessLayout = False,
@@ -115,6 +116,7 @@ def score(
                 "temperature": temperature,
                 "seed": seed,
                 "template": template,
+                "template_args": o.arguments_of(template_args),
                 "doses": o.numbers(doses, "--doses"),
                 "points": o.points_of(at),
                 "null_draws": null_draws,
@@ -193,7 +195,7 @@ def run_replies(
 
     asks = load_asks(request.prompts)
     scorers = _scorers(asked, judge, {ask.shown: ask.reference for ask in asks}, out)
-    opened = model.open()
+    opened = model.of(request.artefact).open()
     artefact, warnings = opened.load_artefact(request.artefact, allow_mismatch=request.allow_mismatch)
     inquiry = Inquiry(asks, request.system or _system(artefact, judge.behaviour), **request.given)
     digest = blake2b(request.artefact.read_bytes(), digest_size=16).hexdigest()

@@ -52,6 +52,7 @@ def show(
 
 def print_artefact(path: Path, artefact: Artefact, console: Console) -> None:
     from tillerman.cli.render import print_account, print_line, print_table
+    from tillerman.core.artefact import ABSTAINS
     from tillerman.core.named_plan import NamedPart
     from tillerman.evaluation.cards import evaluation_of, studies_of
     from tillerman.reports.artefact import norms_table, provenance_words
@@ -60,7 +61,8 @@ def print_artefact(path: Path, artefact: Artefact, console: Console) -> None:
     words = provenance_words(artefact.steering.provenance)
     gate = "" if artefact.gate is None else f"gate: steered where {artefact.gate}"
     cell = f"applied at {artefact.cell}; as a plan: {NamedPart.of(str(path.with_suffix('')), artefact)}"
-    for line in (f"{path}: {words[0]}", *words[1:], cell, gate):
+    idle = ABSTAINS if artefact.abstains else ""
+    for line in (f"{path}: {words[0]}", *words[1:], cell, gate, idle):
         print_line(console, line)
     v = artefact.steering
     print_table(console, norms_table((str(p), v.norm(p), v.stream_norms[p], v.dose(p, 1.0)) for p in v.points))

@@ -94,4 +94,4 @@ def _written(lab: Lab, plans: Mapping[str, Plan], doses: Mapping[str, float], to
 
 def _prompt(lab: Lab, ask: Ask) -> tuple[int, ...]:
     writer = lab.run.bare_writer
-    return writer.encode(writer.prompt_text(ask.prompt) + ask.start if writer.template == "chat" else ask.start)
+    return writer.encode(writer.reply_text(ask.prompt) + ask.start if writer.template == "chat" else ask.start)
