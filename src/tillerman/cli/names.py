@@ -32,6 +32,7 @@ LAYOUTS = (
     "instruction-answer",
     "option-columns",
     "bipo-ab",
+    "lettered-question",
     "bipo",
     "preference",
     "preferred",

@@ -121,26 +121,10 @@ def index(row: SourceRow, name: str, count: int, base: int = 0) -> int:
     raise row.error(f"expected {choices}, got {shown!r}", name)
 
 
-def answer(row: SourceRow, name: str, options: Sequence[str]) -> int:
-    """The answer as an index (from 0), a letter or the text of an option.
-
-    A JSON number is an index; a text that reads both as one option and as the index of another is an
-    error, because a guess would mislabel the item in silence.
-    """
-    shown = label(row, name)
-    as_text = [i for i, option in enumerate(options) if normalised(option) == normalised(shown)]
-    try:
-        as_index = [index(row, name, len(options))]
-    except DataError:
-        as_index = []
-    if isinstance(row.fields[name], int | float) and as_index:
-        return as_index[0]
-    found = sorted({*as_text, *as_index})
-    if len(found) > 1:
-        raise row.error(f"{shown!r} is one option and the index of another; write the letter or a number", name)
-    if not found:
-        raise row.error(f"expected an index, a letter or the text of one of {list(options)}, got {shown!r}", name)
-    return found[0]
+def asked(row: SourceRow) -> str:
+    """The question, after the passage that it is about where the row has one."""
+    before = [optional_text(row, name).strip() for name in ("context", "passage")]
+    return "\n".join([*(part for part in before if part), text(row, "question")])
 
 
 def unmarked(options: Iterable[str]) -> tuple[str, ...]:

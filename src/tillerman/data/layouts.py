@@ -14,8 +14,10 @@ from typing import Any
 
 from tillerman.core.errors import DataError, UnknownNameError
 from tillerman.core.registry import Registry
-from tillerman.data import conversations as talk, parsers as read
+from tillerman.data import choices as pick, conversations as talk, parsers as read
+from tillerman.data.answers import READINGS
 from tillerman.data.examples import Example
+from tillerman.data.reading.dialects import MMLU_COLUMNS
 from tillerman.data.reading.rows import SourceRow
 from tillerman.data.texts import LabelledReply, LabelledText
 
@@ -36,23 +38,32 @@ class RowLayout:
     optional: tuple[str, ...] = ()
     aliases: Mapping[str, tuple[str, ...]] = dataclass_field(default_factory=dict)  # field -> its other names
     labelled: bool = False  # rows are of two classes, and ``label`` says which
+    settle: Callable[[Sequence[SourceRow]], list[SourceRow]] = list  # what only all rows together decide
+    doubt: Callable[[Sequence[SourceRow]], None] | None = None  # raises where a found layout is one of two readings
 
     @property
     def known(self) -> frozenset[str]:
         return frozenset((*self.fields, *self.optional))
 
-    def placed(self, row: SourceRow, *, loose: bool = True) -> SourceRow:
-        """The row with the layout's names for its fields, which may stand there under one of the ``aliases``.
-        ``loose``: or with other case, blanks or dashes. Two columns that could both be the field stay as they are."""
-        if not self.aliases and not (loose and any(name not in row.fields for name in self.fields)):
-            return row
-        plain = _by_plain_name(row.fields) if loose else {}
-        columns = {}
+    def columns(self, fields: Mapping[str, Any], *, loose: bool = True) -> dict[str, str]:
+        """Field -> column, for fields that are there under their own name or one of the ``aliases``; ``loose``: or
+        with other case, blanks or dashes. Two columns that could both be the field are neither."""
+        plain = _by_plain_name(fields) if loose else {}
+        found = {}
         for name in (*self.fields, *self.optional):
             names = (name, *self.aliases.get(name, ()))
-            found = {one for one in names if one in row.fields} or {plain[one] for one in names if one in plain}
-            if name not in row.fields and len(found) == 1:
-                columns[name] = found.pop()
+            here = {one for one in names if one in fields} or {plain[one] for one in names if one in plain}
+            if name in fields:
+                found[name] = name
+            elif len(here) == 1:
+                found[name] = here.pop()
+        return found
+
+    def placed(self, row: SourceRow, *, loose: bool = True) -> SourceRow:
+        """The row with the layout's names for its fields."""
+        if not self.aliases and not (loose and any(name not in row.fields for name in self.fields)):
+            return row
+        columns = {name: column for name, column in self.columns(row.fields, loose=loose).items() if name != column}
         return renamed(row, columns) if columns else row
 
     def matches(self, row: SourceRow, *, loose: bool) -> bool:
@@ -78,6 +89,9 @@ _ASKED = {"prompt": ("question", "query"), **_ANSWERS}
 _KTO = {"completion": ("response",), "label": ("kto_tag",)}
 _REVIEW = {"text": ("review",), "label": ("sentiment",)}
 _TALK = {"messages": ("conversations", "conversation")}
+_ANSWER = {"answer": tuple(READINGS)}
+_QUESTION = ("question", "answer")
+_PASSAGE = ("context", "passage")
 _PREFERENCE = ("prompt", "chosen", "rejected")
 _SIDES = ("positive", "negative")
 _AB = ("question", "answer_matching_behavior", "answer_not_matching_behavior")
@@ -94,14 +108,24 @@ _TABLE = (
     RowLayout("ethics-justice", "ethics", ("label", "scenario"), read.justice),
     RowLayout("truthfulqa-mc", "truthful", ("question", "mc1_targets"), read.truthfulqa_mc),
     RowLayout("truthfulqa-csv", "truthful", ("Question", "Best Answer", "Incorrect Answers"), read.truthfulqa_csv),
-    RowLayout("mmlu", "knowledge", ("question", "choice0", "choice1", "choice2", "choice3", "answer"), read.mmlu),
+    RowLayout("mmlu", "knowledge", MMLU_COLUMNS, read.mmlu, read.is_mmlu),
     RowLayout("agieval", "knowledge", ("passage", "question", "options", "label"), read.agieval),
     RowLayout("answer-key", "knowledge", ("answerKey",), read.answer_key, read.has_choices, ("question", "choices")),
     RowLayout("instruction-answer", "knowledge", ("instruction", "answer"), read.instruction, read.is_instruction),
     RowLayout(
-        "option-columns", "choice", ("question", "A", "B", "answer"), read.answer_columns, optional=("C", "D", "E")
+        "option-columns",
+        "choice",
+        ("question", "answer"),
+        pick.answer_columns,
+        pick.has_columns,
+        ("A", "B", "C", "D", "E", *READINGS, *_PASSAGE),
+        aliases=_ANSWER,
+        settle=pick.settled_columns,
     ),
-    RowLayout("bipo-ab", "behaviour", ("question", "A", "B", "matching"), read.matching_columns),
+    RowLayout(
+        "bipo-ab", "behaviour", ("question", "A", "B", "matching"), pick.matching_columns, settle=pick.settled_matching
+    ),
+    RowLayout("lettered-question", "choice", _QUESTION, pick.lettered_question, pick.is_lettered_question),
     RowLayout("bipo", "behaviour", ("question", "matching", "not_matching"), read.bipo),
     RowLayout("preference", "behaviour", _PREFERENCE, talk.preference, optional=("system",), aliases=_ASKED),
     RowLayout("preferred", "behaviour", ("prompt", "preferred", "rejected"), talk.preferred, optional=("system",)),
@@ -142,10 +166,28 @@ _TABLE = (
     ),
     RowLayout("prompted-pair", "behaviour", ("prompt", *_SIDES), talk.prompted_pair, aliases=_PROMPT),
     RowLayout("text-pair", "texts", _SIDES, read.text_pair, read.no_prompt),
-    RowLayout("choice", "choice", ("question", "options", "answer"), read.choice),
-    RowLayout("choices", "choice", ("question", "choices", "answer"), read.choices),
-    RowLayout("yes-no", "choice", ("question", "answer"), read.yes_no, read.answers_yes_no),
-    RowLayout("open", "problems", ("question", "answer"), read.open_answer),
+    RowLayout(
+        "choice",
+        "choice",
+        ("question", "options", "answer"),
+        pick.choice,
+        optional=(*READINGS, *_PASSAGE),
+        aliases=_ANSWER,
+        settle=pick.settled_choice,
+    ),
+    RowLayout(
+        "choices",
+        "choice",
+        ("question", "choices", "answer"),
+        pick.choices,
+        optional=(*READINGS, *_PASSAGE),
+        aliases=_ANSWER,
+        settle=pick.settled_choices,
+    ),
+    RowLayout("yes-no", "choice", _QUESTION, read.yes_no, read.answers_yes_no, _PASSAGE),
+    RowLayout(
+        "open", "problems", _QUESTION, read.open_answer, read.answers_openly, _PASSAGE, doubt=read.doubtful_numbers
+    ),
     RowLayout("labelled-text", "texts", ("text", "label"), read.labelled_text, aliases=_REVIEW, labelled=True),
     RowLayout("labelled-sentence", "texts", ("sentence", "label"), read.labelled_sentence, labelled=True),
     RowLayout(
@@ -170,10 +212,13 @@ def detect(rows: Sequence[SourceRow], columns: Iterable[str] = ()) -> RowLayout:
     named = set(columns)
     looked_at = rows[:LOOKED_AT]
     for loose in (False, True):
-        for layout in LAYOUTS.values():
-            fitting = sum(layout.matches(row, loose=loose) for row in looked_at)
-            if named <= layout.known and 2 * fitting > len(looked_at):
-                return layout
+        fitting = [
+            layout
+            for layout in LAYOUTS.values()
+            if named <= layout.known and 2 * sum(layout.matches(row, loose=loose) for row in looked_at) > len(looked_at)
+        ]
+        if fitting:
+            return _undoubted(rows, fitting, loose)
     first = rows[0]
     known = "; ".join(f"{layout.name} ({', '.join(layout.fields)})" for layout in LAYOUTS.values())
     raise DataError(
@@ -183,6 +228,20 @@ def detect(rows: Sequence[SourceRow], columns: Iterable[str] = ()) -> RowLayout:
         file=first.file,
         line=first.line,
     )
+
+
+def _undoubted(rows: Sequence[SourceRow], fitting: Sequence[RowLayout], loose: bool) -> RowLayout:
+    """The first of the layouts that fit; ``DataError`` where another one reads other columns altogether."""
+    first = fitting[0]
+    row = next(row for row in rows if first.matches(row, loose=loose))
+    used = {layout.name: set(layout.columns(row.fields).values()) for layout in fitting}
+    for other in fitting[1:]:
+        if not used[first.name] & used[other.name] and other.name != "messages":  # a copy of what was compared
+            ways = " or ".join(f"--layout {one.name} ({', '.join(one.fields)})" for one in (first, other))
+            raise row.error(f"two layouts fit: {ways}; say which, in Python with layout={first.name!r}")
+    if first.doubt is not None:
+        first.doubt([first.placed(row) for row in rows])
+    return first
 
 
 def renamed(row: SourceRow, columns: Mapping[str, str]) -> SourceRow:
@@ -199,7 +258,8 @@ def renamed(row: SourceRow, columns: Mapping[str, str]) -> SourceRow:
                 found = ", ".join(map(str, row.fields))
                 raise DataError(f"no such column; found {found}", file=row.file, line=row.line, field=part)
         fields[name] = row.fields[parts[0]] if len(parts) == 1 else [row.fields[part] for part in parts]
-    return replace(row, fields=fields, columns={**row.columns, **columns})
+    named = {name: row.columns.get(column, column) for name, column in columns.items()}
+    return replace(row, fields=fields, columns={**row.columns, **named})
 
 
 def check_columns(layout: RowLayout, columns: Mapping[str, str]) -> None:

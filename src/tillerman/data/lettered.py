@@ -11,6 +11,7 @@ from tillerman.data.prompts import LETTERS
 
 _LINE_MARK = re.compile(r"(?:^|\n)[ \t]*\(([A-Z])\)")
 _ANY_MARK = re.compile(r"(?:^|(?<=\s))\(([A-Z])\)")
+_BARE_MARK = re.compile(r"(?:^|\n)[ \t]*([A-Z])[).:](?=\s)")
 _NUMBER_MARK = re.compile(r"\b(?:Answer|Option|Ending|Solution)\s?(\d):\s", re.IGNORECASE)
 _HEADING = re.compile(r"\s*\**\s*(?:Choices|Options|Answer choices)\s*:\s*$", re.IGNORECASE)
 _CUE = re.compile(r"(?:^|\n)\s*(?:Answer|Your answer|My answer)\s*:\s*\(?\s*$", re.IGNORECASE)
@@ -20,9 +21,10 @@ _FORMAT = re.compile(r"\s*Answer format:.*$", re.DOTALL)
 def lettered(text: str) -> tuple[str, tuple[str, ...]] | None:
     """Question and options of a text with ``(A)``, ``(B)``, ... in it; None where there are none.
 
-    The run (A), (B), ... that ends the text counts; marks at the start of a line are preferred.
+    The run (A), (B), ... that ends the text counts; marks at the start of a line are preferred, and there ``A)``,
+    ``A.`` and ``A:`` are marks too.
     """
-    for pattern in (_LINE_MARK, _ANY_MARK):
+    for pattern in (_LINE_MARK, _ANY_MARK, _BARE_MARK):
         marks = list(pattern.finditer(text))
         starts = [i for i, mark in enumerate(marks) if mark.group(1) == "A"]
         for start in starts:

@@ -102,7 +102,7 @@ def load_examples(
             raise DataError(f"no usable rows{_first(skipped)}", file=place)
     found = LAYOUTS[layout] if layout is not None else detect(rows, columns or ())
     check_columns(found, columns or {})
-    rows = [found.placed(row) for row in rows]
+    rows = found.settle([found.placed(row) for row in rows])
     if positive_label is not None and not found.labelled:
         raise UsageError(f"positive_label is for labelled texts; the layout here is {found.name}")
     if positive_label is not None:

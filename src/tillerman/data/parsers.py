@@ -7,12 +7,13 @@ The texts of personas, BBQ and ETHICS are, word for word, what the embedded mode
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tillerman.data.examples import Example
-from tillerman.data.fields import answer, example, index, label, merged, text, texts, truth, unmarked, value
+from tillerman.data.fields import asked, example, index, label, label_text, merged, text, texts, truth, unmarked, value
 from tillerman.data.lettered import lettered, numbered
+from tillerman.data.option_columns import has_option_columns
 from tillerman.data.reading.rows import SourceRow
 from tillerman.data.texts import LabelledText
 from tillerman.data.thoughts import reference_answer
@@ -46,8 +47,34 @@ def is_instruction(fields: Mapping[str, Any]) -> bool:
     return _KEY.fullmatch(str(fields["answer"]).strip()) is not None
 
 
+def is_letter(found: object) -> bool:
+    """Whether an answer is the letter of an option, whatever the options are."""
+    return isinstance(found, str) and re.fullmatch(r"\(?[A-J]\)?[.:]?|[a-e]", found.strip()) is not None
+
+
+def is_mmlu(fields: Mapping[str, Any]) -> bool:
+    return re.fullmatch(r"[0-3](\.0)?|\(?[A-Da-d]\)?[.:]?", str(fields["answer"]).strip()) is not None
+
+
 def answers_yes_no(fields: Mapping[str, Any]) -> bool:
-    return str(fields["answer"]).strip().casefold() in ("yes", "no", "true", "false")
+    said = str(fields["answer"]).strip().casefold()
+    return said in ("yes", "no", "true", "false") and not has_option_columns(fields)
+
+
+def answers_openly(fields: Mapping[str, Any]) -> bool:
+    """A letter, or any answer beside columns of options, is one of several choices, never an answer in words."""
+    return not is_letter(fields["answer"]) and not has_option_columns(fields)
+
+
+def doubtful_numbers(rows: Sequence[SourceRow]) -> None:
+    """``DataError`` where all answers are 1 and 0: yes and no, or numbers to be given?"""
+    said = {label_text(row.fields.get("answer")) for row in rows} - {""}
+    if said <= {"0", "1"} and said:
+        raise rows[0].error(
+            "the answers are all 1 and 0: --layout yes-no (in Python layout='yes-no') for yes and no, or --layout open "
+            "(layout='open') for numbers that are to be given",
+            "answer",
+        )
 
 
 def persona(row: SourceRow) -> Example:
@@ -60,12 +87,12 @@ def persona(row: SourceRow) -> Example:
 
 def model_written_ab(row: SourceRow) -> Example:
     """Model-written evaluations and CAA, with (A)/(B) choices inside the question."""
-    return _lettered_example(row, "question", _MATCHING)
+    return lettered_example(row, "question", _MATCHING)
 
 
 def caa_pair(row: SourceRow) -> Example:
     """CAA's subsets of MMLU and TruthfulQA: ``correct`` is the letter of the right one of two choices."""
-    return _lettered_example(row, "prompt", "correct")
+    return lettered_example(row, "prompt", "correct")
 
 
 def typology(row: SourceRow) -> Example:
@@ -73,10 +100,10 @@ def typology(row: SourceRow) -> Example:
     wanted = texts(row, "corrects")
     if len(wanted) != 1:
         raise row.error(f"expected one letter, got {list(wanted)}", "corrects")
-    return _lettered_example(row, "prompt", "corrects", wanted[0])
+    return lettered_example(row, "prompt", "corrects", wanted[0])
 
 
-def _lettered_example(row: SourceRow, question: str, right: str, shown: str | None = None) -> Example:
+def lettered_example(row: SourceRow, question: str, right: str, shown: str | None = None) -> Example:
     parts = lettered(text(row, question))
     if parts is None:
         raise row.error("expected choices (A), (B), ... inside the text, found none", question)
@@ -233,45 +260,14 @@ def text_pair(row: SourceRow) -> Example:
     return example(row, "text", "", (text(row, "positive"), text(row, "negative")), 0, "positive")
 
 
-def choice(row: SourceRow) -> Example:
-    return _choice(row, "options")
-
-
-def choices(row: SourceRow) -> Example:
-    return _choice(row, "choices")
-
-
-def _choice(row: SourceRow, name: str) -> Example:
-    """A question, a list of options and the answer as index, letter or text."""
-    options = unmarked(texts(row, name))
-    if len(options) < 2:
-        raise row.error(f"expected at least two options, got {len(options)}", name)
-    return example(row, "choice", text(row, "question"), options, answer(row, "answer", options), name)
-
-
-def answer_columns(row: SourceRow) -> Example:
-    return _columns(row, "answer")
-
-
-def matching_columns(row: SourceRow) -> Example:
-    return _columns(row, "matching")
-
-
-def _columns(row: SourceRow, right: str) -> Example:
-    """One column per option, A to E as far as they are there and filled, and the letter of the right one."""
-    names = ["A", "B", *(name for name in ("C", "D", "E") if str(row.fields.get(name) or "").strip())]
-    options, position = merged([text(row, name) for name in names], index(row, right, len(names)))
-    return example(row, "choice", text(row, "question"), options, position, "A")
-
-
 def yes_no(row: SourceRow) -> Example:
     """A question that is answered with yes or no."""
-    return example(row, "yes_no", text(row, "question"), YES_NO, 0 if truth(row, "answer") else 1, "answer")
+    return example(row, "yes_no", asked(row), YES_NO, 0 if truth(row, "answer") else 1, "answer")
 
 
 def open_answer(row: SourceRow) -> Example:
     """A question with a reference answer; of a worked solution (GSM8K) what stands after ``####``."""
-    return example(row, "open", text(row, "question"), (reference_answer(text(row, "answer")),), 0, "answer")
+    return example(row, "open", asked(row), (reference_answer(text(row, "answer")),), 0, "answer")
 
 
 def labelled_text(row: SourceRow) -> LabelledText:
