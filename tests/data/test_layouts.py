@@ -183,14 +183,14 @@ EXPECTED: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...], int]] = {
 @pytest.mark.parametrize("layout", EXPECTED)
 def test_a_row_of_every_layout_is_found_and_read(layout: str) -> None:
     row, kind, question, options, answer = EXPECTED[layout]
-    other = _with_other_label(row)
+    other = with_other_label(row)
     loaded = load_examples([row, other])
     example = loaded.examples[0]
     assert loaded.layout == layout
     assert (example.kind, example.question, example.options, example.answer) == (kind, question, options, answer)
 
 
-def _with_other_label(row: dict[str, Any]) -> dict[str, Any]:
+def with_other_label(row: dict[str, Any]) -> dict[str, Any]:
     """The same row with the other answer where the layout is yes/no, so that both classes are there."""
     if "ans0" in row:
         return row

@@ -31,6 +31,20 @@ from tillerman.core.escaping import visible
 IN_FLOAT32 = "open the model in float32: open_model(..., dtype=torch.float32)"  # a remedy that several errors name
 
 
+LONGEST = 600  # characters of an error that quotes data
+
+
+def _sayable(message: str) -> str:
+    """A message that any terminal and file can take: half surrogate pairs are written out, and of one that is too long
+    the middle is left out, so that place and remedy stay."""
+    return _cut(message.encode("utf-8", "backslashreplace").decode(), LONGEST - 270, 265)
+
+
+def _cut(text: str, begin: int, end: int) -> str:
+    whole = len(text) <= begin + end + 5
+    return text if whole else f"{text[:begin]} ... {text[len(text) - end :]}"
+
+
 class TillermanError(Exception):
     """Base of all errors raised on purpose."""
 
@@ -50,7 +64,7 @@ class DataError(TillermanError):
         self.file, self.line, self.field = file, line, field
         where = ":".join(str(part) for part in (file, line) if part is not None)
         place = ", ".join(part for part in (where, f"field {field!r}" if field is not None else "") if part)
-        super().__init__(f"{place}: {message}" if place else message)
+        super().__init__(_sayable(f"{place}: {message}" if place else message))
 
 
 class UnknownNameError(TillermanError):
@@ -60,7 +74,12 @@ class UnknownNameError(TillermanError):
         choices = sorted(known)
         close = get_close_matches(name, choices, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        super().__init__(f"no {kind} named {name!r}; known: {', '.join(choices)}.{hint}")
+        begin = f"no {kind} named {_cut(name, 60, 0)!r}; "
+        whole = f"{begin}known: {', '.join(choices)}.{hint}"
+        if len(whole) > LONGEST:
+            near = get_close_matches(name, choices, n=12, cutoff=0)
+            whole = f"{begin}the nearest of {len(choices)}: {', '.join(near)}.{hint}"
+        super().__init__(whole)
 
 
 class HookPointError(TillermanError):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tillerman.core.errors import DataError
+from tillerman.core.shown import clipped
 from tillerman.data.examples import Example
 from tillerman.data.prompts import LETTERS
 from tillerman.data.reading.literals import listed
@@ -26,7 +27,7 @@ _MARK = re.compile(r"^\s*\(?([A-Za-z])[).:]\s*")
 
 def value(row: SourceRow, name: str) -> Any:
     if name not in row.fields:
-        raise row.error(f"missing; the row has {', '.join(map(str, row.fields))}", name)
+        raise row.error(f"missing; the row has {clipped(', '.join(map(str, row.fields)), 200)}", name)
     return row.fields[name]
 
 
@@ -64,7 +65,7 @@ def texts(row: SourceRow, name: str) -> tuple[str, ...]:
         if isinstance(item, int | float) and not isinstance(item, bool):
             item = label_text(item)
         if not isinstance(item, str) or not item.strip():
-            raise row.error(f"expected a list of texts, got {item!r} in it", name)
+            raise row.error(f"expected a list of texts, got {quoted(item)} in it", name)
         out.append(writable(row, name, item))
     return tuple(out)
 
@@ -78,13 +79,21 @@ def writable(row: SourceRow, name: str, found: str) -> str:
     return found
 
 
+def quoted(found: object) -> str:
+    """A value as an error shows it: short, on one line."""
+    return clipped(repr(found), 60) if isinstance(found, str | float | bool | None) else clipped(label_text(found), 60)
+
+
 def label_text(found: Any) -> str:
     """A label as text: 1, 1.0 and ``"1"`` are the same label; missing ones become empty."""
     if found is None or (isinstance(found, float) and not math.isfinite(found)):
         return ""
     if isinstance(found, float) and found.is_integer():
         found = int(found)
-    shown = str(found).strip()
+    try:
+        shown = str(found).strip()
+    except (ValueError, RecursionError):  # a number of thousands of digits, a list in a list in a list
+        shown = kind_of(found)
     return "" if shown.casefold() in _MISSING_LABELS else shown
 
 
@@ -95,7 +104,7 @@ def label(row: SourceRow, name: str) -> str:
         raise row.error(f"expected one label, got {kind_of(found)}", name)
     shown = label_text(found)
     if not shown:
-        raise row.error(f"the label is empty or NaN (got {found!r})", name)
+        raise row.error(f"the label is empty or NaN (got {quoted(found)})", name)
     return writable(row, name, shown)
 
 
@@ -106,7 +115,7 @@ def truth(row: SourceRow, name: str, remedy: str = "") -> bool:
         return True
     if shown.casefold() in FALSE_WORDS:
         return False
-    raise row.error(f"expected 1/0, true/false, yes/no or positive/negative, got {shown!r}{remedy}", name)
+    raise row.error(f"expected 1/0, true/false, yes/no or positive/negative, got {quoted(shown)}{remedy}", name)
 
 
 def index(row: SourceRow, name: str, count: int, base: int = 0) -> int:
@@ -118,7 +127,7 @@ def index(row: SourceRow, name: str, count: int, base: int = 0) -> int:
     if re.fullmatch(r"\d{1,3}", shown) and base <= int(shown) < base + count:
         return int(shown) - base
     choices = f"{base}..{base + count - 1} or a letter A..{LETTERS[count - 1]}" if count <= 26 else "a smaller list"
-    raise row.error(f"expected {choices}, got {shown!r}", name)
+    raise row.error(f"expected {choices}, got {quoted(shown)}", name)
 
 
 def asked(row: SourceRow) -> str:

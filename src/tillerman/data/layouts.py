@@ -8,13 +8,13 @@ order of the table is the order of detection: the particular before the general.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field as dataclass_field, replace
 from typing import Any
 
 from tillerman.core.errors import DataError, UnknownNameError
 from tillerman.core.registry import Registry
-from tillerman.data import choices as pick, conversations as talk, parsers as read
+from tillerman.data import benchmarks as bench, choices as pick, conversations as talk, parsers as read
 from tillerman.data.answers import READINGS
 from tillerman.data.examples import Example
 from tillerman.data.reading.dialects import MMLU_COLUMNS
@@ -106,12 +106,12 @@ _TABLE = (
     RowLayout("ethics-deontology", "ethics", ("label", "scenario", "excuse"), read.deontology),
     RowLayout("ethics-virtue", "ethics", ("label", "scenario"), read.virtue, read.is_virtue),
     RowLayout("ethics-justice", "ethics", ("label", "scenario"), read.justice),
-    RowLayout("truthfulqa-mc", "truthful", ("question", "mc1_targets"), read.truthfulqa_mc),
-    RowLayout("truthfulqa-csv", "truthful", ("Question", "Best Answer", "Incorrect Answers"), read.truthfulqa_csv),
-    RowLayout("mmlu", "knowledge", MMLU_COLUMNS, read.mmlu, read.is_mmlu),
-    RowLayout("agieval", "knowledge", ("passage", "question", "options", "label"), read.agieval),
-    RowLayout("answer-key", "knowledge", ("answerKey",), read.answer_key, read.has_choices, ("question", "choices")),
-    RowLayout("instruction-answer", "knowledge", ("instruction", "answer"), read.instruction, read.is_instruction),
+    RowLayout("truthfulqa-mc", "truthful", ("question", "mc1_targets"), bench.truthfulqa_mc),
+    RowLayout("truthfulqa-csv", "truthful", ("Question", "Best Answer", "Incorrect Answers"), bench.truthfulqa_csv),
+    RowLayout("mmlu", "knowledge", MMLU_COLUMNS, bench.mmlu, bench.is_mmlu),
+    RowLayout("agieval", "knowledge", ("passage", "question", "options", "label"), bench.agieval),
+    RowLayout("answer-key", "knowledge", ("answerKey",), bench.answer_key, bench.has_choices, ("question", "choices")),
+    RowLayout("instruction-answer", "knowledge", ("instruction", "answer"), bench.instruction, bench.is_instruction),
     RowLayout(
         "option-columns",
         "choice",
@@ -204,44 +204,6 @@ _TABLE = (
 )
 
 LAYOUTS: Registry[RowLayout] = Registry("layout", {layout.name: layout for layout in _TABLE})
-
-
-def detect(rows: Sequence[SourceRow], columns: Iterable[str] = ()) -> RowLayout:
-    """The first layout that fits most of the first rows (exact names before loose ones) and reads the ``columns`` that
-    were named; a ``DataError`` that lists what there is."""
-    named = set(columns)
-    looked_at = rows[:LOOKED_AT]
-    for loose in (False, True):
-        fitting = [
-            layout
-            for layout in LAYOUTS.values()
-            if named <= layout.known and 2 * sum(layout.matches(row, loose=loose) for row in looked_at) > len(looked_at)
-        ]
-        if fitting:
-            return _undoubted(rows, fitting, loose)
-    first = rows[0]
-    known = "; ".join(f"{layout.name} ({', '.join(layout.fields)})" for layout in LAYOUTS.values())
-    raise DataError(
-        f"no layout fits the fields {', '.join(map(str, first.fields))}. Known layouts: {known}. "
-        'Name one and say which column is which, e.g. layout "choice" with columns '
-        '{"question": "my_question", "options": "a,b,c", "answer": "gold"}',
-        file=first.file,
-        line=first.line,
-    )
-
-
-def _undoubted(rows: Sequence[SourceRow], fitting: Sequence[RowLayout], loose: bool) -> RowLayout:
-    """The first of the layouts that fit; ``DataError`` where another one reads other columns altogether."""
-    first = fitting[0]
-    row = next(row for row in rows if first.matches(row, loose=loose))
-    used = {layout.name: set(layout.columns(row.fields).values()) for layout in fitting}
-    for other in fitting[1:]:
-        if not used[first.name] & used[other.name] and other.name != "messages":  # a copy of what was compared
-            ways = " or ".join(f"--layout {one.name} ({', '.join(one.fields)})" for one in (first, other))
-            raise row.error(f"two layouts fit: {ways}; say which, in Python with layout={first.name!r}")
-    if first.doubt is not None:
-        first.doubt([first.placed(row) for row in rows])
-    return first
 
 
 def renamed(row: SourceRow, columns: Mapping[str, str]) -> SourceRow:

@@ -16,9 +16,10 @@ from tillerman.core.shown import Shown
 from tillerman.data.advice import options_for
 from tillerman.data.classes import ask_for_class, listed, with_sides
 from tillerman.data.descriptions import described
+from tillerman.data.detection import detect
 from tillerman.data.examples import Example, Examples
 from tillerman.data.fields import label_text
-from tillerman.data.layouts import LAYOUTS, Parsed, RowLayout, check_columns, detect, renamed
+from tillerman.data.layouts import LAYOUTS, Parsed, RowLayout, check_columns, renamed
 from tillerman.data.readers import read_rows
 from tillerman.data.reading.folders import SUFFIXES, places_in
 from tillerman.data.reading.options import FileOptions, exists, file_and_reading

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tillerman.data.fields import text, value, writable
+from tillerman.data.fields import quoted, text, value, writable
 from tillerman.data.reading.literals import listed
 from tillerman.data.reading.rows import SourceRow, kind_of
 from tillerman.data.turns import Turn
@@ -103,7 +103,7 @@ def _turn(row: SourceRow, name: str, item: Any) -> Turn:
     given = item[role_key]
     role = _ROLES.get(given.strip().casefold()) if isinstance(given, str) else None
     if role is None:
-        raise row.error(f"expected a message of system, user or assistant, got one of {str(given)[:40]!r}", name)
+        raise row.error(f"expected a message of system, user or assistant, got one of {quoted(given)}", name)
     content = _content(item[text_key])
     if content is None or not (content.strip() or role == "system"):
         raise row.error(f"a message of the {role} has no text", name)

@@ -11,8 +11,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tillerman.data.examples import Example
-from tillerman.data.fields import asked, example, index, label, label_text, merged, text, texts, truth, unmarked, value
-from tillerman.data.lettered import lettered, numbered
+from tillerman.data.fields import (
+    asked,
+    example,
+    index,
+    label,
+    label_text,
+    quoted,
+    text,
+    texts,
+    truth,
+)
+from tillerman.data.lettered import lettered
 from tillerman.data.option_columns import has_option_columns
 from tillerman.data.reading.rows import SourceRow
 from tillerman.data.texts import LabelledText
@@ -28,23 +38,15 @@ _LETTER = re.compile(r"\s*\(?([A-Z])\)?[.:]?\s*")
 
 
 def is_yes_no(fields: Mapping[str, Any]) -> bool:
-    return str(fields[_MATCHING]).strip().casefold() in ("yes", "no")
+    return label_text(fields[_MATCHING]).casefold() in ("yes", "no")
 
 
 def is_lettered(fields: Mapping[str, Any]) -> bool:
-    return _LETTER.fullmatch(str(fields[_MATCHING])) is not None
+    return _LETTER.fullmatch(label_text(fields[_MATCHING])) is not None
 
 
 def is_virtue(fields: Mapping[str, Any]) -> bool:
-    return "[SEP]" in str(fields["scenario"])
-
-
-def has_choices(fields: Mapping[str, Any]) -> bool:
-    return "choices" in fields or isinstance(fields.get("question"), Mapping)
-
-
-def is_instruction(fields: Mapping[str, Any]) -> bool:
-    return _KEY.fullmatch(str(fields["answer"]).strip()) is not None
+    return "[SEP]" in label_text(fields["scenario"])
 
 
 def is_letter(found: object) -> bool:
@@ -52,12 +54,8 @@ def is_letter(found: object) -> bool:
     return isinstance(found, str) and re.fullmatch(r"\(?[A-J]\)?[.:]?|[a-e]", found.strip()) is not None
 
 
-def is_mmlu(fields: Mapping[str, Any]) -> bool:
-    return re.fullmatch(r"[0-3](\.0)?|\(?[A-Da-d]\)?[.:]?", str(fields["answer"]).strip()) is not None
-
-
 def answers_yes_no(fields: Mapping[str, Any]) -> bool:
-    said = str(fields["answer"]).strip().casefold()
+    said = label_text(fields["answer"]).casefold()
     return said in ("yes", "no", "true", "false") and not has_option_columns(fields)
 
 
@@ -81,7 +79,7 @@ def persona(row: SourceRow) -> Example:
     """Model-written evaluations, yes/no: ``answer_matching_behavior`` is ' Yes' or ' No'."""
     wanted = label(row, _MATCHING).casefold()
     if wanted not in ("yes", "no"):
-        raise row.error(f"expected ' Yes' or ' No', got {row.fields[_MATCHING]!r}", _MATCHING)
+        raise row.error(f"expected ' Yes' or ' No', got {quoted(row.fields[_MATCHING])}", _MATCHING)
     return example(row, "yes_no", text(row, "question"), YES_NO, 0 if wanted == "yes" else 1)
 
 
@@ -112,7 +110,7 @@ def lettered_example(row: SourceRow, question: str, right: str, shown: str | Non
     position = ord(letter.group(1)) - ord("A") if letter else -1
     if not 0 <= position < len(options):
         found = row.fields[right]
-        raise row.error(f"expected the letter of one of {len(options)} choices, e.g. '(A)', got {found!r}", right)
+        raise row.error(f"expected the letter of one of {len(options)} choices, e.g. '(A)', got {quoted(found)}", right)
     return example(row, "choice", stem, options, position, question)
 
 
@@ -152,95 +150,6 @@ def _ethics(row: SourceRow, scenario: str, question: str) -> Example:
     return example(row, "yes_no", f"{scenario}\n{question}", YES_NO, right, "label")
 
 
-def truthfulqa_mc(row: SourceRow) -> Example:
-    """TruthfulQA MC1: ``{choice: 1 or 0}``, or ``{"choices": [...], "labels": [...]}`` of the hub."""
-    targets = value(row, "mc1_targets")
-    if not isinstance(targets, Mapping) or not targets:
-        raise row.error("expected an object choice -> 1 or 0", "mc1_targets")
-    choices, labels = list(targets), list(targets.values())
-    if set(targets) == {"choices", "labels"}:
-        choices, labels = list(targets["choices"]), list(targets["labels"])
-    right = [i for i, mark in enumerate(labels) if mark == 1]
-    if len(right) != 1 or len(choices) != len(labels):
-        raise row.error(f"expected exactly one right choice, got {len(right)}", "mc1_targets")
-    options, position = merged([str(choice).strip() for choice in choices], right[0])
-    return example(row, "choice", text(row, "question"), options, position, "mc1_targets")
-
-
-def truthfulqa_csv(row: SourceRow) -> Example:
-    """TruthfulQA as published: the best answer against the incorrect ones, which are split at ';'."""
-    wrong = [part.strip() for part in text(row, "Incorrect Answers").split(";") if part.strip()]
-    options, position = merged([text(row, "Best Answer").strip(), *wrong], 0)
-    return example(row, "choice", text(row, "Question"), options, position, "Incorrect Answers")
-
-
-def mmlu(row: SourceRow) -> Example:
-    """MMLU: four choices, the answer as an index from 0 or as a letter."""
-    options, right = merged([text(row, f"choice{i}") for i in range(4)], index(row, "answer", 4))
-    return example(row, "choice", text(row, "question"), options, right, "choice0")
-
-
-def agieval(row: SourceRow) -> Example:
-    """AGIEval (LSAT): a passage (may be empty), options written '(A)...', the answer's letter."""
-    options = unmarked(texts(row, "options"))
-    options, right = merged(options, index(row, "label", len(options)))
-    question = text(row, "question")
-    if passage := str(row.fields["passage"] or "").strip():
-        question = f"{passage}\n{question}"
-    return example(row, "choice", question, options, right)
-
-
-def answer_key(row: SourceRow) -> Example:
-    """ARC, OpenBookQA and CommonsenseQA as on the hub or as published: choices with labels, answerKey."""
-    nested = row.fields.get("question")
-    source: Mapping[str, Any] = nested if isinstance(nested, Mapping) else row.fields
-    stem = source.get("stem") or source.get("question_stem") or source.get("question")
-    if not isinstance(stem, str):
-        raise row.error("expected text, or an object with 'stem' and 'choices'", "question")
-    listed = source.get("choices")
-    if isinstance(listed, Mapping):
-        marks, options = list(listed.get("label", ())), list(listed.get("text", ()))
-    elif isinstance(listed, list | tuple) and all(isinstance(item, Mapping) for item in listed):
-        marks, options = [item.get("label") for item in listed], [item.get("text") for item in listed]
-    else:
-        raise row.error("expected choices with 'label' and 'text'", "choices")
-    key = label(row, "answerKey")
-    if key not in marks or len(marks) != len(options):
-        raise row.error(f"expected one of {marks}, got {key!r}", "answerKey")
-    if not all(isinstance(option, str) for option in options):
-        raise row.error("expected choices with 'label' and 'text'", "choices")
-    kept, right = merged(options, marks.index(key))
-    return example(row, "choice", stem, kept, right, "choices")
-
-
-_KEY = re.compile(r"(?:answer|option|ending|solution)(\d)|true|false", re.IGNORECASE)
-_ASK = re.compile(
-    r"^Please (?:choose the correct answer to the question|answer the following question with true or false, question"
-    r"|choose the correct answer to fill in the blank to complete the given sentence|[^:\n]{0,120}):\s*"
-)
-
-
-def instruction(row: SourceRow) -> Example:
-    """The commonsense sets of LLM-Adapters: ``Answer1: ... Answer2: ...`` inside the instruction."""
-    key = _KEY.fullmatch(label(row, "answer"))
-    if key is None:
-        raise row.error(f"expected 'answer1', 'option1', 'true', ..., got {row.fields['answer']!r}", "answer")
-    body = _ASK.sub("", text(row, "instruction"))
-    if key.group(1) is None:
-        question = body.split("\n\nAnswer format", 1)[0].strip()
-        right = 0 if key.group(0).casefold() == "true" else 1
-        return example(row, "yes_no", question, ("true", "false"), right, "answer")
-    parts = numbered(body)
-    if parts is None:
-        raise row.error("expected 'Answer1: ... Answer2: ...' inside the text, found none", "instruction")
-    stem, options = parts
-    position = int(key.group(1)) - 1
-    if not 0 <= position < len(options):
-        raise row.error(f"expected one of {len(options)} answers, got {row.fields['answer']!r}", "answer")
-    options, position = merged(options, position)
-    return example(row, "choice", stem, options, position, "instruction")
-
-
 def bipo(row: SourceRow) -> Example:
     """BiPO: a question with a matching and a not matching answer in words."""
     return _preference(row, "question", "matching", "not_matching")
@@ -252,7 +161,7 @@ def _preference(row: SourceRow, prompt: str, wanted: str, other: str) -> Example
 
 def no_prompt(fields: Mapping[str, Any]) -> bool:
     """Whether two texts stand without anything that they would follow."""
-    return not any(str(fields.get(name) or "").strip() for name in PROMPTS)
+    return not any(label_text(fields.get(name)) for name in PROMPTS)
 
 
 def text_pair(row: SourceRow) -> Example:
