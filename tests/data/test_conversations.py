@@ -262,6 +262,11 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
         "prompt",
         "no text",
     ),
+    "a rating that is no number": (
+        {"instruction": "How?", "completions": [{"response": r, "overall_score": 10**400} for r in "ab"]},
+        "completions",
+        "expected a number",
+    ),
     "one text and one conversation": (
         {"prompt": "How?", "chosen": "Good", "rejected": [BAD]},
         "rejected",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-Columns = Mapping[str, str | list[str]]
+Columns = Mapping[str, str | Sequence[str]]  # field -> column, or several columns that make a list
 
 
 def options_for(layout: str, columns: Columns, positive: str | None = None) -> str:

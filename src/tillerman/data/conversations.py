@@ -6,7 +6,6 @@ the common beginning is the prompt and what follows are the answers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +20,7 @@ from tillerman.data.turns import Turn, history_fault, spoken
 
 Asked = tuple[tuple[Turn, ...], str]  # what was said before, and the question
 
+_LARGEST = 1e300  # of a rating; whole numbers may be larger than any float
 NAME_POSITIVE = "; name the positive class with positive_label (--positive)"
 
 
@@ -199,7 +199,7 @@ def _best_and_worst(row: SourceRow, asked: Asked, mark: str, reply: str, *, leas
 
 
 def _number(row: SourceRow, found: object, mark: str) -> float:
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+    if isinstance(found, bool) or not isinstance(found, int | float) or not -_LARGEST < found < _LARGEST:
         raise row.error(f"expected a number in {mark!r}, got {kind_of(found)}", "completions")
     return float(found)
 

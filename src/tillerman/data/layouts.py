@@ -8,13 +8,15 @@ order of the table is the order of detection: the particular before the general.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field as dataclass_field, replace
 from typing import Any
 
 from tillerman.core.errors import DataError, UnknownNameError
 from tillerman.core.registry import Registry
+from tillerman.core.shown import clipped
 from tillerman.data import benchmarks as bench, choices as pick, conversations as talk, parsers as read
+from tillerman.data.advice import Columns
 from tillerman.data.answers import READINGS
 from tillerman.data.examples import Example
 from tillerman.data.reading.dialects import MMLU_COLUMNS
@@ -206,25 +208,28 @@ _TABLE = (
 LAYOUTS: Registry[RowLayout] = Registry("layout", {layout.name: layout for layout in _TABLE})
 
 
-def renamed(row: SourceRow, columns: Mapping[str, str]) -> SourceRow:
+def renamed(row: SourceRow, columns: Columns) -> SourceRow:
     """The row with the fields of a layout taken from the user's columns.
 
-    ``{"options": "a,b,c"}`` gathers several columns into one list; a column whose own name has a comma
-    is taken as it is.
+    ``{"options": ["a", "b", "c"]}`` (or ``"a,b,c"``) gathers several columns into one list; a column whose own name
+    has a comma is taken as it is.
     """
     fields = dict(row.fields)
+    named = {}
     for name, column in columns.items():
-        parts = [column] if column in row.fields else [part.strip() for part in column.split(",")]
+        texts = [column] if isinstance(column, str) else list(column)
+        listed = column.split(",") if isinstance(column, str) and column not in row.fields else texts
+        parts = [part if part in row.fields else part.strip() for part in listed]
         for part in parts:
             if part not in row.fields:
-                found = ", ".join(map(str, row.fields))
+                found = clipped(", ".join(map(str, row.fields)), 200)
                 raise DataError(f"no such column; found {found}", file=row.file, line=row.line, field=part)
         fields[name] = row.fields[parts[0]] if len(parts) == 1 else [row.fields[part] for part in parts]
-    named = {name: row.columns.get(column, column) for name, column in columns.items()}
+        named[name] = ",".join(row.columns.get(part, part) for part in parts)
     return replace(row, fields=fields, columns={**row.columns, **named})
 
 
-def check_columns(layout: RowLayout, columns: Mapping[str, str]) -> None:
+def check_columns(layout: RowLayout, columns: Iterable[str]) -> None:
     """A mapping for a field that the layout does not read would do nothing: refuse it."""
     for name in columns:
         if name not in layout.known:

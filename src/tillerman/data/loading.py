@@ -13,7 +13,7 @@ from typing import Any
 
 from tillerman.core.errors import DataError, UsageError
 from tillerman.core.shown import Shown
-from tillerman.data.advice import options_for
+from tillerman.data.advice import Columns, options_for
 from tillerman.data.classes import ask_for_class, listed, with_sides
 from tillerman.data.descriptions import described
 from tillerman.data.detection import detect
@@ -69,7 +69,7 @@ def load_examples(
     source: Source,
     *,
     layout: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Columns | None = None,
     limit: int | None = None,
     positive_label: str | None = None,
     skip_bad_rows: bool = False,
@@ -158,7 +158,7 @@ def _name(path: Path) -> str:
     return folder if _PLAIN_NAMES.fullmatch(stem) and folder else stem
 
 
-def _renamed(rows: Iterable[SourceRow], columns: Mapping[str, str], on_bad: OnBad) -> Iterator[SourceRow]:
+def _renamed(rows: Iterable[SourceRow], columns: Columns, on_bad: OnBad) -> Iterator[SourceRow]:
     for row in rows:
         try:
             yield renamed(row, columns)
