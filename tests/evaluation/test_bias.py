@@ -15,8 +15,8 @@ from tillerman.core.cell import Cell
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Scope
 from tillerman.data.examples import Example
-from tillerman.data.presenting import present
-from tillerman.evaluation.answered import Answered, item_results, options_shown
+from tillerman.data.presenting import options_shown, present
+from tillerman.evaluation.answered import Answered, item_results
 from tillerman.evaluation.bias import answer_classes, bias_of
 from tillerman.logs.evidence import Bias
 from tillerman.reports.bias import only_bias

@@ -93,6 +93,13 @@ AsChoice = Annotated[bool, typer.Option("--as-choice", help="show yes/no questio
 KeepOrder = Annotated[
     bool, typer.Option("--keep-order", help="options in the order of the data; otherwise shuffled for every item")
 ]
+Calibrate = Annotated[
+    bool,
+    typer.Option(
+        "--calibrate",
+        help="subtract the bias of answer words or letters, measured on validation items, before an answer is chosen",
+    ),
+]
 Shares = Annotated[str, typer.Option(help="train,validation,test shares")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON with stable keys instead of tables")]
 Report = Annotated[Path | None, typer.Option(help="file for a self-contained HTML report")]

@@ -38,7 +38,16 @@ PANELS = {
         "children",
     ),
     "Data": ("layout", "columns", "positive", "limit", "max_train", "skip_bad_rows", "shares"),
-    "Prompt": ("template", "template_args", "system", "as_choice", "keep_order", "answer_tokens", "on_shots"),
+    "Prompt": (
+        "template",
+        "template_args",
+        "system",
+        "as_choice",
+        "keep_order",
+        "calibrate",
+        "answer_tokens",
+        "on_shots",
+    ),
     "Search": (
         "objective",
         "strengths",

@@ -61,6 +61,22 @@ def shown_orders(items: Sequence[Item]) -> list[int] | None:
     return [item.right for item in items] if all(i.example.kind == "choice" for i in items) else None
 
 
+def offsets_of(item: Item, calibration: Sequence[tuple[str, float]]) -> tuple[float, ...]:
+    """The bias of each of the item's answers in nats, 0 for one that is not known; empty without any, and for free
+    texts, which have none."""
+    words = item.example.kind in ("choice", "yes_no")
+    known = {answer.casefold(): nats for answer, nats in calibration if words}
+    return tuple(known.get(answer.strip().casefold(), 0.0) for answer in item.answers) if known else ()
+
+
+def options_shown(item: Item) -> tuple[str, ...]:
+    """The options in the order shown, with their letters where they have some; none of an open question."""
+    if item.example.kind == "open":
+        return ()
+    pairs = zip(item.answers, item.texts, strict=True)
+    return tuple(text if answer == text else f"{answer}: {text}" for answer, text in pairs)
+
+
 def as_choices(examples: Iterable[Example]) -> tuple[Example, ...]:
     """Yes/no questions as lettered multiple choice; other kinds unchanged."""
     return tuple(replace(e, kind="choice") if e.kind == "yes_no" else e for e in examples)

@@ -13,7 +13,7 @@ from tillerman.core.errors import DataError, UnknownNameError, UsageError
 from tillerman.core.plan import Scope
 from tillerman.core.rows import Row
 from tillerman.data.examples import Example
-from tillerman.data.presenting import Item
+from tillerman.data.presenting import Item, offsets_of
 from tillerman.data.prompts import ANSWER_CUE
 from tillerman.data.templates import (
     SWITCH,
@@ -35,13 +35,15 @@ TEMPLATES = ("auto", "chat", "none")
 class Written:
     """A prompt and the tokens of each answer after it; ``right`` is the wanted answer.
 
-    ``whole``: score whole answers (mean log-probability per token) instead of their first token.
+    ``whole``: score whole answers (mean log-probability per token) instead of their first token. ``offsets``: nats that
+    are subtracted from the answers' scores.
     """
 
     prompt: tuple[int, ...]
     answers: tuple[tuple[int, ...], ...]
     right: int = 0
     whole: bool = False
+    offsets: tuple[float, ...] = ()
 
     @property
     def one_token_tells(self) -> bool:
@@ -56,7 +58,8 @@ class Written:
 @dataclass(frozen=True, eq=False)
 class Writer:
     """Writes items for one tokenizer. ``shots`` are (prompt, answer) turns before the question, ``history`` the turns
-    of the question's own conversation; they follow the shots."""
+    of the question's own conversation; they follow the shots. ``calibration``: the bias of answer words or letters in
+    nats, subtracted wherever one of them is an answer."""
 
     tokenizer: PreTrainedTokenizerBase
     template: str  # chat or none
@@ -66,9 +69,13 @@ class Writer:
     closing: tuple[int, ...] = ()  # ends every contrast row with an answer, see ``closing_turns``
     arguments: Mapping[str, Any] = field(default_factory=dict)  # the chat template's own, as enable_thinking
     thinks: bool = False  # answers come after a thought of the model's own, where the template has one
+    calibration: tuple[tuple[str, float], ...] = ()
 
     def with_system(self, system: str | None) -> Writer:
         return replace(self, system=system)
+
+    def calibrated(self, offsets: Mapping[str, float]) -> Writer:
+        return replace(self, calibration=tuple(offsets.items()))
 
     def with_shots(self, items: Sequence[Item]) -> Writer:
         told = [(exchanges(item.example.history), (item.prompt, item.answers[item.right])) for item in items]
@@ -110,7 +117,7 @@ class Writer:
         texts = item.example.kind in ("preference", "text", "open")
         written = self._written(item, item.prompt, item.answers, texts=texts)
         whole = texts or not written.one_token_tells
-        return replace(written, right=item.right, whole=whole)
+        return replace(written, right=item.right, whole=whole, offsets=offsets_of(item, self.calibration))
 
     def write_statements(self, item: Item) -> Written:
         """The question without option list, answered with the text of each option (PAS: iPAS strings)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tillerman.data.presenting import Item
+from tillerman.data.presenting import Item, options_shown
 from tillerman.data.thoughts import Reply, is_right
 from tillerman.evaluation.scoring import best
 from tillerman.logs.evidence import ItemAnswer, ItemResult
@@ -67,11 +67,3 @@ def item_results(
 def _finite(scores: tuple[float, ...]) -> tuple[float, ...]:
     """None of a broken model: JSON has no word for what is no number."""
     return scores if np.isfinite(scores).all() else ()
-
-
-def options_shown(item: Item) -> tuple[str, ...]:
-    """The options in the order shown, with their letters where they have some; none of an open question."""
-    if item.example.kind == "open":
-        return ()
-    pairs = zip(item.answers, item.texts, strict=True)
-    return tuple(text if answer == text else f"{answer}: {text}" for answer, text in pairs)

@@ -18,7 +18,7 @@ from tillerman.core.plan import Intervention, Plan, Scope
 from tillerman.core.rows import Progress, silent
 from tillerman.core.store import Store
 from tillerman.data.writing import Written
-from tillerman.evaluation.scoring import best, option_scores
+from tillerman.evaluation.scoring import best, calibrated, option_scores
 from tillerman.models.batches import Batch, batches, token_budget
 from tillerman.models.cells import GridCell
 from tillerman.models.grid import branch_fault, grid_answer_scores, grid_scores
@@ -161,7 +161,7 @@ def _scoring(
 
 
 def _kept_of(score: Callable[[], Tensor], piece: _Piece, written: Sequence[Written]) -> list[list[Any]]:
-    return [piece.keep(cell, written) for cell in score().tolist()]
+    return [piece.keep([*map(calibrated, cell, written)], written) for cell in score().tolist()]
 
 
 def _cell(item: Intervention) -> GridCell:

@@ -46,7 +46,13 @@ def option_scores(
     whole = iter(answer_logprobs(opened, rows, progress=progress).tolist())
     for i in long:
         found[i] = [next(whole) for _ in written[i].answers]
-    return found
+    return [calibrated(row, w) for row, w in zip(found, written, strict=True)]
+
+
+def calibrated(scores: Sequence[float], written: Written) -> list[float]:
+    """An item's scores without the bias of its answers, where that was measured."""
+    count = len(written.offsets)  # a row may have columns beyond the item's last answer
+    return [*(score - nats for score, nats in zip(scores[:count], written.offsets, strict=True)), *scores[count:]]
 
 
 def _shared(prompts: Sequence[tuple[int, ...]]) -> int:

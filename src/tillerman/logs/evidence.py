@@ -58,6 +58,20 @@ class Bias:
 
 
 @dataclass(frozen=True)
+class FirstLook:
+    """What the unsteered model makes of ``n`` items before anything is fitted, and the first of them as it saw them.
+    ``right``: the share of items for which each answer is right; ``interval``: of the AUC, None where there is none.
+    ``unsteered`` is None for items that have no answers in common."""
+
+    n: int
+    answers: str
+    unsteered: Discrimination | None
+    right: dict[str, float]
+    interval: Interval | None
+    items: tuple[ItemResult, ...]
+
+
+@dataclass(frozen=True)
 class WrittenScorer:
     """A scorer of replies made from the labels: what it reads, and its AUC on wanted against unwanted answers of
     the test items. ``refused``: why it measures nothing, empty where it does."""

@@ -33,6 +33,8 @@ class Experiment:
     template_args: Mapping[str, Any] = field(default_factory=dict)  # the chat template's own, as enable_thinking
     as_choice: bool = False  # yes/no questions shown as lettered choices
     keep_order: bool = False  # options in the order of the data, not drawn per item
+    calibrate: bool = False  # the bias of answer words or letters is subtracted before an answer is chosen
+    calibration: Mapping[str, float] | None = None  # that bias in nats; None: measured on the validation items
     system: str | None = None  # a system prompt under which everything runs, but for the prompt baseline
     answer_tokens: int = 256  # maximum tokens of the answer to an open question
     # the base: what "unsteered" is
@@ -115,6 +117,8 @@ class Experiment:
                 f"`nested` and {other}: the base is made of training items, which every outer fold has "
                 "some of; omit one of the two"
             )
+        if self.calibration is not None and not self.calibrate:
+            raise UsageError("`calibration` is subtracted only with `calibrate`; give both, or neither")
         for name, count in (("`shots`", self.shots), ("`base_shots`", self.base_shots)):
             if count < 0:
                 raise UsageError(f"{name} {count}: expected 0 or more")

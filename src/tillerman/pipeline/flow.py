@@ -42,6 +42,7 @@ from tillerman.pipeline.run import Run, Unwatched, Watch, set_up
 from tillerman.pipeline.search import NULLS, Choice, choose, choose_null, log_cells, null_vectors
 from tillerman.pipeline.written import written_replies
 from tillerman.pipeline.written_search import choose_written
+from tillerman.reports.numbers import decimal
 from tillerman.statistics.estimates import t_interval
 from tillerman.statistics.power import foreseen
 
@@ -116,6 +117,8 @@ def evaluate(
     cell = artefact.cell
     # The model given is the artefact's own: where it was fine-tuned, it has been.
     asked, eyes = replace(experiment, scope=str(cell.scope), base_lora=False), watch or Unwatched()
+    if asked.calibrate and asked.calibration is None:  # as its fit measured it, if it did
+        asked = replace(asked, calibration=artefact.steering.provenance.options.get("calibration"))
     run = set_up(asked, opened, data, Store(None, ""), eyes, needed=("test",))
     run = replace(run, found=None if experiment.behaviour else found_by_fit(artefact))
     draws = tuple(item.steering.random_like(seed) for seed in experiment.null_seeds)
@@ -228,6 +231,12 @@ def _notes(run: Run) -> tuple[str, ...]:
         notes.append(run.writer.thought_note)
     if run.experiment.base_lora:
         notes.append(f"unsteered is {run.base}; the vector belongs to that model and is useless without it")
+    if run.calibration is not None:
+        bias = ", ".join(f"{answer} {decimal(nats, 2, signed=True)}" for answer, nats in run.calibration.items())
+        notes.append(
+            f"answers are calibrated under every condition: the unsteered model's bias ({bias} nats) is subtracted "
+            "from their log-probabilities before one is chosen"
+        )
     asked = run.experiment.base_shots
     if len(run.writer.shots) < asked:
         notes.append(

@@ -102,15 +102,14 @@ def ask(run: Run, chosen: Artefact, nulls: tuple[Null, ...]) -> Answers:
     with run.watch.stage("test, steered and nulls", len(flat) * len(run.test.items)) as progress:
         free = run.test.answered_under(flat, run.store, progress)
     plain = free[CURVE.index(0.0)]
-    shown = free if chosen.gate is None else _through_all(opens(run.opened, chosen.gate, run.test), free, plain)
+    mask = None if chosen.gate is None else opens(run.opened, chosen.gate, run.test)
+    shown = free if mask is None else [one.where(mask, plain) for one in free]
     curve = dict(zip(CURVE, shown[: len(CURVE)], strict=True))
+    if not chosen.cell.strength:  # the same answers, not the same up to the rounding of another batch
+        curve = dict.fromkeys(CURVE, plain)
     right = np.array([one.right for one in shown[len(CURVE) :]]).reshape(-1, len(run.test.items))
     rest = np.split(right, np.cumsum([len(group) for group in groups[1:]])[:-1]) if nulls else []
     return Answers(curve, tuple(rest), free[CURVE.index(1.0)])
-
-
-def _through_all(mask: NDArray[np.bool_], steered: Sequence[Answered], plain: Answered) -> list[Answered]:
-    return [one.where(mask, plain) for one in steered]
 
 
 def run_conditions(
@@ -246,7 +245,7 @@ def unrelated_exam(run: Run) -> tuple[Exam, str]:
     e = run.experiment
     loaded = load_examples(e.unrelated)
     share = clean_split(loaded.examples, shares=(0.0, 0.0, 1.0), sizes=(None, None, e.unrelated_items)).test
-    return fitting(Exam.of(run.opened, present(share), run.bare_writer)), loaded.name
+    return fitting(Exam.of(run.opened, present(share), run.bare_writer.calibrated({}))), loaded.name
 
 
 def measure_side_effects(run: Run, chosen: Artefact, meter: DriftMeter, drift: Drift) -> SideEffects:

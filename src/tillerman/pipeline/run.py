@@ -9,17 +9,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
-from tillerman.core.errors import DataError, FitError, UsageError
+from tillerman.core.errors import FitError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Scope
 from tillerman.core.provenance import Provenance
 from tillerman.core.rows import Progress, Row, silent
 from tillerman.core.store import Store
-from tillerman.data.duplicates import Split, clean_split
+from tillerman.data.duplicates import Split
 from tillerman.data.loading import LoadedData
-from tillerman.data.presenting import Item, as_choices, present
+from tillerman.data.presenting import Item, present
 from tillerman.data.splits import SPLITS
 from tillerman.data.writing import Writer, make_scope, make_writer
+from tillerman.evaluation.calibration import answer_offsets
 from tillerman.evaluation.exam import Exam, fitting_shots
 from tillerman.evaluation.limits import ensure_fits
 from tillerman.logs.evidence import PromptTrial
@@ -29,8 +30,7 @@ from tillerman.models.finetuning import LoraOptions, train_lora
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.prompt_search import DESCRIBED, GIVEN, OF_DATA, PromptChoice, PromptSearch
-from tillerman.statistics.power import foreseen
-from tillerman.statistics.values import Power
+from tillerman.pipeline.shares import split_items
 
 READ_REPLIES = 64  # training items whose replies are read by methods that look at the model's own words
 
@@ -148,6 +148,11 @@ class Run:
         return f"asked after {count} exemplars from training items answered wrong" if count else ""
 
     @property
+    def calibration(self) -> dict[str, float] | None:
+        """The bias that is subtracted from answers, in nats; None where they are not calibrated."""
+        return dict(self.writer.calibration) if self.experiment.calibrate else None
+
+    @property
     def bare_writer(self) -> Writer:
         """For what is not of the data: exemplars of one task before another would be a task of their own."""
         return self.writer.with_shots(())
@@ -206,7 +211,8 @@ class Run:
         return replace(
             self.opened.provenance(method, name=self.data.name, site=site),
             template=self.writer.template,
-            options=json.loads(json.dumps(e.to_json())),  # plain JSON, as it is read back
+            # plain JSON, as it is read back
+            options=json.loads(json.dumps(replace(e, calibration=self.calibration).to_json())),
             data_digest=self.data.digest,
             split={
                 "train": len(self.train.items),
@@ -239,32 +245,23 @@ def set_up(
     ensure_fits(dict(zip(SPLITS, exams, strict=True)), len(writer.closing_turns().closing))
     run = Run(e, opened, data, split, writer, exams[0], exams[1], exams[2], store, watch)
     if e.base_lora:
-        return run.of(run.tuned)
-    return _after_exemplars(run) if e.base_shots else run
+        run = run.of(run.tuned)
+    elif e.base_shots:
+        run = _after_exemplars(run)
+    return _calibrated(run) if e.calibrate else run
 
 
-def split_items(experiment: Experiment, data: LoadedData, needed: Sequence[str] = SPLITS) -> Split:
-    """The items of each share. ``DataError`` where one that is ``needed`` is empty."""
-    e = experiment
-    examples = as_choices(data.examples) if e.as_choice else data.examples
-    most = (e.max_train, e.max_validation, e.max_test)
-    split = clean_split(examples, shares=e.shares, seed=e.seed, sizes=most)
-    for name in needed:
-        if not split.part(name):
-            raise DataError(
-                f"{data.name}: no item falls into the {name} share of {len(examples)} items; "
-                "provide more data, or choose other `shares`"
-            )
-    return split
-
-
-def foresee(experiment: Experiment, data: LoadedData, comparisons: int = 1) -> Power:
-    """The smallest effect that the test items of a run will show, before its model is asked anything; ``comparisons``:
-    how many methods are compared.
-
-    ``DataError`` where the test share is empty.
-    """
-    return foreseen(len(split_items(experiment, data, needed=("test",)).test), comparisons)
+def _calibrated(run: Run) -> Run:
+    """The same shares, answered after the bias of answers has been subtracted, wherever they are asked."""
+    offsets = run.experiment.calibration
+    if offsets is None:
+        with run.watch.stage("bias of answers, validation", len(run.validation.items)) as progress:
+            offsets = answer_offsets(run.validation, run.store, progress)
+    writer = run.writer.calibrated(offsets)
+    train, validation, test = (
+        Exam.of(run.opened, exam.items, writer, exam.limit) for exam in (run.train, run.validation, run.test)
+    )
+    return replace(run, writer=writer, train=train, validation=validation, test=test)
 
 
 def _after_exemplars(run: Run) -> Run:

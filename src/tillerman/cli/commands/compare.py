@@ -42,6 +42,7 @@ def compare(
     template: o.Template = "auto",
     template_args: o.TemplateArgs = None,
     as_choice: o.AsChoice = False,
+    calibrate: o.Calibrate = False,
     shares: o.Shares = "0.6,0.2,0.2",
     prompt: o.Prompt = None,
     behaviour: o.Behaviour = None,
@@ -80,6 +81,7 @@ def compare(
         template=template,
         template_args=o.arguments_of(template_args),
         as_choice=as_choice,
+        calibrate=calibrate,
         shares=o.shares_of(shares),
         prompt=prompt,
         behaviour=behaviour,
@@ -121,7 +123,7 @@ def run_compare(
     from tillerman.core.files import in_turn, make_folder
     from tillerman.logs.comparison import ComparisonLog
     from tillerman.pipeline.compare import compare, compare_key
-    from tillerman.pipeline.run import foresee
+    from tillerman.pipeline.shares import foresee
 
     if len({one.digest for one in data}) < len(data):
         raise tillerman.UsageError("the same DATA is given twice; give each once")

@@ -51,6 +51,14 @@ def evaluate(
         bool | None,
         typer.Option("--keep-order/--draw-order", help="options in the order of the data; as in the fit if not given"),
     ] = None,
+    calibrate: Annotated[
+        bool | None,
+        typer.Option(
+            "--calibrate/--no-calibrate",
+            help="subtract the bias of answers, as the fit measured it or on validation items; as in the fit if not "
+            "given",
+        ),
+    ] = None,
     system: o.System = None,
     answer_tokens: o.AnswerTokens = 256,
     prompt: o.Prompt = None,
@@ -100,6 +108,7 @@ def evaluate(
             "template_args": None if template_args is None else o.arguments_of(template_args),
             "as_choice": as_choice,
             "keep_order": keep_order,
+            "calibrate": calibrate,
             "system": system,
             "answer_tokens": answer_tokens,
             "prompt": prompt,
@@ -138,13 +147,20 @@ class EvalRequest:
 
 
 # options of the fit that its evaluation keeps, with their defaults
-_KEPT: dict[str, Any] = {"template_args": {}, "as_choice": False, "keep_order": False, "system": None, "base_shots": 0}
+_KEPT: dict[str, Any] = {
+    "template_args": {},
+    "as_choice": False,
+    "keep_order": False,
+    "calibrate": False,
+    "system": None,
+    "base_shots": 0,
+}
 
 
 def run_eval(request: EvalRequest, data: LoadedData, model: o.ModelChoice, console: Console) -> EvaluationLog:
     """Test an artefact on the split that its fit would have made of these data."""
     from tillerman.pipeline.flow import evaluate as tested
-    from tillerman.pipeline.run import foresee
+    from tillerman.pipeline.shares import foresee
 
     artefact, experiment, opened, notes = _prepared(request, data, model)
     print_power(console, foresee(experiment, data))

@@ -66,6 +66,7 @@ def fit(
     answer_tokens: o.AnswerTokens = 256,
     as_choice: o.AsChoice = False,
     keep_order: o.KeepOrder = False,
+    calibrate: o.Calibrate = False,
     shares: o.Shares = "0.6,0.2,0.2",
     prompt: o.Prompt = None,
     behaviour: o.Behaviour = None,
@@ -111,6 +112,7 @@ def fit(
         "template_args": o.arguments_of(template_args),
         "as_choice": as_choice,
         "keep_order": keep_order,
+        "calibrate": calibrate,
         "system": system,
         "max_train": max_train,
         "answer_tokens": answer_tokens,
@@ -199,7 +201,7 @@ def run_fit(
     from tillerman.core.files import as_ours, in_turn
     from tillerman.models.finetuning import save_model
     from tillerman.pipeline.flow import fit_seeds, run_key
-    from tillerman.pipeline.run import foresee
+    from tillerman.pipeline.shares import foresee
 
     print_power(console, foresee(replace(experiment, seed=seeds[0]), data))
     opened, out = model.open(), written.artefact

@@ -49,7 +49,7 @@ def _dose(lab: Lab, factor: float) -> float:
 def _unrelated(lab: Lab, options: SideEffectsOptions) -> Exam:
     loaded = load_examples(lab.run.experiment.unrelated)
     share = clean_split(loaded.examples, shares=(0.0, 0.0, 1.0), sizes=(None, None, options.unrelated_items)).test
-    return lab.exam_of(present(share), lab.run.bare_writer)
+    return lab.exam_of(present(share), lab.run.bare_writer.calibrated({}))
 
 
 def _neutral(lab: Lab, factors: Sequence[float], plans: dict[str, Plan]) -> Iterator[Trial]:
