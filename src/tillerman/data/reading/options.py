@@ -24,7 +24,7 @@ class FileOptions:
     encoding: str | None = option(None, "how the bytes are text, e.g. cp1252")
     escapes: bool | None = option(None, "in a text file, \\n stands for a line break")
     max_row: int = option(1_000_000, "characters of one row", least=1)
-    max_rows: int = option(5_000_000, "rows of one file", least=1)
+    max_rows: int = option(2_000_000, "rows of one file", least=1)
     max_mb: float = option(1000.0, "megabytes of one file, unpacked", above=0)
 
     def __post_init__(self) -> None:
