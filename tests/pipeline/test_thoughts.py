@@ -137,4 +137,4 @@ def test_the_command_prints_tables_and_json_and_refuses_what_it_cannot(artefact,
     refused = CliRunner().invoke(app, [*base, "thoughts"])
     assert "no metric named 'thoughts'" in str(refused.exception)
     report = CliRunner().invoke(app, [*base, "thought-length", "--report", str(tmp_path / "r.html")])
-    assert "--report is a page about right answers" in str(report.exception)
+    assert "--report and --samples are about right answers" in str(report.exception)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -64,9 +65,57 @@ def test_a_vector_of_another_model_is_refused_and_says_how_to_allow_it(opened, r
         opened.model(input_ids=IDS)
     assert steered.receipt.warnings[0] == "mine"
     assert [line.split(":")[0] for line in steered.receipt.warnings[1:]] == ["weights"]
-    with door(opened.model, what) as steered:  # a transformers model does not know where it comes from
+    with door(opened.model, what) as steered:  # allowed once on this model
         opened.model(input_ids=IDS)
     assert steered.receipt.warnings == ()
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["one plan", "a plan per row"])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["bare", "in another module"])
+def test_a_transformers_model_refuses_vectors_of_other_weights(rows, wrapped):
+    opened = tiny.fresh_opened()
+    model = torch.nn.Sequential(opened.model) if wrapped else opened.model
+    plan = (Intervention(_own(opened, model_fingerprint="0" * 16), 1.0),)
+    door, what = (steer_rows, (plan,)) if rows else (steer, plan)
+    with pytest.raises(MismatchError, match=r"weights: artefact of tiny has 0000.*this LlamaForCausalLM has"):
+        door(model, what)
+    with door(model, what, allow_mismatch=True) as steered:
+        opened.model(input_ids=IDS[:1])
+    assert [line.split(":")[0] for line in steered.receipt.warnings] == ["weights"]
+    with pytest.raises(MismatchError):  # allowed for that block
+        door(model, what)
+
+
+def test_a_loaded_artefact_is_refused_by_another_model_of_the_same_shape(tmp_path):
+    opened, other = tiny.fresh_opened(), tiny.new_model(seed=1)
+    tillerman.save(tmp_path / "a.safetensors", Artefact(_own(opened), Cell((HookPoint(1),), 2.0)))
+    artefact = tillerman.load(tmp_path / "a.safetensors")
+    for what in (artefact, artefact.plan(), artefact.plan()[0]):
+        steer(opened.model, what)
+        with pytest.raises(MismatchError, match="does not belong to this model"):
+            steer(other, what)
+
+
+def test_weights_that_change_are_another_model_and_a_type_or_a_copy_is_not():
+    opened = tiny.fresh_opened()
+    opened.model.to(torch.bfloat16)
+    plan = (Intervention(_own(tiny.OpenModel(opened.model, opened.tokenizer, "x", opened.parts)), 1.0),)
+    steer(opened.model, plan)
+    steer(opened.model.to(torch.float32), plan)
+    steer(copy.deepcopy(opened.model), plan)
+    with torch.no_grad():
+        opened.model.model.layers[0].mlp.up_proj.weight += 1
+    with pytest.raises(MismatchError, match="weights"):
+        steer(opened.model, plan)
+
+
+@pytest.mark.parametrize("fingerprint", ["", "by hand", "own", "0" * 15])
+def test_vectors_made_by_hand_without_a_fingerprint_fit_every_model_of_their_shape(opened, fingerprint):
+    by_hand = tiny.vector(1, size=2.0)
+    plan = (Intervention(replace(by_hand, provenance=tiny.provenance(fingerprint)), 1.0),)
+    assert not torch.equal(_logits(opened, steer(opened.model, plan)), _logits(opened))
+    if not fingerprint:
+        assert not torch.equal(_logits(opened, steer(opened, plan)), _logits(opened))
 
 
 def test_a_vector_for_more_layers_cannot_be_allowed(opened):

@@ -23,6 +23,7 @@ from tillerman.core.provenance import Provenance
 from tillerman.core.shown import Shown
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.models.artefacts import load
+from tillerman.models.belonging import remember_allowed
 from tillerman.models.edit import edit_forward
 from tillerman.models.families import Anatomy, anatomy, causal_model
 from tillerman.models.fingerprint import fingerprint_of
@@ -143,9 +144,11 @@ class OpenModel(Shown):
             ("tokenizer", provenance.tokenizer_hash, self.tokenizer_hash),
             ("chat template", provenance.template_hash, self.template_hash),
         )
+        # Vectors made by hand may have no fingerprint, and then say nothing of a model but its shape.
+        told = pairs if provenance.model_fingerprint else pairs[1:3]
         return tuple(
             f"{what}: artefact of {provenance.model_id} has {theirs}, {self.id} has {ours}"
-            for what, theirs, ours in pairs
+            for what, theirs, ours in told
             if theirs != ours
         )
 
@@ -168,6 +171,10 @@ class OpenModel(Shown):
             raise MismatchError(
                 f"the artefact does not belong to this model ({'; '.join(found)}); fit on this model{allow}"
             )
+        if found:
+            remember_allowed(
+                self.model, provenance
+            )  # also where a part of the work hands in the model without its tokenizer
         return found
 
 

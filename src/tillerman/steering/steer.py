@@ -17,8 +17,9 @@ from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import RELATIVE
 from tillerman.core.plan import Intervention, Plan
+from tillerman.models.belonging import foreign_weights
 from tillerman.models.edit import Edit, edit_forward, renew_graphs
-from tillerman.models.families import Anatomy, anatomy
+from tillerman.models.families import Anatomy, anatomy, causal_model
 from tillerman.models.forward import ForwardInfo
 from tillerman.models.opened import OpenModel
 from tillerman.steering.gatekeeper import Gatekeeper
@@ -97,9 +98,10 @@ def steer(
 ) -> AbstractContextManager[Steered]:
     """Steer every forward pass of ``model`` inside the block, the user's own ``generate`` included.
 
-    ``model`` is what ``open_model`` gave, or any transformers model of a known family. An opened one is asked whether
-    the vectors were fitted on it: ``MismatchError`` where they were not, and with ``allow_mismatch`` a warning in the
-    receipt. Of a transformers model only width and layers are known. An artefact stands for its own plan.
+    ``model`` is what ``open_model`` gave, or any transformers model of a known family. It is asked whether the vectors
+    were fitted on it: ``MismatchError`` where they were not, and with ``allow_mismatch`` a warning in the receipt. A
+    transformers model tells its weights, an opened one tokenizer and chat template too; of vectors made by hand
+    without a fingerprint only the shape is asked. An artefact stands for its own plan.
 
     ``h' = h + strength * v`` (operator ``add``; the others: ``core.operators``) at each intervention's hook
     points, on the tokens of its scope (PAS section 3.3). Interventions on one hook point apply in the order
@@ -137,9 +139,9 @@ def _belonging(
     model: OpenModel | nn.Module, items: tuple[Intervention, ...], allow_mismatch: bool
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """The model to steer, and what of the vectors' provenance does not fit it but is allowed."""
-    if not isinstance(model, OpenModel):
-        return model, ()
     made = {id(item.steering): item.steering.provenance for item in items}.values()
+    if not isinstance(model, OpenModel):
+        return model, foreign_weights(causal_model(model), made, allow_mismatch=allow_mismatch)
     found = [model.check_provenance(one, allow_mismatch=allow_mismatch) for one in made]
     return model.model, tuple(dict.fromkeys(line for lines in found for line in lines))
 
