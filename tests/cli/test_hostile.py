@@ -127,6 +127,7 @@ def test_no_report_on_a_terminal_obeys_a_log(log: Any) -> None:
         check_shown(screen.getvalue())
         assert "[bold]x[/red]" in screen.getvalue().replace("\n", "")
     check_shown(repr(made))
+    assert "[bold]x[/red]" in made._repr_html_()  # pages and their charts are made of the same texts
 
 
 def test_progress_and_messages_of_libraries_are_shown_as_text() -> None:

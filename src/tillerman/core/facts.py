@@ -63,7 +63,7 @@ def _parts(value: Any) -> Iterator[bytes]:
     if value is None or isinstance(value, bool | int | float | Path):
         yield f"{type(value).__name__} {value!r};".encode()
     elif isinstance(value, str):
-        yield f"str {len(value)} {value};".encode()
+        yield f"str {len(value)} {value};".encode("utf-8", "surrogatepass")
     elif isinstance(value, Tensor):
         yield _large(value) if value.numel() > _LARGE else b"".join(_bits(value))
     elif isinstance(value, np.ndarray):

@@ -126,7 +126,7 @@ def svg(size: tuple[float, float], title: str, description: str, parts: Iterable
     """The whole drawing; its ids come from its content, so that two charts on a page do not collide."""
     body = "".join(parts)
     w, h = _n(size[0]), _n(size[1])
-    key = f"{zlib.crc32(f'{title}{w}{body}'.encode()):08x}"
+    key = f"{zlib.crc32(f'{title}{w}{body}'.encode('utf-8', 'surrogatepass')):08x}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {w} {h}" width="{w}" height="{h}" '
         f'role="img" aria-labelledby="t{key} d{key}"><title id="t{key}">{clean(title)}</title>'
