@@ -96,6 +96,13 @@ BAD: dict[str, tuple[str, bytes, int | None, str | None, str]] = {
         "answer_matching_behavior",
         "2 choices",
     ),
+    "key twice, and broken after it": (
+        "x.json",
+        b'[{"question": "a", "question": "b", "options" ["a"]}]',
+        1,
+        None,
+        "broken JSON",
+    ),
     "no parquet": ("x.parquet", b"this is text", None, None, "Parquet"),
     "unknown suffix": ("x.xlsx", b"abc", None, None, "unknown kind of file"),
 }
@@ -169,4 +176,13 @@ def test_garbage_never_ends_in_a_traceback(tmp_path: Path, suffix: str, number: 
     path = tmp_path / f"x.{suffix}"
     path.write_bytes(_mutations()[number](lines(GOOD, GOOD)))
     with pytest.raises(DataError):
+        load_examples(path)
+
+
+def test_a_damaged_name_of_a_parquet_column_is_an_error(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "x.parquet"
+    parquet.write_table(arrow.table({"question": ["a"], "answer": ["b"]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"question", b"\xd6uestion"))
+    with pytest.raises(DataError, match="not a readable Parquet file"):
         load_examples(path)

@@ -46,7 +46,7 @@ def arrow_rows(path: Path, reading: FileOptions, on_bad: OnBad) -> Iterator[Sour
                     yield SourceRow(values, str(path), number)
                 except DataError as error:
                     on_bad(error)
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, UnicodeDecodeError) as error:  # the last: a damaged name of a column
         raise DataError(f"not a readable {kind} file ({str(error)[:120]})", file=path) from None
     if not number:
         raise DataError("the table is empty; expected rows", file=path)

@@ -79,16 +79,19 @@ class JsonCursor:
             try:
                 found, end = DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                cut = error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - _CUT
-                if cut and len(self._text) - self._at > file.reading.max_row:
-                    raise file.too_long(line) from None
-                if not cut or not self._grow():
-                    raise self.broken(error.msg, error.pos) from None
+                self._go_on(error, line)
                 continue
             except RecursionError:
                 raise self.broken("nested too deeply") from None
             except TwiceError as error:
-                self._move(json.JSONDecoder().raw_decode(self._text, self._at)[1])
+                try:
+                    end = json.JSONDecoder().raw_decode(self._text, self._at)[1]
+                except json.JSONDecodeError as broken:  # the object goes on in the next piece, or is broken further on
+                    self._go_on(broken, line)
+                    continue
+                except (RecursionError, ValueError) as broken:
+                    raise self.broken(str(broken)) from None
+                self._move(end)
                 raise self._pass(DataError(str(error), file=file.path, line=line, field=error.key)) from None
             except ValueError as error:
                 raise self.broken(str(error)) from None
@@ -100,6 +103,15 @@ class JsonCursor:
             if too_long:
                 raise self._pass(file.too_long(line))
             return found
+
+    def _go_on(self, error: json.JSONDecodeError, line: int) -> None:
+        """Read more of the file where a value only breaks off at the end of what was read; else it is broken."""
+        file = self._file
+        cut = error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - _CUT
+        if cut and len(self._text) - self._at > file.reading.max_row:
+            raise file.too_long(line) from None
+        if not cut or not self._grow():
+            raise self.broken(error.msg, error.pos) from None
 
     def numbered(self, on_bad: OnBad) -> Iterator[Numbered]:
         """The next value with its line; none where it goes to ``on_bad`` and reading can go on behind it."""
