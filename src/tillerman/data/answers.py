@@ -43,16 +43,16 @@ def _text(shown: str, options: Sequence[str]) -> int | None:
 
 
 @dataclass(frozen=True)
-class Reading:
+class AnswerReading:
     words: str
     read: Callable[[str, Sequence[str]], int | None]
 
 
 READINGS = {
-    "answer_index": Reading("a number from 0 on", _index),
-    "answer_number": Reading("a number from 1 on", _number),
-    "answer_letter": Reading("a letter", _letter),
-    "answer_text": Reading("the text of an option", _text),
+    "answer_index": AnswerReading("a number from 0 on", _index),
+    "answer_number": AnswerReading("a number from 1 on", _number),
+    "answer_letter": AnswerReading("a letter", _letter),
+    "answer_text": AnswerReading("the text of an option", _text),
 }
 
 Options = Callable[[SourceRow], Sequence[str]]

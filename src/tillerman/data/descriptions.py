@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from tillerman.data.fields import label_text
 from tillerman.data.readers import SourceRow
 from tillerman.data.splits import normalised
 
@@ -36,7 +37,7 @@ def of_name(name: str, family: str) -> str:
 
 def _of_columns(rows: Sequence[SourceRow]) -> Iterator[str]:
     for column in (*PROMPT_COLUMNS, *NAMING_COLUMNS):
-        said = {normalised(str(row.fields.get(column) or "")): row.fields.get(column) for row in rows}
+        said = {normalised(label_text(row.fields.get(column))): row.fields.get(column) for row in rows}
         (text, *others) = said.values()
         if isinstance(text, str) and text.strip() and not others:
             yield text.strip() if column in PROMPT_COLUMNS else f"You show this behaviour: {text.strip().rstrip('.')}."
