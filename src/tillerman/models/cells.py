@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tillerman.core.hookpoint import HookPoint
-from tillerman.core.operators import OPERATORS
+from tillerman.core.operators import applied, prepared
 from tillerman.core.rows import Progress
 from tillerman.models.batches import token_budget
 from tillerman.models.branches import Branches, Stem, run_branches
@@ -72,7 +72,7 @@ def _run_cells(parts: Anatomy, stem: Stem, variants: Variants, cells: Sequence[G
     """What the decoder gives at the tokens of all variants under each cell in turn, ``[b, c * q, d]``. All
     cells have one hook point and operator."""
     queries, count = variants.meant.shape[1], len(cells)
-    point, operator = cells[0].point, OPERATORS[cells[0].operator]
+    point, operator = cells[0].point, cells[0].operator
     entering = variants.entering[border_of(cells[0].point)]
     one = variants.branches
     cell = torch.arange(count, device=one.tokens.device).repeat_interleave(queries)
@@ -82,14 +82,13 @@ def _run_cells(parts: Anatomy, stem: Stem, variants: Variants, cells: Sequence[G
         torch.where(owner < 0, -1, owner + cell * (one.owner.max() + 1)),
         one.step.repeat(1, count),
     )
-    directions = torch.stack([cell.direction for cell in cells]).to(entering).repeat_interleave(queries, 0)
-    strengths = torch.tensor([cell.strength for cell in cells], device=entering.device, dtype=entering.dtype)
-    strengths = strengths.repeat_interleave(queries)[:, None]
+    vectors, strengths = prepared(operator, [c.direction for c in cells], [c.strength for c in cells], entering)
+    vectors, strengths = vectors.repeat_interleave(queries, 0), strengths.repeat_interleave(queries, 0)
     # Strength 0 is no steering, whatever the operator makes of it.
     here = variants.meant.repeat(1, count)[..., None] & (strengths != 0)
 
     def edit(h: Tensor) -> Tensor:
-        return torch.where(here, operator(h, directions, strengths), h)
+        return torch.where(here, applied(operator, h, vectors, strengths), h)
 
     restart = Restart(border_of(cells[0].point), entering.repeat(1, count, 1))
     return run_branches(parts, stem, branches, {point: edit}, restart=restart)

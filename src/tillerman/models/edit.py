@@ -11,49 +11,85 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from tillerman.core.errors import UsageError
 from tillerman.core.hookpoint import ROUTER_SITES, HookPoint
 from tillerman.models.families import Anatomy
-from tillerman.models.forward import ForwardInfo, forward_reader
+from tillerman.models.forward import DecoderInputs, inputs_reader
+from tillerman.models.passes import Passes, owned
+from tillerman.models.recomputation import checkpoints_bound
 from tillerman.models.routing import with_logits, with_weights
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+T = TypeVar("T")
 Edit = Callable[[Tensor], Tensor]  # [b, s, d] -> [b, s, d]
 
 
 @contextmanager
 def edit_forward(
-    parts: Anatomy, edits: Mapping[HookPoint, Edit], on_forward: Callable[[ForwardInfo], None]
+    parts: Anatomy,
+    edits: Mapping[HookPoint, Edit],
+    on_forward: Callable[[DecoderInputs], T],
+    on_end: Callable[[T, Any], None] | None = None,
+    passes: Passes[T] | None = None,
 ) -> Iterator[None]:
-    """Apply ``edits`` at their hook points in every forward pass inside the block.
+    """Apply ``edits`` at their hook points in every forward pass inside the block; of the threads, in this one's
+    passes only, unless ``passes`` says otherwise.
 
-    ``on_forward`` is told about each pass before its first block runs. Only our own hooks are
-    removed at the end; weights, configuration and other hooks stay as they are.
+    ``on_forward`` is told about each pass before its first block runs; what it gives is kept in ``passes``, and
+    ``on_end`` gets it with what the decoder gave. Only our own hooks are removed at the end; weights, configuration
+    and other hooks stay as they are. A deep copy of the model that is made inside the block is not edited.
     """
-    handles: list[RemovableHandle] = []
-    read = forward_reader(parts.decoder)
-    rows = 1
+    hung: list[tuple[RemovableHandle, _Place]] = []
+    read = inputs_reader(parts.decoder)
+    passes = Passes(everywhere=False) if passes is None else passes
+
+    def hang(module: nn.Module, act: Callable[..., Any], *, before: bool) -> None:
+        place = _Place(module, act)
+        register = module.register_forward_pre_hook if before else module.register_forward_hook
+        hung.append((register(lambda m, *given: place(m, *given), with_kwargs=True), place))
 
     def announce(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        nonlocal rows
-        info = read(args, kwargs)
-        rows = len(info.real)
-        on_forward(info)
+        if passes.concerned:
+            inputs = read(args, kwargs)
+            passes.begin(inputs, on_forward(inputs))
+            if inputs.training and torch.is_grad_enabled():
+                bound.renew()
+
+    def ended(_: nn.Module, __: Any, ___: Any, output: Any) -> None:
+        if passes.concerned:
+            if on_end is not None and not passes.recomputing:
+                on_end(passes.now, output)
+            passes.end()
+
+    def rows() -> int:
+        return passes.inputs.rows if passes.concerned else 1
 
     renew_graphs(parts.causal)
-    try:
-        handles.append(parts.decoder.register_forward_pre_hook(_not_compiled(announce), with_kwargs=True))
-        for point, plain in edits.items():
-            edit = _not_compiled(plain)
-            module = parts.part(point)
-            if point.site in ROUTER_SITES:
-                handles.append(_hang_routed(module, point.site, parts.width_at(point), edit, lambda: rows))
-            else:
-                whole = edit if parts.active is None else on_copy(edit, parts.active)
-                handles.append(_hang(module, point.site, whole, lambda: rows))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with owned(parts.decoder), checkpoints_bound(parts.decoder, passes) as bound:
+        try:
+            hang(parts.decoder, _not_compiled(announce), before=True)
+            for point, plain in edits.items():
+                edit = _not_compiled(_only_concerned(plain, passes))
+                if parts.active is not None and point.site not in ROUTER_SITES:
+                    edit = on_copy(edit, parts.active)
+                before = point.site in ("resid_pre", "heads", "router_weights")
+                hang(parts.part(point), _act_at(parts, point, edit, _not_compiled(rows)), before=before)
+            hang(parts.decoder, _not_compiled(ended), before=False)
+            yield
+        finally:
+            for handle, place in hung:
+                handle.remove()
+                place.clear()
+
+
+def stop_passes(decoder: nn.Module, wanted: Callable[[], bool], why: str) -> Callable[[], None]:
+    """Have passes of threads for which ``wanted`` is true raise ``UsageError``; what comes back puts an end to it."""
+
+    def stop(_: nn.Module, __: Any) -> None:
+        if wanted():
+            raise UsageError(why)
+
+    return decoder.register_forward_pre_hook(stop).remove
 
 
 def _not_compiled(function: _F) -> _F:
@@ -76,19 +112,45 @@ def _is_compiled(module: nn.Module) -> bool:
     )
 
 
-def _hang(module: nn.Module, site: str, edit: Edit, rows: Callable[[], int]) -> RemovableHandle:
-    if site in ("resid_pre", "heads"):
-        return module.register_forward_pre_hook(lambda _, a, k: with_input(edit, a, k), with_kwargs=True)
-    return module.register_forward_hook(lambda _, __, output: with_output(edit, output, rows()))
+class _Place:
+    """Where an edit hangs. A deep copy of the module has the same hooks and another identity: nothing is done
+    there, then or later."""
+
+    def __init__(self, module: nn.Module, act: Callable[..., Any]) -> None:
+        self._module: nn.Module | None = module
+        self._act: Callable[..., Any] | None = act
+
+    def __call__(self, module: nn.Module, *given: Any) -> Any:
+        if module is self._module and self._act is not None:
+            return self._act(module, *given)
+        if self._module is not None and getattr(module, "_is_replica", False):
+            raise UsageError("torch.nn.DataParallel copies the model for every pass, and copies are not steered")
+        return None
+
+    def clear(self) -> None:
+        self._module = self._act = None
 
 
-def _hang_routed(module: nn.Module, site: str, experts: int, edit: Edit, rows: Callable[[], int]) -> RemovableHandle:
-    """Routers see the tokens of all rows in one line; ``rows`` says how many rows the pass has. The weights
-    are edited where the experts take them, so after every edit of the logits, whichever was hung first."""
-    if site == "router":
+def _act_at(parts: Anatomy, point: HookPoint, edit: Edit, rows: Callable[[], int]) -> Callable[..., Any]:
+    """What the hook at a point does. Routers see the tokens of all rows in one line; ``rows`` says how many rows the
+    pass has. The weights are edited where the experts take them, so after every edit of the logits, whichever was
+    hung first."""
+    if point.site == "router":
         logits = _not_compiled(with_logits)  # what it changes for the router's own code is not for a graph
-        return module.register_forward_hook(lambda m, a, k, out: logits(edit, m, (a, k), out, rows()), with_kwargs=True)
-    return module.register_forward_pre_hook(lambda _, args: with_weights(edit, args, rows(), experts))
+        return lambda m, a, k, out: logits(edit, m, (a, k), out, rows())
+    if point.site == "router_weights":
+        experts = parts.width_at(point)
+        return lambda m, a, k: (with_weights(edit, a, rows(), experts), k)
+    if point.site in ("resid_pre", "heads"):
+        return lambda m, a, k: with_input(edit, a, k)
+    return lambda m, a, k, out: with_output(edit, out, rows)
+
+
+def _only_concerned(edit: Edit, passes: Passes[Any]) -> Edit:
+    def edited(h: Tensor) -> Tensor:
+        return edit(h) if passes.concerned else h
+
+    return edited
 
 
 def with_input(edit: Edit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -98,12 +160,12 @@ def with_input(edit: Edit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tup
     return args, {**kwargs, "hidden_states": edit(kwargs["hidden_states"])}
 
 
-def with_output(edit: Edit, output: Any, rows: int = 1) -> Any:
+def with_output(edit: Edit, output: Any, rows: Callable[[], int] = lambda: 1) -> Any:
     """Blocks return a tensor in transformers 5; attention, mixtures and older blocks a tuple led by it. Some parts
     give the tokens of all rows in one line, ``[b * s, d]``; the first GPT's blocks give a list."""
     several = isinstance(output, tuple | list)
     h = output[0] if several else output
-    new = edit(h.view(rows, -1, h.shape[-1])).view(h.shape) if h.ndim == 2 else edit(h)
+    new = edit(h.view(rows(), -1, h.shape[-1])).view(h.shape) if h.ndim == 2 else edit(h)
     return type(output)((new, *output[1:])) if several else new
 
 

@@ -17,6 +17,13 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from tillerman.core.errors import UsageError
+
+CONTINUOUS = (
+    "continuous batching (generate_batch, cache_implementation='paged') packs the tokens of many requests into one "
+    "row, and nothing in a pass says which is whose: run it outside the block, or call model.generate with a batch"
+)
+
 
 @dataclass(frozen=True)
 class ForwardInfo:
@@ -43,19 +50,42 @@ class ForwardInfo:
         return (self.seen.long().cumsum(1)[:, self.past :] - 1).clamp(min=0)
 
 
-ForwardReader = Callable[[tuple[Any, ...], dict[str, Any]], ForwardInfo]
+@dataclass(frozen=True, eq=False)
+class DecoderInputs:
+    """What a call of the decoder was given. ``cache`` tells the streams of passes apart that run side by side."""
+
+    tokens: Int[Tensor, "b s"] | None
+    rows: int
+    length: int
+    past: int
+    device: torch.device
+    cache: object | None
+    mask: Any
+    placed: Int[Tensor, "_ s"] | None
+    training: bool = False
+    again: bool = False  # run anew by a backward pass, for its gradients
+
+    def info(self, before: Bool[Tensor, "b k"] | None) -> ForwardInfo:
+        """``before`` are the columns of earlier passes of the same stream, for masks that leave them out."""
+        if before is None or before.shape[0] != self.rows or before.shape[1] < self.past:
+            before = torch.ones(self.rows, self.past, dtype=torch.bool, device=self.device)
+        real = _real_columns(self.mask, before[:, : self.past], self.length)
+        return ForwardInfo(self.past, real, self.tokens, self.placed)
 
 
-def forward_reader(decoder: nn.Module) -> ForwardReader:
-    """A function from the decoder's call arguments to ``ForwardInfo`` (GPT-2 passes some by position)."""
+InputsReader = Callable[[tuple[Any, ...], dict[str, Any]], DecoderInputs]
+
+
+def inputs_reader(decoder: nn.Module) -> InputsReader:
+    """A function from the decoder's call arguments to ``DecoderInputs`` (GPT-2 passes some by position)."""
     # Of the class: an instance may have been wrapped by someone who takes (*args, **kwargs).
     names = tuple(inspect.signature(type(decoder).forward).parameters)[1:]
-    before: Bool[Tensor, "b k"] | None = None  # the columns of earlier passes, for masks that leave them out
     counted: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # columns in caches that do not count them
 
-    def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ForwardInfo:
-        nonlocal before
+    def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> DecoderInputs:
         given = {**dict(zip(names, args, strict=False)), **kwargs}
+        if given.get("cache") is not None and given.get("past_key_values") is None:
+            raise UsageError(CONTINUOUS)
         tokens, embeddings = given.get("input_ids"), given.get("inputs_embeds")
         shaped: Tensor = embeddings if tokens is None else tokens  # type: ignore[assignment] # one of the two is given
         rows, length = shaped.shape[:2]
@@ -64,10 +94,9 @@ def forward_reader(decoder: nn.Module) -> ForwardReader:
         past = 0 if cache is None else _columns_in(cache, counted)
         if cache is not None:
             counted[cache] = past + length
-        if before is None or before.shape[0] != rows or before.shape[1] < past:
-            before = torch.ones(rows, past, dtype=torch.bool, device=shaped.device)
-        before = _real_columns(given.get("attention_mask"), before[:, :past], length)
-        return ForwardInfo(past, before, tokens, _in_text(given.get("position_ids")))
+        mask, placed = given.get("attention_mask"), _in_text(given.get("position_ids"))
+        again = torch.is_grad_enabled() and in_backward() >= 0
+        return DecoderInputs(tokens, rows, length, past, shaped.device, cache, mask, placed, decoder.training, again)
 
     return read
 
@@ -84,6 +113,11 @@ def _columns_in(cache: Any, counted: Mapping[Any, int]) -> int:
         return int(cache.get_seq_length())
     except ValueError:  # a state that stands for all tokens so far, without a count of them
         return counted.get(cache, 0)
+
+
+def in_backward() -> int:
+    """Which backward pass this thread works on, -1 for none: what runs in one is a recomputation."""
+    return int(torch._C._current_graph_task_id())
 
 
 def _real_columns(mask: Any, before: Bool[Tensor, "b p"], length: int) -> Bool[Tensor, "b k"]:

@@ -19,6 +19,12 @@ class Gatekeeper:
     def __init__(self) -> None:
         self._open: dict[Gate, Bool[Tensor, " b"]] = {}
 
+    def copy(self) -> Gatekeeper:
+        """The same decisions, to go on from."""
+        twin = Gatekeeper()
+        twin._open = dict(self._open)
+        return twin
+
     def observe(self, sequences: Sequences) -> None:
         if sequences.fresh:
             self._open.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import torch
@@ -36,6 +37,7 @@ class Ahead:
         self._kept = {i.steering for i in items if i.scope.name not in _PROMPT_ONLY}
         displaced = dict.fromkeys(i.steering for i in items if isinstance(i.steering, LookaheadSteering))
         self._streams: dict[Steering, SecondStream] = {one: SecondStream(parts, one) for one in displaced}
+        self._one_at_a_time = threading.Lock()  # a second stream has one cache and is moved by one thread
         self._seen: dict[SecondStream, tuple[Int[Tensor, "b k"], Bool[Tensor, "b k"]]] = {}
 
     def change(
@@ -47,6 +49,12 @@ class Ahead:
         info: ForwardInfo,
     ) -> Float[Tensor, "b s d"]:
         """The change at strength 1 of this pass's tokens; ``h`` is the stream as the unsteered model has it."""
+        with self._one_at_a_time:
+            return self._changed(steering, point, h, sequences, info)
+
+    def _changed(
+        self, steering: Steering, point: HookPoint, h: Tensor, sequences: Sequences, info: ForwardInfo
+    ) -> Tensor:
         stream = self._streams[steering]
         tokens, real = sequences.text()
         start = stream.columns if self._continues(stream, tokens, real, info.past) else 0

@@ -16,13 +16,12 @@ from torch import Tensor
 from tillerman.core.errors import UsageError
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint
-from tillerman.core.operators import OPERATORS
+from tillerman.core.operators import OPERATORS, applied, prepared
 from tillerman.core.plan import Intervention, Plan, Scope
 from tillerman.core.steerings.base import Steering
 from tillerman.models.forward import ForwardInfo
-from tillerman.steering.gatekeeper import Gatekeeper
 from tillerman.steering.lookahead import Ahead
-from tillerman.steering.scopes import Sequences
+from tillerman.steering.streams import Stream
 
 Condition = tuple[Scope, Gate | None, int | None]  # the last: only so many first tokens of the prompt
 _PROMPT = Scope("prompt")
@@ -40,14 +39,15 @@ class Conditions:
 
     def members(self, each: int, device: torch.device) -> list[Member]:
         """The conditions and the rows that have them, kept while the number of rows for ``each`` plan stays."""
-        if self._ready is None or self._ready[0] != (each, device):
+        ready = self._ready  # another thread may put its own there at any time
+        if ready is None or ready[0] != (each, device):
             with torch.inference_mode(False):  # a later pass may want gradients
                 rows = [
                     (one, None if all(plans) else torch.tensor(plans, device=device).repeat_interleave(each)[:, None])
                     for one, plans in self._plans
                 ]
-            self._ready = ((each, device), rows)
-        return self._ready[1]
+            self._ready = ready = ((each, device), rows)
+        return ready[1]
 
 
 Known = dict[tuple[Condition | None, ...], Conditions]
@@ -56,14 +56,14 @@ Known = dict[tuple[Condition | None, ...], Conditions]
 class Pass:
     """One forward pass: which rows follow which plan, and masks that all hook points share."""
 
-    def __init__(self, info: ForwardInfo, plans: int, sequences: Sequences, gates: Gatekeeper, ahead: Ahead) -> None:
+    def __init__(self, info: ForwardInfo, plans: int, stream: Stream, ahead: Ahead) -> None:
         rows = len(info.real)
         if rows % plans:
             raise UsageError(
                 f"a pass of {rows} rows under {plans} plans: give one plan per row of the batch "
                 "(rows of one prompt, as beams and samples make them, stand together)"
             )
-        self.info, self._sequences, self._ahead, self._gates, self._count = info, sequences, ahead, gates, plans
+        self.info, self.stream, self._ahead, self._count = info, stream, ahead, plans
         self._masks: dict[Conditions, Bool[Tensor, "b s"]] = {}
         self._sums: dict[Conditions, Int[Tensor, " p"]] = {}
         self._scopes: dict[Scope, Bool[Tensor, "b s"]] = {}
@@ -78,7 +78,7 @@ class Pass:
 
     def ahead(self, steering: Steering, point: HookPoint, h: Float[Tensor, "b s d"]) -> Float[Tensor, "b s d"]:
         """The change of a steering that looks ahead, at strength 1."""
-        return self._ahead.change(steering, point, h, self._sequences, self.info)
+        return self._ahead.change(steering, point, h, self.stream.sequences, self.info)
 
     def mask(self, conditions: Conditions) -> Bool[Tensor, "b s"]:
         """True for the tokens that meet the condition of their row's plan."""
@@ -103,11 +103,11 @@ class Pass:
         chosen = self._scope(scope)
         if reach is not None:
             chosen = chosen & self._scope(_PROMPT) & (self.info.positions < reach)
-        return chosen if gate is None else chosen & self._gates.open(gate, self.rows).to(chosen.device)[:, None]
+        return chosen if gate is None else chosen & self.stream.gates.open(gate, self.rows).to(chosen.device)[:, None]
 
     def _scope(self, scope: Scope) -> Bool[Tensor, "b s"]:
         if scope not in self._scopes:
-            self._scopes[scope] = self._sequences.mask(scope, self.info)
+            self._scopes[scope] = self.stream.sequences.mask(scope, self.info)
         return self._scopes[scope]
 
 
@@ -150,25 +150,21 @@ class _Step:
     def apply(self, h: Float[Tensor, "b s d"], now: Pass) -> Float[Tensor, "b s d"]:
         directions, strengths = self._gathered(h)
         mask = now.mask(self.conditions).to(h.device)[..., None]
-        # The table of `add` holds strength * v already.
-        changed = h + directions if self._operator == "add" else OPERATORS[self._operator](h, directions, strengths)
         # where, not multiply: rows and tokens outside the scope stay bit-equal, NaN included
-        return torch.where(mask, changed, h)
+        return torch.where(mask, applied(self._operator, h, directions, strengths), h)
 
     def _gathered(self, h: Float[Tensor, "b s d"]) -> tuple[Tensor, Tensor]:
         """Directions ``[b, 1, d]`` and strengths ``[b, 1, 1]`` of the rows, kept while batch and type stay."""
         key = (len(h), h.device, h.dtype)
-        if self._ready is None or self._ready[0] != key:
+        ready = self._ready  # another thread may put its own there at any time
+        if ready is None or ready[0] != key:
             with torch.inference_mode(False), torch.no_grad():  # a later pass may want gradients
-                table = torch.stack([v.to(h.device, h.dtype) for v in self._directions])
-                if self._operator == "add":
-                    table = torch.stack([i.strength * v for i, v in zip(self._items, table, strict=True)])
-                strengths = torch.tensor([item.strength for item in self._items], device=h.device)
+                table, strengths = prepared(self._operator, self._directions, [i.strength for i in self._items], h)
                 places = torch.tensor(self._places, device=h.device)
                 if len(places) > 1:  # one plan for all broadcasts
                     places = places.repeat_interleave(len(h) // len(places))
-                self._ready = (key, table[places][:, None], strengths[places][:, None, None])
-        return self._ready[1], self._ready[2]
+                self._ready = ready = (key, table[places][:, None], strengths[places][:, None])
+        return ready[1], ready[2]
 
 
 class _Contextual:

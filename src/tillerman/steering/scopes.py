@@ -12,6 +12,7 @@ from tillerman.core.errors import UsageError
 from tillerman.core.plan import Scope
 from tillerman.models.batches import Batch
 from tillerman.models.forward import ForwardInfo
+from tillerman.models.generating import Prompt
 from tillerman.steering.spans import CodeReader, thinking_spans
 
 _UNKNOWN = -(2**40)  # a length that no position matches
@@ -19,17 +20,17 @@ _OF_GENERATED = {"all": True, "generated": True, "after_instruction": True, "pro
 
 
 class Sequences:
-    """Remembers where the prompt ends, over all forward passes inside one ``with`` block.
+    """Remembers where the prompt ends, over the passes of one stream.
 
-    ``generating`` is told the number of prompt columns by the wrapper of ``generate``; every later
-    column is generated, with any cache or none. Outside ``generate``, a pass that starts at column 0
-    is a prompt, and what follows it over the cache counts as generated.
+    ``prompt`` is what ``generate`` was given: every later column is generated, with any cache or none. Without it, a
+    pass that starts at column 0 is a prompt, and what follows it over the cache counts as generated.
     """
 
-    def __init__(self, *, keep_text: bool = False) -> None:
-        self._declared: int | None = None
+    def __init__(self, *, keep_text: bool = False, prompt: Prompt | None = None) -> None:
+        self._prompt = prompt
         self._prompt_columns = 0
         self._lengths: Int[Tensor, " b"] = torch.tensor([_UNKNOWN])
+        self._whole: ForwardInfo | None = None  # the prompt, where a pass holds a part of it
         self._begun = False
         self.fresh = False  # this pass begins a prompt that no pass has shown before
         self._keep_text = keep_text
@@ -41,30 +42,29 @@ class Sequences:
     def prompt_columns(self) -> int:
         return self._prompt_columns
 
-    def declare(self, columns: int | None) -> int | None:
-        """Set the number of prompt columns (None: not inside ``generate``); gives back the old one."""
-        before, self._declared = self._declared, columns
-        self._begun = False
-        return before
-
     def tell(self, tokens: Int[Tensor, "b k"]) -> None:
         """All tokens up to the coming pass, as ``generate`` knows them: beams change rows between passes."""
         self._told = tokens
 
     def observe(self, info: ForwardInfo) -> None:
         """Learn where the prompt ends from a pass."""
-        columns = self._declared if self._declared is not None else info.columns.stop
-        self.fresh = info.past == 0 if self._declared is None else not self._begun
-        self._begun = True
-        if info.past == 0 or (self._declared is not None and info.past < columns):
+        columns = info.columns.stop if self._prompt is None else self._prompt.columns
+        self.fresh = info.past == 0 if self._prompt is None else not self._begun
+        self._begun, self._whole = True, None
+        if info.past == 0 or (self._prompt is not None and info.past < columns):
             self._prompt_columns = columns
-            inside = torch.tensor([c < columns for c in info.columns], device=info.real.device)
-            lengths = (info.positions * (info.real & inside)).amax(1) + 1
-            whole = info.columns.stop >= columns  # a prompt given in chunks ends in its last one
-            self._lengths = lengths if whole else torch.full_like(lengths, _UNKNOWN)
+            self._whole = _whole_prompt(self._prompt, info)
+            if self._whole is not None:
+                self._lengths = self._whole.real.sum(1)
+            else:
+                inside = torch.tensor([c < columns for c in info.columns], device=info.real.device)
+                lengths = (info.positions * (info.real & inside)).amax(1) + 1
+                ended = info.columns.stop >= columns  # a prompt given in chunks ends in its last one
+                self._lengths = lengths if ended else torch.full_like(lengths, _UNKNOWN)
         if self._keep_text:
-            self._text = _grown(self._text, info, self._told)
-            self._told = None
+            grown = _grown(self._text, info, self._told)
+            self._text = grown if self._whole is None else _told_by_prompt(grown, self._whole)
+        self._told = None
 
     def text(self) -> tuple[Int[Tensor, "b k"], Bool[Tensor, "b k"]]:
         """All tokens up to this pass's last, and which of them are real."""
@@ -87,9 +87,13 @@ class Sequences:
         if scope.name == "prompt":
             return (~generated).expand_as(info.real)
         if scope.name == "after_instruction":
-            return generated | _from_marker(scope.marker, info, ~generated)
+            whole = self._whole
+            if whole is None or whole.tokens is None:
+                return generated | _from_marker(scope.marker, info, ~generated)
+            found = _from_marker(scope.marker, whole, torch.ones_like(whole.real[0]))
+            return generated | _spread(found, info)
         if scope.name in ("thinking", "not_in_code"):
-            return self._in_text(scope)[:, info.past :]
+            return self._in_text(scope, info)
         rows = info.real.shape[0]
         # A cache with other rows than the prompt's: its tokens come after the prompt, so no length is needed.
         known = self._lengths if len(self._lengths) in (1, rows) else torch.tensor([_UNKNOWN])
@@ -100,21 +104,26 @@ class Sequences:
         wanted = [torch.full_like(lengths, p) if p >= 0 else lengths + p for p in scope.positions]
         return torch.stack([info.positions == w for w in wanted]).any(0)
 
-    def _in_text(self, scope: Scope) -> Bool[Tensor, "b k"]:
+    def _in_text(self, scope: Scope, info: ForwardInfo) -> Bool[Tensor, "b s"]:
         """The scopes that follow the text, over all columns so far: from the marker on where there is one."""
         if self._text is None or self._text.tokens is None:
             raise UsageError(f"scope '{scope.name}' reads token ids; this call gives embeddings")
         tokens, real = self._text.tokens, self._text.real
+        if self._whole is not None and self._whole.tokens is not None:  # what comes later may matter: the marker
+            tokens, real = (
+                torch.cat([done, whole[:, done.shape[1] :]], 1)
+                for done, whole in ((tokens, self._whole.tokens), (real, self._whole.real))
+            )
         generated = torch.arange(tokens.shape[1], device=tokens.device) >= self._prompt_columns
         whole = ForwardInfo(0, real, tokens)
         reach = real
         if scope.marker:
             reach = real & (generated | _from_marker(scope.marker, whole, ~generated))
         if scope.name == "thinking":
-            return thinking_spans(scope, tokens, reach)
+            return _spread(thinking_spans(scope, tokens, reach), info)
         if scope not in self._readers:
             self._readers[scope] = CodeReader(scope)
-        return reach & ~self._readers[scope].inside(tokens, reach)
+        return _spread(reach & ~self._readers[scope].inside(tokens, reach), info)
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,37 @@ def _grown(before: _Text | None, info: ForwardInfo, told: Int[Tensor, "b k"] | N
         return _Text(None, real)
     old = info.tokens.new_full((rows, past), -1) if tokens is None or unseen else tokens[:, :past]
     return _Text(torch.cat([old, info.tokens], 1), real)
+
+
+def _whole_prompt(prompt: Prompt | None, info: ForwardInfo) -> ForwardInfo | None:
+    """The whole prompt, where this pass holds only a part of it (chunks, or the rest after a cached beginning)."""
+    if prompt is None or (info.past == 0 and info.columns.stop >= prompt.columns):
+        return None
+    rows, seen = len(info.real), info.seen[:, : prompt.columns]
+    given = [None if one is None or rows % len(one) else one for one in (prompt.tokens, prompt.mask)]
+    tokens, mask = (None if one is None else one.repeat_interleave(rows // len(one), 0) for one in given)
+    coming = (seen.new_ones(rows, prompt.columns) if mask is None else mask.bool())[:, seen.shape[1] :]
+    return ForwardInfo(
+        0, torch.cat([seen, coming.to(seen.device)], 1), None if tokens is None else tokens.to(seen.device)
+    )
+
+
+def _told_by_prompt(text: _Text, whole: ForwardInfo) -> _Text:
+    """The text with the prompt's columns as ``generate`` was given them, cached ones among them."""
+    if whole.tokens is None or text.tokens is None:
+        return text
+    columns = min(whole.real.shape[1], text.real.shape[1])
+    return _Text(
+        torch.cat([whole.tokens[:, :columns], text.tokens[:, columns:]], 1),
+        torch.cat([whole.real[:, :columns], text.real[:, columns:]], 1),
+    )
+
+
+def _spread(found: Bool[Tensor, "b k"], info: ForwardInfo) -> Bool[Tensor, "b s"]:
+    """What was found over columns from the first on, at those of this pass; nothing at columns beyond them."""
+    here = found[:, info.past : info.columns.stop]
+    missing = info.real.shape[1] - here.shape[1]
+    return here if missing == 0 else torch.cat([here, here.new_zeros(len(here), missing)], 1)
 
 
 def meant_in(scope: Scope, batch: Batch) -> Bool[Tensor, "b s"]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from tillerman.core.hookpoint import HookPoint
-from tillerman.core.operators import OPERATORS
+from tillerman.core.operators import applied, prepared
 from tillerman.core.plan import Intervention, Plan, Scope
 from tillerman.models.batches import Batch
 from tillerman.models.edit import Edit
@@ -40,7 +40,8 @@ def _edit(point: HookPoint, items: list[Intervention], meant: Mapping[Scope, Boo
     def edit(h: Tensor) -> Tensor:
         for item in items:
             here = meant[item.scope].to(h.device)[:, None]
-            h = torch.where(here, OPERATORS[item.operator](h, item.operand(point).to(h), item.strength), h)
+            vector, strength = prepared(item.operator, [item.operand(point)], [item.strength], h)
+            h = torch.where(here, applied(item.operator, h, vector, strength), h)
         return h
 
     return edit

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import wraps
 from typing import Any
 
 from jaxtyping import Int
 from torch import Tensor, nn
-from transformers import GenerationMixin
 
 from tillerman.core.artefact import ABSTAINS, Artefact
 from tillerman.core.errors import MismatchError, NotAppliedError, UsageError
@@ -18,17 +17,25 @@ from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import RELATIVE
 from tillerman.core.plan import Intervention, Plan
 from tillerman.models.belonging import foreign_weights
-from tillerman.models.edit import Edit, edit_forward, renew_graphs
+from tillerman.models.edit import Edit, edit_forward, renew_graphs, stop_passes
 from tillerman.models.families import Anatomy, anatomy, causal_model
-from tillerman.models.forward import ForwardInfo
+from tillerman.models.forward import DecoderInputs
+from tillerman.models.generating import heard
 from tillerman.models.opened import OpenModel
-from tillerman.steering.gatekeeper import Gatekeeper
+from tillerman.models.passes import Passes
+from tillerman.models.recomputation import ensure_seen_again
 from tillerman.steering.lookahead import Ahead, looks_ahead
+from tillerman.steering.overflow import ensure_finite
 from tillerman.steering.receipt import Applied, Receipt
 from tillerman.steering.rows import Known, Pass, rounds
-from tillerman.steering.scopes import Sequences
+from tillerman.steering.streams import Streams
 
 _TEXT_SCOPES = ("thinking", "not_in_code")
+_TRAINING = "the model was in training mode (dropout and the like are on): model.eval() turns it off"
+_OUTLIVED = (
+    "the steering block ended while a generate that began in it was still running in another thread; the rest of its "
+    "text would be unsteered, so it was stopped: join the thread, or read its streamer to the end, inside the block"
+)
 
 
 class Steered:
@@ -42,6 +49,8 @@ class Steered:
         self._warnings = warnings
         self._per_row = per_row
         self._forwards = 0
+        self._trained = False
+        self._lock = threading.Lock()  # threads count together
         # Per hook point and round: the tokens of each plan. Left on the device until the receipt is read.
         self._tokens: dict[HookPoint, list[tuple[list[int | None], Int[Tensor, " p"]]]] = {}
 
@@ -63,18 +72,22 @@ class Steered:
             for i, item in enumerate(plan):
                 tokens_at = {str(p): counts.get((row, i, p), 0) for p in item.steering.points}
                 applied.append(_record(item, tokens_at, row if self._per_row else None))
-        return Receipt(self._forwards, tuple(applied), self._warnings)
+        warnings = (*self._warnings, *((_TRAINING,) if self._trained else ()))
+        return Receipt(self._forwards, tuple(applied), warnings)
 
-    def passed(self) -> None:
-        self._forwards += 1
+    def passed(self, *, training: bool) -> None:
+        with self._lock:
+            self._forwards += 1
+            self._trained |= training
 
     def count(self, point: HookPoint, j: int, places: list[int | None], tokens: Int[Tensor, " p"]) -> None:
         """Round ``j`` of a hook point met so many tokens of each plan."""
-        records = self._tokens.setdefault(point, [])
-        if j == len(records):
-            records.append((places, tokens))
-        else:
-            records[j] = (places, records[j][1] + tokens.to(records[j][1].device))
+        with self._lock:
+            records = self._tokens.setdefault(point, [])
+            if j == len(records):
+                records.append((places, tokens))
+            else:
+                records[j] = (places, records[j][1] + tokens.to(records[j][1].device))
 
     def ensure_applied(self) -> None:
         for item, applied in zip(self.plan, self.receipt.applied, strict=True):
@@ -152,21 +165,32 @@ def _block(model: nn.Module, steered: Steered, must_apply: bool) -> Iterator[Ste
     _check(parts, steered.plan)
     renew_graphs(model)
     keep_text = any(item.scope.name in _TEXT_SCOPES for item in steered.plan) or looks_ahead(steered.plan)
-    sequences, gates, ahead = Sequences(keep_text=keep_text), Gatekeeper(), Ahead(parts, steered.plans)
-    state: list[Pass] = []
+    streams, ahead = Streams(keep_text=keep_text), Ahead(parts, steered.plans)
+    passes: Passes[Pass] = Passes(everywhere=True)
 
-    def on_forward(info: ForwardInfo) -> None:
-        sequences.observe(info)
-        gates.observe(sequences)
-        state[:] = [Pass(info, len(steered.plans), sequences, gates, ahead)]
-        steered.passed()
+    def on_forward(inputs: DecoderInputs) -> Pass:
+        stream = streams.of(inputs)
+        now = Pass(stream.observe(inputs), len(steered.plans), stream, ahead)
+        if not inputs.again:
+            steered.passed(training=inputs.training)
+        return now
+
+    def on_end(now: Pass, output: Any) -> None:
+        streams.learn(now.stream, output)
 
     points = {p for item in steered.plan for p in item.steering.points}
     read = {item.gate.point for item in steered.plan if item.gate is not None}
     known: Known = {}
-    edits = {point: _edit(point, steered, sequences, gates, state, known) for point in sorted(points | read)}
-    with edit_forward(parts, edits, on_forward), _prompt_known(model, sequences, keep_text=keep_text):
-        yield steered
+    edits = {point: _edit(point, steered, passes, known) for point in sorted(points | read)}
+    try:
+        with edit_forward(parts, edits, on_forward, on_end, passes), heard(model, streams):
+            yield steered
+    finally:
+        outlived = streams.running > 0
+        if outlived:
+            streams.when_idle(stop_passes(parts.decoder, lambda: streams.in_call, _OUTLIVED))
+    if outlived:
+        raise UsageError(_OUTLIVED)
     if must_apply:
         steered.ensure_applied()
 
@@ -188,76 +212,25 @@ def _check(parts: Anatomy, plan: Plan) -> None:
             width = parts.width_at(item.gate.point)
             if item.gate.width != width:
                 raise MismatchError(f"the gate ({item.gate}) has width {item.gate.width}, the model {width}")
+    ensure_finite(plan, parts.causal.dtype)
 
 
-def _edit(
-    point: HookPoint, steered: Steered, sequences: Sequences, gates: Gatekeeper, state: list[Pass], known: Known
-) -> Edit:
+def _edit(point: HookPoint, steered: Steered, passes: Passes[Pass], known: Known) -> Edit:
     mine: list[Gate] = list(dict.fromkeys(i.gate for i in steered.plan if i.gate is not None and i.gate.point == point))
     worked = rounds(point, steered.plans, known)
 
     def edit(h: Tensor) -> Tensor:
-        now = state[0]
+        now = passes.now
         for gate in mine:  # before the edits of this point: a gate reads what arrives
-            gates.read(gate, h, sequences, now.info)
+            now.stream.gates.read(gate, h, now.stream.sequences, now.info)
         for j, (round_, places) in enumerate(worked):
-            steered.count(point, j, places, now.tokens(round_.conditions))
+            if not passes.recomputing:
+                steered.count(point, j, places, now.tokens(round_.conditions))
             h = round_.apply(h, now)
+        ensure_seen_again(h, passes)
         return h
 
     return edit
-
-
-@contextmanager
-def _prompt_known(model: nn.Module, sequences: Sequences, *, keep_text: bool) -> Iterator[None]:
-    """Tell ``sequences`` the prompt's columns while ``model.generate`` runs, and the text where it is read.
-
-    Without a KV cache every step looks like a new, longer prompt; only ``generate`` knows better. It
-    is wrapped on this instance alone, and the wrapper is taken off again. So is the step that prepares the
-    inputs of each pass, which sees the tokens so far of every beam.
-    """
-
-    def generating(generate: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            given = next(
-                (
-                    v
-                    for v in (kwargs.get("inputs_embeds"), *args[:1], kwargs.get("inputs"), kwargs.get("input_ids"))
-                    if isinstance(v, Tensor)
-                ),
-                None,
-            )
-            outer = sequences.declare(None if given is None else int(given.shape[1]))
-            try:
-                return generate(*args, **kwargs)
-            finally:
-                sequences.declare(outer)
-
-        return call
-
-    def preparing(prepare: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(prepare)  # generate reads its signature
-        def call(*args: Any, **kwargs: Any) -> Any:
-            tokens = args[0] if args else kwargs.get("input_ids")
-            if isinstance(tokens, Tensor):
-                sequences.tell(tokens)
-            return prepare(*args, **kwargs)
-
-        return call
-
-    wrappers = {"generate": generating, **({"prepare_inputs_for_generation": preparing} if keep_text else {})}
-    holders: list[Any] = [m for m in model.modules() if isinstance(m, GenerationMixin)]
-    before = [(holder, name, holder.__dict__.get(name)) for holder in holders for name in wrappers]
-    try:
-        for holder, name, _ in before:
-            holder.__dict__[name] = wrappers[name](getattr(holder, name))
-        yield
-    finally:
-        for holder, name, old in before:
-            if old is None:
-                holder.__dict__.pop(name, None)
-            else:
-                holder.__dict__[name] = old
 
 
 def _record(item: Intervention, tokens: dict[str, int], row: int | None) -> Applied:
