@@ -22,6 +22,7 @@ from .. import tiny
 
 ROW = tiny.random_rows([5])[0]
 STRENGTHS = (0.3, -1.7, 2.35, 0.0)  # of these only 0 is a number of bfloat16
+BETWEEN = (0.3, 0.17, 0.85, 0.0)  # what mixes takes none beyond 0 to 1
 POINT = HookPoint(1)
 
 
@@ -29,7 +30,10 @@ def _items(operator):
     vector, sae = tiny.vector(POINT), sae_files.orthogonal(tiny.WIDTH, 5, threshold=0.1)
     if operator == "clamp_atom":
         vector = SteeringVector({POINT: sae.w_dec[3]}, {POINT: 2.0}, tiny.provenance(), {POINT: sae.atom(3)})
-    return [Intervention(vector, strength, operator, Scope("all")) for strength in STRENGTHS]
+    return [
+        Intervention(vector, strength, operator, Scope("all"))
+        for strength in (BETWEEN if operator == "replace" else STRENGTHS)
+    ]
 
 
 def _after(model, act, given=None):
