@@ -27,7 +27,7 @@ from tillerman.models.belonging import remember_allowed
 from tillerman.models.edit import edit_forward
 from tillerman.models.families import Anatomy, anatomy, causal_model
 from tillerman.models.fingerprint import fingerprint_of
-from tillerman.models.forward import ForwardInfo
+from tillerman.models.forward import DecoderInputs
 from tillerman.models.guessing import guess_layout as guess
 from tillerman.models.head import learn_head
 from tillerman.models.loading import device_named, load_model, load_tokenizer
@@ -249,7 +249,7 @@ def check(opened: OpenModel) -> None:
             # One coordinate: a norm after the block would cancel a shift of the mean.
             return h if shift == 0 else h + shift * torch.eye(1, h.shape[-1], dtype=h.dtype, device=h.device)[0]
 
-        def announced(_: ForwardInfo) -> None:
+        def announced(_: DecoderInputs) -> None:
             nonlocal passes
             passes += seen == 0  # before its first block
 

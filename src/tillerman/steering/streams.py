@@ -159,7 +159,8 @@ class Streams:
     def learn(self, stream: Stream, output: Any) -> None:
         """After a pass: the cache that the decoder made for a stream that had none."""
         if not stream.cached:
-            self._bound(stream, getattr(output, "past_key_values", None))
+            made = (getattr(output, name, None) for name in ("past_key_values", "cache_params"))
+            self._bound(stream, next((cache for cache in made if cache is not None), None))
 
     def _copied(self, inputs: DecoderInputs) -> Stream:
         """For a cache that the block has not seen: filled before it, or the copy of one that it has seen."""
