@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from jaxtyping import Bool, Int
@@ -26,7 +26,7 @@ class Stream:
 
     def __init__(self, *, keep_text: bool, prompt: Prompt | None = None) -> None:
         self.sequences, self.gates = Sequences(keep_text=keep_text, prompt=prompt), Gatekeeper()
-        self.cached = False  # a cache stands for it
+        self.cache: Callable[[], object | None] = lambda: None  # the one that stands for it, if any
         self._seen: Bool[Tensor, "b k"] | None = None
         self._tokens: Int[Tensor, "b k"] | None = None
 
@@ -151,14 +151,14 @@ class Streams:
         if call is None:
             return self._bound(self._new(None), inputs.cache)
         for stream in call.beside:
-            if not stream.cached and stream.goes_on_in(inputs):
+            if stream.cache() is None and stream.goes_on_in(inputs):
                 return stream
         call.beside.append(self._new(Prompt(inputs.length, None, None)))
         return self._bound(call.beside[-1], inputs.cache)
 
     def learn(self, stream: Stream, output: Any) -> None:
         """After a pass: the cache that the decoder made for a stream that had none."""
-        if not stream.cached:
+        if stream.cache() is None:
             made = (getattr(output, name, None) for name in ("past_key_values", "cache_params"))
             self._bound(stream, next((cache for cache in made if cache is not None), None))
 
@@ -178,9 +178,9 @@ class Streams:
         return Stream(keep_text=self._keep_text, prompt=prompt)
 
     def _bound(self, stream: Stream, cache: object | None) -> Stream:
-        if cache is not None and self._by_cache.get(cache) is not stream:
+        if cache is not None and stream.cache() is not cache:  # once per stream, not at every step
             self._by_cache[cache] = stream
-            stream.cached = True
+            stream.cache = ref(cache)
         return stream
 
     def _ensure_begun_here(self) -> None:
