@@ -199,7 +199,7 @@ def test_a_gate_after_the_steered_point_is_refused_before_any_work(
     ("rows", "words"),
     [
         ([(f"prompt number {i}", "1") for i in range(20)], "one class only"),
-        ([(f"prompt number {i}", "harmful" if i % 2 else "harmless") for i in range(20)], "expected 1/0"),
+        ([(f"prompt number {i}", "harmful" if i % 2 else "harmless") for i in range(20)], "which class"),
     ],
     ids=["one class", "labels that say neither yes nor no"],
 )
