@@ -109,7 +109,7 @@ def test_the_command_line_has_precedence_over_the_file(tmp_path):
     path = tmp_path / "run.toml"
     path.write_text('data = "sample:mmlu"\nshots = 3\nlayers = [2, 3]\nmax_kl = 0.5\n')
     found = parsed("fit", "--config", str(path), "--shots", "4")
-    assert (found["data"], found["shots"], found["layers"], found["max_kl"]) == ("sample:mmlu", 4, "2,3", 0.5)
+    assert (found["data"], found["shots"], found["layers"], found["max_kl"]) == ("sample:mmlu", 4, "2,3", "0.5")
     assert parsed("fit", "sample:bbq-age", "--config", str(path))["data"] == "sample:bbq-age"
 
 

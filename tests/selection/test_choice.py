@@ -96,7 +96,7 @@ def test_an_objective_that_is_not_a_number_is_refused_and_its_cell_named(at):
 
 
 def test_a_grid_without_0_in_which_nothing_is_admissible_says_what_to_do():
-    with pytest.raises(UsageError, match="keep strength 0 in the grid, or loosen --max-kl"):
+    with pytest.raises(UsageError, match="no cell keeps to the budget; keep strength 0 in the grid"):
         search(_candidates([(1, 4.0, 0)]), lambda _: 1.0, Constraints(lambda _: (9.0,), (1.0,)))
 
 

@@ -72,8 +72,12 @@ WrittenPrompts = Annotated[
     int, typer.Option(min=0, help="held-out prompts whose replies are read by a scorer of the labels; 0: none")
 ]
 WrittenTokens = Annotated[int, typer.Option(min=1, help="maximum new tokens of such a reply")]
-MaxKl = Annotated[float | None, typer.Option(help="maximum KL on neutral text, nats per token")]
-MaxPerplexityRatio = Annotated[float | None, typer.Option(help="maximum perplexity ratio on neutral text")]
+MaxKl = Annotated[
+    str, typer.Option(help="budget of the search: maximum KL on neutral text, nats per token; none lifts it")
+]
+MaxPerplexityRatio = Annotated[
+    str, typer.Option(help="budget of the search: maximum perplexity ratio on neutral text; none lifts it")
+]
 Nested = Annotated[
     int | None,
     typer.Option(
@@ -232,6 +236,16 @@ def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"{option} {text!r}: write numbers with commas, e.g. 0.5,1,2") from None
+
+
+def limit_of(text: str, option: str) -> float | None:
+    """``0.1`` -> 0.1; ``none`` -> None, no limit."""
+    if text.strip().lower() == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{option} {text!r}: write a number, or none for no limit") from None
 
 
 def shares_of(text: str) -> tuple[float, float, float]:

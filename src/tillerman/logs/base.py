@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -41,7 +42,7 @@ class Log:
     version: ClassVar[int] = 1
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "version": self.version, "kind": self.kind}
+        return {**_ends(asdict(self)), "version": self.version, "kind": self.kind}
 
     @classmethod
     def from_json(cls, values: Any, source: str = "") -> Self:
@@ -108,6 +109,17 @@ class Log:
     def _repr_html_(self) -> str | None:
         view = _VIEWS.get(self.kind)
         return view.html(self) if view else None
+
+
+def _ends(value: Any) -> Any:
+    """Plain values with null for the ends of intervals that have none: JSON has no infinity."""
+    if isinstance(value, dict):
+        if value.keys() == {"low", "high"}:
+            return {name: end if math.isfinite(end) else None for name, end in value.items()}
+        return {name: _ends(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_ends(one) for one in value)
+    return value
 
 
 def _has_version(values: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
+from tillerman.core.budget import MAX_KL, MAX_PERPLEXITY_RATIO
 from tillerman.core.errors import UnknownNameError, UsageError
 from tillerman.core.hookpoint import SITES
 from tillerman.core.plan import Scope
@@ -60,8 +61,8 @@ class Experiment:
     zero: bool = True  # strength 0 is a candidate: abstain when nothing helps
     ties: str = "smaller-dose"
     scope: str = "auto"  # from the end of the instruction on; without chat template every token
-    max_kl: float | None = None
-    max_perplexity_ratio: float | None = None
+    max_kl: float | None = MAX_KL  # None: no limit
+    max_perplexity_ratio: float | None = MAX_PERPLEXITY_RATIO
     nested: int | None = None  # folds that measure the selection optimism
     # the evaluation
     prompt: str | None = None  # the prompt baseline's, and what prompts' vectors are made of; None: searched for
@@ -187,7 +188,8 @@ def _with_older(values: Mapping[str, Any], asked: MethodLike) -> MethodLike:
 
 def pas_paper(experiment: Experiment | None = None) -> Experiment:
     """PAS as published (arXiv 2509.22739, sections 3 and 4): read a block's input, add at its output,
-    last position only, no chat template, its strengths without 0, ties to the first seen.
+    last position only, no chat template, its strengths without 0, ties to the first seen, no budget but one of
+    your own.
 
     Everything else is taken from ``experiment``: the layers (the paper's are 8, 11, 13-17, 19, 22 and
     25 of 32), the seed, one method instead of all three (``auto`` becomes ``pas``). The option order
@@ -203,4 +205,6 @@ def pas_paper(experiment: Experiment | None = None) -> Experiment:
         strengths=PAS_STRENGTHS,
         zero=False,
         ties="first",
+        max_kl=None if base.max_kl == MAX_KL else base.max_kl,
+        max_perplexity_ratio=None if base.max_perplexity_ratio == MAX_PERPLEXITY_RATIO else base.max_perplexity_ratio,
     )

@@ -11,6 +11,7 @@ from tillerman.statistics.values import Effect, Interval, Rate
 
 MINUS = "\u2212"
 NOT_MEASURED = "not measured"
+NO_INTERVAL = "too few for an interval"
 
 
 def finite(value: float | None) -> bool:
@@ -58,7 +59,9 @@ def nats(value: float | None) -> str:
 
 
 def span(interval: Interval, scale: float = 100.0, places: int = 1, signed: bool = False) -> str:
-    """``30.1 to 57.4``: both ends of an interval, without the unit."""
+    """``30.1 to 57.4``: both ends of an interval, without the unit. A text instead where there is none."""
+    if not interval.known:
+        return NO_INTERVAL
     low, high = (decimal(scale * end, places, signed) for end in (interval.low, interval.high))
     return NOT_MEASURED if NOT_MEASURED in (low, high) else f"{low} to {high}"
 

@@ -65,7 +65,8 @@ def search(
     """Score every candidate; take the best admissible one.
 
     Constraints are measured from the best cell downwards and only until one is admissible, because they
-    cost as much as the objective. Strength 0 changes nothing, so it is always admissible.
+    cost as much as the objective; a larger dose along a line on which a smaller one broke them is taken to break
+    them too. Strength 0 changes nothing, so it is always admissible.
     Ties go to the smaller absolute dose, or (``first``, as in PAS) to the cell that came first.
     """
     if ties not in TIES:
@@ -81,9 +82,20 @@ def search(
         order = sorted(places, key=lambda i: -scored[i].score)
     else:
         order = sorted(places, key=lambda i: (-scored[i].score, abs(scored[i].candidate.dose)))
+    broken: dict[tuple[str, Cell], float] = {}  # line -> its smallest dose known to break the constraints
     for i in order:
-        if constraints is not None and scored[i].candidate.cell.strength != 0:
-            scored[i] = constraints.admit(scored[i])
+        at = scored[i].candidate
+        if constraints is not None and at.cell.strength != 0:
+            line = (at.method, at.cell.at(math.copysign(1.0, at.cell.strength)))
+            if abs(at.dose) >= broken.get(line, math.inf):
+                scored[i] = replace(scored[i], admissible=False)
+            else:
+                scored[i] = constraints.admit(scored[i])
+            if not scored[i].admissible:
+                broken[line] = min(abs(at.dose), broken.get(line, math.inf))
         if scored[i].admissible:
             return Selection(scored[i], tuple(scored))
-    raise UsageError("no cell satisfies the constraints; keep strength 0 in the grid, or loosen --max-kl")
+    raise UsageError(
+        "no cell keeps to the budget; keep strength 0 in the grid (`zero`), add smaller doses, or lift the budget "
+        "(`max_kl`, `max_perplexity_ratio`)"
+    )

@@ -14,11 +14,13 @@ from scipy import stats
 
 from tillerman.core.errors import MetricError, UsageError
 from tillerman.statistics.tango import score_interval
-from tillerman.statistics.values import Effect, Interval, MeanEffect, Rate
+from tillerman.statistics.values import LEAST_ITEMS, NO_INTERVAL, Effect, Interval, MeanEffect, Rate
 
 _LEVEL = 0.95
 _DRAWS = 2_000  # of a bootstrap
 _FLIPS = 9_999  # of signs, where not all of them can be tried
+_BOOTSTRAP = 20  # values: of fewer, a bootstrap covers less than it says
+_SPREADLESS = 8  # equal values: of fewer, that they are equal says nothing of their spread
 
 
 def ensure_finite(values: Sequence[float] | NDArray[np.float64], what: str) -> None:
@@ -32,12 +34,14 @@ def ensure_finite(values: Sequence[float] | NDArray[np.float64], what: str) -> N
 
 
 def rate(correct: NDArray[np.bool_], groups: Sequence[str]) -> Rate:
-    """Share of correct items with Wilson's 95 % interval; ``groups`` are the right answers' letters."""
+    """Share of correct items with Wilson's 95 % interval (none for fewer than five); ``groups`` are the right answers'
+    letters."""
     n = len(correct)
     if n == 0:
         raise UsageError("no items to score; raise --limit or provide more data")
     found = stats.binomtest(int(correct.sum()), n).proportion_ci(_LEVEL, method="wilson")
-    return Rate(float(correct.mean()), Interval(float(found.low), float(found.high)), n, balanced(correct, groups))
+    interval = Interval(float(found.low), float(found.high)) if n >= LEAST_ITEMS else NO_INTERVAL
+    return Rate(float(correct.mean()), interval, n, balanced(correct, groups))
 
 
 def balanced(correct: NDArray[np.bool_], groups: Sequence[str]) -> float:
@@ -56,14 +60,19 @@ def changes(steered: NDArray[np.bool_], unsteered: NDArray[np.bool_]) -> tuple[i
 def effect(steered: NDArray[np.bool_], unsteered: NDArray[np.bool_], groups: Sequence[str]) -> Effect:
     """Paired difference of two conditions on the same items.
 
-    Interval: Tango's score interval, since a bootstrap's is too short where few items change. p: exact two-sided
-    McNemar test.
+    Interval: Tango's score interval, since a bootstrap's is too short where few items change; widened to 0 where the
+    exact test does not refuse it (4 gained, 0 lost of 50: p = 0.125), so that the two never disagree. Its coverage is
+    0.945 or more from five items on, and fewer have none. p: exact two-sided McNemar test.
     """
     gained, lost, n = changes(steered, unsteered)
+    p = mcnemar(gained, lost)
+    interval = score_interval(gained, lost, n, _LEVEL) if n >= LEAST_ITEMS else NO_INTERVAL
+    if p >= 1 - _LEVEL:
+        interval = Interval(min(interval.low, 0.0), max(interval.high, 0.0))
     return Effect(
         value=(gained - lost) / n,
-        interval=score_interval(gained, lost, n, _LEVEL),
-        p_value=mcnemar(gained, lost),
+        interval=interval,
+        p_value=p,
         n=n,
         balanced=balanced(steered, groups) - balanced(unsteered, groups),
     )
@@ -116,22 +125,28 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, Interval, float]:
-    """Mean, 95 % t-interval and one-sided p that the mean is above 0 (PAS section 4)."""
+    """Mean, 95 % t-interval and one-sided p that the mean is above 0 (PAS section 4).
+
+    Values that are all equal have no spread to estimate: fewer than eight of them have no interval, and p is that of
+    their signs, 0.5^n.
+    """
     n = len(values)
     ensure_finite(values, "values of an interval over seeds")
     if n < 2:
         raise UsageError("an interval over seeds needs at least two of them")
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) / n**0.5
     if spread == 0:
-        return mean, Interval(mean, mean), 0.0 if mean > 0 else 1.0
+        return mean, _of_equals(mean, n), 0.5**n if mean > 0 else 1.0
     half = float(stats.t.ppf((1 + _LEVEL) / 2, n - 1)) * spread
     return mean, Interval(mean - half, mean + half), float(stats.t.sf(mean / spread, n - 1))
 
 
 def bootstrap_mean(values: NDArray[np.float64], seed: int = 0) -> Interval:
-    """Bootstrap interval of a mean over n items: expanded percentiles (Hesterberg, "What Teachers Should Know About
-    the Bootstrap", 2015, section 3.3). Plain percentiles are too narrow by about sqrt(1 - 1/n) and by the normal
-    instead of the t quantile, which counts below some fifty items. One value has an interval without width.
+    """Interval of a mean over n items: from twenty on, a bootstrap's expanded percentiles (Hesterberg, "What Teachers
+    Should Know About the Bootstrap", 2015, section 3.3). Plain percentiles are too narrow by about sqrt(1 - 1/n) and
+    by the normal instead of the t quantile, which counts below some fifty items. From five to nineteen, where a
+    bootstrap has too few different samples (51 % coverage of two, 88 % of four), the t-interval; fewer have none, nor
+    have fewer than eight equal ones.
 
     ``UsageError`` for no items, ``MetricError`` for values that are not finite.
     """
@@ -139,9 +154,18 @@ def bootstrap_mean(values: NDArray[np.float64], seed: int = 0) -> Interval:
     if n == 0:
         raise UsageError("no values to average; give more data")
     ensure_finite(values, "values of a mean")
+    if n < LEAST_ITEMS:
+        return NO_INTERVAL
+    if np.ptp(values) == 0:
+        return _of_equals(float(values[0]), n)
+    if n < _BOOTSTRAP:
+        return t_interval(values.tolist())[1]
     draws = np.random.default_rng(seed).integers(0, n, (_DRAWS, n))
-    tail = (1 - _LEVEL) / 2
-    if n > 1:
-        tail = float(stats.norm.cdf(stats.t.ppf(tail, n - 1) * (n / (n - 1)) ** 0.5))
+    tail = float(stats.norm.cdf(stats.t.ppf((1 - _LEVEL) / 2, n - 1) * (n / (n - 1)) ** 0.5))
     low, high = np.quantile(values[draws].mean(1), [tail, 1 - tail])
     return Interval(float(low), float(high))
+
+
+def _of_equals(value: float, n: int) -> Interval:
+    """Of values that are all the same."""
+    return NO_INTERVAL if n < _SPREADLESS else Interval(value, value)

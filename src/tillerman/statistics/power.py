@@ -8,18 +8,19 @@ from scipy import optimize, stats
 from tillerman.core.errors import UsageError
 from tillerman.statistics.values import Power
 
-# Share of items that change their answer; of the shipped behaviours about half as many to twice as many do.
+# Share of items that change their answer: before a run a range, of the shipped behaviours; afterwards the measured one.
 DISCORDANT = 0.2
+MANY_DISCORDANT = 0.5
 ALPHA = 0.05
 POWER = 0.8
 
 
 def power_of(effect: float, n: int, discordant: float = DISCORDANT, alpha: float = ALPHA) -> float:
-    """Probability that ``n`` paired items show a true effect: that the interval at 1 - ``alpha`` lies above 0.
+    """Probability that ``n`` paired items show a true effect: that the exact McNemar test's p is below ``alpha``.
 
-    Exact for Tango's interval: of n items D ~ Bin(n, s) change, of these G ~ Bin(D, (1 + effect / s) / 2) become
-    right, and the claim is made where G - (D - G) > z sqrt(D). s is ``discordant``, or the effect where that is
-    larger: an effect of 30 pp needs 30 % of the items to change.
+    Of n items D ~ Bin(n, s) change, of these G ~ Bin(D, (1 + effect / s) / 2) become right, and the claim is made
+    where P(Bin(D, 1/2) >= G) < alpha / 2. s is ``discordant``, or the effect where that is larger: an effect of 30 pp
+    needs 30 % of the items to change.
 
     ``UsageError`` for an effect or a share outside [0, 1], no items, or an alpha outside (0, 1).
     """
@@ -30,7 +31,7 @@ def power_of(effect: float, n: int, discordant: float = DISCORDANT, alpha: float
         )
     share = max(discordant, effect)
     changed = np.arange(n + 1)
-    least = np.floor((changed + stats.norm.ppf(1 - alpha / 2) * np.sqrt(changed)) / 2) + 1
+    least = stats.binom.isf(alpha / 2, changed, 0.5) + 1
     claimed = stats.binom.sf(least - 1, changed, (1 + effect / share) / 2)
     return float(np.sum(stats.binom.pmf(changed, n, share) * claimed))
 
@@ -49,8 +50,8 @@ def minimum_detectable_effect(
     return None if lacking(1.0) < 0 else float(optimize.brentq(lacking, 0.0, 1.0))
 
 
-def foreseen(n: int, comparisons: int = 1) -> Power:
-    """Of ``n`` test items. Where several methods are compared, each has its share of alpha (Bonferroni, the worst
-    case of Holm)."""
-    alpha = ALPHA / comparisons
-    return Power(n, minimum_detectable_effect(n, alpha=alpha), DISCORDANT, POWER, alpha)
+def foreseen(n: int, comparisons: int = 1, discordant: float = DISCORDANT) -> Power:
+    """Of ``n`` test items, if a share ``discordant`` of them changes its answer. Where several methods are compared,
+    each has its share of alpha (Bonferroni, the worst case of Holm)."""
+    alpha, share = ALPHA / comparisons, max(discordant, 1 / n)
+    return Power(n, minimum_detectable_effect(n, share, alpha=alpha), share, POWER, alpha)

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 EQUIVALENCE_ALPHA = 0.05
 
 
+LEAST_ITEMS = 5  # fewer have no interval: none covers what it says
+
+
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % interval."""
+    """A 95 % interval. Without ends where too little is known for one: it then holds every value, and its ends are
+    null in JSON."""
 
-    low: float
-    high: float
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.low is None or self.high is None:  # as JSON has it
+            object.__setattr__(self, "low", -math.inf)
+            object.__setattr__(self, "high", math.inf)
+
+    @property
+    def known(self) -> bool:
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def ends(self) -> list[float | None]:
+        """As JSON has them."""
+        return [self.low, self.high] if self.known else [None, None]
+
+
+NO_INTERVAL = Interval()
 
 
 @dataclass(frozen=True)
@@ -28,7 +50,8 @@ class Rate:
 
 @dataclass(frozen=True)
 class Effect:
-    """Steered minus unsteered on the same items: Tango's score interval, exact McNemar p."""
+    """Steered minus unsteered on the same items: Tango's score interval and the exact McNemar p, which agree: the
+    interval holds 0 exactly where that p is 0.05 or more (from ``LEAST_ITEMS`` items on)."""
 
     value: float
     interval: Interval

@@ -14,6 +14,7 @@ import tillerman
 from tillerman.cli import options as o
 from tillerman.cli.output import ERR, NO_EFFECT, OUT, load, print_json, print_power, print_skipped, show_account, watch
 from tillerman.cli.resumable import resumable
+from tillerman.core.budget import MAX_KL, MAX_PERPLEXITY_RATIO
 
 if TYPE_CHECKING:
     from tillerman.data.loading import LoadedData
@@ -36,8 +37,8 @@ def compare(
     scope: o.ScopeName = "auto",
     site: o.Site = "resid_post",
     read: o.Read = "auto",
-    max_kl: o.MaxKl = None,
-    max_perplexity_ratio: o.MaxPerplexityRatio = None,
+    max_kl: o.MaxKl = str(MAX_KL),
+    max_perplexity_ratio: o.MaxPerplexityRatio = str(MAX_PERPLEXITY_RATIO),
     seed: Annotated[int, typer.Option(min=0, help="random seed for the split, the order of options and the nulls")] = 0,
     template: o.Template = "auto",
     template_args: o.TemplateArgs = None,
@@ -75,8 +76,8 @@ def compare(
         scope=scope,
         site=site,
         read=read,
-        max_kl=max_kl,
-        max_perplexity_ratio=max_perplexity_ratio,
+        max_kl=o.limit_of(max_kl, "--max-kl"),
+        max_perplexity_ratio=o.limit_of(max_perplexity_ratio, "--max-perplexity-ratio"),
         seed=seed,
         template=template,
         template_args=o.arguments_of(template_args),

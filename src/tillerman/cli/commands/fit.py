@@ -15,6 +15,7 @@ from tillerman.cli import options as o
 from tillerman.cli.names import ESTIMATORS, GROUPS, METHODS
 from tillerman.cli.output import ERR, NO_EFFECT, OUT, Destination, load, print_power, print_skipped, watch
 from tillerman.cli.resumable import beside, resumable
+from tillerman.core.budget import MAX_KL, MAX_PERPLEXITY_RATIO
 
 if TYPE_CHECKING:
     from tillerman.data.loading import LoadedData
@@ -53,8 +54,8 @@ def fit(
     objective: o.Objective = "scored",
     written_prompts: o.WrittenPrompts = 32,
     written_tokens: o.WrittenTokens = 40,
-    max_kl: o.MaxKl = None,
-    max_perplexity_ratio: o.MaxPerplexityRatio = None,
+    max_kl: o.MaxKl = str(MAX_KL),
+    max_perplexity_ratio: o.MaxPerplexityRatio = str(MAX_PERPLEXITY_RATIO),
     nested: o.Nested = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="random seed of split, option order and nulls; 0 if not given")
@@ -121,8 +122,8 @@ def fit(
         "objective": objective,
         "written_prompts": written_prompts,
         "written_tokens": written_tokens,
-        "max_kl": max_kl,
-        "max_perplexity_ratio": max_perplexity_ratio,
+        "max_kl": o.limit_of(max_kl, "--max-kl"),
+        "max_perplexity_ratio": o.limit_of(max_perplexity_ratio, "--max-perplexity-ratio"),
         "nested": nested,
         "prompt": prompt,
         "behaviour": behaviour,

@@ -63,8 +63,8 @@ def study(
     models: Annotated[list[str] | None, typer.Option(help="scale: name or folder of another model")] = None,
     doses: Annotated[str | None, typer.Option(help="scale: doses at which costs are measured, e.g. 0.1,0.5,1")] = None,
     characters: Annotated[int | None, typer.Option(min=1000, help="scale: characters of neutral text")] = None,
-    max_kl: o.MaxKl = None,
-    max_perplexity_ratio: o.MaxPerplexityRatio = None,
+    max_kl: Annotated[float | None, typer.Option(help="side-effects: budget of KL, nats per token")] = None,
+    max_perplexity_ratio: Annotated[float | None, typer.Option(help="side-effects: budget of perplexity ratio")] = None,
     max_loss: Annotated[
         float | None, typer.Option(help="maximum loss of accuracy on the unrelated task, e.g. 0.05")
     ] = None,

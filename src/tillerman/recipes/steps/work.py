@@ -21,6 +21,7 @@ from tillerman.recipes.sources import Source
 from tillerman.statistics.values import Effect, Interval, Rate
 
 PROTOCOLS = {"": replace, "pas-paper": None}  # what a step may start from
+_UNLIMITED = {"max_kl": None, "max_perplexity_ratio": None}  # papers chose without a budget
 _SET_ELSEWHERE = ("method", "seed", "gate")  # by the arm, by the run, not at all
 
 
@@ -76,11 +77,13 @@ class Work:
 
 def experiment_of(step: Step, arm: Arm, layers: int, seed: int, sae: str | None) -> Experiment:
     """The step's settings, the arm's own before them. ``UnknownNameError`` or ``UsageError`` names the setting."""
-    said = {**step.settings, **arm.settings}
+    said = {**_UNLIMITED, **step.settings, **arm.settings}
     protocol = said.pop("protocol", "")
     if protocol not in PROTOCOLS:
         raise UnknownNameError("protocol", protocol, PROTOCOLS)
-    values = {name: _setting(step.name, name, value) for name, value in said.items()}
+    values: dict[str, Any] = {
+        name: None if value is None else _setting(step.name, name, value) for name, value in said.items()
+    }
     if "sae" in step.needs and sae is not None:  # every arm at the layer that the autoencoder reads
         values["layers"] = (open_sae(sae).point.layer,)
     elif step.layers is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tillerman.core.budget import MAX_KL, MAX_PERPLEXITY_RATIO
 from tillerman.core.errors import UsageError
 from tillerman.reports.numbers import decimal
 from tillerman.studies.options import StudyOptions
@@ -19,8 +20,8 @@ class SideEffectsOptions(StudyOptions):
     accuracy lost on the unrelated task, as a share."""
 
     factors: tuple[float, ...] = (-2.0, -1.0, -0.5, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-    max_kl: float = 0.1
-    max_perplexity_ratio: float = 1.1
+    max_kl: float = MAX_KL
+    max_perplexity_ratio: float = MAX_PERPLEXITY_RATIO
     max_loss: float = 0.05
     unrelated_items: int = 200
     text_tokens: int = 40  # of each of 32 free texts
