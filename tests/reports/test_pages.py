@@ -162,7 +162,7 @@ def test_the_page_has_every_section() -> None:
 def test_the_page_says_what_the_test_items_could_show() -> None:
     log = replace(example_log(), power=foreseen(195))
     said = (
-        "n = 195 test items: effects of 8.8 pp or more are detected with 80 % power "
+        "n = 195 test items: effects of 9.2 pp or more are detected with 80 % power "
         "(if 20 % of items change their answer)"
     )
     assert power_words(log.power) == said  # type: ignore[arg-type]
@@ -172,7 +172,7 @@ def test_the_page_says_what_the_test_items_could_show() -> None:
 
 
 def test_too_few_test_items_are_a_caution_with_a_remedy() -> None:
-    assert power_warning(foreseen(30)) == ""
+    assert power_warning(foreseen(34)) == ""
     for n in (20, 12, 3):
         assert "--shares 0.4,0.2,0.4" in power_warning(foreseen(n))
     assert "effects below 25 pp are likely to be missed (power below 80 %)" in words(

@@ -32,7 +32,7 @@ def log() -> EvaluationLog:
 def test_an_effect_beyond_silent_controls_is_good(log: EvaluationLog) -> None:
     verdict = judge_log(log)
     assert verdict.outcome == "good"
-    assert "random direction, shuffled labels" in verdict.words and f"n = {log.effect.n}" in verdict.words
+    assert "a random direction, the shuffled-label control" in verdict.words and f"n = {log.effect.n}" in verdict.words
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_an_effect_beyond_silent_controls_is_good(log: EvaluationLog) -> None:
         ("turned", 0.1, 0.2, "bad", "it is about a letter"),
         ("turned", 0.3, 0.05, "bad", "it is about a letter"),
         ("turned", 0.7, 0.8, "bad", "it is about a letter"),
-        ("turned", 0.9, 0.1, "good", "steered, all option orders"),
+        ("turned", 0.9, 0.1, "good", "all option orders"),
     ],
 )
 def test_controls_speak_first(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import tillerman
 from tillerman.data.presenting import present
@@ -47,6 +48,29 @@ def test_the_interval_of_an_effect_covers_it_and_finds_none_where_there_is_none(
     covered, above = _covered(np.random.default_rng(1), draw, gain - loss)
     assert 0.93 <= covered <= 0.97
     assert gain > loss or above <= 0.035
+
+
+@pytest.mark.parametrize("n", [5, 8, 12, 20])
+@pytest.mark.parametrize(("gain", "loss"), [(0.5, 0.0), (0.3, 0.1), (0.2, 0.2), (0.8, 0.05), (0.1, 0.05), (0.6, 0.3)])
+def test_the_interval_of_an_effect_on_the_fewest_items_covers_it_or_is_too_wide(n, gain, loss):
+    """Exact: every outcome with its probability. Fewer than five items have no interval."""
+    covered = 0.0
+    for gained in range(n + 1):
+        for lost in range(n + 1 - gained):
+            changed = np.arange(n)
+            found = effect(changed < gained, (changed >= gained) & (changed < gained + lost), ["A"] * n).interval
+            likely = stats.multinomial.pmf([gained, lost, n - gained - lost], n, [gain, loss, 1 - gain - loss])
+            covered += likely * (found.low <= gain - loss <= found.high)
+    assert covered >= 0.94
+
+
+@pytest.mark.parametrize("n", [8, 12, 19, 20])
+@pytest.mark.parametrize("draw", ["normal", "uniform", "laplace"])
+def test_the_interval_of_a_mean_of_few_symmetric_values_covers_it(n, draw):
+    """Of symmetric values. Skewed ones are covered less by any interval of so few: see docs/concepts.md."""
+    rng = np.random.default_rng(9)
+    covered, _ = _covered(rng, lambda g: bootstrap_mean(getattr(g, draw)(size=n)), 0.5 if draw == "uniform" else 0.0)
+    assert 0.93 <= covered <= 0.985
 
 
 @pytest.mark.parametrize("n", [50, 100, 200])

@@ -22,15 +22,17 @@ from tillerman.statistics.estimates import (
     rate,
     sign_flip,
     t_interval,
+    unpaired,
 )
-from tillerman.statistics.values import Interval
+from tillerman.statistics.tango import score_interval
+from tillerman.statistics.values import NO_INTERVAL, Interval
 
 
 def _bools(hits, n):
     return np.arange(n) < hits
 
 
-@given(st.integers(1, 400), st.data())
+@given(st.integers(5, 400), st.data())
 def test_a_rates_interval_is_wilsons(n, data):
     hits = data.draw(st.integers(0, n))
     found = rate(_bools(hits, n), ["A"] * n)
@@ -63,7 +65,7 @@ def test_mcnemar_by_hand():
 
 
 @settings(max_examples=30)
-@given(st.integers(1, 80), st.integers(0, 1000))
+@given(st.integers(5, 80), st.integers(0, 1000))
 def test_an_effect_is_the_paired_difference_with_its_own_numbers(n, seed):
     rng = np.random.default_rng(seed)
     before, after = rng.random(n) < 0.5, rng.random(n) < 0.7
@@ -78,6 +80,43 @@ def test_an_effect_is_the_paired_difference_with_its_own_numbers(n, seed):
     swapped = effect(before, after, groups)
     assert swapped.value == pytest.approx(-found.value)
     assert swapped.p_value == found.p_value
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(4, 0), (5, 0), (7, 1), (0, 5), (10, 3)])
+def test_the_interval_holds_zero_where_the_exact_test_does_not_refuse_it(gained, lost):
+    steered, unsteered = _bools(gained, 50), np.roll(_bools(lost, 50), 20)
+    found = effect(steered, unsteered, ["A"] * 50)
+    assert (found.interval.low <= 0 <= found.interval.high) == (found.p_value >= 0.05)
+    assert score_interval(gained, lost, 50).low > 0 or lost > gained or found.p_value >= 0.05
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(5, 100))
+def test_interval_and_p_never_disagree(gained, lost, rest):
+    n = gained + lost + rest
+    found = effect(_bools(gained, n), np.roll(_bools(lost, n), gained), ["A"] * n)
+    assert (found.interval.low <= 0 <= found.interval.high) == (found.p_value >= 0.05)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_fewer_than_five_items_or_eight_values_have_no_interval(n):
+    right = np.ones(n, dtype=bool)
+    assert rate(right, ["A"] * n).interval == effect(right, ~right, ["A"] * n).interval == NO_INTERVAL
+    assert bootstrap_mean(np.arange(n + 3, dtype=float)) == NO_INTERVAL
+    assert NO_INTERVAL.ends == [None, None] and not effect(right, ~right, ["A"] * n).found
+
+
+def test_a_few_equal_values_have_no_interval_and_a_p_of_their_signs():
+    assert t_interval([0.25, 0.25]) == (0.25, NO_INTERVAL, 0.25)
+    assert t_interval([0.0, 0.0])[2] == 1.0
+    assert bootstrap_mean(np.full(7, 0.25)) == NO_INTERVAL
+    assert bootstrap_mean(np.full(8, 0.25)) == Interval(0.25, 0.25)
+
+
+def test_an_unpaired_difference_by_hand():
+    """Newcombe 1998, table II, method 10: 56/70 against 48/80."""
+    left, right = rate(_bools(56, 70), ["A"] * 70), rate(_bools(48, 80), ["A"] * 80)
+    found = unpaired(left, right)
+    assert (found.low, found.high) == (pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4))
 
 
 def test_no_change_on_few_items_does_not_say_that_there_is_none():
@@ -103,8 +142,7 @@ def test_a_bootstrapped_interval_is_as_wide_as_the_t_interval_of_normal_values()
     assert ours.high - ours.low > 1.08 * float(np.ptp(np.quantile(percentiles, [0.025, 0.975])))
 
 
-def test_one_value_has_an_interval_without_width_and_none_is_refused():
-    assert bootstrap_mean(np.array([2.0])) == Interval(2.0, 2.0)
+def test_no_values_have_no_mean():
     with pytest.raises(UsageError, match="no values"):
         bootstrap_mean(np.array([]))
 
@@ -162,9 +200,8 @@ def test_a_t_interval_is_scipys(values):
     assert interval.high == pytest.approx(both.high, rel=1e-6, abs=1e-9)
 
 
-def test_a_t_interval_of_equal_values_has_no_width():
-    assert t_interval([0.25, 0.25]) == (0.25, type(t_interval([0.0, 1.0])[1])(0.25, 0.25), 0.0)
-    assert t_interval([0.0, 0.0])[2] == 1.0
+def test_many_equal_values_have_an_interval_without_width():
+    assert t_interval([0.25] * 8) == (0.25, Interval(0.25, 0.25), 0.5**8)
     assert t_interval([-0.5, -0.5])[2] == 1.0
 
 

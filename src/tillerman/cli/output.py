@@ -108,9 +108,9 @@ def show_account(account: Any) -> None:
 
 def print_power(console: Console, power: Any) -> None:
     """Before the work begins: what its test items can show."""
-    from tillerman.reports.sentences import power_warning, power_words
+    from tillerman.reports.sentences import foreseen_words, power_warning
 
-    console.print(power_words(power), highlight=False, markup=False)
+    console.print(foreseen_words(power), highlight=False, markup=False)
     if warning := power_warning(power):
         console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
 

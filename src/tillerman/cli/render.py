@@ -22,7 +22,14 @@ from tillerman.logs.verdict import Verdict
 from tillerman.reports.account import Account, Named
 from tillerman.reports.tables import is_numeric
 
-_COLOURS = {"good": "green", "mixed": "yellow", "bad": "red", "unclear": "cyan"}
+_COLOURS = {
+    "good": "green",
+    "mixed": "yellow",
+    "scores only": "yellow",
+    "bias only": "red",
+    "bad": "red",
+    "unclear": "cyan",
+}
 _GAP = 2  # blanks between columns: one is ours, one the box's
 _JOINT = "\u00a0"  # a blank at which no line ends
 _WORDS = 16  # characters below which a column of words is not squeezed, where it has so many

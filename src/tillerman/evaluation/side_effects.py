@@ -17,7 +17,7 @@ from tillerman.models.logits import kept_text_logprobs, text_logprobs
 from tillerman.models.opened import OpenModel
 from tillerman.models.restart import border_of, starting
 from tillerman.statistics.estimates import bootstrap_mean, ensure_finite
-from tillerman.statistics.values import Interval
+from tillerman.statistics.values import NO_INTERVAL, Interval
 from tillerman.steering.steer import steer
 
 WINDOW = 128
@@ -135,7 +135,7 @@ def _drift(unsteered: Tensor, steered: Tensor, divergences: Tensor) -> Drift:
     return Drift(
         perplexity=perplexity,
         perplexity_ratio=_exp(float((more - nats).mean())),
-        perplexity_ratio_interval=Interval(_exp(ratio.low), _exp(ratio.high)),
+        perplexity_ratio_interval=Interval(_exp(ratio.low), _exp(ratio.high)) if ratio.known else NO_INTERVAL,
         kl=max(0.0, float(kl.mean())),
     )
 

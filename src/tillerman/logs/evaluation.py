@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from tillerman.core.finding import Finding
 from tillerman.logs.base import Log
-from tillerman.logs.evidence import Bias, DoseRange, ItemResult, PromptTrial, WrittenReplies
+from tillerman.logs.evidence import Bias, Coherence, DoseRange, ItemResult, PromptTrial, WrittenReplies
 from tillerman.statistics.values import Effect, Equivalence, Interval, Power, Rate
 
 
@@ -23,6 +23,7 @@ class Condition:
     rate: Rate
     effect: Effect | None  # None for unsteered
     detail: str = ""  # the prompt, the number of shots, the null's cell, ...
+    lead: Effect | None = None  # of a baseline: steered minus it on the same items
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,7 @@ class EvaluationLog(Log):
     bias: Bias | None = None
     written: WrittenReplies | None = None
     dose_range: DoseRange | None = None
+    coherence: Coherence | None = None
     items: tuple[ItemResult, ...] = ()
     objective: str = "scored"  # or written: what the search maximised
 

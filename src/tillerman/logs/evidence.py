@@ -115,6 +115,18 @@ class WrittenReplies:
 
 
 @dataclass(frozen=True)
+class Coherence:
+    """Of the example texts at the chosen strength and of the unsteered ones: perplexity under the unsteered model, and
+    the share of their runs of four words that were there before. ``texts``: how many of each."""
+
+    texts: int
+    perplexity_unsteered: float
+    perplexity_steered: float
+    repeated_unsteered: float
+    repeated_steered: float
+
+
+@dataclass(frozen=True)
 class DoseRange:
     """Doses between which the effect is found on validation items and the budget is kept; ``best`` was chosen."""
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from tillerman.core.errors import UnknownNameError
 
-OUTCOMES = ("good", "mixed", "bad", "unclear")
+OUTCOMES = ("good", "mixed", "scores only", "bias only", "bad", "unclear")
+WORKS = ("good", "mixed", "scores only")  # an effect that is the vector's own was found
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer in plain words, with its uncertainty. ``outcome``: good, mixed, bad or unclear for the vector."""
+    """The answer in plain words, with its uncertainty. ``outcome``: of ``OUTCOMES``."""
 
     outcome: str
     words: str

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from tillerman.core.artefact import Artefact
 from tillerman.core.finding import Finding
 from tillerman.core.hookpoint import named
@@ -21,6 +23,7 @@ from tillerman.data.presenting import shown_orders
 from tillerman.logs.evaluation import EvaluationLog, GateTrial, SeedResult, SeedSummary
 from tillerman.models.grid import branch_fault
 from tillerman.models.opened import OpenModel
+from tillerman.pipeline.example_texts import coherence, example_texts
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.gates import ensure_prompts, fitted_gate, gate_data, gate_figures, opens
 from tillerman.pipeline.held_out import (
@@ -28,7 +31,6 @@ from tillerman.pipeline.held_out import (
     ask,
     ask_baselines,
     dose_curve,
-    example_texts,
     gated,
     make_meter,
     measure_drift,
@@ -192,7 +194,7 @@ def _tested(run: Run, chosen: Artefact, nulls: tuple[Null, ...], trial: GateTria
     gate = chosen.gate
     meter = make_meter(run)
     answers, drifts = ask(run, chosen, nulls), measure_drift(run, chosen, meter)
-    baselines = ask_baselines(run, chosen)
+    baselines, texts = ask_baselines(run, chosen), example_texts(run, chosen)
     draws = [null.cell.plan(draw, chosen.gate) for null in nulls if null.name == "null:random" for draw in null.draws]
     return EvaluationLog(
         data_name=run.data.name,
@@ -211,12 +213,13 @@ def _tested(run: Run, chosen: Artefact, nulls: tuple[Null, ...], trial: GateTria
         curve=dose_curve(run, chosen, answers, drifts),
         side_effects=measure_side_effects(run, chosen, meter, drifts[1.0]),
         diagnostics=diagnostics(run),
-        generations=example_texts(run, chosen),
+        generations=texts,
+        coherence=coherence(run, chosen, texts),
         provenance=chosen.steering.provenance.to_json(),
         constraints=run.experiment.constraints,
         gate=None if gate is None else gate_figures(gate, opens(run.opened, gate, run.test), trial),
         seconds=0.0,
-        power=foreseen(len(run.test.items)),
+        power=foreseen(len(run.test.items), discordant=float(np.mean(answers.steered != answers.unsteered))),
         bias=measure_bias(run, chosen, answers, baselines),
         items=every_item(run, answers, baselines),
         written=written_replies(run, gated(chosen), draws),

@@ -31,18 +31,16 @@ from tillerman.evaluation.exam import (
 )
 from tillerman.evaluation.limits import fitting
 from tillerman.evaluation.side_effects import Drift, DriftMeter, neutral_text
-from tillerman.logs.evaluation import Condition, DosePoint, Generation, SideEffects
+from tillerman.logs.evaluation import Condition, DosePoint, SideEffects
 from tillerman.models.finetuning import LoraOptions
 from tillerman.pipeline.gates import opens
 from tillerman.pipeline.run import Run
 from tillerman.reports.numbers import compact, decimal, points
 from tillerman.statistics.equivalence import MARGIN, equivalence_of_answers
 from tillerman.statistics.estimates import effect, rate
-from tillerman.steering.generation import Sampling, continuation
 
-# Strengths of the dose curve and of the example texts, in multiples of the chosen one.
+# Strengths of the dose curve, in multiples of the chosen one.
 CURVE = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-TEXTS = (-1.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,12 +126,17 @@ def run_conditions(
     if run.kind in ("choice", "yes_no"):
         usual = Counter(run.train.groups or run.test.groups).most_common(1)[0][0]
         rows.append(constant_condition(run.test, usual, plain))
-    rows += [condition(one.name, one.answered.right, plain, groups, one.detail) for one in baselines]
+    rows += [_baseline(one, plain, steered, groups) for one in baselines]
     if run.experiment.lora:
         rows.append(_lora(run, plain))
     for null, right in zip(nulls, answers.nulls, strict=True):
         rows.append(_null(null, right, plain, steered, groups))
     return tuple(rows)
+
+
+def _baseline(one: Baseline, plain: NDArray[np.bool_], steered: NDArray[np.bool_], groups: Sequence[str]) -> Condition:
+    right = one.answered.right
+    return replace(condition(one.name, right, plain, groups, one.detail), lead=effect(steered, right, groups))
 
 
 def _null(
@@ -278,21 +281,3 @@ def dose_curve(run: Run, chosen: Artefact, answers: Answers, drifts: Mapping[flo
         right = rate(answers.at[factor].right, run.test.groups)
         curve.append(DosePoint(cell.strength, cell.dose(chosen.steering), right, drift.perplexity_ratio, drift.kl))
     return tuple(curve)
-
-
-def example_texts(run: Run, chosen: Artefact) -> tuple[Generation, ...]:
-    """The same prompts continued at several strengths with the same random numbers."""
-    e = run.experiment
-    sampling = Sampling(e.generation_tokens, temperature=0.7, seed=e.seed)
-    writer = run.bare_writer
-    made = []
-    with run.watch.stage("example texts", len(e.generations) * len(TEXTS)) as progress:
-        for prompt in e.generations:
-            text = writer.reply_text(prompt) if writer.template == "chat" else prompt
-            pairs = []
-            for factor in TEXTS if chosen.cell.strength else (0.0,):
-                said = continuation(run.opened, writer.encode(text), gated(chosen, factor), sampling)
-                pairs.append((chosen.cell.strength * factor, said))
-                progress(1)
-            made.append(Generation(prompt, tuple(pairs)))
-    return tuple(made)

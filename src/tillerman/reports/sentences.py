@@ -8,7 +8,7 @@ from typing import Any
 from tillerman.logs.conditions import condition_label
 from tillerman.logs.evaluation import Condition, EvaluationLog
 from tillerman.reports.numbers import compact, decimal, finite, p_value, percent, points, span
-from tillerman.statistics.power import ALPHA
+from tillerman.statistics.power import ALPHA, if_many_change
 from tillerman.statistics.values import Effect, Equivalence, Interval, Power
 
 WEAK = 0.25  # an effect of a quarter of all items: far more than most steering has
@@ -119,6 +119,15 @@ def power_words(power: Power) -> str:
     return f"{items}: effects of {least} or more are detected with {percent(power.power, 0)} power (if {given}{shared})"
 
 
+def foreseen_words(power: Power) -> str:
+    """``power_words`` before a run, when nobody knows how many items will change: with what is found if many do."""
+    many = if_many_change(power)
+    if power.minimum is None or many.minimum is None or many.minimum <= power.minimum:
+        return power_words(power)
+    more = f"{points(many.minimum).lstrip('+')} or more if {percent(many.discordant, 0)} do"
+    return power_words(power).removesuffix(")") + f"; {more})"
+
+
 def power_warning(power: Power) -> str:
     """Where only very large effects can be found, and what to do; empty else."""
     if power.minimum is not None and power.minimum <= WEAK:
@@ -160,10 +169,14 @@ def cautions(log: EvaluationLog) -> tuple[str, ...]:
     effect = log.effect
     for null in log.conditions:
         if null.name.startswith("null") and null.effect is not None and _excludes_zero(null.effect.interval):
+            meant = (
+                "Do not trust the headline until this is explained."
+                if null.effect.value * effect.value > 0
+                else "It goes the other way, so it does not explain the effect."
+            )
             said.append(
                 f"A control that must show no effect shows one: {condition_label(null.name)}, "
-                f"{points(null.effect.value)} (95 % interval {span(null.effect.interval, signed=True)} pp). "
-                "Do not trust the headline until this is explained."
+                f"{points(null.effect.value)} (95 % interval {span(null.effect.interval, signed=True)} pp). {meant}"
             )
     if effect.found and effect.balanced < effect.value / 2:
         said.append(

@@ -35,7 +35,7 @@ def summary(log: EvaluationLog, *, items: bool = False) -> dict[str, Any]:
         "unsteered": values["unsteered"],
         "steered": values["steered"],
         "effect": log.effect.value,
-        "interval": [log.effect.interval.low, log.effect.interval.high],
+        "interval": log.effect.interval.ends,
         "p_value": log.effect.p_value,
         "effect_found": log.effect.found,
         "effect_letter_balanced": log.effect.balanced,
@@ -70,7 +70,7 @@ def summary(log: EvaluationLog, *, items: bool = False) -> dict[str, Any]:
     if log.seeds is not None:
         result["seeds"] = {
             "mean": log.seeds.mean,
-            "interval": [log.seeds.interval.low, log.seeds.interval.high],
+            "interval": log.seeds.interval.ends,
             "p_value": log.seeds.p_value,
             "n": len(log.seeds.seeds),
         }
@@ -82,4 +82,4 @@ def summary(log: EvaluationLog, *, items: bool = False) -> dict[str, Any]:
 def _effect(condition: Condition) -> dict[str, Any]:
     assert condition.effect is not None  # nulls are compared with unsteered
     interval = condition.effect.interval
-    return {"effect": condition.effect.value, "interval": [interval.low, interval.high]}
+    return {"effect": condition.effect.value, "interval": interval.ends}

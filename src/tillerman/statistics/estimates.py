@@ -20,7 +20,7 @@ _LEVEL = 0.95
 _DRAWS = 2_000  # of a bootstrap
 _FLIPS = 9_999  # of signs, where not all of them can be tried
 _BOOTSTRAP = 20  # values: of fewer, a bootstrap covers less than it says
-_SPREADLESS = 8  # equal values: of fewer, that they are equal says nothing of their spread
+_LEAST_VALUES = 8  # of a mean: fewer have no interval, and that they are equal says nothing of their spread
 
 
 def ensure_finite(values: Sequence[float] | NDArray[np.float64], what: str) -> None:
@@ -76,6 +76,18 @@ def effect(steered: NDArray[np.bool_], unsteered: NDArray[np.bool_], groups: Seq
         n=n,
         balanced=balanced(steered, groups) - balanced(unsteered, groups),
     )
+
+
+def unpaired(left: Rate, right: Rate) -> Interval:
+    """Of the difference of two rates of which only their own intervals are known (Newcombe 1998, method 10). Rates of
+    the same items rise and fall together, for which it is too wide.
+    """
+    a, b = left.interval, right.interval
+    if not (a.known and b.known):
+        return NO_INTERVAL
+    value = left.value - right.value
+    low = value - float(np.hypot(left.value - a.low, b.high - right.value))
+    return Interval(low, value + float(np.hypot(a.high - left.value, right.value - b.low)))
 
 
 def mean_effect(steered: NDArray[np.float64], unsteered: NDArray[np.float64], seed: int = 0) -> MeanEffect:
@@ -144,9 +156,8 @@ def t_interval(values: Sequence[float]) -> tuple[float, Interval, float]:
 def bootstrap_mean(values: NDArray[np.float64], seed: int = 0) -> Interval:
     """Interval of a mean over n items: from twenty on, a bootstrap's expanded percentiles (Hesterberg, "What Teachers
     Should Know About the Bootstrap", 2015, section 3.3). Plain percentiles are too narrow by about sqrt(1 - 1/n) and
-    by the normal instead of the t quantile, which counts below some fifty items. From five to nineteen, where a
-    bootstrap has too few different samples (51 % coverage of two, 88 % of four), the t-interval; fewer have none, nor
-    have fewer than eight equal ones.
+    by the normal instead of the t quantile, which counts below some fifty items. From eight to nineteen, where a
+    bootstrap has too few different samples (51 % coverage of two, 88 % of four), the t-interval; fewer have none.
 
     ``UsageError`` for no items, ``MetricError`` for values that are not finite.
     """
@@ -154,7 +165,7 @@ def bootstrap_mean(values: NDArray[np.float64], seed: int = 0) -> Interval:
     if n == 0:
         raise UsageError("no values to average; give more data")
     ensure_finite(values, "values of a mean")
-    if n < LEAST_ITEMS:
+    if n < _LEAST_VALUES:
         return NO_INTERVAL
     if np.ptp(values) == 0:
         return _of_equals(float(values[0]), n)
@@ -168,4 +179,4 @@ def bootstrap_mean(values: NDArray[np.float64], seed: int = 0) -> Interval:
 
 def _of_equals(value: float, n: int) -> Interval:
     """Of values that are all the same."""
-    return NO_INTERVAL if n < _SPREADLESS else Interval(value, value)
+    return NO_INTERVAL if n < _LEAST_VALUES else Interval(value, value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import optimize, stats
 
@@ -48,6 +50,15 @@ def minimum_detectable_effect(
         return power_of(effect, n, discordant, alpha) - power
 
     return None if lacking(1.0) < 0 else float(optimize.brentq(lacking, 0.0, 1.0))
+
+
+def if_many_change(power: Power) -> Power:
+    """The same items, if as many change their answer as of the shipped behaviours that change most."""
+    return replace(
+        power,
+        minimum=minimum_detectable_effect(power.n, MANY_DISCORDANT, power.power, power.alpha),
+        discordant=MANY_DISCORDANT,
+    )
 
 
 def foreseen(n: int, comparisons: int = 1, discordant: float = DISCORDANT) -> Power:

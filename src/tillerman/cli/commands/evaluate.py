@@ -89,6 +89,7 @@ def evaluate(
     --metric thought-length reports how long the model thinks, whether it ends, and whether its answers are right.
 
     Split and prompt format are the fit's, so that on its own data only the test share is used."""
+    from tillerman.logs.verdict import WORKS
     from tillerman.reports.verdict import judge_log
 
     if metric not in METRICS:
@@ -130,7 +131,7 @@ def evaluate(
     else:
         log = run_eval(request, loaded, choice, ERR)
         shown.show(log)
-        found = judge_log(log).outcome != "bad"
+        found = judge_log(log).outcome in WORKS
     if not found:
         raise typer.Exit(NO_EFFECT)
 

@@ -96,8 +96,9 @@ def fit(
 ) -> None:
     """Fit, choose and test a steering vector from labelled examples.
 
-    The artefact holds everything that was measured about it. Exit code 3 if no effect was found (the interval
-    includes 0). An interrupted run resumes where it stopped when the same command is given again."""
+    The artefact holds everything that was measured about it. Exit code 3 if no effect of
+    its own was found. An interrupted run resumes where it stopped when the same command is given again."""
+    from tillerman.logs.verdict import WORKS
     from tillerman.pipeline.experiment import Experiment, pas_paper as paper
     from tillerman.reports.verdict import judge_log
 
@@ -175,7 +176,7 @@ def fit(
         OUT.print(f"artefact: {path}")
         if save_model is not None:
             OUT.print(f"model: {save_model}")
-    if judge_log(log).outcome == "bad":
+    if judge_log(log).outcome not in WORKS:
         raise typer.Exit(NO_EFFECT)
 
 

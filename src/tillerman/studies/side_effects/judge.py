@@ -48,7 +48,10 @@ def _cost(trials: Sequence[Trial], case: str, name: str) -> _Cost | None:
     interval = bootstrap_mean(per_window)
     if case == KL:
         return _Cost(float(per_window.mean()), interval)
-    return _Cost(_exp(float(per_window.mean())), Interval(_exp(interval.low), _exp(interval.high)))
+    return _Cost(
+        _exp(float(per_window.mean())),
+        Interval(_exp(interval.low), _exp(interval.high)) if interval.known else interval,
+    )
 
 
 def _exp(x: float) -> float:

@@ -1,0 +1,75 @@
+"""Free texts at the chosen strength, for readers, and whether they still read like texts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from tillerman.core.artefact import Artefact
+from tillerman.core.rows import Row
+from tillerman.data.writing import Writer
+from tillerman.evaluation.scorers.texts import repetition
+from tillerman.logs.evaluation import Generation
+from tillerman.logs.evidence import Coherence
+from tillerman.models.logits import answer_sums
+from tillerman.pipeline.held_out import gated
+from tillerman.pipeline.run import Run
+from tillerman.steering.generation import Sampling, continuation
+
+TEXTS = (-1.0, 0.0, 1.0)  # strengths, in multiples of the chosen one
+
+
+def example_texts(run: Run, chosen: Artefact) -> tuple[Generation, ...]:
+    """The same prompts continued at several strengths with the same random numbers."""
+    e = run.experiment
+    sampling = Sampling(e.generation_tokens, temperature=0.7, seed=e.seed)
+    writer = run.bare_writer
+    made = []
+    with run.watch.stage("example texts", len(e.generations) * len(TEXTS)) as progress:
+        for prompt in e.generations:
+            start, pairs = _start(writer, prompt), []
+            for factor in TEXTS if chosen.cell.strength else (0.0,):
+                said = continuation(run.opened, start, gated(chosen, factor), sampling)
+                pairs.append((chosen.cell.strength * factor, said))
+                progress(1)
+            made.append(Generation(prompt, tuple(pairs)))
+    return tuple(made)
+
+
+def coherence(run: Run, chosen: Artefact, texts: Sequence[Generation]) -> Coherence | None:
+    """Perplexity of the texts under the unsteered model, and repetition: at the chosen strength, and unsteered. None
+    where there are no steered texts, or nothing was written."""
+    if not chosen.cell.strength or not texts:
+        return None
+    said = [dict(one.continuations) for one in texts]
+    plain, steered = ([one[strength] for one in said] for strength in (0.0, chosen.cell.strength))
+    levels = [_perplexity(run, texts, side) for side in (plain, steered)]
+    if None in levels:
+        return None
+    before, after = (level for level in levels if level is not None)
+    return Coherence(len(texts), before, after, _repeated(plain), _repeated(steered))
+
+
+def _start(writer: Writer, prompt: str) -> tuple[int, ...]:
+    return writer.encode(writer.reply_text(prompt) if writer.template == "chat" else prompt)
+
+
+def _perplexity(run: Run, asked: Sequence[Generation], texts: Sequence[str]) -> float | None:
+    """Of all tokens after their prompts; None of no tokens."""
+    rows = []
+    for one, text in zip(asked, texts, strict=True):
+        start = _start(run.bare_writer, one.prompt)
+        ids = run.opened.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if ids:
+            rows.append(Row((*start, *ids), len(start)))
+    if not rows:
+        return None
+    nats = -float(answer_sums(run.opened, rows)[0].double().sum())
+    return math.exp(min(700.0, nats / sum(len(row.tokens) - row.read_from for row in rows)))
+
+
+def _repeated(texts: Sequence[str]) -> float:
+    shares = [share for share in repetition().score([""] * len(texts), list(texts)) if share is not None]
+    return float(np.mean(shares)) if shares else 0.0
