@@ -19,6 +19,8 @@ _WORDS = ("apple", "stone", "river", "cat", "mat", "dog", "sun", "sky", "grass",
 
 # A real search, and as little as possible of what does not belong to it.
 SMALL = tillerman.Experiment(
+    max_kl=None,
+    max_perplexity_ratio=None,
     method="caa",
     layers=(1, 2),
     doses=(1.0, 2.0),

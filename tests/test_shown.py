@@ -33,6 +33,8 @@ def wide() -> SteeringVector:
 @pytest.fixture(scope="module")
 def outcome():
     experiment = tillerman.Experiment(
+        max_kl=None,
+        max_perplexity_ratio=None,
         method="caa",
         layers=(3,),
         doses=(0.3,),

@@ -21,6 +21,8 @@ from tillerman.models.capture import capture
 
 PLUGIN = Path(__file__).parents[1] / "plugin_package"
 SMALL = tillerman.Experiment(
+    max_kl=None,
+    max_perplexity_ratio=None,
     max_train=20,
     max_validation=8,
     max_test=8,

@@ -14,6 +14,8 @@ from tillerman.pipeline.run import Run, Unwatched, set_up
 from tillerman.reports.sentences import comparison
 
 SMALL = tillerman.Experiment(
+    max_kl=None,
+    max_perplexity_ratio=None,
     method="caa",
     max_train=40,
     max_validation=20,

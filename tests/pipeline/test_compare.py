@@ -18,6 +18,8 @@ from tillerman.pipeline.held_out import make_meter
 from tillerman.pipeline.run import Unwatched, set_up
 
 SMALL = tillerman.Experiment(
+    max_kl=None,
+    max_perplexity_ratio=None,
     method="caa",
     max_train=40,
     max_validation=16,

@@ -12,6 +12,8 @@ from tillerman.core.hookpoint import named, parse_points
 from tillerman.pipeline.flow import evaluate
 
 SMALL = tillerman.Experiment(
+    max_kl=None,
+    max_perplexity_ratio=None,
     max_train=40,
     max_validation=16,
     max_test=16,

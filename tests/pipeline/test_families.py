@@ -28,6 +28,8 @@ FAMILIES = {
 def test_a_data_family_of_pas_runs_from_file_to_verdict(family: str) -> None:
     data = tillerman.load_examples(shared_data(FAMILIES[family]), limit=80, skip_bad_rows=True)
     experiment = tillerman.Experiment(
+        max_kl=None,
+        max_perplexity_ratio=None,
         layers=(3,),
         doses=(0.5,),
         shots=2,

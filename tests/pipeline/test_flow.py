@@ -16,14 +16,18 @@ import pytest
 import torch
 
 import tillerman
+from tillerman.core.budget import MAX_KL, MAX_PERPLEXITY_RATIO
 from tillerman.core.finding import Finding
 from tillerman.data.loading import LoadedData
 from tillerman.pipeline.experiment import PAS_STRENGTHS
 from tillerman.pipeline.held_out import make_meter
 from tillerman.pipeline.run import Unwatched, set_up
 from tillerman.pipeline.search import NULLS, choose, choose_null, null_vectors
+from tillerman.reports.sentences import range_words
 
 SMALL = tillerman.Experiment(
+    max_kl=None,
+    max_perplexity_ratio=None,
     method="caa",
     max_train=40,
     max_validation=30,
@@ -151,6 +155,29 @@ def test_evaluating_the_artefact_on_its_own_data_repeats_the_test_figures(
     assert log.condition("prompt") == outcome.log.condition("prompt")
     assert log.strength == 2.0
     assert [c.name for c in log.conditions if c.name.startswith("null")] == ["null:random"]
+
+
+def test_a_search_keeps_to_a_budget_unless_it_is_lifted(pilot: tillerman.OpenModel, science: LoadedData) -> None:
+    usual = {"kl": MAX_KL, "perplexity_ratio": MAX_PERPLEXITY_RATIO}
+    assert tillerman.Experiment().constraints == usual
+    grid = replace(SMALL, layers=(3,), doses=(0.05, 0.1, 0.3, 1.0), max_validation=60)
+    within = tillerman.fit(replace(grid, max_kl=MAX_KL, max_perplexity_ratio=MAX_PERPLEXITY_RATIO), pilot, science).log
+    lifted = tillerman.fit(grid, pilot, science).log
+    assert within.constraints == usual and lifted.constraints == {}
+    assert 0 < within.dose <= 0.1 < lifted.dose
+    assert within.side_effects.kl <= MAX_KL < lifted.side_effects.kl
+    assert within.side_effects.perplexity_ratio <= MAX_PERPLEXITY_RATIO < lifted.side_effects.perplexity_ratio
+
+
+def test_a_dose_is_recommended_with_the_range_that_works(pilot: tillerman.OpenModel, science: LoadedData) -> None:
+    grid = replace(SMALL, layers=(3,), doses=(0.01, 0.1, 0.2, 0.3), max_train=200, max_validation=100)
+    outcome = tillerman.fit(grid, pilot, science)
+    found = outcome.log.dose_range
+    assert found is not None
+    assert 0.01 < found.low < found.best == outcome.log.dose
+    assert found.high in (pytest.approx(0.2), pytest.approx(0.3))
+    assert tillerman.fit(replace(grid, max_kl=0.0), pilot, science).log.dose_range is None
+    assert "work (on validation items)" in range_words(outcome.log)
 
 
 def test_with_no_side_effect_allowed_the_search_abstains(pilot: tillerman.OpenModel, science: LoadedData) -> None:

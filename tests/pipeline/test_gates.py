@@ -21,6 +21,8 @@ from tillerman.reports.sentences import gate_words
 from tillerman.steering.steer import steer
 
 SMALL = tillerman.Experiment(
+    max_kl=None,
+    max_perplexity_ratio=None,
     method="caa",
     max_train=30,
     max_validation=16,

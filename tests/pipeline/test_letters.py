@@ -14,6 +14,8 @@ from tillerman.reports.pages import render_report
 from tillerman.reports.verdict import judge_log
 
 SMALL = tillerman.Experiment(
+    max_kl=None,
+    max_perplexity_ratio=None,
     method="caa",
     max_train=80,
     max_validation=60,

@@ -30,6 +30,8 @@ from tillerman.steering.generation import Sampling, continuations
 
 MOODS = Path(__file__).parent / "moods.csv"
 FIT = tillerman.Experiment(
+    max_kl=None,
+    max_perplexity_ratio=None,
     method="caa",
     layers=(2,),
     doses=(0.3,),

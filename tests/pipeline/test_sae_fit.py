@@ -18,6 +18,8 @@ from tillerman.methods.sae.sta import Sta
 from tillerman.pipeline.flow import run_key
 
 SMALL = tillerman.Experiment(
+    max_kl=None,
+    max_perplexity_ratio=None,
     max_train=60,
     max_validation=16,
     max_test=16,

@@ -10,6 +10,7 @@ import tillerman
 from tillerman.models.opened import open_model
 
 SMALL = tillerman.Experiment(
+    max_perplexity_ratio=None,
     method="caa",
     layers=(3,),
     doses=(0.3,),

@@ -63,6 +63,8 @@ def test_happy_against_sad_sentences_move_the_words_of_the_stories(name: str, la
     opened = tillerman.open_model(folder)
     data = tillerman.load_examples(MOODS, positive_label="happy")
     experiment = tillerman.Experiment(
+        max_kl=None,
+        max_perplexity_ratio=None,
         method="caa",
         layers=(layer,),
         doses=(0.3, 0.6),

@@ -18,6 +18,8 @@ from tillerman.reports.thoughts import sentences, verdict
 from tillerman.steering.generation import Sampling, continuation_tokens
 
 SMALL = tillerman.Experiment(
+    max_kl=None,
+    max_perplexity_ratio=None,
     method="caa",
     read="mean",
     max_train=60,

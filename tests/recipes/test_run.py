@@ -58,6 +58,8 @@ def test_a_run_has_a_piece_for_every_arm_task_and_seed_and_cell(log):
 def test_the_figures_of_a_fit_are_those_of_the_pipeline(log, pilot):
     piece = next(p for p in log.pieces if (p.step, p.task, p.arm, p.seed) == ("fits", "art", "wrong", 1))
     experiment = tillerman.Experiment(
+        max_kl=None,
+        max_perplexity_ratio=None,
         method="ipas-wrong",
         seed=1,
         layers=(3, 4),

@@ -13,6 +13,8 @@ from tillerman.logs.study import Trial
 from tillerman.studies import Subject
 
 SMALL = tillerman.Experiment(
+    max_kl=None,
+    max_perplexity_ratio=None,
     method="caa",
     max_train=60,
     max_validation=60,

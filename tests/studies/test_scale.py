@@ -203,6 +203,8 @@ def test_one_model_has_no_scale(subject: Subject) -> None:
 def test_labelled_texts_scale_over_models_that_answer_no_questions(pilot: tillerman.OpenModel) -> None:
     data = tillerman.load_examples(Path(__file__).parents[1] / "pipeline" / "moods.csv", positive_label="happy")
     experiment = tillerman.Experiment(
+        max_kl=None,
+        max_perplexity_ratio=None,
         method="caa",
         layers=(2, 3),
         doses=(0.4,),

@@ -23,6 +23,7 @@ from tillerman.data.presenting import shown_orders
 from tillerman.logs.evaluation import EvaluationLog, GateTrial, SeedResult, SeedSummary
 from tillerman.models.grid import branch_fault
 from tillerman.models.opened import OpenModel
+from tillerman.pipeline.dose_range import dose_range
 from tillerman.pipeline.example_texts import coherence, example_texts
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.gates import ensure_prompts, fitted_gate, gate_data, gate_figures, opens
@@ -93,6 +94,7 @@ def fit(
         cells=log_cells(run, choice),
         cells_compared=len(choice.scored),
         objective=experiment.objective,
+        dose_range=dose_range(run, choice, meter),
         notes=(*_notes(run), *choice.skipped, *choice.fitted.method.report(choice.fitted.vector.provenance.found)),
         seconds=time.monotonic() - started,
         seconds_to_choose=to_choose,

@@ -47,6 +47,7 @@ def sentences(log: EvaluationLog) -> tuple[str, ...]:
     lines = [
         said.search_words(log),
         prompt_words(log),
+        said.range_words(log),
         bias_words(log),
         written_words(log),
         "" if equivalence is None else f"Unrelated task: {said.unrelated_words(equivalence)}.",

@@ -80,6 +80,18 @@ def search_words(log: EvaluationLog) -> str:
     return f"The best of {log.cells_compared} cells compared{by} on {log.n_validation} validation items."
 
 
+def range_words(log: EvaluationLog) -> str:
+    """Doses that may be recommended; empty where none is known."""
+    one = log.dose_range
+    if one is None:
+        return ""
+    kept = " and keep to the budget" if log.constraints else ""
+    if one.low == one.high:
+        return f"Of the doses tried there, only {compact(one.best)} works{kept} (on validation items)."
+    reach = f"Doses from {compact(one.low)} to {compact(one.high)} work{kept}"
+    return f"{reach} (on validation items); {compact(one.best)} was chosen."
+
+
 def seeds_words(log: EvaluationLog) -> str:
     """The mean over seeds; empty for one seed."""
     if log.seeds is None:

@@ -64,6 +64,8 @@ def summary(log: EvaluationLog, *, items: bool = False) -> dict[str, Any]:
         "optimism": None if log.nested is None else log.nested.optimism,
         "nested": None if log.nested is None else asdict(log.nested),
         "cells_compared": log.cells_compared,
+        "dose_range": None if log.dose_range is None else [log.dose_range.low, log.dose_range.high],
+        "constraints": dict(log.constraints),
         "seconds": round(log.seconds, 2),
         "notes": list(log.notes),
     }
