@@ -112,10 +112,10 @@ class Log:
 
 
 def _ends(value: Any) -> Any:
-    """Plain values with null for the ends of intervals that have none: JSON has no infinity."""
+    """Plain values with no ends (``{}``) for an interval that has none: JSON has no infinity."""
     if isinstance(value, dict):
         if value.keys() == {"low", "high"}:
-            return {name: end if math.isfinite(end) else None for name, end in value.items()}
+            return value if any(map(math.isfinite, value.values())) else {}
         return {name: _ends(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_ends(one) for one in value)

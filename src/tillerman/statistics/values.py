@@ -13,16 +13,15 @@ LEAST_ITEMS = 5  # fewer have no interval: none covers what it says
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % interval. Without ends where too little is known for one: it then holds every value, and its ends are
-    null in JSON."""
+    """A 95 % interval. Without ends where too little is known for one: it then holds every value, and is ``{}`` in
+    JSON."""
 
     low: float = -math.inf
     high: float = math.inf
 
     def __post_init__(self) -> None:
-        if self.low is None or self.high is None:  # as JSON has it
-            object.__setattr__(self, "low", -math.inf)
-            object.__setattr__(self, "high", math.inf)
+        if (self.low == -math.inf) != (self.high == math.inf):
+            raise ValueError("an interval with one end only")
 
     @property
     def known(self) -> bool:
@@ -30,7 +29,7 @@ class Interval:
 
     @property
     def ends(self) -> list[float | None]:
-        """As JSON has them."""
+        """As ``--json`` has them."""
         return [self.low, self.high] if self.known else [None, None]
 
 
