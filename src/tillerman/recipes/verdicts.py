@@ -141,6 +141,8 @@ def _exponential(found: Pooled) -> Pooled:
 
 
 def _logarithm(interval: Interval) -> Interval:
+    if not interval.known:
+        return interval
     return Interval(math.log(max(interval.low, _LEAST)), math.log(max(interval.high, _LEAST)))
 
 
