@@ -101,7 +101,9 @@ def test_a_plan_from_json_is_opened_as_its_text_is(pilot: tillerman.OpenModel, f
 
 def test_generate_continues_a_prompt_under_every_named_plan(folder: Path) -> None:
     plans = ["--plan", f"{folder / 'one'}@5", "--plan", f"{folder / 'two'}@-5+{folder / 'one'}:all"]
-    said = CliRunner().invoke(app, ["generate", "Hello", *plans, "--tokens", "4", "--temperature", "0", "--json"])
+    said = CliRunner().invoke(
+        app, ["generate", "--model", "pilot", "Hello", *plans, "--tokens", "4", "--temperature", "0", "--json"]
+    )
     assert said.exit_code == 0, said.output
     plain, one, both = json.loads(said.stdout)["continuations"]
     assert (plain["plan"], plain["applied"]) == ("", [])
@@ -121,4 +123,6 @@ def test_generate_continues_a_prompt_under_every_named_plan(folder: Path) -> Non
 )
 def test_generate_says_what_a_plan_cannot_be_given_with(arguments: list[str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        CliRunner().invoke(app, ["generate", "Hello", *arguments], catch_exceptions=False, standalone_mode=False)
+        CliRunner().invoke(
+            app, ["generate", "--model", "pilot", "Hello", *arguments], catch_exceptions=False, standalone_mode=False
+        )

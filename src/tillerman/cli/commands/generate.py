@@ -60,7 +60,7 @@ def generate(
     if artefact is None and (strengths is not None or at is not None):
         raise UsageError("--strengths and --at are about --artefact; a --plan has doses of its own")
     choice = o.ModelChoice(model, device, guess_layout)
-    reading = Reading(template, o.arguments_of(template_args), allow_mismatch)
+    reading = _Reading(template, o.arguments_of(template_args), allow_mismatch)
     sampling = Sampling(tokens, temperature, seed)
     if artefact is None:
         made = run_plans(plan or [], choice, reading, (prompt, system), sampling)
@@ -82,7 +82,7 @@ def generate(
 
 
 @dataclass(frozen=True)
-class Reading:
+class _Reading:
     """How the prompt is written and the artefact read."""
 
     template: str
@@ -93,7 +93,7 @@ class Reading:
 def run_plans(
     plans: Sequence[str],
     model: o.ModelChoice,
-    reading: Reading,
+    reading: _Reading,
     prompt: tuple[str, str | None],
     sampling: Sampling,
 ) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def run_plans(
 def run_generate(
     path: Path,
     model: o.ModelChoice,
-    reading: Reading,
+    reading: _Reading,
     prompt: tuple[str, str | None],
     grid: tuple[tuple[float, ...] | None, tuple[HookPoint, ...] | None],
     sampling: Sampling,
@@ -142,7 +142,7 @@ def run_generate(
     return {"prompt": prompt[0], "hook_point": named(chosen.points), "continuations": rows, "warnings": list(warnings)}
 
 
-def _tokens(opened: OpenModel, reading: Reading, prompt: tuple[str, str | None], new: int) -> tuple[int, ...]:
+def _tokens(opened: OpenModel, reading: _Reading, prompt: tuple[str, str | None], new: int) -> tuple[int, ...]:
     from tillerman.data.writing import make_writer
 
     writer = make_writer(opened.tokenizer, reading.template, reading.arguments).with_system(prompt[1])
