@@ -56,7 +56,7 @@ def test_an_evaluation_says_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise DataError("nothing is run here")
 
     monkeypatch.setattr(flow, "evaluate", stop)
-    output = _said("eval", str(tmp_path / "v.safetensors"), DATA, "--allow-mismatch")
+    output = _said("eval", str(tmp_path / "v.safetensors"), DATA, "--model", "pilot", "--allow-mismatch")
     assert SAID in output
 
 
