@@ -19,7 +19,7 @@ from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import Item
 from tillerman.pipeline.held_out import make_meter
 from tillerman.pipeline.run import Run, Unwatched, set_up
-from tillerman.pipeline.search import choose
+from tillerman.pipeline.search import choose, fit_methods
 
 from .. import tiny
 
@@ -52,11 +52,13 @@ def _said(logits: Tensor, letters: list[int]) -> int:
     return int(logits[letters].argmax())
 
 
-def _sides(method: str, items: tuple[Item, ...], said: list[int], tokenizer) -> tuple[list[list[int]], list[list[int]]]:
+def _sides(
+    method: str, items: tuple[Item, ...], said: list[int], tokenizer, cue: str = "\nAnswer:"
+) -> tuple[list[list[int]], list[list[int]]]:
     """PAS section 3.2: what is put on the positive and on the negative side."""
     positive, negative = [], []
     for item, answer in zip(items, said, strict=True):
-        question = f"{item.example.question}\nAnswer:"
+        question = f"{item.example.question}{cue}"
         right, wrong = f"{question} {item.texts[item.right]}", f"{question} {item.texts[answer]}"
         if method == "pas-full":
             (positive if answer == item.right else negative).append(item.prompt)
@@ -136,3 +138,21 @@ def test_the_pipeline_gives_the_vectors_the_scores_and_the_cell_of_pas_one_promp
     assert len(set(expected.values())) > 1  # steering does something
     chosen = choice.cell
     assert (chosen.points[0].layer, chosen.strength) == max(expected, key=expected.__getitem__)  # the first of the best
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("method", ["ipas-all", "ipas-wrong"])
+def test_the_papers_mode_reads_question_and_answer_joined_by_a_blank(method: str) -> None:
+    """The authors' strings, one per forward: ``question answer``."""
+    experiment = tillerman.pas_paper(tillerman.Experiment(method=method, layers=LAYERS, shares=(0.5, 0.4, 0.1)))
+    data = LoadedData(_examples(), "words", "made", "digest", (), "")
+    bench = set_up(experiment, tiny.opened(), data, tillerman.Store(None, ""), Unwatched())
+    model, tokenizer, train = bench.opened.model, bench.opened.tokenizer, bench.train.items
+    prompts = [tokenizer(item.prompt)["input_ids"] for item in train]
+    said = [_said(_logits(model, prompt), _letters(prompt, tokenizer)) for prompt in prompts]
+    positive, negative = _sides(method, train, said, tokenizer, cue="")
+    fitted, _ = fit_methods(bench)
+    for layer in LAYERS[1:]:  # read at the block's input
+        plain = torch.tensor(_mean(model, positive, layer - 1) - _mean(model, negative, layer - 1)).float()
+        assert torch.allclose(fitted[method].vector.directions[HookPoint(layer)], plain, atol=1e-4), layer
+    assert (experiment.ties, experiment.max_kl, experiment.zero) == ("deepest", None, False)

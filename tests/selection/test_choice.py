@@ -43,7 +43,8 @@ def test_the_chosen_cell_has_the_highest_score_of_the_admissible_ones(values, ti
     assert found.chosen.candidate in admissible
     assert found.chosen.score == max(score[c] for c in admissible)
     best = [c for c in admissible if score[c] == found.chosen.score]
-    expected = best[0] if ties == "first" else min(best, key=lambda c: abs(c.dose))
+    deepest = max(best, key=lambda c: c.cell.points[0].layer)
+    expected = {"first": best[0], "deepest": deepest, "smaller-dose": min(best, key=lambda c: abs(c.dose))}[ties]
     assert found.chosen.candidate == expected
     # every cell is reported, in order; costs were measured once, and for no cell worse than the chosen
     assert [c.candidate for c in found.scored] == candidates

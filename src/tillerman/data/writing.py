@@ -70,6 +70,7 @@ class Writer:
     arguments: Mapping[str, Any] = field(default_factory=dict)  # the chat template's own, as enable_thinking
     thinks: bool = False  # answers come after a thought of the model's own, where the template has one
     calibration: tuple[tuple[str, float], ...] = ()
+    cue: bool = True  # plain statements ask for their answer (``Answer:``); PAS's authors join question and answer
 
     def with_system(self, system: str | None) -> Writer:
         return replace(self, system=system)
@@ -121,6 +122,8 @@ class Writer:
 
     def write_statements(self, item: Item) -> Written:
         """The question without option list, answered with the text of each option (PAS: iPAS strings)."""
+        if self.template == "none" and not self.cue:
+            return self._answered(item.example.question, item.texts, texts=True)
         return self._written(item, item.example.question, item.texts, texts=True)
 
     def prompt_text(self, user: str) -> str:

@@ -36,6 +36,7 @@ class Experiment:
     keep_order: bool = False  # options in the order of the data, not drawn per item
     calibrate: bool = False  # the bias of answer words or letters is subtracted before an answer is chosen
     calibration: Mapping[str, float] | None = None  # that bias in nats; None: measured on the validation items
+    cue: bool = True  # plain iPAS statements end in "Answer:"; else question and answer are joined by a blank
     system: str | None = None  # a system prompt under which everything runs, but for the prompt baseline
     answer_tokens: int = 256  # maximum tokens of the answer to an open question
     # the base: what "unsteered" is
@@ -188,8 +189,13 @@ def _with_older(values: Mapping[str, Any], asked: MethodLike) -> MethodLike:
 
 def pas_paper(experiment: Experiment | None = None) -> Experiment:
     """PAS as published (arXiv 2509.22739, sections 3 and 4): read a block's input, add at its output,
+<<<<<<< HEAD
     last position only, no chat template, its strengths without 0, ties to the first seen, no budget but one of
     your own.
+=======
+    last position only, no chat template, its strengths without 0, ties to the deepest layer, iPAS strings without a
+    cue.
+>>>>>>> 1d3a281 (The papers' mode of PAS joins question and answer by a blank and gives ties to the deepest layer, as its authors' code does)
 
     Everything else is taken from ``experiment``: the layers (the paper's are 8, 11, 13-17, 19, 22 and
     25 of 32), the seed, one method instead of all three (``auto`` becomes ``pas``). The option order
@@ -204,7 +210,12 @@ def pas_paper(experiment: Experiment | None = None) -> Experiment:
         scope="last",
         strengths=PAS_STRENGTHS,
         zero=False,
+<<<<<<< HEAD
         ties="first",
         max_kl=None if base.max_kl == MAX_KL else base.max_kl,
         max_perplexity_ratio=None if base.max_perplexity_ratio == MAX_PERPLEXITY_RATIO else base.max_perplexity_ratio,
+=======
+        ties="deepest",
+        cue=False,
+>>>>>>> 1d3a281 (The papers' mode of PAS joins question and answer by a blank and gives ties to the deepest layer, as its authors' code does)
     )

@@ -238,7 +238,8 @@ def set_up(
     """Split, show and write the items. ``needed``: the shares that may not be empty."""
     e = experiment
     split = split_items(e, data, needed)
-    writer = make_writer(opened.tokenizer, e.template, e.template_args).with_system(e.system)
+    plain = make_writer(opened.tokenizer, e.template, e.template_args)
+    writer = replace(plain, cue=e.cue).with_system(e.system)
     shares = (split.train, split.validation, split.test)
     shown = [present(share, e.seed, keep_order=e.keep_order) for share in shares]
     exams = [Exam.of(opened, items, writer, e.answer_tokens) for items in shown]
