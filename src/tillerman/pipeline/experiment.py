@@ -189,13 +189,8 @@ def _with_older(values: Mapping[str, Any], asked: MethodLike) -> MethodLike:
 
 def pas_paper(experiment: Experiment | None = None) -> Experiment:
     """PAS as published (arXiv 2509.22739, sections 3 and 4): read a block's input, add at its output,
-<<<<<<< HEAD
-    last position only, no chat template, its strengths without 0, ties to the first seen, no budget but one of
-    your own.
-=======
     last position only, no chat template, its strengths without 0, ties to the deepest layer, iPAS strings without a
     cue.
->>>>>>> 1d3a281 (The papers' mode of PAS joins question and answer by a blank and gives ties to the deepest layer, as its authors' code does)
 
     Everything else is taken from ``experiment``: the layers (the paper's are 8, 11, 13-17, 19, 22 and
     25 of 32), the seed, one method instead of all three (``auto`` becomes ``pas``). The option order
@@ -210,12 +205,8 @@ def pas_paper(experiment: Experiment | None = None) -> Experiment:
         scope="last",
         strengths=PAS_STRENGTHS,
         zero=False,
-<<<<<<< HEAD
-        ties="first",
+        ties="deepest",
         max_kl=None if base.max_kl == MAX_KL else base.max_kl,
         max_perplexity_ratio=None if base.max_perplexity_ratio == MAX_PERPLEXITY_RATIO else base.max_perplexity_ratio,
-=======
-        ties="deepest",
         cue=False,
->>>>>>> 1d3a281 (The papers' mode of PAS joins question and answer by a blank and gives ties to the deepest layer, as its authors' code does)
     )

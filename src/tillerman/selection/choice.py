@@ -65,15 +65,9 @@ def search(
     """Score every candidate; take the best admissible one.
 
     Constraints are measured from the best cell downwards and only until one is admissible, because they
-<<<<<<< HEAD
     cost as much as the objective; a larger dose along a line on which a smaller one broke them is taken to break
     them too. Strength 0 changes nothing, so it is always admissible.
     Ties go to the smaller absolute dose, or (``first``, as in PAS) to the cell that came first.
-=======
-    cost as much as the objective. Strength 0 changes nothing, so it is always admissible.
-    Ties go to the smaller absolute dose, to the cell that came first (``first``), or to the deepest layer and then to
-    the cell that came first (``deepest``, as in the code of PAS).
->>>>>>> 1d3a281 (The papers' mode of PAS joins question and answer by a blank and gives ties to the deepest layer, as its authors' code does)
     """
     if ties not in TIES:
         raise UnknownNameError("tie rule", ties, TIES)
@@ -103,15 +97,11 @@ def search(
                 broken[line] = min(abs(at.dose), broken.get(line, math.inf))
         if scored[i].admissible:
             return Selection(scored[i], tuple(scored))
-<<<<<<< HEAD
     raise UsageError(
         "no cell keeps to the budget; keep strength 0 in the grid (`zero`), add smaller doses, or lift the budget "
         "(`max_kl`, `max_perplexity_ratio`)"
     )
-=======
-    raise UsageError("no cell satisfies the constraints; keep strength 0 in the grid, or loosen --max-kl")
 
 
 def _depth(candidate: Candidate) -> int:
     return max(point.layer for point in candidate.cell.points)
->>>>>>> 1d3a281 (The papers' mode of PAS joins question and answer by a blank and gives ties to the deepest layer, as its authors' code does)
