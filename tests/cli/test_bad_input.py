@@ -40,7 +40,7 @@ def rows(n: int = 40, **changes: object) -> str:
 
 
 def vector(width: int = 128, layer: int = 3) -> Artefact:
-    provenance = Provenance("other/model", "feedbeef", width, 8, "t", "c", "chat", "caa")
+    provenance = Provenance("pilot", "feedbeef", width, 8, "t", "c", "chat", "caa")
     steering = SteeringVector({HookPoint(layer): torch.ones(width)}, {HookPoint(layer): 10.0}, provenance)
     return Artefact(steering, Cell.of(steering))
 
