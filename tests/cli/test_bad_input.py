@@ -186,7 +186,7 @@ CASES: list[tuple[str, str, Callable[[Path], list[str]], list[str], int, list[st
         1,
         ["version 9"],
     ),
-    ("an artefact of another model", "eval", lambda d: artefact_file()(d) + SAMPLE, [], 1, ["other/model", "pilot"]),
+    ("an artefact of another model", "eval", lambda d: artefact_file()(d) + SAMPLE, [], 1, ["feedbeef", "pilot"]),
     (
         "an artefact of another width",
         "eval",

@@ -48,7 +48,7 @@ def test_a_comparison_says_it_for_each_data_set_and_shares_alpha() -> None:
 
 def test_an_evaluation_says_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     point = HookPoint(3)
-    made = Provenance("other/model", "feedbeef", 128, 8, "t", "c", "chat", "caa")
+    made = Provenance("pilot", "feedbeef", 128, 8, "t", "c", "chat", "caa")
     steering = SteeringVector({point: torch.ones(128)}, {point: 10.0}, made)
     save(tmp_path / "v.safetensors", Artefact(steering, Cell.of(steering)))
 
