@@ -51,6 +51,11 @@ def test_records_of_a_frame_are_the_same_rows_and_its_missing_values_are_missing
         load_examples(frame.to_dict("records"))
 
 
+def test_what_pandas_calls_missing_is_none() -> None:
+    pandas = pytest.importorskip("pandas")
+    assert plain([pandas.NA, pandas.NaT, {"a": pandas.NA}]) == [None, None, {"a": None}]
+
+
 def test_values_of_libraries_become_plain_all_the_way_down() -> None:
     found = plain({"a": [numpy.int8(3), (torch.tensor([[1, 2]]), numpy.str_("x"))], "b": numpy.bool_(True), "c": 1.5})
     assert found == {"a": [3, ([[1, 2]], "x")], "b": True, "c": 1.5}
