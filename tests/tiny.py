@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tillerman.core.hookpoint import BLOCK_SITES, ROUTER_SITES, HookPoint
 from tillerman.core.operators import OPERATORS
+from tillerman.core.plan import Intervention
 from tillerman.core.provenance import Provenance
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.models.families import anatomy
@@ -262,6 +263,12 @@ def vector(*points: HookPoint | int, width: int = WIDTH, seed: int = 1, size: fl
         drawn = torch.randn(width, generator=generator)
         directions[point] = drawn / drawn.norm() * size
     return SteeringVector(directions, dict.fromkeys(at, 2.0), provenance(width=width))
+
+
+def wreck(point: int) -> tuple[Intervention, ...]:
+    """A plan of finite steps that together overflow, so that activations are no numbers after it."""
+    one = replace(vector(point), stream_norms={HookPoint(point): 1e-5})
+    return (Intervention(one, 1e20, operator="scale"),) * 3
 
 
 def hidden_states(model, ids):

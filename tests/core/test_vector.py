@@ -54,7 +54,7 @@ def test_vectors_of_different_models_do_not_add_and_both_are_named():
     a = tiny.vector(0)
     b = replace(a, provenance=replace(a.provenance, model_id="other", model_fingerprint="0" * 16))
     for combine in (lambda: a + b, lambda: a - b):
-        with pytest.raises(MismatchError, match=r"tiny \(f{16}\) and other \(0{16}\)"):
+        with pytest.raises(MismatchError, match=r"tiny \(by hand\) and other \(0{16}\)"):
             combine()
 
 

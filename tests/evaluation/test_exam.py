@@ -33,8 +33,10 @@ def test_draws_that_all_help_are_an_effect_and_its_size_is_their_mean():
 
 
 def test_draws_that_change_nothing_have_no_width_and_p_one():
-    made = _null(UNSTEERED, UNSTEERED)
+    made = _null(*[UNSTEERED] * 8)
     assert (made.effect.interval.low, made.effect.interval.high, made.effect.p_value) == (0, 0, 1)
+    few = _null(UNSTEERED, UNSTEERED)
+    assert (few.effect.interval.known, few.effect.p_value) == (False, 1)
 
 
 def test_the_balanced_gain_is_the_mean_of_the_draws():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_a_scope_that_meets_no_prompt_is_an_error(opened):
 
 
 def test_a_wrecked_model_gives_no_answer(opened):
-    wreck = (Intervention(tiny.vector(1, size=1e3), 1e38, scope=Scope("last")),)
+    wreck = tuple(replace(item, scope=Scope("last")) for item in tiny.wreck(1))
     assert (answers_under(opened, _written(opened), [wreck], store=Store(None, "")) == -1).all()
 
 

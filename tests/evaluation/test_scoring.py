@@ -23,7 +23,7 @@ from .. import tiny
 
 CHOICES = [Example("choice", f"Question {i}?", ("apple", "stone", "river"), i % 3) for i in range(8)]
 LONG = [Example("preference", f"Say {i}.", ("hello dear friend", "hello you dog"), i % 2) for i in range(5)]
-WRECK = Intervention(tiny.vector(1, size=1e3), 1e38)  # overflows to infinity, then NaN
+WRECK = tiny.wreck(1)
 
 
 def _naive(model, written):
@@ -59,8 +59,8 @@ def test_no_items_give_no_answers(opened):
 def test_a_wrecked_models_answers_are_none_and_never_right(opened):
     written = [make_writer(opened.tokenizer).write(item) for item in present([*CHOICES[:2], *LONG[:2]])]
     exam = Exam(opened, present([*CHOICES[:2], *LONG[:2]]), tuple(written))
-    assert exam.given((WRECK,)).tolist() == [-1] * 4
-    assert not exam.correct((WRECK,)).any()
+    assert exam.given(WRECK).tolist() == [-1] * 4
+    assert not exam.correct(WRECK).any()
 
 
 def test_an_exam_under_a_plan_is_the_steered_models_and_an_empty_plan_the_plain_ones(opened):
@@ -160,7 +160,7 @@ def test_strength_0_costs_nothing_at_all(opened, text):
 
 
 def test_a_wrecked_model_costs_more_than_any_limit_and_the_cost_is_a_number(opened, text):
-    drift = DriftMeter(opened, text).measure((WRECK,))
+    drift = DriftMeter(opened, text).measure(WRECK)
     for cost in (drift.kl, drift.perplexity_ratio, drift.perplexity_ratio_interval.high):
         assert math.isfinite(cost)
         assert cost > 1e5

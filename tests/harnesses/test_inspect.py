@@ -186,7 +186,7 @@ def test_strength_0_is_the_unsteered_model_and_two_plans_of_one_model_stay_apart
 
 
 def test_a_wrecked_model_gives_no_answer():
-    wreck = (Intervention(tiny.vector(1, size=1e3), 1e38),)
+    wreck = tiny.wreck(1)
     asked = {"structured_outputs": {"choice": ["Yes", "No"]}}
     assert reply(tiny_model(), "Is it?", extra_body=asked).completion in ("Yes", "No")
     assert reply(tiny_model(wreck), "Is it?", extra_body=asked).completion == ""

@@ -202,7 +202,7 @@ def test_a_t_interval_is_scipys(values):
 
 def test_many_equal_values_have_an_interval_without_width():
     assert t_interval([0.25] * 8) == (0.25, Interval(0.25, 0.25), 0.5**8)
-    assert t_interval([-0.5, -0.5])[2] == 1.0
+    assert t_interval([-0.5, -0.5])[2] == 0.75
 
 
 def test_an_interval_over_one_seed_is_refused():

@@ -73,15 +73,13 @@ def test_costs_grow_with_the_strength(subject: Subject) -> None:
     assert kl[1] == pytest.approx(stored["kl"], rel=1e-4)
 
 
-def test_a_model_wrecked_by_its_vector_is_called_so(
+def test_a_strength_that_overflows_is_refused_before_the_first_pass(
     artefact: tillerman.Artefact, pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
     wild = replace(artefact, cell=artefact.cell.at(1e38))
-    log = run(
-        "side-effects", Subject(wild, pilot, science), SideEffectsOptions(limit=10, factors=(1.0,), unrelated_items=5)
-    )
-    assert log.verdict.outcome == "bad"
-    assert log.tables[1].rows[-1] == ("1.00 ×", "", "", "", "")
+    options = SideEffectsOptions(limit=10, factors=(1.0,), unrelated_items=5)
+    with pytest.raises(tillerman.UsageError, match="too far for a model in float32"):
+        run("side-effects", Subject(wild, pilot, science), options)
 
 
 def test_free_texts_are_kept_and_measured_at_every_strength(subject: Subject) -> None:

@@ -10,6 +10,7 @@ _SPELT: dict[str, dict[str, str]] = {
         "lora": "--lora-baseline",
         "url": "--judge",
         "replay": "--judge-replay",
+        "calibration": "--calibrate",
     },
     "compare": {"method": "--methods"},
 }

@@ -117,7 +117,7 @@ def null_condition(
     level = float(np.mean([balanced(r, groups) for r in right]))
     share = Interval(max(0.0, base + interval.low), min(1.0, base + interval.high))
     gain = level - balanced(unsteered, groups)
-    p_value = 2 * min(above, 1 - above) if interval.low < interval.high else float(mean == 0)
+    p_value = 1.0 if mean == 0 else min(1.0, 2 * min(above, 1 - above))
     n = right.shape[1]
     return Condition(name, Rate(base + mean, share, n, level), Effect(mean, interval, p_value, n, gain), detail)
 

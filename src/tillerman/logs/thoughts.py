@@ -62,7 +62,7 @@ class ThoughtLog(Log):
 
     def check(self) -> None:
         """What every report of thoughts compares."""
-        missing = {"unsteered", "steered", "prompt"} - {one.name for one in self.conditions}
+        missing = {"unsteered", "steered"} - {one.name for one in self.conditions}
         if missing:
             raise ValueError(f"conditions: none is called {min(missing)}")
 

@@ -164,7 +164,8 @@ def _result(run: Run, meter: DriftMeter, outcome: Outcome, budget: float | None)
 
 
 def _baselines(log: EvaluationLog) -> tuple[Condition, ...]:
-    return tuple(c for c in log.conditions if c.name in ("unsteered", "prompt", "icl", "lora"))
+    """Without how far steering leads: that is another figure for every method."""
+    return tuple(replace(c, lead=None) for c in log.conditions if c.name in ("unsteered", "prompt", "icl", "lora"))
 
 
 def _cost(run: Run, outcome: Outcome) -> Cost:

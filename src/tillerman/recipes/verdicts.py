@@ -165,8 +165,9 @@ def pool(cells: Cells, unit: str) -> Pooled:
     for name, place in {"seed": (("seed", 1),), "task": (("task", 0), ("seed", 1))}.get(unit, ()):
         groups = _by(cells, place)
         if len(groups) > 1:
-            _, interval, _ = t_interval([float(np.mean(group)) for group in groups.values()])
-            half = (interval.high - interval.low) / 2
+            means = [float(np.mean(group)) for group in groups.values()]
+            interval = t_interval(means)[1]
+            half = (interval.high - interval.low) / 2 if np.ptp(means) else 0.0  # equal means: the items tell, below
             return Pooled(value, Interval(value - half, value + half), len(groups), name, tasks, items)
     below, above = (_combined(cells, side) for side in (lambda f: f.value - f.low, lambda f: f.high - f.value))
     return Pooled(value, Interval(value - below, value + above), items, "item", tasks, items)

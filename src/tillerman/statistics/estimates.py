@@ -148,7 +148,7 @@ def t_interval(values: Sequence[float]) -> tuple[float, Interval, float]:
         raise UsageError("an interval over seeds needs at least two of them")
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) / n**0.5
     if spread == 0:
-        return mean, _of_equals(mean, n), 0.5**n if mean > 0 else 1.0
+        return mean, _of_equals(mean, n), 0.5**n if mean > 0 else 1 - 0.5**n if mean < 0 else 1.0
     half = float(stats.t.ppf((1 + _LEVEL) / 2, n - 1)) * spread
     return mean, Interval(mean - half, mean + half), float(stats.t.sf(mean / spread, n - 1))
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tillerman.core.errors import UsageError
-from tillerman.core.hookpoint import HookPoint
+from tillerman.core.hookpoint import ROUTER_SITES, HookPoint
 from tillerman.core.operators import applied, prepared
 from tillerman.core.plan import Intervention, Plan
 
@@ -34,7 +34,8 @@ def _check(item: Intervention, point: HookPoint, dtype: torch.dtype) -> None:
     norm = item.steering.stream_norms.get(point, 1.0)
     largest, length = _reached(item, point, norm, dtype)
     limit = torch.finfo(dtype).max
-    if largest * _ROOM <= limit and length**2 <= torch.finfo(torch.float32).max:
+    squared = 0.0 if point.site in ROUTER_SITES else length**2  # no norm layer reads what a router makes of a token
+    if largest * _ROOM <= limit and squared <= torch.finfo(torch.float32).max:
         return
     raise UsageError(
         f"{point}: strength {item.strength:g} ({item.operator}) moves activations of norm {norm:.3g} to "

@@ -13,8 +13,8 @@ from tillerman.statistics.scores import change, figure, over_draws, per_prompt
 
 
 def test_a_figure_is_mean_interval_and_n_and_leaves_out_what_is_missing():
-    found = figure([1.0, None, 3.0, 2.0])
-    assert (found.value, found.n, found.missing) == (2.0, 3, 1)
+    found = figure([1.0, None, 3.0, 2.0] * 3)
+    assert (found.value, found.n, found.missing) == (2.0, 9, 3)
     assert 1.0 <= found.interval.low < 2.0 < found.interval.high <= 3.0
     assert figure([None, None]) is None
 
