@@ -46,7 +46,7 @@ def test_the_interval_of_an_effect_covers_it_and_finds_none_where_there_is_none(
         return effect(*_change(rng, n, gain, loss), ["A"] * n).interval
 
     covered, above = _covered(np.random.default_rng(1), draw, gain - loss)
-    assert 0.93 <= covered <= 0.97
+    assert 0.93 <= covered <= (0.97 if gain != loss else 0.99)  # widened to 0 where the exact test does not refuse it
     assert gain > loss or above <= 0.035
 
 
