@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from tillerman.evaluation.side_effects import DriftMeter
 from tillerman.logs.evidence import DoseRange
@@ -40,12 +38,8 @@ def dose_range(run: Run, choice: Choice, meter: DriftMeter) -> DoseRange | None:
 
 
 def _line(chosen: Candidate, others: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates that differ from the chosen one in the size of their dose only, smallest first."""
-
-    def unit(one: Candidate) -> Candidate:
-        return replace(one, cell=one.cell.at(math.copysign(1.0, one.cell.strength)), dose=0.0)
-
-    same = [one for one in others if one.cell.strength and unit(one) == unit(chosen)]
+    """The candidates of the chosen one's line, smallest dose first."""
+    same = [one for one in others if one.cell.strength and one.line == chosen.line]
     return sorted(same, key=lambda one: abs(one.dose))
 
 

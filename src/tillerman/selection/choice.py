@@ -24,6 +24,11 @@ class Candidate:
     cell: Cell
     dose: float
 
+    @property
+    def line(self) -> tuple[str, Cell]:
+        """What it shares with the candidates that differ from it in the size of their dose only."""
+        return self.method, self.cell.at(math.copysign(1.0, self.cell.strength))
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -88,13 +93,12 @@ def search(
     for i in order:
         at = scored[i].candidate
         if constraints is not None and at.cell.strength != 0:
-            line = (at.method, at.cell.at(math.copysign(1.0, at.cell.strength)))
-            if abs(at.dose) >= broken.get(line, math.inf):
+            if abs(at.dose) >= broken.get(at.line, math.inf):
                 scored[i] = replace(scored[i], admissible=False)
             else:
                 scored[i] = constraints.admit(scored[i])
             if not scored[i].admissible:
-                broken[line] = min(abs(at.dose), broken.get(line, math.inf))
+                broken[at.line] = min(abs(at.dose), broken.get(at.line, math.inf))
         if scored[i].admissible:
             return Selection(scored[i], tuple(scored))
     raise UsageError(
