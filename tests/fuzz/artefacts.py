@@ -223,7 +223,7 @@ def _tried(act: Callable[[], str], path: Path, refused: type[TillermanError]) ->
         return act(), ""
     except refused as error:
         said = str(error)
-        if not said.startswith(str(path)) or len(said) > LONGEST or not said.isprintable():
+        if not said.startswith((str(path), path.name)) or len(said) > LONGEST or not said.isprintable():
             return "a poor message", f"{len(said)} characters: {said!r}"
         return f"{refused.__name__}", ""
     except TillermanError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -184,21 +185,31 @@ def test_an_interrupted_comparison_goes_on_and_gives_the_same_numbers(comparison
         assert replace(one, cost=other.cost) == other
 
 
+def _kept(folder):
+    """What a store's folder holds by key; how long the search of a prompt took is left out."""
+    lines = [json.loads(line) for line in (folder / "values.jsonl").read_text().splitlines() if line]
+    return {key: value["tried"] if key.startswith("prompts ") else value for key, value, *_ in lines}
+
+
 @pytest.mark.slow
 def test_methods_of_one_store_do_not_take_each_others_answers_and_share_what_is_common(pilot, data, tmp_path):
     small = replace(SMALL, layers=None, doses=(0.4,))
     lineup = tillerman.Lineup(("ipas-wrong", "ipas-wrong+pca", "ipas-wrong+probe"), small)
     made = tillerman.compare(lineup, pilot, data, store=tillerman.Store(tmp_path / "run", "key"))
+    alone = []
     for name in lineup.methods:
-        log = tillerman.fit(replace(small, method=name), pilot, data).log
+        store = tillerman.Store(tmp_path / name, "key")
+        log = tillerman.fit(replace(small, method=name), pilot, data, store=store).log
         assert made.method(name).effect == log.effect
         assert made.method(name).nulls == tuple(c for c in log.conditions if "null" in c.name)
-    kept = (tmp_path / "run" / "values.jsonl").read_text().splitlines()
-    keys = [json.loads(line)[0] for line in kept if line]
-    assert sum(key.startswith("given ") for key in keys) == 1  # unsteered answers to the training items
-    # The prompt and the few-shot baseline once; the prompt and the vector together for each method.
-    steering = [name for name in lineup.methods if made.method(name).strength]
-    assert sum(key.startswith("right ") for key in keys) == 2 + len(steering)
+        alone.append(_kept(tmp_path / name))
+    together, shared = _kept(tmp_path / "run"), set.intersection(*map(set, alone))
+    assert all(together[key] == value for of_one in alone for key, value in of_one.items())
+    # Made once for all: the unsteered answers to the training items, the search of a prompt, and what is answered
+    # under the prompt and under the examples.
+    kinds = Counter(key.split()[0] for key in shared)
+    assert kinds["given"] == kinds["prompts"] == 1 and kinds["scores"] >= 2
+    assert len(together) < sum(map(len, alone)) - len(shared)
     # pca and probe want rows of the same texts and read them once; the mean difference wants means.
     read = list((tmp_path / "run").glob("*activations*"))
     assert len(read) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,11 @@ import pytest
 from hypothesis import given, strategies as st
 from scipy import stats
 
-from tillerman.logs.reproduction import Measured, Piece, Skipped
+from tillerman.logs.reproduction import Measured, Piece, Skipped, piece_from_json, piece_to_json
 from tillerman.recipes.parse import read_recipe
 from tillerman.recipes.recipe import Claim, Given, Where
 from tillerman.recipes.verdicts import FAILS, HOLDS, UNDECIDED, UNTESTABLE, Figures, outcome, pool
-from tillerman.statistics.values import Interval
+from tillerman.statistics.values import NO_INTERVAL, Interval
 
 RECIPE, _ = read_recipe(Path(__file__).parent / "small.toml")
 EFFECT = Where(step="fits", tasks="both", arm="CAA", metric="effect")
@@ -198,3 +199,14 @@ def test_ratios_are_averaged_and_compared_by_their_logarithms():
     assert verdict_of(replace(claim, expect="below"), given_pieces).outcome == FAILS
     same = replace(claim, against=Where(arm="CAA"))
     assert verdict_of(same, given_pieces).outcome == FAILS  # a ratio of 1 is no rise
+
+
+@pytest.mark.parametrize("metric", ["effect", "perplexity_ratio"])
+def test_figures_of_too_few_items_for_an_interval_pool_to_one_without_ends_and_decide_nothing(metric):
+    few = [Piece("fits", task, "CAA", 0, {metric: Measured(2.0, -np.inf, np.inf, 3)}) for task in ("science", "art")]
+    again = [piece_from_json(json.loads(json.dumps(piece_to_json(one), allow_nan=False))) for one in few]
+    assert again == few
+    where = Where(step="fits", tasks="both", arm="CAA", metric=metric)
+    found = Figures(RECIPE, few).pooled(where)
+    assert found.value == pytest.approx(2) and found.interval == NO_INTERVAL
+    assert verdict_of(Claim("c", "words", "source", where), few).outcome == UNDECIDED

@@ -152,7 +152,7 @@ def test_the_whole_pipeline_claims_an_effect_on_labels_by_coin_in_at_most_six_of
 @pytest.mark.slow
 def test_the_whole_pipeline_finds_an_effect_that_is_there():
     logs = [
-        tillerman.fit(replace(planted.SMALL, seed=k), planted.speaker(), planted.labelled(k, 200, 1.0)).log
+        tillerman.fit(replace(planted.SMALL, seed=k), planted.speaker(), planted.labelled(k, 300, 1.0)).log
         for k in range(30)
     ]
     assert sum(log.effect.found for log in logs) >= 27

@@ -106,9 +106,9 @@ def load(path: str | Path) -> Artefact:
         made.plan()  # refuses a gate after what it gates, an operator that the steering has nothing for
         return made
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, TillermanError) as error:
-        said = str(error)
-        short = said if len(said) < 400 else f"{said[:400]}..."
-        raise ArtefactError(f"{path}: the artefact is damaged ({short}); fit or copy it again") from error
+        raise ArtefactError(
+            f"{path}: the artefact is damaged ({clipped(str(error), 300)}); fit or copy it again"
+        ) from error
 
 
 def _card_json(artefact: Artefact, card: Card) -> dict[str, Any]:

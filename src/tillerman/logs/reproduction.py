@@ -5,6 +5,7 @@ Plain values only, written to JSON and read back without a model. Shares are in 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
@@ -140,16 +141,23 @@ def merged(logs: Sequence[ReproductionLog]) -> ReproductionLog:
 
 
 def piece_to_json(piece: Piece) -> dict[str, Any]:
-    """Figures as ``name: [value, low, high, n]``: there are thousands."""
+    """Figures as ``name: [value, low, high, n]``: there are thousands. Ends that are not known are null."""
     figures = {
-        name: [round(f.value, _PLACES), round(f.low, _PLACES), round(f.high, _PLACES), f.n]
-        for name, f in piece.figures.items()
+        name: [round(f.value, _PLACES), *(_end(x) for x in (f.low, f.high)), f.n] for name, f in piece.figures.items()
     }
     return {**asdict(piece), "figures": figures}
 
 
 def piece_from_json(values: Mapping[str, Any]) -> Piece:
-    figures = take(values, "figures", Mapping[str, tuple[float, float, float, int]])
+    figures = take(values, "figures", Mapping[str, tuple[float, float | None, float | None, int]])
     return replace(
-        build(Piece, {**values, "figures": {}}), figures={name: Measured(*four) for name, four in figures.items()}
+        build(Piece, {**values, "figures": {}}),
+        figures={
+            name: Measured(value, -math.inf if low is None else low, math.inf if high is None else high, n)
+            for name, (value, low, high, n) in figures.items()
+        },
     )
+
+
+def _end(x: float) -> float | None:
+    return round(x, _PLACES) if math.isfinite(x) else None

@@ -122,8 +122,8 @@ def _scaled(figure: Measured, metric: str) -> Measured:
     """As it is averaged: ratios by their logarithms."""
     if not METRICS[metric].log:
         return figure
-    value, low, high = (math.log(max(x, _LEAST)) for x in (figure.value, figure.low, figure.high))
-    return Measured(value, low, high, figure.n)
+    interval = _logarithm(Interval(figure.low, figure.high))
+    return Measured(math.log(max(figure.value, _LEAST)), interval.low, interval.high, figure.n)
 
 
 def _unspread(found: Pooled, metric: Metric) -> Interval:
@@ -136,8 +136,10 @@ def _unspread(found: Pooled, metric: Metric) -> Interval:
 
 
 def _exponential(found: Pooled) -> Pooled:
-    low, high = (math.exp(min(x, _MOST)) for x in (found.interval.low, found.interval.high))
-    return replace(found, value=math.exp(min(found.value, _MOST)), interval=Interval(low, high))
+    interval = found.interval
+    if interval.known:
+        interval = Interval(math.exp(min(interval.low, _MOST)), math.exp(min(interval.high, _MOST)))
+    return replace(found, value=math.exp(min(found.value, _MOST)), interval=interval)
 
 
 def _logarithm(interval: Interval) -> Interval:
