@@ -23,8 +23,9 @@ import tillerman
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Plan
 from tillerman.data.duplicates import clean_split
+from tillerman.data.marked_scopes import after_instruction
 from tillerman.data.presenting import present
-from tillerman.data.writing import after_instruction, make_writer
+from tillerman.data.writing import make_writer
 from tillerman.evaluation.epo import EpoOptions, Search, optimise, spread
 from tillerman.evaluation.reversal import Reversal, allowed_tokens, margin, place_in
 from tillerman.models.opened import OpenModel

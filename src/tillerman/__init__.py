@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from tillerman.core.store import Store as Store
     from tillerman.data.examples import Example as Example
     from tillerman.data.loading import load_examples as load_examples
-    from tillerman.data.writing import (
+    from tillerman.data.marked_scopes import (
         after_instruction as after_instruction,
         make_scope as make_scope,
         not_in_code as not_in_code,

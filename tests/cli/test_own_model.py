@@ -12,7 +12,7 @@ import tillerman
 from tillerman.cli import app as cli
 from tillerman.cli.options import ModelChoice
 from tillerman.core.artefact import ABSTAINS, Artefact, save
-from tillerman.core.errors import UsageError
+from tillerman.core.errors import ModelError, UsageError
 from tillerman.models.opened import open_model
 from tillerman.steering.steer import steer
 
@@ -81,3 +81,17 @@ def test_a_prompt_longer_than_the_context_is_told_before_it_runs(folder):
     assert said.exit_code != 0
     error = str(said.exception)
     assert "reads 256 in all" in error, text
+
+
+def test_an_own_model_that_cannot_be_opened_is_asked_for(folder, tmp_path):
+    artefact = tillerman.load(folder / "mine.safetensors")
+    (tmp_path / "empty").mkdir()
+    made = replace(artefact.steering.provenance, model_id=str(tmp_path / "empty"))
+    save(tmp_path / "x.safetensors", Artefact(replace(artefact.steering, provenance=made), artefact.cell))
+    own = ModelChoice(None, "cpu", guess_layout=False).of(tmp_path / "x.safetensors")
+    with pytest.raises(ModelError, match=r"x.safetensors was fitted on .*, give --model where it lies now; .+") as told:
+        own.open()
+    assert len(str(told.value)) <= 600
+    with pytest.raises(ModelError) as plain:
+        ModelChoice(str(tmp_path / "empty"), "cpu", guess_layout=False).open()
+    assert "fitted on" not in str(plain.value)

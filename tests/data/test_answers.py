@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from tillerman.cli.options import columns_of
+from tillerman.cli.values import columns_of
 from tillerman.core.errors import DataError
 from tillerman.data.loading import LoadedData, load_examples
 

@@ -7,12 +7,13 @@ import re
 
 import pytest
 
-from tillerman.cli.options import arguments_of
+from tillerman.cli.values import arguments_of
 from tillerman.core.errors import UsageError
 from tillerman.data.examples import Example
+from tillerman.data.marked_scopes import after_instruction
 from tillerman.data.presenting import present
 from tillerman.data.templates import with_empty_thought
-from tillerman.data.writing import after_instruction, make_writer
+from tillerman.data.writing import make_writer
 
 from .. import tiny
 

@@ -11,10 +11,11 @@ from jinja2 import TemplateError
 
 from tillerman.core.errors import DataError, UnknownNameError, UsageError
 from tillerman.data.examples import Example
+from tillerman.data.marked_scopes import after_instruction
 from tillerman.data.presenting import as_choices, present
 from tillerman.data.rephrasings import shifts_of
 from tillerman.data.turns import Turn
-from tillerman.data.writing import after_instruction, make_writer, start_free
+from tillerman.data.writing import make_writer, start_free
 
 from .. import tiny
 

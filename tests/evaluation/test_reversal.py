@@ -13,8 +13,9 @@ from tillerman.core.gates import SimilarityGate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Scope
 from tillerman.data.examples import Example
+from tillerman.data.marked_scopes import after_instruction
 from tillerman.data.presenting import present
-from tillerman.data.writing import after_instruction, make_writer
+from tillerman.data.writing import make_writer
 from tillerman.evaluation.epo import EpoOptions, optimise, random_texts
 from tillerman.evaluation.reversal import Reversal, allowed_tokens, margins, place_in
 from tillerman.models.families import anatomy

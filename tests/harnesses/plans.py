@@ -7,7 +7,7 @@ from dataclasses import replace
 from tillerman.core.artefact import Artefact
 from tillerman.core.cell import Cell
 from tillerman.core.plan import Plan
-from tillerman.data.writing import after_instruction
+from tillerman.data.marked_scopes import after_instruction
 from tillerman.models.opened import OpenModel
 
 from .. import tiny

@@ -20,8 +20,9 @@ from tillerman.core.errors import NotAppliedError, UnknownNameError, UsageError
 from tillerman.core.plan import Intervention, Scope
 from tillerman.data.examples import Example
 from tillerman.data.loading import load_examples
+from tillerman.data.marked_scopes import after_instruction
 from tillerman.data.presenting import present
-from tillerman.data.writing import after_instruction, make_writer
+from tillerman.data.writing import make_writer
 from tillerman.evaluation.scoring import answers_given, correct
 from tillerman.harnesses.export import export_task
 from tillerman.harnesses.lm_harness import SteeredLM

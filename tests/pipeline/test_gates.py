@@ -212,6 +212,18 @@ def test_prompts_without_two_classes_are_refused(
         gate_data(bench_of(SMALL, pilot, science), GateOptions(written(tmp_path, "bad", rows)))
 
 
+def test_an_error_about_the_gates_classes_names_the_gates_own_option(
+    tmp_path: Path, pilot: tillerman.OpenModel, science: LoadedData
+) -> None:
+    rows = [("The moon is round.", "sky"), ("Bread is baked.", "food")] * 4
+    run = bench_of(SMALL, pilot, science)
+    with pytest.raises(tillerman.DataError, match=r"GateOptions.positive='sky' \(--gate-positive sky\)"):
+        gate_data(run, GateOptions(written(tmp_path, "unclear", rows)))
+    asked = GateOptions("sample:risk-seeking", positive="sky")
+    with pytest.raises(tillerman.UsageError, match=r"^GateOptions.positive is for labelled texts"):
+        gate_data(run, asked)
+
+
 @pytest.mark.parametrize("only", ["yes", "no"])
 def test_a_share_of_one_class_is_refused(
     only: str, pilot: tillerman.OpenModel, science: LoadedData, tmp_path: Path

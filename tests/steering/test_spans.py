@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from tillerman.core.errors import UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Scope
-from tillerman.data.writing import after_instruction, not_in_code, thinking
+from tillerman.data.marked_scopes import after_instruction, not_in_code, thinking
 from tillerman.steering.spans import Code, CodeReader
 from tillerman.steering.steer import steer
 

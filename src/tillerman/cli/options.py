@@ -1,23 +1,19 @@
-"""The options that commands share, and how their text becomes values."""
+"""The options that commands share. ``cli.values`` reads their text."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tillerman.cli.names import LAYOUTS, SCOPES, SCORERS
-from tillerman.core.errors import UsageError
-from tillerman.core.files import check_writable
-from tillerman.core.hookpoint import SITES, HookPoint, parse_points
+from tillerman.core.errors import ModelError, UsageError
+from tillerman.core.hookpoint import SITES
 
 if TYPE_CHECKING:
-    from tillerman.methods.gates import GateOptions
     from tillerman.models.opened import OpenModel
 
 Data = Annotated[
@@ -174,6 +170,9 @@ AllowMismatch = Annotated[
 ]
 
 
+_REASON = 400  # characters of why a model cannot be opened, beside which artefact asks for it
+
+
 @dataclass(frozen=True)
 class ModelChoice:
     """Which model to open, and how."""
@@ -181,16 +180,23 @@ class ModelChoice:
     name: str | None  # None: the artefact's own
     device: str
     guess_layout: bool
+    fitted: Path | None = None  # the artefact whose own model it is, where none was given
 
     def of(self, artefact: Path) -> ModelChoice:
         """The model that the artefact was fitted on, where none was given."""
-        return self if self.name is not None else replace(self, name=_own_model(artefact))
+        return self if self.name is not None else replace(self, name=_own_model(artefact), fitted=artefact)
 
     def open(self) -> OpenModel:
         from tillerman.models.opened import open_model  # the help must not wait for torch
 
         assert self.name is not None  # commands about an artefact ask ``of`` first
-        return open_model(self.name, device=self.device, guess_layout=self.guess_layout)
+        try:
+            return open_model(self.name, device=self.device, guess_layout=self.guess_layout)
+        except ModelError as error:
+            if self.fitted is not None:
+                why = f"{str(error)[:_REASON]}{' ...' * (len(str(error)) > _REASON)}"
+                error.args = (f"{self.fitted} was fitted on {self.name}, give --model where it lies now; {why}",)
+            raise
 
 
 def _own_model(path: Path) -> str:
@@ -202,110 +208,3 @@ def _own_model(path: Path) -> str:
     if named in EMBEDDED or (named and Path(named).is_dir()) or re.fullmatch(r"[\w.-]+/[\w.-]+", named):
         return named
     raise UsageError(f"{path} was fitted on {named!r}, which is no folder here and no name on the hub; give --model")
-
-
-def arguments_of(text: str | None) -> dict[str, Any]:
-    """``enable_thinking=false,reasoning_effort=low`` -> {"enable_thinking": False, "reasoning_effort": "low"}."""
-    found: dict[str, Any] = {}
-    for part in text.split(",") if text else ():
-        name, equals, value = (side.strip() for side in part.partition("="))
-        if not (name.isidentifier() and equals and value):
-            raise UsageError(f"--template-args {text!r}: write name=value pairs, e.g. enable_thinking=false")
-        try:
-            found[name] = json.loads(value.lower() if value.lower() in ("true", "false") else value)
-        except json.JSONDecodeError:
-            found[name] = value
-    return found
-
-
-def columns_of(text: str | None) -> dict[str, str] | None:
-    """``question=prompt,options=a+b+c`` -> {"question": "prompt", "options": "a,b,c"}."""
-    if text is None:
-        return None
-    pairs = [part.partition("=") for part in text.split(",")]
-    if any(not (field.strip() and equals and column.strip()) for field, equals, column in pairs):
-        raise UsageError(f"--columns {text!r}: write field=column pairs, e.g. question=prompt,answer=gold")
-    return {field.strip(): column.strip().replace("+", ",") for field, _, column in pairs}
-
-
-def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
-    """``0.5,1,2`` -> (0.5, 1.0, 2.0)."""
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"{option} {text!r}: write numbers with commas, e.g. 0.5,1,2") from None
-
-
-def limit_of(text: str, option: str) -> float | None:
-    """``0.1`` -> 0.1; ``none`` -> None, no limit."""
-    if text.strip().lower() == "none":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"{option} {text!r}: write a number, or none for no limit") from None
-
-
-def shares_of(text: str) -> tuple[float, float, float]:
-    values = numbers(text, "--shares") or ()
-    if len(values) != 3:
-        raise UsageError(f"--shares {text!r}: write three shares, e.g. 0.6,0.2,0.2")
-    return values[0], values[1], values[2]
-
-
-def whole_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
-    """``1-3,7`` -> (1, 2, 3, 7)."""
-    if text is None:
-        return None
-    values: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        if not first.strip().isdecimal() or (dash and not last.strip().isdecimal()):
-            raise UsageError(f"{option} {text!r}: write whole numbers and ranges, e.g. 1-15 or 3,5,8")
-        values += range(int(first), int(last if dash else first) + 1)
-    if not values:
-        raise UsageError(f"{option} {text!r}: an empty range")
-    return tuple(dict.fromkeys(values))
-
-
-def layers_of(text: str | None) -> tuple[int, ...] | None:
-    return whole_numbers(text, "--layers")
-
-
-def writable(path: Path | None) -> None:
-    """Complain about an output that cannot be written before any work is done."""
-    if path is not None:
-        check_writable(path)
-
-
-def new_folder(path: Path | None) -> Path | None:
-    """Complain about a folder that holds something, or cannot be made, before any work is done."""
-    if path is not None and path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise UsageError(f"{path}: exists and is not an empty folder; give a new one")
-    if path is not None and not path.parent.is_dir():
-        raise UsageError(f"{path}: cannot be written, the folder {path.parent} does not exist")
-    return path
-
-
-def gate_of(data: str | None, at: str | None, positive: str | None) -> GateOptions | None:
-    from tillerman.methods.gates import GateOptions
-
-    if data is None and (at is not None or positive is not None):
-        raise UsageError("--gate-at and --gate-positive are about a gate; give --gate DATA")
-    return None if data is None else GateOptions(data, positive, at)
-
-
-def points_of(text: str | None) -> tuple[HookPoint, ...] | None:
-    return None if text is None else parse_points(text)
-
-
-def several(values: Sequence[str] | None) -> tuple[str, ...] | None:
-    """An option that may be given many times; None where it was not given."""
-    return tuple(values) if values else None
-
-
-def first_words(values: Sequence[str], count: int = 3) -> str:
-    more = f" and {len(values) - count} more" if len(values) > count else ""
-    return "; ".join(values[:count]) + more

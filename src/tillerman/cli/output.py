@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from tillerman.cli import options as o
+from tillerman.cli import values
 from tillerman.cli.terminal import Terminal
 from tillerman.core.errors import UsageError
 from tillerman.core.escaping import visible_json
@@ -41,13 +41,18 @@ def load(
     from tillerman.data.loading import load_examples
 
     return load_examples(
-        data, layout=layout, columns=o.columns_of(columns), limit=limit, positive_label=positive, skip_bad_rows=skip
+        data,
+        layout=layout,
+        columns=values.columns_of(columns),
+        limit=limit,
+        positive_label=positive,
+        skip_bad_rows=skip,
     )
 
 
 def print_skipped(skipped: tuple[str, ...]) -> None:
     if skipped:
-        ERR.print(f"not used: {o.first_words(skipped)}", style="yellow", highlight=False)
+        ERR.print(f"not used: {values.first_words(skipped)}", style="yellow", highlight=False)
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,11 @@ class Destination:
         """Complain about what cannot be written before any work is done."""
         from tillerman.core.row_files import ensure_row_file
 
-        o.writable(self.report)
+        values.writable(self.report)
         if self.samples == "-" and not self.as_json:
             raise UsageError("--samples -: puts the items into --json; give --json too, or the name of a file")
         if self._file is not None:
-            o.writable(self._file)
+            values.writable(self._file)
             ensure_row_file(self._file)
 
     @property

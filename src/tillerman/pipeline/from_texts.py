@@ -13,7 +13,8 @@ from tillerman.core.errors import DataError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Scope
 from tillerman.core.rows import Row
-from tillerman.data.writing import after_instruction, start_free
+from tillerman.data.marked_scopes import after_instruction
+from tillerman.data.writing import start_free
 from tillerman.methods.estimators import ESTIMATORS
 from tillerman.methods.fit import Activations, fit
 from tillerman.models.capture import capture

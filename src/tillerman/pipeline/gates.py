@@ -62,12 +62,22 @@ def gate_data(run: Run, options: GateOptions) -> GateData:
         )
     for point in at or ():
         run.opened.parts.part(point)  # says what is missing
-    loaded = load_examples(options.data, positive_label=options.positive)
+    loaded = _read(options)
     train_share, validation_share, test_share = run.experiment.shares
     # The same borders as the run's: a question that is in both data sets is tested in both or in none.
     shares = (train_share + validation_share, 0.0, test_share)
     split = clean_split(loaded.examples, shares=shares, seed=run.experiment.seed)
     return GateData(loaded, _prompts(run, loaded, split.train), _prompts(run, loaded, split.test), at)
+
+
+def _read(options: GateOptions) -> LoadedData:
+    """The gate's data; an error about its classes names the gate's own option, not that of the run's data."""
+    try:
+        return load_examples(options.data, positive_label=options.positive)
+    except (DataError, UsageError) as error:
+        said = str(error).replace("--positive", "--gate-positive").replace("positive_label", "GateOptions.positive")
+        error.args = (said,)
+        raise
 
 
 def ensure_prompts(run: Run) -> None:

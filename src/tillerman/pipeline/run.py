@@ -17,9 +17,10 @@ from tillerman.core.rows import Progress, Row, silent
 from tillerman.core.store import Store
 from tillerman.data.duplicates import Split
 from tillerman.data.loading import LoadedData
+from tillerman.data.marked_scopes import make_scope
 from tillerman.data.presenting import Item, present
 from tillerman.data.splits import SPLITS
-from tillerman.data.writing import Writer, make_scope, make_writer
+from tillerman.data.writing import Writer, make_writer
 from tillerman.evaluation.calibration import answer_offsets
 from tillerman.evaluation.exam import Exam, fitting_shots
 from tillerman.evaluation.limits import ensure_fits

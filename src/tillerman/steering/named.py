@@ -9,7 +9,7 @@ from tillerman.core.artefact import Artefact
 from tillerman.core.errors import ArtefactError
 from tillerman.core.named_plan import NamedPlan
 from tillerman.core.plan import Plan
-from tillerman.data.writing import make_scope
+from tillerman.data.marked_scopes import make_scope
 from tillerman.models.opened import OpenModel
 
 SUFFIX = ".safetensors"

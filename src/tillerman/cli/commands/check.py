@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tillerman.cli import options as o
+from tillerman.cli import options as o, values
 from tillerman.cli.output import ERR, OUT, load, print_json, print_skipped, watch
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def check(
     from tillerman.reports.diagnostics import diagnostics_table
     from tillerman.reports.first_look import item_lines
 
-    parts = o.shares_of(shares)
+    parts = values.shares_of(shares)
     loaded = load(data, layout, columns, positive, limit, skip_bad_rows)
     result = run_check(loaded, parts, seed, as_choice=as_choice)
     if model is not None:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 import tillerman
-from tillerman.cli import options as o
+from tillerman.cli import options as o, values
 from tillerman.cli.output import ERR, NO_EFFECT, OUT, load, print_json, print_power, print_skipped, show_account, watch
 from tillerman.cli.resumable import resumable
 from tillerman.core.budget import MAX_KL, MAX_PERPLEXITY_RATIO
@@ -71,19 +71,19 @@ def compare(
 
     experiment = Experiment(
         method=methods,
-        layers=o.layers_of(layers),
-        doses=o.numbers(doses, "--doses"),
+        layers=values.layers_of(layers),
+        doses=values.numbers(doses, "--doses"),
         scope=scope,
         site=site,
         read=read,
-        max_kl=o.limit_of(max_kl, "--max-kl"),
-        max_perplexity_ratio=o.limit_of(max_perplexity_ratio, "--max-perplexity-ratio"),
+        max_kl=values.limit_of(max_kl, "--max-kl"),
+        max_perplexity_ratio=values.limit_of(max_perplexity_ratio, "--max-perplexity-ratio"),
         seed=seed,
         template=template,
-        template_args=o.arguments_of(template_args),
+        template_args=values.arguments_of(template_args),
         as_choice=as_choice,
         calibrate=calibrate,
-        shares=o.shares_of(shares),
+        shares=values.shares_of(shares),
         prompt=prompt,
         behaviour=behaviour,
         shots=shots,

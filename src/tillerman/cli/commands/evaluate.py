@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from tillerman.cli import options as o
+from tillerman.cli import options as o, values
 from tillerman.cli.output import ERR, NO_EFFECT, Destination, load, print_power, show_thoughts, watch
 from tillerman.core.errors import UnknownNameError, UsageError
 
@@ -106,7 +106,7 @@ def evaluate(
         all_items,
         given={
             "template": template,
-            "template_args": None if template_args is None else o.arguments_of(template_args),
+            "template_args": None if template_args is None else values.arguments_of(template_args),
             "as_choice": as_choice,
             "keep_order": keep_order,
             "calibrate": calibrate,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tillerman.cli import options as o
+from tillerman.cli import options as o, values
 from tillerman.cli.output import OUT, load, print_skipped
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ def export_task(
     """Write the items that 'eval' tests as a task for lm-eval and inspect-ai.
 
     The prompts are the same; those for lm-eval are written for the model's tokenizer."""
-    o.new_folder(out)
+    values.new_folder(out)
     loaded = load(data, layout, columns, None, limit, skip_bad_rows)
-    asked = None if all_items else o.shares_of(shares)
+    asked = None if all_items else values.shares_of(shares)
     written = run_export(
-        loaded, out, model, (template, o.arguments_of(template_args), system), (asked, seed), as_choice=as_choice
+        loaded, out, model, (template, values.arguments_of(template_args), system), (asked, seed), as_choice=as_choice
     )
     print_skipped(loaded.skipped)
     for path in written:

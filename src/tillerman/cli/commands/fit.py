@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 import tillerman
-from tillerman.cli import options as o
+from tillerman.cli import options as o, values
 from tillerman.cli.names import ESTIMATORS, GROUPS, METHODS
 from tillerman.cli.output import ERR, NO_EFFECT, OUT, Destination, load, print_power, print_skipped, watch
 from tillerman.cli.resumable import beside, resumable
@@ -107,24 +107,24 @@ def fit(
             "--on-lora and --save-model go together: a vector of a fine-tuned model is of no "
             "use without that model, and no other model is saved"
         )
-    grid = o.numbers(doses, "--doses")
+    grid = values.numbers(doses, "--doses")
     changes: dict[str, Any] = {
-        "layers": o.layers_of(layers),
-        "gate": o.gate_of(gate, gate_at, gate_positive),
-        "template_args": o.arguments_of(template_args),
+        "layers": values.layers_of(layers),
+        "gate": values.gate_of(gate, gate_at, gate_positive),
+        "template_args": values.arguments_of(template_args),
         "as_choice": as_choice,
         "keep_order": keep_order,
         "calibrate": calibrate,
         "system": system,
         "max_train": max_train,
         "answer_tokens": answer_tokens,
-        "shares": o.shares_of(shares),
+        "shares": values.shares_of(shares),
         "read": read,
         "objective": objective,
         "written_prompts": written_prompts,
         "written_tokens": written_tokens,
-        "max_kl": o.limit_of(max_kl, "--max-kl"),
-        "max_perplexity_ratio": o.limit_of(max_perplexity_ratio, "--max-perplexity-ratio"),
+        "max_kl": values.limit_of(max_kl, "--max-kl"),
+        "max_perplexity_ratio": values.limit_of(max_perplexity_ratio, "--max-perplexity-ratio"),
         "nested": nested,
         "prompt": prompt,
         "behaviour": behaviour,
@@ -157,18 +157,18 @@ def fit(
             scope=scope,
             site=site,
             template=template,
-            strengths=o.numbers(strengths, "--strengths"),
+            strengths=values.numbers(strengths, "--strengths"),
             **changes,
         )
     if seed is not None and seeds is not None:
         raise tillerman.UsageError("--seed and --seeds are two ways to say the same; give one of them")
-    chosen_seeds = o.whole_numbers(seeds, "--seeds") or (seed or 0,)
+    chosen_seeds = values.whole_numbers(seeds, "--seeds") or (seed or 0,)
     shown = Destination(report, samples, as_json)
     shown.ensure()
     loaded = load(data, layout, columns, positive, limit, skip_bad_rows)
     path = out or Path(f"{loaded.name}.safetensors")
-    o.writable(path)
-    written = Outputs(path, o.new_folder(save_model))
+    values.writable(path)
+    written = Outputs(path, values.new_folder(save_model))
     choice = o.ModelChoice(model, device, guess_layout)
     log = run_fit(experiment, chosen_seeds, loaded, choice, written, ERR, shown.show)
     if not as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tillerman.cli import options as o
+from tillerman.cli import options as o, values
 from tillerman.cli.output import ERR, OUT, print_json
 from tillerman.core.errors import UsageError
 
@@ -60,12 +60,12 @@ def generate(
     if artefact is None and (strengths is not None or at is not None):
         raise UsageError("--strengths and --at are about --artefact; a --plan has doses of its own")
     choice = o.ModelChoice(model, device, guess_layout)
-    reading = _Reading(template, o.arguments_of(template_args), allow_mismatch)
+    reading = _Reading(template, values.arguments_of(template_args), allow_mismatch)
     sampling = Sampling(tokens, temperature, seed)
     if artefact is None:
         made = run_plans(plan or [], choice, reading, (prompt, system), sampling)
     else:
-        grid = (o.numbers(strengths, "--strengths"), o.points_of(at))
+        grid = (values.numbers(strengths, "--strengths"), values.points_of(at))
         made = run_generate(artefact, choice, reading, (prompt, system), grid, sampling)
     if as_json:
         print_json(made)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from tillerman.cli import options as o
+from tillerman.cli import options as o, values
 from tillerman.cli.output import ERR, OUT, print_json, show_account, watch
 from tillerman.cli.resumable import beside, resumable
 from tillerman.core.errors import UsageError
@@ -82,7 +82,7 @@ def score(
         raise UsageError("give an ARTEFACT to make replies with, or --rescore LOG to score those of a log again")
     if rescore is not None and (prompts != "sample" or doses is not None or at is not None or prompt is not None):
         raise UsageError("--rescore takes a log's texts as they are; --prompts, --doses, --at and --prompt make others")
-    o.writable(out)
+    values.writable(out)
     choice = JudgeChoice(
         judge,
         judge_model,
@@ -116,9 +116,9 @@ def score(
                 "temperature": temperature,
                 "seed": seed,
                 "template": template,
-                "template_args": o.arguments_of(template_args),
-                "doses": o.numbers(doses, "--doses"),
-                "points": o.points_of(at),
+                "template_args": values.arguments_of(template_args),
+                "doses": values.numbers(doses, "--doses"),
+                "points": values.points_of(at),
                 "null_draws": null_draws,
             },
         )

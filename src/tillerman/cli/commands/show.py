@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import tillerman
-from tillerman.cli import options as o
+from tillerman.cli import options as o, values
 from tillerman.cli.output import OUT, print_json, show_account, write_report
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def show(
     from tillerman.reports.pages import render_beside
     from tillerman.reports.side_by_side import account
 
-    o.writable(report)
+    values.writable(report)
     loaded = [tillerman.load(path) for path in artefacts]
     if len(loaded) > 1:
         entries = [entry_of(path, artefact) for path, artefact in zip(artefacts, loaded, strict=True)]

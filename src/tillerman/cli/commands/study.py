@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from tillerman.cli import names, options as o
+from tillerman.cli import names, options as o, values
 from tillerman.cli.output import ERR, OUT, load, print_json, show_account, watch
 from tillerman.cli.resumable import resumable
 from tillerman.core.errors import UsageError
@@ -102,19 +102,19 @@ def study(
                 "limit": limit,
                 "seed": seed,
                 "draws": draws,
-                "sources": o.several(sources),
-                "others": o.several(others),
+                "sources": values.several(sources),
+                "others": values.several(others),
                 "matrix": matrix,
                 "context_tokens": context_tokens,
-                "counts": o.whole_numbers(counts, "--counts"),
-                "to": o.several(to),
-                "precisions": o.several(precisions),
+                "counts": values.whole_numbers(counts, "--counts"),
+                "to": values.several(to),
+                "precisions": values.several(precisions),
                 "tuned": tuned,
-                "models": o.several(models),
-                "doses": o.numbers(doses, "--doses"),
+                "models": values.several(models),
+                "doses": values.numbers(doses, "--doses"),
                 "characters": characters,
                 "steps": steps,
-                "factors": o.numbers(factors, "--factors"),
+                "factors": values.numbers(factors, "--factors"),
                 "max_kl": max_kl,
                 "max_perplexity_ratio": max_perplexity_ratio,
                 "max_loss": max_loss,
