@@ -27,24 +27,39 @@ from tillerman.models.restart import Restart, entry, starting
 
 
 class StemCache(DynamicCache):
-    """Keys and values of a stem. Once ``columns`` is set, a pass reads them and leaves nothing behind."""
+    """Keys and values of a stem. Once ``columns`` is set, a pass reads them and leaves nothing behind. Those of the
+    stem ``after`` which it comes are not copied but read there."""
 
     columns: int | None = None
+
+    def __init__(self, after: StemCache | None = None) -> None:
+        super().__init__()
+        self.after = after
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **more: Any
     ) -> tuple[Tensor, Tensor]:
+        new = (key_states, value_states)
         if self.columns is None:
-            return super().update(key_states, value_states, layer_idx, *args, **more)
-        kept: Any = self.layers[layer_idx]
-        rows = key_states.shape[0]  # a stem of one row serves any number of them
+            new = super().update(key_states, value_states, layer_idx, *args, **more)
+        pairs = [*self._before(layer_idx, len(key_states)), new]
+        keys, values = (side[0] if len(side) == 1 else torch.cat(side, dim=-2) for side in zip(*pairs, strict=True))
+        return keys, values
+
+    def _before(self, layer: int, rows: int) -> list[tuple[Tensor, Tensor]]:
+        """What new tokens of so many rows see before their own; a stem of one row serves any number of them."""
+        before = [] if self.after is None else self.after._before(layer, rows)
+        if not self.columns:
+            return before
+        kept: Any = self.layers[layer]
         keys, values = (t[..., : self.columns, :].expand(rows, -1, -1, -1) for t in (kept.keys, kept.values))
-        return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
+        return [*before, (keys, values)]
 
 
 @dataclass(frozen=True, eq=False)
 class Stem:
-    """A batch of prompts that was run once, left-padded; or one prompt that all rows of branches follow.
+    """A batch of prompts that was run once, left-padded; or one prompt that all rows of branches, or other stems,
+    follow.
 
     ``real`` and ``positions`` are of the ``s`` shared columns; ``tail`` holds the last tokens, which were
     left out of them (short prompts may have padding there too), and ``entering[border]`` what enters a
@@ -80,10 +95,19 @@ def stop(h: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def run_stem(
-    parts: Anatomy, batch: Batch, tail: int, borders: Sequence[int] = (), *, until: HookPoint | None = None
+    parts: Anatomy,
+    batch: Batch,
+    tail: int,
+    borders: Sequence[int] = (),
+    *,
+    until: HookPoint | None = None,
+    after: Stem | None = None,
+    edits: Mapping[HookPoint, Edit] | None = None,
+    restart: Restart | None = None,
 ) -> Stem:
-    """One unsteered pass over the prompts. Their last ``tail`` columns are left to branches; what enters
-    each border there is kept. ``until`` ends the pass at the deepest hook point that branches need."""
+    """One pass over the prompts, unsteered but for ``edits``. Their last ``tail`` columns are left to branches; what
+    enters each border there is kept. ``until`` ends the pass at the deepest hook point that branches need. ``after``
+    is a stem of one row that all prompts follow. Blocks below the border of ``restart`` keep nothing."""
     device = parts.device
     entering: dict[int, Tensor] = {}
 
@@ -94,23 +118,32 @@ def run_stem(
 
         return keep
 
-    cache = StemCache()
-    edits = {entry(parts, border): keeper(border) for border in borders}
+    cache = StemCache(None if after is None else after.cache)
+    hung = {**(edits or {}), **{entry(parts, border): keeper(border) for border in borders}}
     if until is not None:
-        edits[until] = stop
-    tokens, positions = batch.tokens.to(device), batch.positions.to(device)
-    with edit_forward(parts, edits, lambda _: None), suppress(DeepEnoughError):
-        parts.decoder(
-            input_ids=tokens,
-            attention_mask=batch.mask.to(device),
-            past_key_values=cache,
-            use_cache=True,
-            **placed(parts, positions),
-        )
+        hung[until] = stop
+    tokens, positions, real = batch.tokens.to(device), batch.positions.to(device), batch.mask.to(device).bool()
     shared = tokens.shape[1] - tail
+    with suppress(DeepEnoughError):
+        if after is None:
+            with edit_forward(parts, hung, lambda _: None), starting(parts, restart):
+                parts.decoder(
+                    input_ids=tokens,
+                    attention_mask=batch.mask.to(device),
+                    past_key_values=cache,
+                    use_cache=True,
+                    **placed(parts, positions),
+                )
+        else:
+            begun = Stem(cache, after.real, after.positions, after.tail, after.tail_real, {})
+            pass_over(parts, begun, Branches(tokens, torch.where(real, 0, -1), positions), hung, restart=restart)
     cache.columns = shared
-    real = batch.mask.to(device).bool()
-    return Stem(cache, real[:, :shared], positions[:, :shared], tokens[:, shared:], real[:, shared:], entering)
+    seen, places = real[:, :shared], positions[:, :shared]
+    if after is not None:
+        before = after.real.shape[1]
+        seen = torch.cat([after.real.expand(len(real), -1), seen], 1)
+        places = torch.cat([after.positions.expand(len(real), -1), places + before], 1)
+    return Stem(cache, seen, places, tokens[:, shared:], real[:, shared:], entering)
 
 
 def unshared(parts: Anatomy, batch: Batch) -> Stem:

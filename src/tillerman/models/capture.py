@@ -1,5 +1,5 @@
 """Read activations: only the hook points asked for, no block above the deepest of them, and what rows
-begin with in common only once."""
+begin with in common only once: the beginning of all, and of the answers to one question the question."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from torch import Tensor
 from tillerman.core.errors import UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.rows import Progress, Row, silent
-from tillerman.models.batches import batches, common_prefix, token_budget
-from tillerman.models.branches import Branches, DeepEnoughError, run_branches, run_stem
+from tillerman.models.batches import batches, common_prefix, padded, token_budget
+from tillerman.models.beginnings import clusters
+from tillerman.models.branches import Branches, DeepEnoughError, Stem, run_branches, run_stem
 from tillerman.models.edit import Edit, edit_forward
 from tillerman.models.grid import branch_fault
 from tillerman.models.opened import OpenModel
 
 READS = ("last", "mean")
-LONGEST_BRANCH = 32  # rows that differ in more tokens than these do not share a stem,
-MOST_BRANCHES = 16  # nor do more rows than these: branches see each other's columns masked
+MOST_QUERIES = 256  # of the branches of a stem: they see each other's columns masked, which costs their square
+LEAST_GAIN = 1 / 8  # of the tokens that run: what is saved by less is not worth a pass of its own
 
 
 @torch.no_grad()  # not inference mode: what is given back must be ordinary tensors
@@ -37,8 +38,7 @@ def capture(
 ) -> dict[HookPoint, Float[Tensor, "n _"]]:
     """The activation of every row at every hook point, float32 on the CPU.
 
-    ``read`` is ``last`` (the row's last token) or ``mean`` (over its tokens from ``read_from`` on). Rows
-    that begin alike (the answers to one question) are branches of one stem.
+    ``read`` is ``last`` (the row's last token) or ``mean`` (over its tokens from ``read_from`` on).
     """
     if read not in READS:
         raise UsageError(f"read {read!r}: choose among {', '.join(READS)}")
@@ -46,12 +46,11 @@ def capture(
     for point in points:
         opened.parts.check(point)
     out = {point: torch.empty(len(rows), opened.parts.width_at(point)) for point in points}
-    groups = list(_groups(rows, read))
     budget = budget or token_budget(opened.parts)
-    if all(len(group.rows) == 1 for group in groups) or branch_fault(opened) is not None:
-        pieces = _rows_alone(opened, rows, points, read, budget)
+    if branch_fault(opened) is None:
+        pieces = _in_branches(opened, rows, points, read, budget)
     else:
-        pieces = _rows_in_branches(opened, rows, points, read, groups, budget)
+        pieces = _rows_alone(opened, rows, points, read, budget)
     for places, values in pieces:
         for point, value in values.items():
             out[point][places] = value.float().cpu()
@@ -77,6 +76,27 @@ def _rows_alone(
         yield batch.rows.tolist(), run.got
 
 
+def _in_branches(
+    opened: OpenModel, rows: Sequence[Row], points: Sequence[HookPoint], read: str, budget: int
+) -> Iterator[Piece]:
+    """Beginning, questions, answers: each runs once. What nothing is shared of runs plainly."""
+    most = [len(row.tokens) - 1 if read == "last" else min(row.read_from, len(row.tokens) - 1) for row in rows]
+    # The answers to one question count once: they will share it anyway.
+    questions = [row.tokens[: min(k, row.read_from or k)] for row, k in zip(rows, most, strict=True)]
+    for cluster in clusters(questions):
+        groups, begun = list(_groups(rows, cluster.rows, most, cluster.shared)), None
+        if not cluster.shared:
+            alone = [group.rows[0] for group in groups if len(group.rows) == 1]
+            for places, values in _rows_alone(opened, [rows[i] for i in alone], points, read, budget):
+                yield [alone[i] for i in places], values
+            groups = [group for group in groups if len(group.rows) > 1]
+        else:
+            (first,) = batches([rows[cluster.rows[0]].tokens[: cluster.shared]], pad=opened.pad_id)
+            begun = run_stem(opened.parts, first, 0, until=_deepest(points))
+        for some in _together(rows, groups, cluster.shared, budget):
+            yield _branched(opened, rows, points, read, some, begun)
+
+
 @dataclass(frozen=True)
 class _Group:
     """Rows whose first ``shared`` tokens are the same."""
@@ -85,45 +105,74 @@ class _Group:
     shared: int
 
 
-def _groups(rows: Sequence[Row], read: str) -> Iterator[_Group]:
-    """Neighbours in lexical order that share all but their last tokens. What is read is never shared."""
-    order = sorted(range(len(rows)), key=lambda i: rows[i].tokens)
-    most = [len(row.tokens) - 1 if read == "last" else min(row.read_from, len(row.tokens) - 1) for row in rows]
-    start = 0
-    while start < len(order):
-        first = order[start]
-        shared, stop = most[first], start + 1
-        while stop < len(order):
-            following = order[stop]
-            common = min(shared, most[following], common_prefix(rows[first].tokens, rows[following].tokens))
-            longest = max(len(rows[i].tokens) for i in order[start : stop + 1])
-            if longest - common > min(LONGEST_BRANCH, common // 2) or stop - start >= MOST_BRANCHES:
-                break
-            shared, stop = common, stop + 1
-        yield _Group(tuple(order[start:stop]), shared)
-        start = stop
+def _groups(rows: Sequence[Row], members: Sequence[int], most: Sequence[int], begun: int) -> Iterator[_Group]:
+    """Neighbours in lexical order that share so much after the beginning of ``begun`` tokens that running it once
+    is worth it. What is read is never shared."""
+    order = sorted(members, key=lambda i: rows[i].tokens)
+    group: list[int] = []
+    shared = 0
+    for i in order:
+        if group:
+            common = min(shared, most[i], common_prefix(rows[group[0]].tokens, rows[i].tokens))
+            branches = sum(len(rows[k].tokens) - common for k in (*group, i))
+            saved = (common - begun) - (len(group) - 1) * (shared - common)
+            if saved > LEAST_GAIN * (common - begun + branches) and branches <= MOST_QUERIES:
+                group.append(i)
+                shared = common
+                continue
+            yield _grouped(group, shared, begun)
+        group, shared = [i], most[i]
+    if group:
+        yield _grouped(group, shared, begun)
 
 
-def _rows_in_branches(
+def _grouped(group: Sequence[int], shared: int, begun: int) -> _Group:
+    """A row alone has no stem of its own."""
+    return _Group(tuple(group), shared if len(group) > 1 else begun)
+
+
+def _together(rows: Sequence[Row], groups: Sequence[_Group], begun: int, budget: int) -> Iterator[list[_Group]]:
+    """Groups of like sizes, as many as the budget holds, padding counted; those with a stem of their own apart."""
+
+    def size(group: _Group) -> tuple[int, int]:
+        return group.shared - begun, sum(len(rows[i].tokens) - group.shared for i in group.rows)
+
+    some: list[_Group] = []
+    widest = (0, 0)
+    for group in sorted(groups, key=size):
+        stem, branches = size(group)
+        wider = (max(widest[0], stem), max(widest[1], branches))
+        if some and ((stem == 0) != (widest[0] == 0) or (len(some) + 1) * sum(wider) > budget):
+            yield some
+            some, wider = [], (stem, branches)
+        some.append(group)
+        widest = wider
+    if some:
+        yield some
+
+
+def _branched(
     opened: OpenModel,
     rows: Sequence[Row],
     points: Sequence[HookPoint],
     read: str,
-    groups: Sequence[_Group],
-    budget: int,
-) -> Iterator[Piece]:
-    stems = [rows[group.rows[0]].tokens[: group.shared] for group in groups]
-    for batch in batches(stems, pad=opened.pad_id, budget=budget):
-        members = [groups[i] for i in batch.rows.tolist()]
-        branches, weights = _branches(opened, rows, members, read)
-        stem = run_stem(opened.parts, batch, 0, until=_deepest(points))
-        run = _reading(points, weights, "bvq,bqd->bvd")
-        with suppress(DeepEnoughError):
-            run_branches(opened.parts, stem, branches, run.edits)
-        real = [(at, k) for at, group in enumerate(members) for k in range(len(group.rows))]
-        at, k = (torch.tensor(side, device=opened.device) for side in zip(*real, strict=True))
-        places = [i for group in members for i in group.rows]
-        yield places, {point: value[at, k] for point, value in run.got.items()}
+    members: Sequence[_Group],
+    begun: Stem | None,
+) -> Piece:
+    """Groups as branches of their own stems, which follow the beginning; a group without a stem of the beginning."""
+    first = 0 if begun is None else begun.real.shape[1]
+    stem = begun
+    if stem is None or members[0].shared > first:
+        own = padded([rows[group.rows[0]].tokens[first : group.shared] for group in members], pad=opened.pad_id)
+        stem = run_stem(opened.parts, own, 0, until=_deepest(points), after=begun)
+    branches, weights = _branches(opened, rows, members, read)
+    run = _reading(points, weights, "bvq,bqd->bvd")
+    with suppress(DeepEnoughError):
+        run_branches(opened.parts, stem, branches, run.edits)
+    real = [(at, k) for at, group in enumerate(members) for k in range(len(group.rows))]
+    at, k = (torch.tensor(side, device=opened.device) for side in zip(*real, strict=True))
+    places = [i for group in members for i in group.rows]
+    return places, {point: value[at, k] for point, value in run.got.items()}
 
 
 def _branches(
