@@ -119,7 +119,8 @@ def prepared(
     Whoever searches, scores and steers goes through here, so that a cell is the same to the last bit: in half
     precision a strength that is rounded first gives another vector. The vectors of ``add`` hold the strength already.
     """
-    vectors = torch.stack([v.to(like.device, like.dtype) for v in directions])
+    home = directions[0].device
+    vectors = torch.stack([v.to(home, like.dtype) for v in directions]).to(like.device)  # one transfer for all
     if operator == "add":
         vectors = torch.stack([strength * v for strength, v in zip(strengths, vectors, strict=True)])
     return vectors, torch.tensor(strengths, device=like.device)[:, None]

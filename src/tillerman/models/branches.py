@@ -185,7 +185,7 @@ def pass_over(
         seen = {"attention_mask": mask, "past_key_values": stem.cache, "use_cache": True}
     with edit_forward(parts, edits, lambda _: None), starting(parts, restart):
         out: Tensor = parts.decoder(input_ids=branches.tokens, **seen, **placed(parts, positions)).last_hidden_state
-    return out
+    return out.to(positions.device)  # the last block of a split model is elsewhere
 
 
 def placed(parts: Anatomy, positions: Int[Tensor, "b s"]) -> dict[str, Any]:

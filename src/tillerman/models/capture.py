@@ -170,9 +170,9 @@ def _branched(
     with suppress(DeepEnoughError):
         run_branches(opened.parts, stem, branches, run.edits)
     real = [(at, k) for at, group in enumerate(members) for k in range(len(group.rows))]
-    at, k = (torch.tensor(side, device=opened.device) for side in zip(*real, strict=True))
+    at, k = (torch.tensor(side) for side in zip(*real, strict=True))
     places = [i for group in members for i in group.rows]
-    return places, {point: value[at, k] for point, value in run.got.items()}
+    return places, {point: value[at.to(value.device), k.to(value.device)] for point, value in run.got.items()}
 
 
 def _branches(
@@ -225,7 +225,7 @@ def _reading(points: Sequence[HookPoint], weights: Tensor, how: str) -> _Reading
 
     def reader(point: HookPoint) -> Callable[[Tensor], Tensor]:
         def read(h: Tensor) -> Tensor:
-            got[point] = torch.einsum(how, weights, h.float())
+            got[point] = torch.einsum(how, weights.to(h.device), h.float())
             if len(got) == len(points):
                 raise DeepEnoughError
             return h

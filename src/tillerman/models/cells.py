@@ -85,10 +85,11 @@ def _run_cells(parts: Anatomy, stem: Stem, variants: Variants, cells: Sequence[G
     vectors, strengths = prepared(operator, [c.direction for c in cells], [c.strength for c in cells], entering)
     vectors, strengths = vectors.repeat_interleave(queries, 0), strengths.repeat_interleave(queries, 0)
     # Strength 0 is no steering, whatever the operator makes of it.
-    here = variants.meant.repeat(1, count)[..., None] & (strengths != 0)
+    here = variants.meant.to(entering.device).repeat(1, count)[..., None] & (strengths != 0)
 
     def edit(h: Tensor) -> Tensor:
-        return torch.where(here, applied(operator, h, vectors, strengths), h)
+        mine, v, strength = (t.to(h.device) for t in (here, vectors, strengths))  # a model may be split
+        return torch.where(mine, applied(operator, h, v, strength), h)
 
     restart = Restart(border_of(cells[0].point), entering.repeat(1, count, 1))
     return run_branches(parts, stem, branches, {point: edit}, restart=restart)

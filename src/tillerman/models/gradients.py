@@ -231,7 +231,7 @@ def _losses(opened: OpenModel, laid: _Laid, loss: Loss) -> Float[Tensor, " b"]:
         attention_mask=laid.batch.mask.to(device),
         use_cache=False,
         **placed(parts, positions),
-    ).last_hidden_state
+    ).last_hidden_state.to(device)
     rows, columns, tokens, places = laid.scored.to(device).unbind(1)
     each = token_logprobs(parts, hidden[rows, columns][:, None], tokens).squeeze(1)
     sums, counts = (each.new_zeros(laid.target.numel()) for _ in range(2))

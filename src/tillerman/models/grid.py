@@ -59,7 +59,7 @@ def grid_scores(
     stem = run_stem(parts, batch, tail, sorted({border_of(cell.point) for cell in cells}))
     ends = Branches(stem.tail, torch.where(stem.tail_real, 0, -1), (stem.tail_real.cumsum(1) - 1).clamp(min=0))
     variants = Variants(ends, meant[:, meant.shape[1] - tail :].to(device), stem.entering)
-    head = option_head(parts, options, device)
+    head = option_head(parts, options)
     out = torch.full((len(cells), len(batch.rows), max(map(len, options))), -torch.inf)
     for group, hidden in cells_in_passes(opened, stem, variants, cells, progress):
         out[group] = head(hidden[:, :, -1]).float().cpu()
@@ -171,9 +171,9 @@ def prefixed_scores(
         real = batch.mask.to(opened.device).bool()
         branches = Branches(batch.tokens.to(opened.device), torch.where(real, 0, -1), real.cumsum(1) - 1)
         hidden = run_branches(parts, stem, branches, {})
-        last = hidden[torch.arange(len(hidden)), real.sum(1) - 1][:, None]
+        last = hidden[torch.arange(len(hidden), device=hidden.device), real.sum(1) - 1][:, None]
         members = batch.rows.tolist()
-        scores = option_head(parts, [options[i] for i in members], opened.device)(last)[0].float().cpu()
+        scores = option_head(parts, [options[i] for i in members])(last)[0].float().cpu()
         for at, i in enumerate(members):
             out[i] = scores[at, : len(options[i])]
         progress(len(members))

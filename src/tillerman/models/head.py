@@ -17,23 +17,41 @@ _LOGITS = 2**23  # held at once
 
 
 def option_head(
-    parts: Anatomy, options: Sequence[Sequence[int]], device: torch.device
+    parts: Anatomy, options: Sequence[Sequence[int]]
 ) -> Callable[[Float[Tensor, "b c d"]], Float[Tensor, "c b o"]]:
     """The language-model head, for each row's own options only."""
     head = parts.causal.get_output_embeddings()  # type: ignore[no-untyped-call]
     longest = max(map(len, options))
-    tokens = torch.tensor([[*row, *[row[0]] * (longest - len(row))] for row in options], device=device)
-    if type(head) is nn.Linear and type(head.weight) is nn.Parameter and not head.weight.is_meta:
+    tokens = torch.tensor([[*row, *[row[0]] * (longest - len(row))] for row in options])
+    if _has_rows(head):
+        tokens = tokens.to(head.weight.device)  # which may not be where the model begins
         weight = head.weight[tokens]  # [b, o, d]
         bias = 0.0 if head.bias is None else head.bias[tokens]
-        return lambda hidden: _after(parts, torch.einsum("bcd,bod->cbo", hidden, weight) + bias)
+        return lambda hidden: _after(parts, torch.einsum("bcd,bod->cbo", hidden.to(weight.device), weight) + bias)
 
     # A quantised, split, offloaded or wrapped head is asked for the whole vocabulary.
     def of_all(hidden: Float[Tensor, "b c d"]) -> Float[Tensor, "c b o"]:
         logits = _after(parts, head(hidden))
-        return logits.gather(2, tokens[:, None].expand(-1, hidden.shape[1], -1)).transpose(0, 1)
+        wanted = tokens.to(logits.device)[:, None].expand(-1, hidden.shape[1], -1)
+        return logits.gather(2, wanted).transpose(0, 1)
 
     return of_all
+
+
+def _has_rows(head: nn.Module) -> bool:
+    """Whether the head's weight is a table with a row per token. Weights of another class (quantised, split) may only
+    look like one: a row is tried."""
+    if type(head) is not nn.Linear or head.weight.is_meta:
+        return False
+    if type(head.weight) is nn.Parameter:
+        return True
+    try:
+        with torch.no_grad():
+            probe = torch.linspace(-1, 1, head.in_features).to(head.weight)
+            theirs = head(probe)[:1] - (0.0 if head.bias is None else head.bias[:1])
+            return bool(torch.allclose(head.weight[:1] @ probe, theirs, rtol=0.02, atol=1e-3))
+    except (RuntimeError, NotImplementedError, TypeError, AttributeError):
+        return False
 
 
 def all_logits(parts: Anatomy, hidden: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
@@ -50,9 +68,9 @@ def token_logprobs(parts: Anatomy, hidden: Float[Tensor, "n c d"], tokens: Int[T
     for start in range(0, len(tokens), size):
         wanted = tokens[start : start + size]
         logits = _after(parts, head(hidden[start : start + size])).float()
-        chosen = logits.gather(2, wanted[:, None, None].expand(-1, logits.shape[1], 1)).squeeze(2)
+        chosen = logits.gather(2, wanted.to(logits.device)[:, None, None].expand(-1, logits.shape[1], 1)).squeeze(2)
         out.append(chosen - logits.logsumexp(2))
-    return torch.cat(out)
+    return torch.cat(out).to(hidden.device)
 
 
 def learn_head(parts: Anatomy, hidden: Float[Tensor, "b s d"], logits: Float[Tensor, "b s v"]) -> None:
@@ -64,8 +82,9 @@ def learn_head(parts: Anatomy, hidden: Float[Tensor, "b s d"], logits: Float[Ten
     except RuntimeError:  # it takes something else than what the decoder gives
         _LEARNT[_key(parts)] = None
         return
-    limit = (1e-3 if parts.causal.dtype == torch.float32 else 0.05) * logits.float().norm()
-    fitting = (after for after in _readings(config) if (after(raw) - logits.float()).norm() <= limit)
+    logits = logits.to(raw.device).float()  # where the head is, in a model that is split
+    limit = (1e-3 if parts.causal.dtype == torch.float32 else 0.05) * logits.norm()
+    fitting = (after for after in _readings(config) if (after(raw) - logits).norm() <= limit)
     _LEARNT[_key(parts)] = next(fitting, None)
 
 

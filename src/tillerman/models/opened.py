@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.resources import files
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from tillerman.models.loading import device_named, load_model, load_tokenizer
 
 PILOT = "pilot"
 VERSIONED = ("tillerman", "torch", "transformers", "tokenizers", "safetensors", "numpy")
+_PLAIN_PASSES = 5
 EMBEDDED = {PILOT: "pilot", "pilot-moe": "pilot_moe"}  # names, and folders in the package
 
 
@@ -233,8 +235,8 @@ def _unwrapped(model: nn.Module) -> PreTrainedModel:
 
 @torch.inference_mode()
 def check(opened: OpenModel) -> None:
-    """Three passes of three tokens: an identity edit is bit-equal at every layer, a real edit changes the output, the
-    decoder tells of each pass, and the head is one that can be asked alone."""
+    """Three passes of three tokens: an identity edit at every layer leaves the output as it is, a real edit changes it,
+    the decoder tells of each pass, and the head is one that can be asked alone."""
     tokens = torch.tensor([[1, 2, 3]], device=opened.device) % opened.model.config.get_text_config().vocab_size
     kept: list[Any] = []
 
@@ -268,11 +270,22 @@ def check(opened: OpenModel) -> None:
             "the tokens; name the module that is in its layout row, as a path from model.base_model: decoder=..."
         )
     scale = float(plain.abs().mean()) + 1.0
-    if calls != opened.layers or not torch.equal(plain, same):
+    if calls != opened.layers or not _same(opened, tokens, plain, same):
         raise ModelError(f"{opened.id}: an edit that changes nothing changed the output, or missed a block")
     if torch.equal(plain, run(scale)[0]):
         raise ModelError(f"{opened.id}: an edit of the blocks does not reach the output; the layout row is wrong")
     learn_head(opened.parts, kept[-1][0], plain)
+
+
+def _same(opened: OpenModel, tokens: Tensor, plain: Tensor, other: Tensor) -> bool:
+    """Bit-equal; or no further from a plain pass than plain passes are from each other, since some kernels differ in
+    the last bit from pass to pass."""
+    passes = [plain]
+    while not any(torch.equal(one, other) for one in passes) and len(passes) < _PLAIN_PASSES:
+        passes.append(opened.model(input_ids=tokens, use_cache=False).logits)
+    apart = [float((one - other).abs().max()) for one in passes]
+    noise = [float((one - another).abs().max()) for one, another in combinations(passes, 2)]
+    return min(apart) <= 2 * max(noise, default=0.0)
 
 
 def _hash(text: str) -> str:

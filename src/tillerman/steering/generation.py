@@ -10,6 +10,7 @@ import torch
 
 from tillerman.core.errors import MetricError, UsageError
 from tillerman.core.plan import Plan
+from tillerman.models.batches import padded
 from tillerman.models.opened import OpenModel
 from tillerman.steering.steer import steer_rows
 
@@ -60,19 +61,15 @@ def continuation_tokens(
     if len(prompts) != len(plans) or not prompts:
         raise UsageError(f"{len(prompts)} prompts and {len(plans)} plans: expected one plan per prompt, at least one")
     longest = max(map(len, prompts))
-    tokens = torch.full((len(prompts), longest), opened.pad_id, device=opened.device)
-    mask = torch.zeros_like(tokens)
-    for i, prompt in enumerate(prompts):
-        tokens[i, longest - len(prompt) :] = torch.tensor(prompt, device=opened.device)
-        mask[i, longest - len(prompt) :] = 1
+    batch = padded(prompts, pad=opened.pad_id)
     options = {"do_sample": True, "temperature": sampling.temperature} if sampling.temperature else {"do_sample": False}
     steering = steer_rows(opened.model, plans) if any(plans) else nullcontext()
-    with torch.random.fork_rng(devices=[] if opened.device.type == "cpu" else None), steering:
+    with torch.random.fork_rng(devices=_drawing(opened)), steering:
         torch.manual_seed(sampling.seed)
         try:
             out = opened.model.generate(  # type: ignore[operator]
-                input_ids=tokens,
-                attention_mask=mask,
+                input_ids=batch.tokens.to(opened.device),
+                attention_mask=batch.mask.to(opened.device),
                 max_new_tokens=sampling.max_new_tokens,
                 min_new_tokens=sampling.min_new_tokens,
                 pad_token_id=opened.pad_id,
@@ -87,6 +84,12 @@ def continuation_tokens(
             ) from None
     stops = stop_tokens(opened)
     return [_until(stops, row) for row in out[:, longest:].tolist()]
+
+
+def _drawing(opened: OpenModel) -> list[torch.device]:
+    """The CUDA devices of the model, whose random state a draw may change."""
+    places = {p.device for p in opened.model.parameters()}
+    return sorted((one for one in places if one.type == "cuda"), key=str)
 
 
 def stop_tokens(opened: OpenModel) -> set[int]:

@@ -37,6 +37,10 @@ class Conditions:
         self._plans: list[tuple[Condition, list[bool]]] = [(one, [c == one for c in of_plans]) for one in distinct]
         self._ready: tuple[tuple[int, torch.device], list[Member]] | None = None
 
+    @property
+    def distinct(self) -> list[Condition]:
+        return [one for one, _ in self._plans]
+
     def members(self, each: int, device: torch.device) -> list[Member]:
         """The conditions and the rows that have them, kept while the number of rows for ``each`` plan stays."""
         ready = self._ready  # another thread may put its own there at any time
@@ -64,7 +68,7 @@ class Pass:
                 "(rows of one prompt, as beams and samples make them, stand together)"
             )
         self.info, self.stream, self._ahead, self._count = info, stream, ahead, plans
-        self._masks: dict[Conditions, Bool[Tensor, "b s"]] = {}
+        self._masks: dict[tuple[Conditions, torch.device], Bool[Tensor, "b s"]] = {}
         self._sums: dict[Conditions, Int[Tensor, " p"]] = {}
         self._scopes: dict[Scope, Bool[Tensor, "b s"]] = {}
 
@@ -80,22 +84,33 @@ class Pass:
         """The change of a steering that looks ahead, at strength 1."""
         return self._ahead.change(steering, point, h, self.stream.sequences, self.info)
 
-    def mask(self, conditions: Conditions) -> Bool[Tensor, "b s"]:
-        """True for the tokens that meet the condition of their row's plan."""
-        if conditions not in self._masks:
-            out = None
-            for condition, rows in conditions.members(self.rows // self._count, self.info.real.device):
-                chosen = self._one(condition)
-                if rows is not None:
-                    chosen = chosen & rows
-                out = chosen if out is None else out | chosen
-            self._masks[conditions] = torch.zeros_like(self.info.real) if out is None else out
-        return self._masks[conditions]
+    def mask(self, conditions: Conditions, device: torch.device) -> Bool[Tensor, "b s"]:
+        """True for the tokens that meet the condition of their row's plan. Of a model that is split over several
+        devices, each gets it once per pass."""
+        home = self.info.real.device
+        if (conditions, device) not in self._masks:
+            made = self._met(conditions) if device == home else self.mask(conditions, home).to(device)
+            self._masks[conditions, device] = made
+        return self._masks[conditions, device]
+
+    def meets_none(self, conditions: Conditions) -> bool:
+        """Whether it is known without a look at the device that no token meets them."""
+        return all(self.stream.sequences.means_none(scope, self.info) for scope, _, _ in conditions.distinct)
+
+    def _met(self, conditions: Conditions) -> Bool[Tensor, "b s"]:
+        out = None
+        for condition, rows in conditions.members(self.rows // self._count, self.info.real.device):
+            chosen = self._one(condition)
+            if rows is not None:
+                chosen = chosen & rows
+            out = chosen if out is None else out | chosen
+        return torch.zeros_like(self.info.real) if out is None else out
 
     def tokens(self, conditions: Conditions) -> Int[Tensor, " p"]:
         """How many tokens of each plan the mask holds; left on the device."""
         if conditions not in self._sums:
-            self._sums[conditions] = self.mask(conditions).reshape(self._count, -1).sum(1)
+            met = self.mask(conditions, self.info.real.device)
+            self._sums[conditions] = met.reshape(self._count, -1).sum(1)
         return self._sums[conditions]
 
     def _one(self, condition: Condition) -> Bool[Tensor, "b s"]:
@@ -149,7 +164,7 @@ class _Step:
 
     def apply(self, h: Float[Tensor, "b s d"], now: Pass) -> Float[Tensor, "b s d"]:
         directions, strengths = self._gathered(h)
-        mask = now.mask(self.conditions).to(h.device)[..., None]
+        mask = now.mask(self.conditions, h.device)[..., None]
         # where, not multiply: rows and tokens outside the scope stay bit-equal, NaN included
         return torch.where(mask, applied(self._operator, h, directions, strengths), h)
 
@@ -181,7 +196,9 @@ class _Contextual:
         self._strengths = [0.0 if item is None or not mine(item) else item.strength for item in items]
 
     def apply(self, h: Float[Tensor, "b s d"], now: Pass) -> Float[Tensor, "b s d"]:
-        mask = now.mask(self.conditions).to(h.device)[..., None]
+        if now.meets_none(self.conditions):
+            return h
+        mask = now.mask(self.conditions, h.device)[..., None]
         if not bool(mask.any()):  # a change that nothing gets is not worth a second stream
             return h
         strengths = torch.tensor(self._strengths, device=h.device, dtype=h.dtype)

@@ -13,7 +13,7 @@ from tillerman.core.plan import Scope
 from tillerman.models.batches import Batch
 from tillerman.models.forward import ForwardInfo
 from tillerman.models.generating import Prompt
-from tillerman.steering.spans import CodeReader, thinking_spans
+from tillerman.steering.spans import CodeReader, tag_ends, thinking_spans
 
 _UNKNOWN = -(2**40)  # a length that no position matches
 _OF_GENERATED = {"all": True, "generated": True, "after_instruction": True, "prompt": False, "last": False}
@@ -57,7 +57,7 @@ class Sequences:
             if self._whole is not None:
                 self._lengths = self._whole.real.sum(1)
             else:
-                inside = torch.tensor([c < columns for c in info.columns], device=info.real.device)
+                inside = _columns(info) < columns
                 lengths = (info.positions * (info.real & inside)).amax(1) + 1
                 ended = info.columns.stop >= columns  # a prompt given in chunks ends in its last one
                 self._lengths = lengths if ended else torch.full_like(lengths, _UNKNOWN)
@@ -74,12 +74,15 @@ class Sequences:
             raise UsageError("a look ahead needs the whole text: run the prompt inside the block")
         return self._text.tokens, self._text.real
 
+    def means_none(self, scope: Scope, info: ForwardInfo) -> bool:
+        """Whether the scope means no token of this pass, where that is known without a look at the tokens."""
+        return info.past >= self._prompt_columns and _OF_GENERATED.get(scope.name) is False
+
     def mask(self, scope: Scope, info: ForwardInfo) -> Bool[Tensor, "b s"]:
         """True for the tokens of this pass that the scope means; never for padding."""
         if info.past >= self._prompt_columns and scope.name in _OF_GENERATED:  # the steps of ``generate``
             return info.real if _OF_GENERATED[scope.name] else torch.zeros_like(info.real)
-        generated = torch.tensor([c >= self._prompt_columns for c in info.columns], device=info.real.device)
-        return info.real & self._chosen(scope, info, generated)
+        return info.real & self._chosen(scope, info, _columns(info) >= self._prompt_columns)
 
     def _chosen(self, scope: Scope, info: ForwardInfo, generated: Tensor) -> Tensor:
         if scope.name == "all":
@@ -96,7 +99,7 @@ class Sequences:
             return self._in_text(scope, info)
         rows = info.real.shape[0]
         # A cache with other rows than the prompt's: its tokens come after the prompt, so no length is needed.
-        known = self._lengths if len(self._lengths) in (1, rows) else torch.tensor([_UNKNOWN])
+        known = self._lengths if len(self._lengths) in (1, rows) else info.positions.new_full((1,), _UNKNOWN)
         lengths = known.to(info.real.device).expand(rows)[:, None]
         if scope.name in ("last", "generated"):
             last = (info.positions == lengths - 1) & ~generated
@@ -124,6 +127,11 @@ class Sequences:
         if scope not in self._readers:
             self._readers[scope] = CodeReader(scope)
         return _spread(reach & ~self._readers[scope].inside(tokens, reach), info)
+
+
+def _columns(info: ForwardInfo) -> Int[Tensor, " s"]:
+    """Made on the device: a list from here would have to wait for it."""
+    return torch.arange(info.columns.start, info.columns.stop, device=info.real.device)
 
 
 @dataclass(frozen=True)
@@ -214,15 +222,7 @@ def _from_marker(marker: tuple[int, ...], info: ForwardInfo, prompt: Bool[Tensor
         )
     if info.tokens is None:
         raise UsageError("scope 'after_instruction' reads token ids; this call gives embeddings")
-    found = torch.zeros_like(info.real)
-    size = len(marker)
-    if info.tokens.shape[1] < size:
-        return found
-    windows = info.tokens.unfold(1, size, 1)
-    match = (windows == torch.tensor(marker, device=windows.device)).all(-1)
-    match &= (info.real & prompt).unfold(1, size, 1).all(-1)
-    for row in range(match.shape[0]):
-        at = match[row].nonzero()
-        if len(at):
-            found[row, int(at[-1]) :] = True
-    return found
+    columns = torch.arange(info.real.shape[1], device=info.real.device)
+    ends = tag_ends(marker, info.tokens, info.real & prompt)
+    last = torch.where(ends, columns, -1).amax(1, keepdim=True) if len(columns) else columns[None]
+    return (last >= 0) & (columns > last - len(marker))

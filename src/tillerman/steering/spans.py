@@ -25,19 +25,19 @@ def thinking_spans(scope: Scope, tokens: Int[Tensor, "b k"], reach: Bool[Tensor,
     columns = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
 
     def last(tag: tuple[int, ...]) -> Tensor:
-        ends = _ends(tag, tokens, reach)
+        ends = tag_ends(tag, tokens, reach)
         return torch.where(ends, columns, -1).cummax(1).values
 
     return reach & (last(scope.opening) > last(scope.closing))
 
 
-def _ends(tag: tuple[int, ...], tokens: Int[Tensor, "b k"], reach: Bool[Tensor, "b k"]) -> Bool[Tensor, "b k"]:
-    """Where the tag is complete."""
+def tag_ends(tag: tuple[int, ...], tokens: Int[Tensor, "b k"], reach: Bool[Tensor, "b k"]) -> Bool[Tensor, "b k"]:
+    """Where the tag is complete, all of it within reach. Token by token: no list has to go to the device."""
     found = torch.zeros_like(reach)
-    size = len(tag)
-    if tokens.shape[1] >= size:
-        match = (tokens.unfold(1, size, 1) == torch.tensor(tag, device=tokens.device)).all(-1)
-        found[:, size - 1 :] = match & reach.unfold(1, size, 1).all(-1)
+    wide = tokens.shape[1] - len(tag) + 1
+    if wide > 0:
+        each = [(tokens[:, at : at + wide] == token) & reach[:, at : at + wide] for at, token in enumerate(tag)]
+        found[:, len(tag) - 1 :] = torch.stack(each).all(0)
     return found
 
 
@@ -117,8 +117,8 @@ class Code:
 class CodeReader:
     """Which tokens leave the reader inside code, row by row, over passes that each add some tokens.
 
-    What was read is kept, so that a step of decoding reads one token per row. Rows are known by their
-    tokens, not by their place: beams change rows. Reading costs one transfer of the token ids per pass.
+    A step of decoding costs one transfer, of its new tokens, and reads these alone. Rows are known by their tokens,
+    not by their place: beams change rows.
     """
 
     def __init__(self, scope: Scope) -> None:
@@ -128,29 +128,46 @@ class CodeReader:
             )
         self._piece = scope.piece
         self._pieces: dict[int, str] = {}
-        self._read: list[tuple[list[int], list[bool], Code]] = []
+        self._states: list[Code] = []  # of each row, where its reader stands after what was read
+        self._read: Int[Tensor, "b k"] | None = None  # the tokens; -1 for those out of reach
+        self._inside: Bool[Tensor, "b k"] | None = None
 
     def inside(self, tokens: Int[Tensor, "b k"], reach: Bool[Tensor, "b k"]) -> Bool[Tensor, "b k"]:
-        out = torch.zeros(reach.shape, dtype=torch.bool)
-        chosen, read = reach.tolist(), []
-        for row, ids in enumerate(tokens.tolist()):
-            columns = [c for c, wanted in enumerate(chosen[row]) if wanted]
-            done, flags, state = self._known(row, said := [ids[c] for c in columns])
-            flags = flags[: len(done)]
-            for token in said[len(done) :]:
-                state = state.read(self._text(token))
-                flags.append(state.inside)
-            read.append((said, flags, state))
-            out[row, columns] = torch.tensor(flags, dtype=torch.bool)
-        self._read = read
-        return out.to(reach.device)
+        text = torch.where(reach, tokens, -1)
+        rows, new = self._since(text)
+        if rows is None or self._inside is None:
+            states, before, new = [Code()] * len(text), reach[:, :0], text.tolist()
+        else:
+            states = [self._states[row] for row in rows]
+            before = self._inside if rows == list(range(len(rows))) else self._inside[rows]
+        flags = []
+        for row, ids in enumerate(new):
+            mine = []
+            for token in ids:
+                states[row] = states[row] if token < 0 else states[row].read(self._text(token))
+                mine.append(token >= 0 and states[row].inside)
+            flags.append(mine)
+        added = torch.tensor(flags, dtype=torch.bool).reshape(len(text), -1).to(text.device)
+        self._states, self._read = states, text
+        self._inside = torch.cat([before, added], 1)
+        return self._inside
 
-    def _known(self, row: int, said: list[int]) -> tuple[list[int], list[bool], Code]:
-        """What was read of this row, or of the row it came from; nothing for a new text."""
-        for done, flags, state in (*self._read[row : row + 1], *self._read):
-            if done == said[: len(done)]:
-                return done, list(flags), state
-        return [], [], Code()
+    def _since(self, text: Int[Tensor, "b k"]) -> tuple[list[int] | None, list[list[int]]]:
+        """Which row of the last pass each row goes on from, and what is new in it; None where a row goes on from
+        none."""
+        before = self._read
+        if before is None or before.shape[1] > text.shape[1] or before.device != text.device:
+            return None, []
+        done = before.shape[1]
+        rows = list(range(len(text)))
+        if len(before) == len(text):
+            same = (text[:, :done] == before).all(1, keepdim=True)
+            told = torch.cat([same.to(text.dtype), text[:, done:]], 1).tolist()
+            if all(row[0] for row in told):
+                return rows, [row[1:] for row in told]
+        alike = (text[:, None, :done] == before[None]).all(-1)
+        told = torch.cat([alike.any(1)[:, None], alike.int().argmax(1)[:, None], text[:, done:]], 1).tolist()
+        return ([row[1] for row in told] if all(row[0] for row in told) else None), [row[2:] for row in told]
 
     def _text(self, token: int) -> str:
         if token not in self._pieces:

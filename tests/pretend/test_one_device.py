@@ -1,0 +1,142 @@
+"""The whole product on one pretend device: no tensors of two devices meet, nothing is in float64, and the numbers are
+those of the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import tillerman
+from tillerman.core.plan import Intervention, Scope
+from tillerman.core.store import Store
+from tillerman.methods.registry import METHODS
+from tillerman.pipeline.flow import evaluate
+from tillerman.pipeline.run import Unwatched, set_up
+from tillerman.pipeline.search import fit_methods
+from tillerman.steering.generation import Sampling, continuation_tokens
+
+from .. import tiny
+from .machine import pretend_machine
+from .record import DOUBLE
+
+SMALL = tillerman.Experiment(
+    max_kl=None,
+    max_perplexity_ratio=None,
+    max_train=24,
+    max_validation=8,
+    max_test=8,
+    null_draws=2,
+    layers=(2, 3),
+    doses=(0.2, 1.0),
+    neutral="sample:tinystories",
+    neutral_tokens=256,
+    unrelated_items=4,
+    generations=("Tell me a story.",),
+    generation_tokens=3,
+    shots=2,
+)
+NEEDS_SAE = {"sta", "sae-difference", "sae-feature"}
+OF_EXPERTS = {"rice", "rice-renormalised"}
+WITH_GRADIENTS = {name for name in METHODS if name.startswith(("cold", "bipo"))}
+PROMPTS = tiny.random_rows([7, 4, 6])
+SCOPES = [Scope("all"), Scope("prompt"), Scope("generated"), Scope("last"), Scope("positions", positions=(1, -2))]
+
+
+def double(record):
+    return [event for event in record.events if event.ours and event.kind == DOUBLE]
+
+
+@pytest.mark.parametrize("scope", [*SCOPES, Scope("after_instruction", marker=(PROMPTS[0][2],))], ids=str)
+@pytest.mark.parametrize("operator", ["add", "rotate"])
+def test_every_scope_steers_on_a_device_as_on_the_cpu(scope, operator):
+    prompts = [(*p[:2], PROMPTS[0][2], *p[3:]) for p in PROMPTS]  # all of them have the marker
+    plan = (Intervention(tiny.vector(0, 2), 1.5, operator=operator, scope=scope),)
+    plain = tiny.opened()
+    theirs = continuation_tokens(plain, prompts, [plan] * 3, Sampling(5))
+    with pretend_machine() as record:
+        ours = continuation_tokens(moved(plain), prompts, [plan] * 3, Sampling(5))
+        assert not double(record)
+    assert ours == theirs
+
+
+def test_a_plan_of_its_own_for_each_row_steers_on_a_device_as_on_the_cpu():
+    plans = [(Intervention(tiny.vector(i % 3), 1.0 + i, scope=scope),) for i, scope in enumerate(SCOPES[:2])] + [()]
+    plain = tiny.opened()
+    theirs = continuation_tokens(plain, PROMPTS, plans, Sampling(5))
+    with pretend_machine():
+        assert continuation_tokens(moved(plain), PROMPTS, plans, Sampling(5)) == theirs
+
+
+def test_a_draw_leaves_the_callers_random_state_alone_and_is_the_same_twice():
+    with pretend_machine():
+        there = moved(tiny.opened())
+        before = torch.get_rng_state()
+        one, other = (continuation_tokens(there, PROMPTS, [()] * 3, Sampling(5, temperature=1.0)) for _ in range(2))
+        assert one == other
+        assert torch.equal(before, torch.get_rng_state())
+
+
+def moved(opened, kind="cuda"):
+    """A copy on a device."""
+    model = tiny.new_model().to(kind)
+    return tillerman.open_model(model, opened.tokenizer)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return tillerman.load_examples("sample:interest-in-science", limit=100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_fitted_and_steers_on_a_device_as_on_the_cpu(name, data):
+    spec = f"{name}:sae=pilot" if name in NEEDS_SAE else name
+    spec = f"{name}:epochs=1" if name == "bipo" else spec
+    source = "pilot-moe" if name in OF_EXPERTS else "pilot"
+    if name in OF_EXPERTS:
+        data = tillerman.load_examples("sample:sums", limit=40)
+    experiment = replace(SMALL, method=spec, max_train=12, layers=(2,) if name not in OF_EXPERTS else None)
+    plain = tillerman.open_model(source)
+    theirs = fitted(experiment, plain, data)
+    with pretend_machine() as record:
+        # autograd takes a device of this name without an accelerator
+        there = tillerman.open_model(source, device="xla" if name in WITH_GRADIENTS else "cuda", dtype=torch.float32)
+        record.clear()
+        ours = fitted(experiment, there, data)
+        assert ours.points == theirs.points
+        after = [steered_logits(one, steering) for one, steering in ((there, ours), (plain, theirs), (there, theirs))]
+        assert not double(record)
+    torch.testing.assert_close(after[0], after[1], rtol=0.02, atol=0.02)
+    torch.testing.assert_close(after[2], after[1], rtol=0.01, atol=0.01)
+
+
+def fitted(experiment, opened, data):
+    run = set_up(experiment, opened, data, Store(None, ""), Unwatched())
+    found, reasons = fit_methods(run)
+    assert not reasons
+    return next(iter(found.values())).steering
+
+
+def steered_logits(opened, steering):
+    point = steering.points[0]
+    item = Intervention(steering, steering.strength(point, 0.5), operator=steering.operator, scope=Scope("last"))
+    ids = torch.tensor([[1, 40, 50, 60, 70]], device=opened.device)
+    with torch.no_grad(), tillerman.steer(opened.model, item):
+        return opened.model(ids).logits.cpu()
+
+
+@pytest.mark.slow
+def test_a_fit_with_its_side_effects_an_evaluation_and_a_comparison_give_the_cpus_results(data):
+    plain = tillerman.open_model("pilot")
+    theirs = tillerman.fit(SMALL, plain, data)
+    with pretend_machine() as record:
+        there = tillerman.open_model("pilot", device="cuda", dtype=torch.float32)
+        record.clear()
+        ours = tillerman.fit(SMALL, there, data)
+        again = evaluate(ours.artefact, SMALL, there, data)
+        assert not double(record)
+    assert (ours.log.hook_point, ours.log.scope) == (theirs.log.hook_point, theirs.log.scope)
+    assert [(c.name, c.rate) for c in ours.log.conditions] == [(c.name, c.rate) for c in theirs.log.conditions]
+    assert again.condition("steered").rate == theirs.log.condition("steered").rate
