@@ -10,7 +10,9 @@ from tillerman.core.errors import DataError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Scope
 from tillerman.core.rows import Row
-from tillerman.models.logits import answer_logprobs, option_logprobs, text_logprobs
+from tillerman.models import memory
+from tillerman.models.logits import answer_logprobs, answer_sums, option_logprobs, text_predictions
+from tillerman.models.opened import check
 from tillerman.steering.steer import steer
 
 from .. import tiny
@@ -109,11 +111,27 @@ def test_a_prompt_runs_once_for_all_its_answers(opened):
     assert [tuple(shape[:2]) for shape in seen] == [(1, 12), (3, 1)]
 
 
-def test_text_scores_are_those_of_every_position(opened):
+def test_text_scores_are_those_of_every_position(family):
+    opened = tiny.opened(family)
+    check(opened)  # learns what follows the head
     windows = torch.tensor(tiny.random_rows([6, 6]))
-    ours = text_logprobs(opened, windows)
+    with torch.no_grad():
+        ours = text_predictions(opened, windows).all()
     for window, scores in zip(windows.tolist(), ours, strict=True):
-        assert torch.allclose(scores, _naive(opened.model, window), atol=1e-5)
+        assert torch.allclose(scores, _naive(opened.model, window), atol=1e-4)
+
+
+@pytest.mark.parametrize("room", [1, 3 * tiny.VOCAB, 2**24])
+def test_answers_have_the_same_scores_however_few_logits_are_held(opened, monkeypatch, room):
+    check(opened)
+    monkeypatch.setattr(memory, "CPU_LOGITS", room)
+    rows = [Row((*tokens, *end), len(tokens)) for tokens in TOKENS for end in ((11, 12, 13), (14,))]
+    sums, likeliest = answer_sums(opened, rows)
+    for row, total, first in zip(rows, sums, likeliest, strict=True):
+        scores = _naive(opened.model, row.tokens)[row.read_from - 1 : -1]
+        wanted = torch.tensor(row.tokens[row.read_from :])
+        assert float(total) == pytest.approx(float(scores.gather(1, wanted[:, None]).sum()), abs=1e-4)
+        assert bool(first) == bool((scores.argmax(1) == wanted).all())
 
 
 def test_a_row_in_which_nothing_can_be_predicted_is_an_error_and_no_nan(opened):

@@ -52,7 +52,8 @@ def per_step(plans, prompts=PROMPTS):
 @pytest.mark.parametrize("operator", ["add", "clamp"])
 def test_a_step_of_decoding_waits_for_nothing(scope, operator):
     plan = (Intervention(tiny.vector(0, 2), 0.5, operator=operator, scope=scope),)
-    assert per_step([plan] * 3, [(*p[:2], *MARKER, *p[3:]) for p in PROMPTS]) == {}
+    prompts = [(p[0], 11, *MARKER, *p[3:]) for p in PROMPTS]  # of every scope there is a token
+    assert per_step([plan] * 3, prompts) == {}
 
 
 def test_a_step_under_a_plan_for_each_row_waits_for_nothing():

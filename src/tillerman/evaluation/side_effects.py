@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,10 @@ from torch import Tensor
 from tillerman.core.errors import DataError
 from tillerman.core.plan import Plan, Scope
 from tillerman.core.rows import Progress, silent
-from tillerman.models.logits import kept_text_logprobs, text_logprobs
+from tillerman.models.batches import Batch, padded
+from tillerman.models.head import Predictions
+from tillerman.models.logits import kept_text_predictions, text_predictions
+from tillerman.models.memory import fitting, positions_at_once
 from tillerman.models.opened import OpenModel
 from tillerman.models.restart import border_of, starting
 from tillerman.statistics.estimates import bootstrap_mean, ensure_finite
@@ -21,6 +25,7 @@ from tillerman.statistics.values import NO_INTERVAL, Interval
 from tillerman.steering.steer import steer
 
 WINDOW = 128
+MOST_WINDOWS = 8  # of one pass
 # Nats per token, more than any model that still says something. A model that gives NaN or infinity on any window
 # costs this much: a large number, never one that passes a limit.
 _WRECKED = 1e6
@@ -75,12 +80,13 @@ def neutral_text(opened: OpenModel, name: str, texts: Sequence[str], tokens: int
 
 
 class DriftMeter:
-    """Measures plans on one neutral text. Both sides are run window by window, never all stored: a
-    vocabulary of 128 k times some thousand tokens would not fit."""
+    """Measures plans on one neutral text. The unsteered log-probabilities of a few windows are held, as many as the
+    vocabulary allows, and the steered ones of some tokens of these at a time."""
 
-    def __init__(self, opened: OpenModel, text: NeutralText, batch: int = 8) -> None:
+    def __init__(self, opened: OpenModel, text: NeutralText, batch: int | None = None) -> None:
         self.opened, self.text = opened, text
-        self._batches = text.windows.split(batch)  # type: ignore[no-untyped-call]
+        size = batch or min(MOST_WINDOWS, max(1, positions_at_once(opened.parts) // WINDOW))
+        self._batches = text.windows.split(size)  # type: ignore[no-untyped-call]
 
     @property
     def passes(self) -> int:
@@ -100,19 +106,31 @@ class DriftMeter:
         wide = [tuple(replace(item, scope=Scope("all")) for item in plan) for plan in plans]
         base: list[Tensor] = []
         sides: list[list[tuple[Tensor, Tensor]]] = [[] for _ in plans]
-        for tokens in self._batches:
-            target = tokens[:, 1:, None].to(self.opened.device)
-            plain, kept = kept_text_logprobs(self.opened, tokens, {_border(plan) for plan in wide})
-            plain = plain[:, :-1]
-            base.append(_nats(plain, target))
-            for plan, side in zip(wide, sides, strict=True):
-                with steer(self.opened.model, plan), starting(self.opened.parts, kept[_border(plan)]):
-                    changed = text_logprobs(self.opened, tokens)[:, :-1]
-                kl = (plain.exp() * (plain - changed)).sum(-1).mean(1).cpu()
-                side.append((_nats(changed, target), kl))
-                progress(1)
+        whole = [padded(some.tolist(), pad=0) for some in self._batches]
+        compared = partial(self._compared, wide, progress=progress)
+        for _, (plain, changed) in fitting(self.opened.parts, whole, compared):
+            base.append(plain)
+            for side, one in zip(sides, changed, strict=True):
+                side.append(one)
         nats = torch.cat(base)
         return [Windows(nats, *(torch.cat(parts) for parts in zip(*side, strict=True))) for side in sides]
+
+    @torch.inference_mode()
+    def _compared(
+        self, plans: Sequence[Plan], batch: Batch, *, progress: Progress
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Of some windows, the unsteered surprise; of each plan the surprise and the divergence."""
+        tokens = batch.tokens
+        plain, kept = kept_text_predictions(self.opened, tokens, {_border(plan) for plan in plans})
+        base = plain.all().flatten(0, 1)
+        nats = _windows_mean(_surprise(base, _targets(tokens)), tokens)
+        sides = []
+        for plan in plans:
+            with steer(self.opened.model, plan), starting(self.opened.parts, kept[_border(plan)]):
+                changed = text_predictions(self.opened, tokens)
+            sides.append(_against(base, changed, tokens))
+            progress(1)
+        return nats, sides
 
 
 def _border(plan: Plan) -> int:
@@ -120,9 +138,27 @@ def _border(plan: Plan) -> int:
     return min(border_of(point) for item in plan for point in item.steering.points)
 
 
-def _nats(logprobs: Tensor, target: Tensor) -> Tensor:
-    """Of each window, the mean surprise per token."""
-    return -logprobs.gather(2, target).squeeze(2).mean(1).cpu()
+def _against(base: Tensor, said: Predictions, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each window, per token that is predicted: the mean surprise, and the mean KL(base || said)."""
+    targets = _targets(tokens)
+    nats, kl = [], []
+    for here, logprobs in said.slices():
+        nats.append(_surprise(logprobs, targets[here]))
+        kl.append((base[here].exp() * (base[here] - logprobs)).sum(-1))
+    return _windows_mean(torch.cat(nats), tokens), _windows_mean(torch.cat(kl), tokens)
+
+
+def _targets(tokens: Tensor) -> Tensor:
+    """The token that each one predicts, window after window; a window's last one predicts none, and is not counted."""
+    return tokens.roll(-1, 1).flatten()
+
+
+def _surprise(logprobs: Tensor, targets: Tensor) -> Tensor:
+    return -logprobs.gather(1, targets.to(logprobs.device)[:, None]).squeeze(1)
+
+
+def _windows_mean(of_tokens: Tensor, tokens: Tensor) -> Tensor:
+    return of_tokens.reshape(tokens.shape)[:, :-1].mean(1).cpu()
 
 
 def _drift(unsteered: Tensor, steered: Tensor, divergences: Tensor) -> Drift:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tillerman.core.errors import ModelError
 from tillerman.models.families import Anatomy
-
-_LOGITS = 2**23  # held at once
+from tillerman.models.memory import positions_at_once
 
 
 def option_head(
@@ -63,7 +63,7 @@ def all_logits(parts: Anatomy, hidden: Float[Tensor, "*n d"]) -> Float[Tensor, "
 def token_logprobs(parts: Anatomy, hidden: Float[Tensor, "n c d"], tokens: Int[Tensor, " n"]) -> Float[Tensor, "n c"]:
     """Log-probability of each token where ``hidden`` predicts it, a slice of the vocabulary's room at a time."""
     head = parts.causal.get_output_embeddings()  # type: ignore[no-untyped-call]
-    size = max(1, _LOGITS // (hidden.shape[1] * int(parts.causal.config.get_text_config().vocab_size)))
+    size = max(1, positions_at_once(parts) // (2 * hidden.shape[1]))
     out = []
     for start in range(0, len(tokens), size):
         wanted = tokens[start : start + size]
@@ -71,6 +71,58 @@ def token_logprobs(parts: Anatomy, hidden: Float[Tensor, "n c d"], tokens: Int[T
         chosen = logits.gather(2, wanted.to(logits.device)[:, None, None].expand(-1, logits.shape[1], 1)).squeeze(2)
         out.append(chosen - logits.logsumexp(2))
     return torch.cat(out).to(hidden.device)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a pass says of the tokens that follow: hidden states, of which the head is asked a room of logits at a time,
+    or logits, where the head cannot be asked alone."""
+
+    parts: Anatomy
+    states: Float[Tensor, "b k _"]
+    hidden: bool
+
+    def rows(self, places: Int[Tensor, " n"]) -> Predictions:
+        return replace(self, states=self.states[places.to(self.states.device)])
+
+    def before(self, other: Predictions) -> Predictions:
+        """Those of the same rows at later tokens, after these."""
+        return replace(self, states=torch.cat([self.states, other.states], dim=1))
+
+    def slices(self) -> Iterator[tuple[slice, Float[Tensor, "n v"]]]:
+        """Log-probabilities of the whole vocabulary, some tokens at a time; tokens are counted row after row."""
+        flat = self.states.flatten(0, 1)
+        size = max(1, positions_at_once(self.parts) // 4)
+        for start in range(0, len(flat), size):
+            some = flat[start : start + size]
+            logits = all_logits(self.parts, some[None])[0] if self.hidden else some
+            yield slice(start, start + len(some)), logits.float().log_softmax(-1)
+
+    def all(self) -> Float[Tensor, "b k v"]:
+        """Of few tokens: all at once."""
+        rows, columns = self.states.shape[:2]
+        out = None
+        for here, logprobs in self.slices():
+            out = logprobs.new_empty(rows * columns, logprobs.shape[1]) if out is None else out
+            out[here] = logprobs
+        assert out is not None
+        return out.reshape(rows, columns, -1)
+
+    def of(self, tokens: Int[Tensor, "b k"]) -> tuple[Float[Tensor, "b k"], Bool[Tensor, "b k"]]:
+        """The log-probability of these tokens, and whether each is the most likely one."""
+        wanted = tokens.flatten()
+        scores, likeliest = [], []
+        for here, logprobs in self.slices():
+            mine = wanted[here].to(logprobs.device)
+            scores.append(logprobs.gather(1, mine[:, None]).squeeze(1))
+            likeliest.append(logprobs.argmax(1) == mine)
+        device = self.parts.device
+        return torch.cat(scores).reshape(tokens.shape).to(device), torch.cat(likeliest).reshape(tokens.shape).to(device)
+
+
+def can_be_asked(parts: Anatomy) -> bool:
+    """Whether the model was opened and it is known what it does to its logits after its head."""
+    return _LEARNT.get(_key(parts)) is not None
 
 
 def learn_head(parts: Anatomy, hidden: Float[Tensor, "b s d"], logits: Float[Tensor, "b s v"]) -> None:
