@@ -2,13 +2,12 @@
 
     python benchmarks/prompt_baseline.py --model path/to/instruct-model
 
-``pirate.jsonl`` has 60 ordinary questions with a plain answer (rejected), and the same in pirate speech (chosen).
+``sample:pirate`` has 60 ordinary questions with a plain answer (rejected), and the same in pirate speech (chosen).
 """
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import tillerman
 from tillerman.core.store import Store
@@ -33,7 +32,7 @@ def right(run: Run, prompt: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="pilot")
-    parser.add_argument("--data", type=Path, default=Path(__file__).with_name("pirate.jsonl"))
+    parser.add_argument("--data", default="sample:pirate")
     args = parser.parse_args()
     experiment = tillerman.Experiment(shares=(0.4, 0.25, 0.35))
     data, opened = tillerman.load_examples(args.data), tillerman.open_model(args.model)

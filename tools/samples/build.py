@@ -19,7 +19,7 @@ from typing import Any
 
 from sums import sums, thoughts
 
-from tillerman.data.samples import SAMPLES
+from tillerman.data.samples import SAMPLES, WAYS_OF_WRITING
 from tillerman.data.splits import hash_fraction, split_of
 
 OUT = Path(__file__).parents[2] / "src/tillerman/data/samples"
@@ -103,6 +103,14 @@ def mmlu(data: Path) -> Iterator[dict[str, Any]]:
         yield from by_hash(short, 200 // len(MMLU_SUBJECTS))
 
 
+def ways_of_writing() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The table beside this file, one sample for each column after question and plain answer."""
+    with (Path(__file__).parent / "ways_of_writing.tsv").open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file, delimiter="\t"))
+    for way in WAYS_OF_WRITING:
+        yield way, [{"prompt": row["prompt"], "chosen": row[way], "rejected": row["plain"]} for row in table]
+
+
 def stories(data: Path) -> list[str]:
     """Stories of the test share, cleaned as ``tools/pilot/corpus.py`` does: the embedded model never saw them."""
     found: list[str] = json.loads(read(data / "lm_text/tinystories_1000.json"))
@@ -138,6 +146,8 @@ def main() -> None:
     write("mmlu", lines(mmlu(data)))
     write("sums", lines(sums(SAMPLES["sums"].items)))
     write("thoughts", lines(thoughts(SAMPLES["thoughts"].items)))
+    for way, rows in ways_of_writing():
+        write(way, lines(rows))
     write("tinystories", json.dumps(stories(data), ensure_ascii=False))
     write("wikitext", json.dumps(wikitext(data), ensure_ascii=False))
 

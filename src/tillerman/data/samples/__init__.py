@@ -48,9 +48,16 @@ _PERSONAS_UNSEEN = (
     ("desire-to-be-more-intelligent", 1000),
 )
 
+# Sixty everyday questions, each with a plain answer (rejected) and the same answer in another way (chosen).
+WAYS_OF_WRITING = ("pirate", "cheerful", "gloomy", "courteous", "shakespeare", "french", "refusing")
+
 
 def _persona(name: str, items: int, trained: bool) -> Sample:
     return Sample(name, "yes_no", f"anthropic_evals/{name}.jsonl.gz", items, "CC-BY-4.0", _EVALS, trained)
+
+
+def _way(name: str) -> Sample:
+    return Sample(name, "preference", f"writing/{name}.jsonl.gz", 60, "MIT", "written for Tillerman", False)
 
 
 _TABLE = (
@@ -86,6 +93,7 @@ _TABLE = (
         "the recipe of pilot-moe, problems kept out of it, thought about in order and at length",
         False,
     ),
+    *(_way(name) for name in WAYS_OF_WRITING),
     Sample(
         "tinystories",
         "neutral",
