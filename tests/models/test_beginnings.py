@@ -7,9 +7,16 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from tillerman.core.hookpoint import HookPoint
+from tillerman.core.plan import Scope
 from tillerman.core.rows import Row
-from tillerman.models.beginnings import clusters
+from tillerman.models.batches import batches
+from tillerman.models.beginnings import begin, clusters
 from tillerman.models.capture import capture
+from tillerman.models.cells import GridCell, unedited
+from tillerman.models.grid import grid_answer_scores, grid_scores
+from tillerman.models.logits import answer_logprobs, option_logprobs
+from tillerman.models.unsteered import unsteered_answers, unsteered_options
+from tillerman.steering.scopes import meant_after, meant_in
 
 from .. import tiny
 
@@ -93,3 +100,52 @@ def test_every_prompt_is_in_one_cluster_whose_beginning_it_has(prompts):
         assert all(len(prompts[i]) >= cluster.shared for i in cluster.rows)
     run = sum(c.shared + sum(len(p) - c.shared for p in {prompts[i] for i in c.rows}) for c in found)
     assert run <= sum(map(len, set(prompts)))  # never more tokens than without
+
+
+SCOPES = [Scope("last"), Scope("all"), Scope("positions", (2, -1)), Scope("positions", (-42,))]
+
+
+@pytest.mark.parametrize("family", tiny.BRANCHING)
+@pytest.mark.parametrize("scope", SCOPES, ids=str)
+def test_cells_after_a_shared_beginning_have_the_scores_of_whole_prompts(family, scope):
+    """Where cells edit the beginning too, alike or not, it runs under each of them."""
+    opened = tiny.opened(family)
+    (batch,) = batches(QUESTIONS, pad=0)
+    cells = [GridCell(point, tiny.vector(point).directions[point], 1.5) for point in (POINTS[0], POINTS[2])]
+    options = [[(20, 21, 22), (30,)], [(31, 41), (50, 51)], [(22, 33)], [(23,), (34, 35)], [(1, 2), (3, 4)]]
+    meant, after = meant_in(scope, batch), meant_after(scope, batch, 2)
+    beginning = begin(opened.parts, SYSTEM)
+    for scores, asked in (
+        (grid_scores, ([[20, 30, 40]] * 5, cells, meant)),
+        (grid_answer_scores, ([options[i] for i in batch.rows.tolist()], cells, meant, after)),
+    ):
+        whole = scores(opened, batch, *asked)
+        ours = scores(opened, batch, *asked, beginning=beginning)
+        torch.testing.assert_close(ours, whole, atol=2e-4, rtol=1e-4)
+
+
+def test_the_cell_that_changes_nothing_runs_no_block(opened):
+    (batch,) = batches(QUESTIONS, pad=0)
+    meant = meant_in(Scope("all"), batch)
+    point = POINTS[0]
+    given = (opened, batch, [[20, 30]] * 5)
+    plain = grid_scores(*given, [GridCell(point, tiny.vector(point).directions[point], 0.0)], meant)
+    ours, ran = _tokens_run(opened, lambda: grid_scores(*given, [unedited(opened.parts)], meant))
+    torch.testing.assert_close(ours, plain, atol=1e-4, rtol=0)
+    assert ran == 2 * batch.tokens.numel()  # hooks of blocks that are left out still run
+
+
+@pytest.mark.parametrize("family", tiny.BRANCHING)
+def test_the_unsteered_model_gives_the_same_scores_whatever_prompts_share(family):
+    opened, strangers = tiny.opened(family), tiny.random_rows([7, 2], seed=5)
+    prompts = [*QUESTIONS, *strangers]
+    options = [(20, 30)] * 6 + [(4, 5, 6)]
+    for ours, plain in zip(
+        unsteered_options(opened, prompts, options), option_logprobs(opened, prompts, options), strict=True
+    ):
+        torch.testing.assert_close(ours - ours[0], plain - plain[0], atol=2e-4, rtol=1e-4)
+    answers = [ANSWERS[: 1 + i % 3] for i in range(len(prompts))]
+    rows = [Row((*p, *answer), len(p)) for p, mine in zip(prompts, answers, strict=True) for answer in mine]
+    plain = answer_logprobs(opened, rows).split([len(mine) for mine in answers])
+    for ours, theirs in zip(unsteered_answers(opened, prompts, answers), plain, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-4)

@@ -3,12 +3,13 @@ search."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,8 +20,9 @@ from tillerman.core.rows import Progress, silent
 from tillerman.core.store import Store
 from tillerman.data.writing import Written
 from tillerman.evaluation.scoring import best, calibrated, option_scores
-from tillerman.models.batches import Batch, batches, token_budget
-from tillerman.models.cells import GridCell
+from tillerman.models.batches import Batch, batches, padded, token_budget
+from tillerman.models.beginnings import Beginning, begin, clusters
+from tillerman.models.cells import GridCell, unedited
 from tillerman.models.grid import branch_fault, grid_answer_scores, grid_scores
 from tillerman.models.opened import OpenModel
 from tillerman.steering.scopes import meant_after, meant_in
@@ -127,13 +129,12 @@ def _branched(
         by_scope.setdefault(item.scope, []).append(k)
     touched = 0
     cells_of = {scope: digest_of([_cell(items[k]) for k in members]) for scope, members in by_scope.items()}
-    budget = token_budget(opened.parts)
-    for batch in batches([w.prompt for w in written], pad=opened.pad_id, budget=budget):
+    for batch, begun in _asked(opened, [w.prompt for w in written]):
         rows = batch.rows.tolist()
         mine = [written[i] for i in rows]
         for scope, members in by_scope.items():
-            cells = [_cell(items[k]) for k in members]
-            score, count = _scoring(opened, batch, mine, cells, scope, progress)
+            cells = [_cell(items[k]) if items[k].strength else unedited(opened.parts) for k in members]
+            score, count = _scoring(opened, batch, mine, cells, scope, begun, progress)
             touched += count
             facts = (opened.identity, mine, scope, cells_of[scope])
             made = piece.value(facts, partial(_kept_of, score, piece, mine))
@@ -145,19 +146,48 @@ def _branched(
     return found
 
 
+_Begun = Callable[[], Beginning | None]
+
+
+def _asked(opened: OpenModel, prompts: Sequence[tuple[int, ...]]) -> Iterator[tuple[Batch, _Begun]]:
+    """Batches of prompts that begin alike, and what runs their beginning: once, when it is first asked for (finished
+    pieces need none). Every prompt has a token beyond it."""
+    budget = token_budget(opened.parts)
+    for cluster in clusters([prompt[:-1] for prompt in prompts]):
+        begun = cache(partial(begin, opened.parts, prompts[cluster.rows[0]][: cluster.shared]))
+        rests = [prompts[i][cluster.shared :] for i in cluster.rows]
+        for cut in batches(rests, pad=opened.pad_id, budget=budget):
+            rows = [cluster.rows[k] for k in cut.rows.tolist()]
+            whole = padded([prompts[i] for i in rows], pad=opened.pad_id)
+            yield replace(whole, rows=torch.tensor(rows)), begun
+
+
 def _scoring(
-    opened: OpenModel, batch: Batch, written: Sequence[Written], cells: list[GridCell], scope: Scope, progress: Progress
+    opened: OpenModel,
+    batch: Batch,
+    written: Sequence[Written],
+    cells: list[GridCell],
+    scope: Scope,
+    begun: _Begun,
+    progress: Progress,
 ) -> tuple[Callable[[], Tensor], int]:
     """What scores a batch, and how many tokens its cells edit."""
     meant = meant_in(scope, batch)
     if not written[0].whole:
         options = [[answer[0] for answer in w.answers] for w in written]
-        return partial(grid_scores, opened, batch, options, cells, meant, progress=progress), int(meant.sum())
+
+        def scored() -> Tensor:
+            return grid_scores(opened, batch, options, cells, meant, beginning=begun(), progress=progress)
+
+        return scored, int(meant.sum())
     whole = [w.answers for w in written]
     # The last token of an answer makes none that is scored.
     after = meant_after(scope, batch, max(len(answer) for w in written for answer in w.answers) - 1)
-    score = partial(grid_answer_scores, opened, batch, whole, cells, meant, after, progress=progress)
-    return score, int(meant.sum()) + int(after.sum())
+
+    def answered() -> Tensor:
+        return grid_answer_scores(opened, batch, whole, cells, meant, after, beginning=begun(), progress=progress)
+
+    return answered, int(meant.sum()) + int(after.sum())
 
 
 def _kept_of(score: Callable[[], Tensor], piece: _Piece, written: Sequence[Written]) -> list[list[Any]]:

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from tillerman.core.rows import Progress, silent
 from tillerman.data.writing import Written
-from tillerman.models.batches import common_prefix
-from tillerman.models.grid import branch_fault, prefixed_scores
+from tillerman.models.grid import branch_fault
 from tillerman.models.logits import answer_logprobs, option_logprobs
 from tillerman.models.opened import OpenModel
+from tillerman.models.unsteered import unsteered_answers, unsteered_options
 
 
 def answers_given(
@@ -34,18 +34,20 @@ def option_scores(
     short = [i for i, w in enumerate(written) if not w.whole]
     prompts = [written[i].prompt for i in short]
     options = [[answer[0] for answer in written[i].answers] for i in short]
-    shared = _shared(prompts) if unsteered else 0
-    if shared and branch_fault(opened) is None:
-        scores = prefixed_scores(opened, prompts, options, shared, progress=progress)
+    long = [i for i, w in enumerate(written) if w.whole]
+    if unsteered and all(w.prompt for w in written) and branch_fault(opened) is None:
+        scores = unsteered_options(opened, prompts, options, progress=progress)
+        asked, answers = [written[i].prompt for i in long], [written[i].answers for i in long]
+        whole = [one.tolist() for one in unsteered_answers(opened, asked, answers, progress=progress)]
     else:
         scores = option_logprobs(opened, prompts, options, progress=progress)
+        rows = [written[i].row(k) for i in long for k in range(len(written[i].answers))]
+        each = iter(answer_logprobs(opened, rows, progress=progress).tolist())
+        whole = [[next(each) for _ in written[i].answers] for i in long]
     for i, score in zip(short, scores, strict=True):
         found[i] = score.tolist()
-    long = [i for i, w in enumerate(written) if w.whole]
-    rows = [written[i].row(k) for i in long for k in range(len(written[i].answers))]
-    whole = iter(answer_logprobs(opened, rows, progress=progress).tolist())
-    for i in long:
-        found[i] = [next(whole) for _ in written[i].answers]
+    for i, means in zip(long, whole, strict=True):
+        found[i] = means
     return [calibrated(row, w) for row, w in zip(found, written, strict=True)]
 
 
@@ -53,15 +55,6 @@ def calibrated(scores: Sequence[float], written: Written) -> list[float]:
     """An item's scores without the bias of its answers, where that was measured."""
     count = len(written.offsets)  # a row may have columns beyond the item's last answer
     return [*(score - nats for score, nats in zip(scores[:count], written.offsets, strict=True)), *scores[count:]]
-
-
-def _shared(prompts: Sequence[tuple[int, ...]]) -> int:
-    """How many first tokens all prompts share, if that is most of them and leaves each at least one; else 0."""
-    if len(prompts) < 2:
-        return 0
-    # What the first and the last in lexical order share, all between them share.
-    common = min(common_prefix(min(prompts), max(prompts)), min(map(len, prompts)) - 1)
-    return common if common >= max(16, sum(map(len, prompts)) / len(prompts) / 2) else 0
 
 
 def best(scores: Sequence[float]) -> int:

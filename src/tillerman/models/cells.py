@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,8 +12,9 @@ from torch import Tensor
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import applied, prepared
 from tillerman.core.rows import Progress
-from tillerman.models.batches import token_budget
-from tillerman.models.branches import Branches, Stem, run_branches
+from tillerman.models.batches import Batch, token_budget
+from tillerman.models.branches import Branches, Stem, run_branches, run_stem
+from tillerman.models.edit import Edit
 from tillerman.models.families import Anatomy
 from tillerman.models.opened import OpenModel
 from tillerman.models.restart import Restart, border_of
@@ -35,6 +36,11 @@ class GridCell:
     operator: str = "add"
 
 
+def unedited(parts: Anatomy) -> GridCell:
+    """The cell that changes nothing, at the top: what the unsteered pass gave is handed on, and no block runs."""
+    return GridCell(HookPoint(len(parts.blocks) - 1), torch.zeros(parts.width), 0.0)
+
+
 @dataclass(frozen=True, eq=False)
 class Variants:
     """How the prompts may go on, unsteered: every cell is all of them, edited at the tokens ``meant``.
@@ -45,17 +51,43 @@ class Variants:
     entering: Mapping[int, Float[Tensor, "b q d"]]
 
 
+@dataclass(frozen=True, eq=False)
+class Lead:
+    """What all prompts begin with, where cells edit tokens of it: it runs once for each cell, in one row.
+    ``entering[border]`` is what enters a block at its tokens, unsteered."""
+
+    batch: Batch
+    meant: Bool[Tensor, "1 r"]
+    entering: Mapping[int, Float[Tensor, "1 r d"]]
+
+
 def cells_in_passes(
-    opened: OpenModel, stem: Stem, variants: Variants, cells: Sequence[GridCell], progress: Progress
+    opened: OpenModel,
+    stem: Stem,
+    variants: Variants,
+    cells: Sequence[GridCell],
+    progress: Progress,
+    *,
+    lead: Lead | None = None,
 ) -> Iterator[tuple[list[int], Float[Tensor, "b c q d"]]]:
     """Cells of one hook point and operator at a time, as many as a pass holds, with what the decoder gives
-    at every token of their variants."""
+    at every token of their variants. With a ``lead``, which takes the place of what the stem keeps, one cell at a
+    time: each has keys and values of its own."""
     rows, queries = variants.meant.shape
-    size = max(1, min(MOST_QUERIES, token_budget(opened.parts) // rows) // queries)
+    size = 1 if lead is not None else max(1, min(MOST_QUERIES, token_budget(opened.parts) // rows) // queries)
     for group in _groups(cells, size):
-        hidden = _run_cells(opened.parts, stem, variants, [cells[i] for i in group])
+        mine = [cells[i] for i in group]
+        begun = stem if lead is None else replace(stem, cache=_led(opened.parts, lead, mine[0]).cache)
+        hidden = _run_cells(opened.parts, begun, variants, mine)
         yield group, hidden.reshape(rows, len(group), queries, -1)
         progress(len(group) * rows)
+
+
+def _led(parts: Anatomy, lead: Lead, cell: GridCell) -> Stem:
+    """The beginning under a cell."""
+    restart = Restart(border_of(cell.point), lead.entering[border_of(cell.point)])
+    edits = {cell.point: _edit_of([cell], lead.meant, restart.hidden)}
+    return run_stem(parts, lead.batch, 0, edits=edits, restart=restart)
 
 
 def _groups(cells: Sequence[GridCell], size: int) -> Iterator[list[int]]:
@@ -72,8 +104,8 @@ def _run_cells(parts: Anatomy, stem: Stem, variants: Variants, cells: Sequence[G
     """What the decoder gives at the tokens of all variants under each cell in turn, ``[b, c * q, d]``. All
     cells have one hook point and operator."""
     queries, count = variants.meant.shape[1], len(cells)
-    point, operator = cells[0].point, cells[0].operator
-    entering = variants.entering[border_of(cells[0].point)]
+    point = cells[0].point
+    entering = variants.entering[border_of(point)]
     one = variants.branches
     cell = torch.arange(count, device=one.tokens.device).repeat_interleave(queries)
     owner = one.owner.repeat(1, count)
@@ -82,14 +114,21 @@ def _run_cells(parts: Anatomy, stem: Stem, variants: Variants, cells: Sequence[G
         torch.where(owner < 0, -1, owner + cell * (one.owner.max() + 1)),
         one.step.repeat(1, count),
     )
+    edit = _edit_of(cells, variants.meant, entering)
+    restart = Restart(border_of(point), entering.repeat(1, count, 1))
+    return run_branches(parts, stem, branches, {point: edit}, restart=restart)
+
+
+def _edit_of(cells: Sequence[GridCell], meant: Bool[Tensor, "b q"], entering: Tensor) -> Edit:
+    """Of tokens ``[b, c * q, d]``, those of each cell in turn."""
+    operator, queries = cells[0].operator, meant.shape[1]
     vectors, strengths = prepared(operator, [c.direction for c in cells], [c.strength for c in cells], entering)
     vectors, strengths = vectors.repeat_interleave(queries, 0), strengths.repeat_interleave(queries, 0)
     # Strength 0 is no steering, whatever the operator makes of it.
-    here = variants.meant.to(entering.device).repeat(1, count)[..., None] & (strengths != 0)
+    here = meant.to(entering.device).repeat(1, len(cells))[..., None] & (strengths != 0)
 
     def edit(h: Tensor) -> Tensor:
         mine, v, strength = (t.to(h.device) for t in (here, vectors, strengths))  # a model may be split
         return torch.where(mine, applied(operator, h, v, strength), h)
 
-    restart = Restart(border_of(cells[0].point), entering.repeat(1, count, 1))
-    return run_branches(parts, stem, branches, {point: edit}, restart=restart)
+    return edit

@@ -19,9 +19,10 @@ from torch import Tensor
 from tillerman.core.errors import ModelError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.rows import Progress, silent
-from tillerman.models.batches import Batch, batches, token_budget
+from tillerman.models.batches import Batch, batches
+from tillerman.models.beginnings import Beginning, begin, ordinal, rests
 from tillerman.models.branches import Branches, DeepEnoughError, Stem, run_branches, run_stem
-from tillerman.models.cells import GridCell, Variants, cells_in_passes
+from tillerman.models.cells import GridCell, Lead, Variants, cells_in_passes
 from tillerman.models.edit import Edit, edit_forward
 from tillerman.models.families import Anatomy
 from tillerman.models.head import option_head, token_logprobs
@@ -39,6 +40,27 @@ def tail_of(meant: Bool[Tensor, "b s"]) -> int:
     return meant.shape[1] - int(columns[0]) if len(columns) else 0
 
 
+def stem_for(
+    parts: Anatomy, batch: Batch, meant: Bool[Tensor, "b s"], borders: Sequence[int], beginning: Beginning | None
+) -> tuple[Stem, Bool[Tensor, "b t"], Lead | None]:
+    """What no cell changes, run once; which of the last tokens cells edit; and the beginning, where they edit it too.
+    Where they do not edit it alike in all prompts it is not shared."""
+    if beginning is not None:
+        size = len(beginning.tokens)
+        rest, mine = rests(batch, size), meant[:, size:] & ordinal(batch)[:, size:].gt(size)
+        inside = meant[ordinal(batch).gt(0) & ordinal(batch).le(size)].view(-1, size)
+        if not bool(inside.any()):
+            tail = max(1, tail_of(mine))
+            stem = run_stem(parts, rest, tail, borders, after=beginning.stem)
+            return stem, mine[:, mine.shape[1] - tail :], None
+        if bool((inside == inside[0]).all()):
+            entering = run_stem(parts, beginning.batch, size, borders).entering
+            lead = Lead(beginning.batch, inside[:1].to(parts.device), entering)
+            return run_stem(parts, rest, mine.shape[1], borders, after=beginning.stem), mine, lead
+    tail = max(1, tail_of(meant))
+    return run_stem(parts, batch, tail, borders), meant[:, meant.shape[1] - tail :], None
+
+
 @torch.inference_mode()
 def grid_scores(
     opened: OpenModel,
@@ -47,21 +69,23 @@ def grid_scores(
     cells: Sequence[GridCell],
     meant: Bool[Tensor, "b s"],
     *,
+    beginning: Beginning | None = None,
     progress: Progress = silent,
 ) -> Float[Tensor, "c b o"]:
     """The logit of each prompt's option tokens under each cell, ``-inf`` beyond a prompt's last option.
 
     Logits order options as log-probabilities do, and need no pass over the vocabulary. ``meant`` marks
-    the tokens that the cells edit. ``progress`` is told prompts times cells.
+    the tokens that the cells edit. ``beginning`` is what all prompts begin with, run before; each has a token
+    beyond it. ``progress`` is told prompts times cells.
     """
     parts, device = opened.parts, opened.device
-    tail = max(1, tail_of(meant))
-    stem = run_stem(parts, batch, tail, sorted({border_of(cell.point) for cell in cells}))
+    borders = sorted({border_of(cell.point) for cell in cells})
+    stem, here, lead = stem_for(parts, batch, meant, borders, beginning)
     ends = Branches(stem.tail, torch.where(stem.tail_real, 0, -1), (stem.tail_real.cumsum(1) - 1).clamp(min=0))
-    variants = Variants(ends, meant[:, meant.shape[1] - tail :].to(device), stem.entering)
+    variants = Variants(ends, here.to(device), stem.entering)
     head = option_head(parts, options)
     out = torch.full((len(cells), len(batch.rows), max(map(len, options))), -torch.inf)
-    for group, hidden in cells_in_passes(opened, stem, variants, cells, progress):
+    for group, hidden in cells_in_passes(opened, stem, variants, cells, progress, lead=lead):
         out[group] = head(hidden[:, :, -1]).float().cpu()
     for row, tokens in enumerate(options):
         out[:, row, len(tokens) :] = -torch.inf
@@ -77,23 +101,23 @@ def grid_answer_scores(
     meant: Bool[Tensor, "b s"],
     meant_after: Bool[Tensor, "b a"],
     *,
+    beginning: Beginning | None = None,
     progress: Progress = silent,
 ) -> Float[Tensor, "c b o"]:
     """The mean log-probability per token of each prompt's whole answers under each cell, ``-inf`` beyond a
     prompt's last answer. ``meant_after[b, j]`` says whether the cells edit the j-th token after prompt b.
     """
     parts, device = opened.parts, opened.device
-    tail = max(1, tail_of(meant))
-    stem = run_stem(parts, batch, tail)
-    branches, here, places = answer_branches(
-        stem, answers, meant[:, meant.shape[1] - tail :], meant_after, opened.pad_id
-    )
-    entering = entering_of(parts, stem, branches, sorted({border_of(cell.point) for cell in cells}))
+    borders = sorted({border_of(cell.point) for cell in cells})
+    stem, ends, lead = stem_for(parts, batch, meant, borders, beginning)
+    branches, here, places = answer_branches(stem, answers, ends, meant_after, opened.pad_id)
+    entering = entering_of(parts, stem, branches, borders)
     out = torch.full((len(cells), len(batch.rows), max(map(len, answers))), -torch.inf)
     rows, options, queries, tokens = places.to(device).unbind(1)
     lengths = torch.zeros(out.shape[1:], device=device)
     lengths.index_put_((rows, options), torch.ones(len(places), device=device), accumulate=True)
-    for group, hidden in cells_in_passes(opened, stem, Variants(branches, here, entering), cells, progress):
+    variants = Variants(branches, here, entering)
+    for group, hidden in cells_in_passes(opened, stem, variants, cells, progress, lead=lead):
         each = token_logprobs(parts, hidden[rows, :, queries], tokens)
         sums = torch.zeros(*lengths.shape, len(group), device=device)
         sums.index_put_((rows, options), each, accumulate=True)
@@ -151,35 +175,6 @@ def entering_of(parts: Anatomy, stem: Stem, branches: Branches, borders: Sequenc
     return kept
 
 
-@torch.inference_mode()
-def prefixed_scores(
-    opened: OpenModel,
-    prompts: Sequence[Sequence[int]],
-    options: Sequence[Sequence[int]],
-    shared: int,
-    *,
-    progress: Progress = silent,
-) -> list[Float[Tensor, " o"]]:
-    """The logit of each prompt's option tokens. The first ``shared`` tokens, the same in all prompts and
-    fewer than any has, run once (few-shot exemplars, a long system prompt). Unsteered."""
-    parts = opened.parts
-    out: list[Tensor] = [torch.empty(0)] * len(prompts)
-    (prefix,) = batches([prompts[0][:shared]], pad=opened.pad_id)
-    stem = run_stem(parts, prefix, 0)
-    budget = token_budget(parts)
-    for batch in batches([p[shared:] for p in prompts], pad=opened.pad_id, side="right", budget=budget):
-        real = batch.mask.to(opened.device).bool()
-        branches = Branches(batch.tokens.to(opened.device), torch.where(real, 0, -1), real.cumsum(1) - 1)
-        hidden = run_branches(parts, stem, branches, {})
-        last = hidden[torch.arange(len(hidden), device=hidden.device), real.sum(1) - 1][:, None]
-        members = batch.rows.tolist()
-        scores = option_head(parts, [options[i] for i in members])(last)[0].float().cpu()
-        for at, i in enumerate(members):
-            out[i] = scores[at, : len(options[i])]
-        progress(len(members))
-    return out
-
-
 def branch_fault(opened: OpenModel) -> str | None:
     """Why this model cannot branch, or None: two prompts of unequal length, in branches and plainly.
 
@@ -223,7 +218,10 @@ def _self_check(opened: OpenModel) -> float:
     with edit_forward(opened.parts, {point: edit}, lambda _: None):
         plain = option_logprobs(opened, rows, [tokens, tokens])
     cells = [GridCell(point, direction, 0.0), GridCell(point, direction, float(sizes[0]))]
-    ours = grid_scores(opened, batch, [tokens, tokens], cells, meant)[1]
     theirs = torch.stack([plain[i] for i in batch.rows.tolist()])
-    differences = (ours[:, 0] - ours[:, 1]) - (theirs[:, 0] - theirs[:, 1])
-    return float(differences.abs().max() / (theirs[:, 0] - theirs[:, 1]).abs().max().clamp(min=1e-3))
+    wanted = theirs[:, 0] - theirs[:, 1]
+    apart = []
+    for beginning in (None, begin(opened.parts, rows[0][:3])):
+        ours = grid_scores(opened, batch, [tokens, tokens], cells, meant, beginning=beginning)[1]
+        apart.append((ours[:, 0] - ours[:, 1] - wanted).abs().max())
+    return float(torch.stack(apart).max() / wanted.abs().max().clamp(min=1e-3))
