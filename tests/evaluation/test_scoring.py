@@ -153,6 +153,22 @@ def test_plans_measured_together_share_the_unsteered_pass_and_the_blocks_below_t
         assert drift.kl > 1e-3
 
 
+def test_a_curve_is_measured_on_a_quarter_of_the_text_and_the_chosen_dose_on_all(opened):
+    long = NeutralText("long", torch.tensor(tiny.random_rows([12] * 33)))
+    meter, done = DriftMeter(opened, long, batch=4), []
+    plans = [(Intervention(tiny.vector(1), strength),) for strength in (0.5, 1.0, 2.0)]
+    curve = meter.measure_curve(plans, 1, done.append)
+    assert sum(done) == meter.passes_of_curve(3) == 3 * 3 + 6
+    assert torch.equal(meter.of_curve.windows, long.windows[::4])
+    on_part, on_all = (DriftMeter(opened, text).measure_all(plans) for text in (meter.of_curve, long))
+    for place, measured in enumerate((on_part, on_all, on_part)):
+        assert curve[place].kl == pytest.approx(measured[place].kl, rel=1e-4)
+        assert curve[place].perplexity_ratio == pytest.approx(measured[place].perplexity_ratio, rel=1e-4)
+    assert on_part[1].kl != pytest.approx(on_all[1].kl, rel=1e-4)
+    short = DriftMeter(opened, NeutralText("short", long.windows[:9]))
+    assert torch.equal(short.of_curve.windows, long.windows[:9])  # eight windows at least
+
+
 def test_strength_0_costs_nothing_at_all(opened, text):
     drift = DriftMeter(opened, text).measure((Intervention(tiny.vector(1), 0.0),))
     assert drift.kl == 0.0

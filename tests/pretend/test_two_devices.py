@@ -15,9 +15,10 @@ from tillerman.models.batches import padded
 from tillerman.models.capture import capture
 from tillerman.models.cells import GridCell
 from tillerman.models.families import anatomy
-from tillerman.models.grid import branch_fault, grid_answer_scores, grid_scores, prefixed_scores
+from tillerman.models.grid import branch_fault, grid_answer_scores, grid_scores
 from tillerman.models.logits import answer_sums, option_logprobs
 from tillerman.models.opened import OpenModel
+from tillerman.models.unsteered import unsteered_answers, unsteered_options
 from tillerman.steering.generation import Sampling, continuation_tokens
 
 from .. import tiny
@@ -67,17 +68,19 @@ def test_it_can_branch(split):
 
 @pytest.mark.parametrize("read", ["last", "mean"])
 def test_activations_are_the_same(plain, split, read):
-    rows = [Row(prompt + tail, len(prompt)) for prompt in PROMPTS for tail in ((11, 12), (13,))]
+    asked = [*PROMPTS, *((*(5, 6, 7) * 10, *p) for p in PROMPTS)]
+    rows = [Row(prompt + tail, len(prompt)) for prompt in asked for tail in ((11, 12), (13,))]
     ours, theirs = (capture(one, rows, POINTS, read=read) for one in (split, plain))
     for point in POINTS:
         close(ours[point], theirs[point])
 
 
 def test_scores_are_the_same(plain, split):
-    shared = [(5, 6, 7, *p) for p in PROMPTS]
+    shared = [(*(5, 6, 7) * 10, *p) for p in PROMPTS]  # long enough to be run apart
     for scores in (
         lambda one: option_logprobs(one, PROMPTS, OPTIONS),
-        lambda one: prefixed_scores(one, shared, OPTIONS, 3),
+        lambda one: unsteered_options(one, shared, OPTIONS),
+        lambda one: unsteered_answers(one, shared, ANSWERS),
     ):
         close(torch.cat(scores(split)), torch.cat(scores(plain)))
     rows = [Row(p + tuple(a), len(p)) for p, mine in zip(PROMPTS, ANSWERS, strict=True) for a in mine]

@@ -25,6 +25,7 @@ from tillerman.statistics.values import NO_INTERVAL, Interval
 from tillerman.steering.steer import steer
 
 WINDOW = 128
+LEAST_OF_CURVE = 8  # windows
 MOST_WINDOWS = 8  # of one pass
 # Nats per token, more than any model that still says something. A model that gives NaN or infinity on any window
 # costs this much: a large number, never one that passes a limit.
@@ -85,8 +86,8 @@ class DriftMeter:
 
     def __init__(self, opened: OpenModel, text: NeutralText, batch: int | None = None) -> None:
         self.opened, self.text = opened, text
-        size = batch or min(MOST_WINDOWS, max(1, positions_at_once(opened.parts) // WINDOW))
-        self._batches = text.windows.split(size)  # type: ignore[no-untyped-call]
+        self._size = batch or min(MOST_WINDOWS, max(1, positions_at_once(opened.parts) // WINDOW))
+        self._batches = text.windows.split(self._size)  # type: ignore[no-untyped-call]
 
     @property
     def passes(self) -> int:
@@ -99,6 +100,37 @@ class DriftMeter:
     def measure_all(self, plans: Sequence[Plan], progress: Progress = silent) -> list[Drift]:
         """Drift of each plan. ``progress`` is told plans times batches of text."""
         return [_drift(one.unsteered, one.steered, one.kl) for one in self.windows(plans, progress)]
+
+    def measure_curve(self, plans: Sequence[Plan], chosen: int, progress: Progress = silent) -> list[Drift]:
+        """Drift of the plan at the place ``chosen`` on all of the text, of the others on the windows ``of_curve``.
+        ``progress`` is told plans times batches."""
+        part, rest = self._parted()
+        found = part.windows(plans, progress)
+        drifts = [_drift(one.unsteered, one.steered, one.kl) for one in found]
+        if rest is not None:
+            (more,) = rest.windows([plans[chosen]], progress)
+            mine = found[chosen]
+            pairs = ((mine.unsteered, more.unsteered), (mine.steered, more.steered), (mine.kl, more.kl))
+            drifts[chosen] = _drift(*(torch.cat(pair) for pair in pairs))
+        return drifts
+
+    @property
+    def of_curve(self) -> NeutralText:
+        """A quarter of the windows, spread over the text; more where that would be fewer than eight."""
+        return self._parted()[0].text
+
+    def passes_of_curve(self, plans: int) -> int:
+        """What ``measure_curve`` tells its progress in all."""
+        part, rest = self._parted()
+        return plans * part.passes + (0 if rest is None else rest.passes)
+
+    def _parted(self) -> tuple[DriftMeter, DriftMeter | None]:
+        windows = self.text.windows
+        here = torch.arange(len(windows)) % min(4, max(1, len(windows) // LEAST_OF_CURVE)) == 0
+        both = (replace(self.text, windows=windows[place]) for place in (here, ~here))
+        part, rest = (DriftMeter(self.opened, text, self._size) if len(text.windows) else None for text in both)
+        assert part is not None  # its first window is there
+        return part, rest
 
     def windows(self, plans: Sequence[Plan], progress: Progress = silent) -> list[Windows]:
         """What ``measure_all`` averages. The unsteered side runs once for all plans, and a plan only the blocks

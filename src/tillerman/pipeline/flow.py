@@ -31,6 +31,7 @@ from tillerman.pipeline.held_out import (
     Null,
     ask,
     ask_baselines,
+    curve_note,
     dose_curve,
     gated,
     make_meter,
@@ -89,13 +90,19 @@ def fit(
     nulls = tuple(_null(run, null, choice) for null in NULLS)
     gate, trial = (None, None) if gating is None else fitted_gate(run, gating, choice.cell.points)
     chosen = Artefact(choice.fitted.vector, choice.cell, gate)
+    tested = _tested(run, chosen, nulls, trial)
     log = replace(
-        _tested(run, chosen, nulls, trial),
+        tested,
         cells=log_cells(run, choice),
         cells_compared=len(choice.scored),
         objective=experiment.objective,
         dose_range=dose_range(run, choice, meter),
-        notes=(*_notes(run), *choice.skipped, *choice.fitted.method.report(choice.fitted.vector.provenance.found)),
+        notes=(
+            *_notes(run),
+            *tested.notes,
+            *choice.skipped,
+            *choice.fitted.method.report(choice.fitted.vector.provenance.found),
+        ),
         seconds=time.monotonic() - started,
         seconds_to_choose=to_choose,
         nested=nested,
@@ -130,7 +137,7 @@ def evaluate(
     if artefact.gate is not None:
         ensure_prompts(run)
     log = _tested(run, artefact, (null,), _trial_of(artefact))
-    return replace(log, notes=_notes(run), seconds=time.monotonic() - started)
+    return replace(log, notes=(*_notes(run), *log.notes), seconds=time.monotonic() - started)
 
 
 def fit_seeds(
@@ -227,6 +234,7 @@ def _tested(run: Run, chosen: Artefact, nulls: tuple[Null, ...], trial: GateTria
         written=written_replies(run, gated(chosen), draws),
         prompts=run.prompts.tried if run.kind != "text" else (),
         seconds_for_prompt=run.prompts.seconds,
+        notes=curve_note(chosen, meter),
     )
 
 

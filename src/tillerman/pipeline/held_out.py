@@ -38,6 +38,7 @@ from tillerman.pipeline.run import Run
 from tillerman.reports.numbers import compact, decimal, points
 from tillerman.statistics.equivalence import MARGIN, equivalence_of_answers
 from tillerman.statistics.estimates import effect, rate
+from tillerman.statistics.values import Interval
 
 # Strengths of the dose curve, in multiples of the chosen one.
 CURVE = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -236,11 +237,24 @@ def make_meter(run: Run) -> DriftMeter:
 
 
 def measure_drift(run: Run, chosen: Artefact, meter: DriftMeter) -> dict[float, Drift]:
-    """Drift on neutral text at every factor of the dose curve."""
-    factors = CURVE if chosen.cell.strength else (0.0, 1.0)
+    """Drift on neutral text at every factor of the dose curve: as chosen on all of it, else on a part. No steering
+    is known to change nothing."""
+    factors = tuple(factor for factor in CURVE if factor) if chosen.cell.strength else (1.0,)
     plans = [chosen.cell.scaled(factor).plan(chosen.steering) for factor in factors]
-    with run.watch.stage("side effects, neutral text", len(plans) * meter.passes) as progress:
-        return dict(zip(factors, meter.measure_all(plans, progress), strict=True))
+    with run.watch.stage("side effects, neutral text", meter.passes_of_curve(len(plans))) as progress:
+        drifts = dict(zip(factors, meter.measure_curve(plans, factors.index(1.0), progress), strict=True))
+    return drifts | {0.0: Drift(drifts[1.0].perplexity, 1.0, Interval(1.0, 1.0), 0.0)}
+
+
+def curve_note(chosen: Artefact, meter: DriftMeter) -> tuple[str, ...]:
+    """Where the dose curve's side effects were measured on a part of the text."""
+    part, whole = meter.of_curve.tokens, meter.text.tokens
+    if part == whole or not chosen.cell.strength:
+        return ()
+    return (
+        f"side effects along the dose curve are measured on {part:,} of the {whole:,} tokens of neutral text, at the "
+        "chosen dose on all of them",
+    )
 
 
 def unrelated_exam(run: Run) -> tuple[Exam, str]:
