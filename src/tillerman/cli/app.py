@@ -22,6 +22,7 @@ from tillerman.cli.commands.export_task import export_task
 from tillerman.cli.commands.fit import fit
 from tillerman.cli.commands.generate import generate
 from tillerman.cli.commands.reproduce import reproduce
+from tillerman.cli.commands.samples import samples
 from tillerman.cli.commands.score import score
 from tillerman.cli.commands.show import show
 from tillerman.cli.commands.study import study
@@ -119,6 +120,7 @@ def root(
 
 
 app.command()(dressed("demo", demo))
+app.command()(dressed("samples", samples))
 app.command()(dressed("check", check, config=True))
 app.command()(dressed("fit", fit, config=True, exit_zero=True))
 app.command()(dressed("compare", compare, config=True, exit_zero=True))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tillerman.core.errors import DataError
 from tillerman.core.registry import Registry
+from tillerman.data.splits import hash_fraction
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,19 @@ def sample_texts(name: str) -> tuple[str, ...]:
         raise DataError(f"the sample {name} holds labelled items, not neutral text", file=sample.file)
     texts: list[str] = json.loads(gzip.decompress(_file(sample).read_bytes()))
     return tuple(texts)
+
+
+def sample_rows(name: str, limit: int | None = None) -> tuple[str, ...]:
+    """The rows of a sample as they stand in its file: JSON objects, or the paragraphs of neutral text. ``limit`` keeps
+    that many, those with the smallest hash, in the order of the file; ``UnknownNameError`` lists the names."""
+    sample = SAMPLES[name]
+    if sample.kind == "neutral":
+        rows = [f"{text}\n" for text in sample_texts(name)]
+    else:
+        rows = gzip.decompress(_file(sample).read_bytes()).decode().strip("\n").split("\n")
+    # The same for every number of rows: more of them hold the fewer.
+    kept = sorted(range(len(rows)), key=lambda i: (hash_fraction(f"sample {rows[i]}"), i))[:limit]
+    return tuple(rows[i] for i in sorted(kept))
 
 
 def _file(sample: Sample) -> Path:
