@@ -36,6 +36,7 @@ from tillerman.models.opened import open_model
 from tillerman.steering.generation import Sampling, continuation
 
 from .. import tiny
+from ..data.test_templates import SWITCHED
 from .plans import pilot_artefact, pilot_plan
 
 PLAN = (Intervention(tiny.vector(1), 3.0),)
@@ -220,3 +221,13 @@ def test_tokens_are_counted_by_the_models_own_tokenizer():
 
 def test_a_provider_that_is_asked_for_its_name_alone_opens_no_model():
     assert get_model("tillerman/no-such-folder", memoize=False).api.canonical_name() == "no-such-folder"
+
+
+def test_arguments_of_the_chat_template_reach_it_as_text_or_as_values():
+    opened = tiny.opened("llama", SWITCHED)
+    by_value = steered_model(opened, template_args={"enable_thinking": False}).api
+    by_text = get_model("tillerman/tiny", memoize=False, template_args="enable_thinking=false").api
+    by_text.steered = SteeredModel(opened)
+    wanted = make_writer(opened.tokenizer, "auto", {"enable_thinking": False}).reply_text("Is it?")
+    assert wanted != make_writer(opened.tokenizer).reply_text("Is it?")
+    assert [api.writer.reply_text("Is it?") for api in (by_value, by_text)] == [wanted, wanted]

@@ -31,6 +31,7 @@ from tillerman.models.opened import OpenModel, open_model
 from tillerman.steering.generation import Sampling, continuation
 
 from .. import tiny
+from ..data.test_templates import SWITCHED
 from .plans import pilot_artefact, pilot_plan
 
 PAIRS = [
@@ -243,6 +244,16 @@ def test_arguments_of_the_command_line_name_the_artefact_and_its_strength(tmp_pa
         SteeredLM.create_from_arg_string(f"artifact={path}")
     with pytest.raises(UsageError, match="batch_size 'auto': expected a number"):
         SteeredLM.create_from_arg_string("pretrained=pilot", {"batch_size": "auto"})
+
+
+def test_arguments_of_the_chat_template_reach_it():
+    asked = [{"role": "user", "content": "Is it?"}]
+    opened = tiny.opened("llama", SWITCHED)
+    told = SteeredLM(opened, template_args={"enable_thinking": False}).apply_chat_template(asked)
+    assert told == make_writer(opened.tokenizer, "auto", {"enable_thinking": False}).reply_text("Is it?")
+    assert told != SteeredLM(opened).apply_chat_template(asked)
+    with pytest.raises(UsageError, match="`template_args` effort: this chat template does not take it"):
+        SteeredLM.create_from_arg_string("pretrained=pilot,template_args=effort=low+enable_thinking=false")
 
 
 @pytest.mark.slow

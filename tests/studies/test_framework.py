@@ -146,6 +146,11 @@ def test_every_study_is_named_in_the_help_and_on_its_page() -> None:
         (["side-effects", "sample:agreeableness", "--factors", "2,3"], "1 must be among them"),
         (["side-effects", "--rejudge", "nothing.json"], "no log of kind study"),
         (["samples", "sample:agreeableness", "-a", "nothing.safetensors"], "no such file"),
+        (
+            ["samples", "sample:agreeableness", "-a", "x", "--template-args", "a=1"],
+            "an artefact brings",
+        ),
+        (["samples", "sample:agreeableness", "--template-args", "effort=low"], "this chat template does not take it"),
     ],
 )
 def test_a_bad_call_is_one_clear_error(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,16 +16,9 @@ if TYPE_CHECKING:
 
 def arguments_of(text: str | None) -> dict[str, Any]:
     """``enable_thinking=false,reasoning_effort=low`` -> {"enable_thinking": False, "reasoning_effort": "low"}."""
-    found: dict[str, Any] = {}
-    for part in text.split(",") if text else ():
-        name, equals, value = (side.strip() for side in part.partition("="))
-        if not (name.isidentifier() and equals and value):
-            raise UsageError(f"--template-args {text!r}: write name=value pairs, e.g. enable_thinking=false")
-        try:
-            found[name] = json.loads(value.lower() if value.lower() in ("true", "false") else value)
-        except json.JSONDecodeError:
-            found[name] = value
-    return found
+    from tillerman.data.templates import read_arguments  # the help must not wait for transformers
+
+    return {} if text is None else read_arguments(text)
 
 
 def columns_of(text: str | None) -> dict[str, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -105,3 +106,19 @@ def _variables(template: str) -> list[str]:
     except TemplateSyntaxError:
         return []
     return sorted(found - set(_SET_HERE) - {"raise_exception", "strftime_now", "range", "namespace"})
+
+
+def read_arguments(text: str, between: str = ",") -> dict[str, Any]:
+    """``enable_thinking=false,reasoning_effort=low`` -> {"enable_thinking": False, "reasoning_effort": "low"}.
+
+    ``between`` parts the pairs. ``UsageError`` for what is no pair."""
+    found: dict[str, Any] = {}
+    for part in text.split(between) if text else ():
+        name, equals, value = (side.strip() for side in part.partition("="))
+        if not (name.isidentifier() and equals and value):
+            raise UsageError(f"`template_args` {text!r}: write name=value pairs, e.g. enable_thinking=false")
+        try:
+            found[name] = json.loads(value.lower() if value.lower() in ("true", "false") else value)
+        except json.JSONDecodeError:
+            found[name] = value
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -13,6 +13,7 @@ from tillerman.core.named_plan import NamedPlan
 from tillerman.core.plan import Plan
 from tillerman.data.examples import Example
 from tillerman.data.presenting import Item
+from tillerman.data.templates import read_arguments
 from tillerman.data.writing import Writer, make_writer
 from tillerman.evaluation.scoring import answers_given
 from tillerman.harnesses.steered import SteeredModel, open_steered, receipt_json
@@ -75,6 +76,7 @@ class SteeredAPI(ModelAPI):
         plan: str | None = None,
         device: str = "cpu",
         template: str = "auto",
+        template_args: Mapping[str, Any] | str | None = None,
         allow_mismatch: bool = False,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
@@ -86,6 +88,8 @@ class SteeredAPI(ModelAPI):
             open_steered, model_name, artefact, strength, plan=plan, device=device, allow_mismatch=allow_mismatch
         )
         self._template = template
+        # As text in inspect's command line, -M template_args=enable_thinking=false
+        self._arguments = read_arguments(template_args) if isinstance(template_args, str) else template_args
 
     @cached_property
     def steered(self) -> SteeredModel:
@@ -94,7 +98,7 @@ class SteeredAPI(ModelAPI):
 
     @cached_property
     def writer(self) -> Writer:
-        return make_writer(self.steered.opened.tokenizer, self._template)
+        return make_writer(self.steered.opened.tokenizer, self._template, self._arguments)
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
@@ -160,13 +164,18 @@ class SteeredAPI(ModelAPI):
 
 
 def steered_model(
-    opened: OpenModel, plan: Plan = (), *, template: str = "auto", warnings: tuple[str, ...] = ()
+    opened: OpenModel,
+    plan: Plan = (),
+    *,
+    template: str = "auto",
+    template_args: Mapping[str, Any] | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> Model:
     """A model for ``inspect_ai.eval`` of what is already open.
 
     ``get_model`` keeps models by those arguments that are JSON, and would take two plans for one.
     """
-    model = get_model(f"tillerman/{opened.id}", memoize=False, template=template)
+    model = get_model(f"tillerman/{opened.id}", memoize=False, template=template, template_args=template_args)
     model.api.steered = SteeredModel(opened, plan, warnings)
     return model
 

@@ -17,6 +17,7 @@ import torch
 from tillerman.core.errors import ModelError, TillermanError, UnknownNameError, UsageError
 from tillerman.core.plan import Plan
 from tillerman.core.rows import Row
+from tillerman.data.templates import ensure_taken, read_arguments
 from tillerman.harnesses.steered import SteeredModel, open_steered, receipt_json
 from tillerman.models.logits import answer_sums
 from tillerman.models.opened import OpenModel
@@ -30,7 +31,7 @@ try:
 except ImportError as error:
     raise ModelError("models in lm-eval need lm-eval: pip install 'tillerman[lm-eval]'") from error
 
-_ARGUMENTS = ("pretrained", "artefact", "strength", "plan", "device", "allow_mismatch", "batch_size")
+_ARGUMENTS = ("pretrained", "artefact", "strength", "plan", "device", "allow_mismatch", "batch_size", "template_args")
 Request = tuple[tuple[str, str] | None, Sequence[int], Sequence[int]]  # texts (None: a window), context, continuation
 
 
@@ -51,6 +52,7 @@ class SteeredLM(HFLM):
         warnings: tuple[str, ...] = (),
         named: str = "",
         batch_size: int | str = 1,
+        template_args: Mapping[str, Any] | None = None,
     ) -> None:
         if not str(batch_size).isdigit() or int(batch_size) < 1:
             raise UsageError(f"batch_size {batch_size!r}: expected a number, at least 1")
@@ -58,7 +60,13 @@ class SteeredLM(HFLM):
         self._receipts: dict[str, Receipt] = {}
         # lm-eval gives a tokenizer a token to pad with where it has none.
         tokenizer = copy.deepcopy(opened.tokenizer)
-        super().__init__(pretrained=opened.model, tokenizer=tokenizer, batch_size=int(batch_size))
+        ensure_taken(tokenizer, template_args or {})
+        super().__init__(
+            pretrained=opened.model,
+            tokenizer=tokenizer,
+            batch_size=int(batch_size),
+            chat_template_args=dict(template_args or {}),
+        )
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: Mapping[str, Any] | None = None) -> SteeredLM:
@@ -69,7 +77,9 @@ class SteeredLM(HFLM):
         cls, arg_dict: Mapping[str, Any], additional_config: Mapping[str, Any] | None = None
     ) -> SteeredLM:
         """``artefact`` and ``strength``, or ``plan``; ``pretrained`` (``pilot`` if not given), ``device``,
-        ``allow_mismatch``. With neither artefact nor plan the model is unsteered."""
+        ``allow_mismatch``; ``template_args``, the chat template's own, with + between several, as
+        ``enable_thinking=false+effort=low`` (read under --apply_chat_template). With neither artefact nor plan the
+        model is unsteered."""
         given = {name: value for name, value in (additional_config or {}).items() if value is not None}
         if not torch.cuda.is_available() and str(given.get("device", "")).startswith("cuda"):
             del given["device"]  # lm-eval asks for it where nobody said otherwise
@@ -78,8 +88,17 @@ class SteeredLM(HFLM):
             if name not in _ARGUMENTS:
                 raise UnknownNameError("model argument", name, _ARGUMENTS)
         batch_size, pretrained = given.pop("batch_size", 1), given.pop("pretrained", "pilot")
+        told = given.pop("template_args", None)
+        arguments = read_arguments(told, between="+") if isinstance(told, str) else told
         made = open_steered(str(pretrained), **given)
-        return cls(made.opened, made.plan, warnings=made.warnings, named=made.named, batch_size=batch_size)
+        return cls(
+            made.opened,
+            made.plan,
+            warnings=made.warnings,
+            named=made.named,
+            batch_size=batch_size,
+            template_args=arguments,
+        )
 
     @property
     def receipts(self) -> Mapping[str, Receipt]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tillerman.core.finding import Finding
 from tillerman.logs.evidence import FirstLook, ItemResult
-from tillerman.reports.numbers import decimal, percent, span
+from tillerman.reports.numbers import decimal, interval_words, percent
 
 LOPSIDED = 0.85  # the share of one answer from which on a model says it to nearly everything
 _EXCESS = 0.15  # by which it says it more often than it is right
@@ -52,7 +52,7 @@ def _discrimination(look: FirstLook) -> tuple[Finding, ...]:
     if look.interval is None:
         message = f"AUC {decimal(area)}: too few items of each right answer for an interval"
         return (Finding("discrimination", "note", message, area, _CHANCE),)
-    words = f"AUC {decimal(area)} (95 % interval {span(look.interval, 1, 2)}, n = {look.n})"
+    words = f"AUC {decimal(area)} ({interval_words(look.interval, 1, 2)}, n = {look.n})"
     if look.interval.low > _CHANCE:
         return (Finding("discrimination", "ok", f"the log-odds tell right answers apart: {words}", area, _CHANCE),)
     if look.interval.high < _CHANCE:

@@ -66,6 +66,19 @@ def span(interval: Interval, scale: float = 100.0, places: int = 1, signed: bool
     return NOT_MEASURED if NOT_MEASURED in (low, high) else f"{low} to {high}"
 
 
+def interval_words(
+    interval: Interval,
+    scale: float = 100.0,
+    places: int = 1,
+    signed: bool = False,
+    unit: str = "",
+    name: str = "95 % interval",
+) -> str:
+    """``95 % interval +24.5 to +37.5 pp``, for sentences: name and unit only where there is an interval."""
+    ends = span(interval, scale, places, signed)
+    return f"{name} {ends}{unit}".lstrip() if interval.known else ends
+
+
 def p_value(p: float) -> str:
     """``p < 0.001`` or ``p = 0.032``."""
     if not math.isfinite(p):
@@ -95,7 +108,7 @@ def shown_number(value: float, interval: Interval, places: int = 2, signed: bool
 
 def said(found: Effect) -> str:
     """``+31.0 pp (95 % interval +24.5 to +37.5, n = 200)``, for sentences."""
-    return f"{points(found.value)} (95 % interval {span(found.interval, signed=True)}, n = {found.n})"
+    return f"{points(found.value)} ({interval_words(found.interval, signed=True)}, n = {found.n})"
 
 
 def briefly(found: Effect) -> str:
@@ -105,7 +118,7 @@ def briefly(found: Effect) -> str:
 
 def said_rate(found: Rate) -> str:
     """``56 % (95 % interval 49 to 63, n = 200)``, for sentences."""
-    return f"{percent(found.value, 0)} (95 % interval {span(found.interval, places=0)}, n = {found.n})"
+    return f"{percent(found.value, 0)} ({interval_words(found.interval, places=0)}, n = {found.n})"
 
 
 def shown_p(p: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tillerman.logs.conditions import condition_label
 from tillerman.logs.evaluation import Condition, EvaluationLog
-from tillerman.reports.numbers import compact, decimal, finite, p_value, percent, points, span
+from tillerman.reports.numbers import compact, decimal, finite, interval_words, p_value, percent, points, span
 from tillerman.statistics.power import ALPHA, if_many_change
 from tillerman.statistics.values import Effect, Equivalence, Interval, Power
 
@@ -20,7 +20,7 @@ def _excludes_zero(interval: Interval) -> bool:
 
 def _statistics(effect: Effect, places: int) -> str:
     return (
-        f"{points(effect.value, places)}, 95 % interval {span(effect.interval, places=places, signed=True)} pp, "
+        f"{points(effect.value, places)}, {interval_words(effect.interval, places=places, signed=True, unit=' pp')}, "
         f"n = {effect.n}, McNemar {p_value(effect.p_value)}"
     )
 
@@ -97,10 +97,8 @@ def seeds_words(log: EvaluationLog) -> str:
     if log.seeds is None:
         return ""
     s = log.seeds
-    return (
-        f"Mean effect over {len(s.seeds)} seeds: {points(s.mean)}, 95 % t-interval {span(s.interval, signed=True)} pp, "
-        f"one-sided {p_value(s.p_value)}."
-    )
+    within = interval_words(s.interval, signed=True, unit=" pp", name="95 % t-interval")
+    return f"Mean effect over {len(s.seeds)} seeds: {points(s.mean)}, {within}, one-sided {p_value(s.p_value)}."
 
 
 def gate_words(log: EvaluationLog) -> str:
@@ -163,11 +161,14 @@ def nested_words(log: EvaluationLog) -> str:
     if log.nested is None:
         return ""
     n = log.nested
+    lost, kept = (
+        interval_words(one, signed=True, unit=" pp", name="") for one in (n.optimism_interval, n.outer_interval)
+    )
     return (
         f"Selection optimism: {points(n.optimism)} "
-        f"({span(n.optimism_interval, signed=True)} pp over {len(n.folds)} nested folds): the chosen cell's effect is "
+        f"({lost} over {len(n.folds)} nested folds): the chosen cell's effect is "
         f"{points(n.validation_effect)} where it was chosen and {points(n.outer_effect)} "
-        f"({span(n.outer_interval, signed=True)} pp) on the fold left out."
+        f"({kept}) on the fold left out."
     )
 
 
@@ -186,9 +187,10 @@ def cautions(log: EvaluationLog) -> tuple[str, ...]:
                 if null.effect.value * effect.value > 0
                 else "It goes the other way, so it does not explain the effect."
             )
+            within = interval_words(null.effect.interval, signed=True, unit=" pp")
             said.append(
                 f"A control that must show no effect shows one: {condition_label(null.name)}, "
-                f"{points(null.effect.value)} (95 % interval {span(null.effect.interval, signed=True)} pp). {meant}"
+                f"{points(null.effect.value)} ({within}). {meant}"
             )
     if effect.found and effect.balanced < effect.value / 2:
         said.append(

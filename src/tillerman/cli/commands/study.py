@@ -74,6 +74,7 @@ def study(
     tokens: Annotated[int | None, typer.Option(min=1, help="attack: tokens of a text")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="attack: iterations of the search")] = None,
     children: Annotated[int | None, typer.Option(min=1, help="attack: children per member and iteration")] = None,
+    template_args: o.TemplateArgs = None,
     layout: o.Layout = None,
     columns: o.Columns = None,
     positive: o.Positive = None,
@@ -127,7 +128,10 @@ def study(
         if out is not None and out.exists() and not out.is_dir():
             raise UsageError(f"{out}: is a file; --out wants a folder")
         loaded = tuple(load(one, layout, columns, positive, None, skip_bad_rows) for one in data)
-        studied = Studied(tuple(artefact or ()), loaded, method, allow_mismatch, card)
+        if artefact and template_args is not None:
+            raise UsageError("--template-args is for a vector that is fitted here; an artefact brings those of its fit")
+        asked = values.arguments_of(template_args)
+        studied = Studied(tuple(artefact or ()), loaded, method, allow_mismatch, card, asked)
         choice = o.ModelChoice(model, device, guess_layout)
         log = run_study(name, options, studied, choice, out, ERR, lambda log: _show(log, as_json))
     if rejudge is not None:
@@ -154,6 +158,7 @@ class Studied:
     method: str
     allow_mismatch: bool
     writes_card: bool
+    template_args: Mapping[str, Any]
 
 
 def options_of(name: str, asked: Mapping[str, Any]) -> StudyOptions:
@@ -249,13 +254,16 @@ def _fit(options: StudyOptions, studied: Studied, opened: OpenModel, out: Path |
     from tillerman.pipeline.experiment import Experiment
     from tillerman.pipeline.flow import fit, run_key
 
-    experiment = Experiment(method=studied.method, seed=options.seed, generations=())
+    experiment = Experiment(
+        method=studied.method, template_args=studied.template_args, seed=options.seed, generations=()
+    )
     data, path = studied.data[0], _fitted_at(out)
     key = run_key(experiment, (experiment.seed,), opened, data)
     if path is not None and path.exists():
         artefact, _ = opened.load_artefact(path)
         made = artefact.steering.provenance
-        if (made.data_digest, made.options.get("method"), made.seed) == (data.digest, experiment.spec, options.seed):
+        found = (made.data_digest, made.options.get("method"), made.seed, made.options.get("template_args", {}))
+        if found == (data.digest, experiment.spec, options.seed, dict(studied.template_args)):
             return artefact
         raise UsageError(f"{path}: fitted with other options or data; give --artefact {path}, or another --out")
     with resumable(None if out is None else out / "vector.partial", key, console) as store:

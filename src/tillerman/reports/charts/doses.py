@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tillerman.logs.evaluation import DosePoint
 from tillerman.reports.charts.svg import Axis, group, line, marker, path, svg, text, ticks
-from tillerman.reports.numbers import compact, decimal, finite, nats, percent, ratio, span
+from tillerman.reports.numbers import compact, decimal, finite, interval_words, nats, percent, ratio
 
 _TITLE, _GAP = 30.0, 22.0
 
@@ -147,7 +147,7 @@ def _chosen_label(dose: float, x: Axis) -> list[str]:
 
 def _says(spots: Sequence[DosePoint]) -> str:
     return ". ".join(
-        f"Dose {compact(p.dose)}: accuracy {percent(p.rate.value)} (95 % interval {span(p.rate.interval)}), "
+        f"Dose {compact(p.dose)}: accuracy {percent(p.rate.value)} ({interval_words(p.rate.interval)}), "
         f"perplexity {ratio(p.perplexity_ratio)}, KL {nats(p.kl)}"
         for p in spots
     )

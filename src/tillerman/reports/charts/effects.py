@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from tillerman.logs.conditions import condition_label
 from tillerman.logs.evaluation import Condition, EvaluationLog
 from tillerman.reports.charts.svg import Axis, fit, group, line, marker, rect, svg, text, text_width
-from tillerman.reports.numbers import finite, p_value, percent, points, span
+from tillerman.reports.numbers import finite, interval_words, p_value, percent, points, span
 
 NARROW = 600  # pixels; below it a label stands above its row instead of beside it
 
@@ -37,10 +37,10 @@ def _kind(name: str) -> str:
 
 def _tip(condition: Condition) -> str:
     rate, effect = condition.rate, condition.effect
-    says = f"{condition_label(condition.name)}: {percent(rate.value)}, 95 % interval {span(rate.interval)}"
+    says = f"{condition_label(condition.name)}: {percent(rate.value)}, {interval_words(rate.interval)}"
     says += f", n = {rate.n}"
     if effect is not None:
-        says += f"; effect {points(effect.value)}, 95 % interval {span(effect.interval, signed=True)}"
+        says += f"; effect {points(effect.value)}, {interval_words(effect.interval, signed=True)}"
         says += f", {p_value(effect.p_value)}"
     return says
 

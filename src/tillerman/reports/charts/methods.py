@@ -9,7 +9,7 @@ from tillerman.logs.comparison import Comparison, MethodResult
 from tillerman.logs.conditions import condition_label
 from tillerman.logs.evaluation import Condition
 from tillerman.reports.charts.svg import Axis, fit, group, line, marker, rect, svg, text, text_width, ticks
-from tillerman.reports.numbers import compact, decimal, finite, points, span
+from tillerman.reports.numbers import compact, decimal, finite, interval_words, points, span
 from tillerman.statistics.values import Effect
 
 NARROW = 600  # pixels; below it a label stands above its row instead of beside it
@@ -36,7 +36,7 @@ class _Mark:
         interval = self.effect.interval
         if not all(map(finite, (self.effect.value, interval.low, interval.high))):
             return ""
-        tip = f"{row}, {self.name}: {points(self.effect.value)}, 95 % interval {span(interval, signed=True)}"
+        tip = f"{row}, {self.name}: {points(self.effect.value)}, {interval_words(interval, signed=True)}"
         r = 3.5 if self.kind == "null" else 5.0
         parts = [line(x(interval.low), y, x(interval.high), y, self.whisker)]
         return group([*parts, marker(self.shape, x(self.effect.value), y, self.kind, r)], tip)
