@@ -31,6 +31,7 @@ _BLOCK = re.compile(
 )
 _HERE = re.compile(r"<< '(\w+)'$")
 _FROM = re.compile(r'(\d+) from "([^"]+)"')
+_LOGGED = re.compile(r"^[WIE]\d{4} [\d:.]+ .*\n", re.MULTILINE)  # what torch logs of packages that happen to be there
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SECONDS = re.compile(r"\b\d+(?:\.\d+)? s\b")
 
@@ -123,7 +124,7 @@ def run(text: str, folder: Path) -> Result:
         encoding="utf-8",
         check=False,
     )
-    return Result(done.returncode, done.stdout, done.stderr)
+    return Result(done.returncode, done.stdout, _LOGGED.sub("", done.stderr))
 
 
 def shown(result: Result, what: str | None) -> list[str]:
@@ -131,6 +132,8 @@ def shown(result: Result, what: str | None) -> list[str]:
     if what is None:
         return []
     lines = [line.rstrip() for line in (result.errors if what == "errors" else result.out).splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
     if what in ("all", "errors"):
         return lines
     if what.startswith("last "):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from tillerman.core.artefact import Artefact
-from tillerman.core.rows import Row
 from tillerman.data.writing import Writer
+from tillerman.evaluation.perplexity import perplexity_of
 from tillerman.evaluation.scorers.texts import repetition
 from tillerman.logs.evaluation import Generation
 from tillerman.logs.evidence import Coherence
-from tillerman.models.logits import answer_sums
 from tillerman.pipeline.held_out import gated
 from tillerman.pipeline.run import Run
 from tillerman.steering.generation import Sampling, continuation
@@ -57,17 +55,11 @@ def _start(writer: Writer, prompt: str) -> tuple[int, ...]:
 
 
 def _perplexity(run: Run, asked: Sequence[Generation], texts: Sequence[str]) -> float | None:
-    """Of all tokens after their prompts; None of no tokens."""
-    rows = []
-    for one, text in zip(asked, texts, strict=True):
-        start = _start(run.bare_writer, one.prompt)
-        ids = run.opened.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        if ids:
-            rows.append(Row((*start, *ids), len(start)))
-    if not rows:
-        return None
-    nats = -float(answer_sums(run.opened, rows)[0].double().sum())
-    return math.exp(min(700.0, nats / sum(len(row.tokens) - row.read_from for row in rows)))
+    def tokens(text: str) -> tuple[int, ...]:
+        return tuple(run.opened.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    starts = [_start(run.bare_writer, one.prompt) for one in asked]
+    return perplexity_of(run.opened, list(zip(starts, map(tokens, texts), strict=True)))
 
 
 def _repeated(texts: Sequence[str]) -> float:

@@ -6,7 +6,6 @@ change no reply. See docs/design/decisions.md, "Scored or written".
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,11 +13,11 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from tillerman.core.plan import Plan
-from tillerman.core.rows import Row
 from tillerman.data.presenting import Item, open_form
 from tillerman.data.thoughts import Reply
 from tillerman.data.writing import Writer, Written, start_free
 from tillerman.evaluation.exam import Exam, fitting_shots
+from tillerman.evaluation.perplexity import perplexity_of
 from tillerman.evaluation.scorers.labels import (
     AnswerPair,
     LabelScorer,
@@ -30,7 +29,6 @@ from tillerman.evaluation.scorers.labels import (
 )
 from tillerman.evaluation.scorers.texts import repetition
 from tillerman.logs.evidence import WrittenCondition, WrittenReplies, WrittenScorer
-from tillerman.models.logits import answer_sums
 from tillerman.pipeline.run import Run
 from tillerman.statistics.estimates import mean_effect
 from tillerman.statistics.scores import Value, figure
@@ -160,16 +158,11 @@ class _Table:
         )
 
     def _perplexity(self, draws: Sequence[Sequence[Reply]]) -> float | None:
-        """Of all tokens of the replies, after the plain prompt, under the unsteered model; None of no tokens."""
-        pairs = [
+        """Of all replies, after the plain prompt."""
+        said = [
             (one.prompt, reply.tokens) for draw in draws for one, reply in zip(self.asked.written, draw, strict=True)
         ]
-        rows = [Row(prompt + tokens, len(prompt)) for prompt, tokens in pairs if tokens]
-        if not rows:
-            return None
-        here = self.run.store.scoped(self.run.opened.identity, rows)
-        nats = here.value("nats of replies", lambda: float(answer_sums(self.run.opened, rows)[0].sum()))
-        return math.exp(min(700.0, -nats / sum(len(row.tokens) - row.read_from for row in rows)))
+        return perplexity_of(self.run.opened, said, self.run.store)
 
 
 def _change(values: Sequence[Value], base: Sequence[Value]) -> MeanEffect | None:
