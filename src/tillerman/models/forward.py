@@ -24,6 +24,11 @@ CONTINUOUS = (
     "row, and nothing in a pass says which is whose: run it outside the block, or call model.generate with a batch"
 )
 
+PACKED = (
+    "`position_ids` begin anew within a row, so that it holds several texts (packing), and scopes and gates mean one "
+    "text a row: give each text a row of its own, padded, with an attention mask"
+)
+
 
 @dataclass(frozen=True)
 class ForwardInfo:
@@ -71,6 +76,15 @@ class DecoderInputs:
             before = torch.ones(self.rows, self.past, dtype=torch.bool, device=self.device)
         real = _real_columns(self.mask, before[:, : self.past], self.length)
         return ForwardInfo(self.past, real, self.tokens, self.placed)
+
+    def ensure_a_text_each(self, info: ForwardInfo) -> None:
+        """``UsageError`` for rows in which several texts are packed. Padding may have any position."""
+        if self.placed is None or self.length < 2:
+            return
+        back = self.placed[:, 1:] < self.placed[:, :-1]
+        real = info.real.to(back.device)
+        if bool((back & real[:, 1:] & real[:, :-1]).any()):
+            raise UsageError(PACKED)
 
 
 InputsReader = Callable[[tuple[Any, ...], dict[str, Any]], DecoderInputs]

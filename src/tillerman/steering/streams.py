@@ -32,6 +32,7 @@ class Stream:
 
     def observe(self, inputs: DecoderInputs) -> ForwardInfo:
         info = inputs.info(self._seen)
+        inputs.ensure_a_text_each(info)
         self._seen, self._tokens = info.seen, info.tokens
         self.sequences.observe(info)
         self.gates.observe(self.sequences)
