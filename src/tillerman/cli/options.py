@@ -50,6 +50,9 @@ Limit = Annotated[int | None, typer.Option(min=1, help="use at most this many it
 SkipBadRows = Annotated[
     bool, typer.Option("--skip-bad-rows", help="leave out and list invalid rows instead of stopping")
 ]
+SkipLong = Annotated[
+    bool, typer.Option("--skip-long", help="leave out and count items longer than the model reads instead of stopping")
+]
 Layers = Annotated[str | None, typer.Option(help="layers to fit, e.g. 2-5,8; all if not given")]
 Doses = Annotated[
     str | None, typer.Option(help="grid of doses (strengths in units of the residual stream), e.g. 0.1,0.5,1")

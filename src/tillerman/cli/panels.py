@@ -37,7 +37,7 @@ PANELS = {
         "iterations",
         "children",
     ),
-    "Data": ("layout", "columns", "positive", "limit", "max_train", "skip_bad_rows", "shares"),
+    "Data": ("layout", "columns", "positive", "limit", "max_train", "skip_bad_rows", "skip_long", "shares"),
     "Prompt": (
         "template",
         "template_args",

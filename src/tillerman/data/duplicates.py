@@ -31,6 +31,7 @@ class Split:
     dropped: int  # near-duplicates of an item in a more protected share
     repeated: int = 0  # the same item again
     cut: int = 0  # beyond the sizes asked for
+    too_long: int = 0  # for the model, and left out on request
 
     def part(self, name: str) -> tuple[Example, ...]:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]

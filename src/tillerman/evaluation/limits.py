@@ -30,8 +30,8 @@ def ensure_fits(shares: Mapping[str, Exam], closing: int = 0) -> None:
     rest = f" {len(too_long)} of {sum(len(one.items) for one in shares.values())} items are too long."
     raise DataError(
         f"the {name} item {example.id} ({asked!r}) needs {length + closing} tokens ({len(written.prompt)} for its "
-        f"prompt, {answers}), and {exam.opened.id} reads {exam.opened.context}.{rest} Shorten them or leave them out, "
-        "or take a model with a longer context"
+        f"prompt, {answers}), and {exam.opened.id} reads {exam.opened.context}.{rest} Shorten them, leave them out "
+        "(`skip_long`), or take a model with a longer context"
     )
 
 
@@ -43,11 +43,11 @@ def lengths(exam: Exam) -> list[int]:
     ]
 
 
-def fitting(exam: Exam) -> Exam:
-    """The items that fit the model's context."""
+def fitting(exam: Exam, closing: int = 0) -> Exam:
+    """The items that fit the model's context; ``closing``: tokens after an answer."""
     context = exam.opened.context
     if context is None:
         return exam
-    kept = [i for i, length in enumerate(lengths(exam)) if length <= context]
+    kept = [i for i, length in enumerate(lengths(exam)) if length + closing <= context]
     items, written = tuple(exam.items[i] for i in kept), tuple(exam.written[i] for i in kept)
     return Exam(exam.opened, items, written, exam.limit)

@@ -47,6 +47,7 @@ class Experiment:
     max_train: int | None = None
     max_validation: int | None = None
     max_test: int | None = None
+    skip_long: bool = False  # items longer than the model reads are left out; else they are an error
     seed: int = 0
     # the fit
     method: MethodLike = "auto"  # by name, or a value of one's own; several: the validation items choose

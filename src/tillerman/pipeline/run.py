@@ -23,7 +23,7 @@ from tillerman.data.splits import SPLITS
 from tillerman.data.writing import Writer, make_writer
 from tillerman.evaluation.calibration import answer_offsets
 from tillerman.evaluation.exam import Exam, fitting_shots
-from tillerman.evaluation.limits import ensure_fits
+from tillerman.evaluation.limits import ensure_fits, fitting
 from tillerman.logs.evidence import PromptTrial
 from tillerman.methods.base import Habits
 from tillerman.methods.registry import habits
@@ -31,7 +31,7 @@ from tillerman.models.finetuning import LoraOptions, train_lora
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.prompt_search import DESCRIBED, GIVEN, OF_DATA, PromptChoice, PromptSearch
-from tillerman.pipeline.shares import split_items
+from tillerman.pipeline.shares import split_items, without_long
 
 READ_REPLIES = 64  # training items whose replies are read by methods that look at the model's own words
 
@@ -244,7 +244,11 @@ def set_up(
     shares = (split.train, split.validation, split.test)
     shown = [present(share, e.seed, keep_order=e.keep_order) for share in shares]
     exams = [Exam.of(opened, items, writer, e.answer_tokens) for items in shown]
-    ensure_fits(dict(zip(SPLITS, exams, strict=True)), len(writer.closing_turns().closing))
+    closing = len(writer.closing_turns().closing)
+    if e.skip_long:
+        exams = [fitting(exam, closing) for exam in exams]
+        split = without_long(split, data, needed, *([item.example for item in exam.items] for exam in exams))
+    ensure_fits(dict(zip(SPLITS, exams, strict=True)), closing)
     run = Run(e, opened, data, split, writer, exams[0], exams[1], exams[2], store, watch)
     if e.base_lora:
         run = run.of(run.tuned)

@@ -21,7 +21,8 @@ from tillerman.recipes.sources import Source
 from tillerman.statistics.values import Effect, Interval, Rate
 
 PROTOCOLS = {"": replace, "pas-paper": None}  # what a step may start from
-_UNLIMITED = {"max_kl": None, "max_perplexity_ratio": None}  # papers chose without a budget
+# Papers chose without a budget, and their models read every item.
+_UNLIMITED = {"max_kl": None, "max_perplexity_ratio": None, "skip_long": True}
 _SET_ELSEWHERE = ("method", "seed", "gate")  # by the arm, by the run, not at all
 
 
