@@ -259,9 +259,8 @@ def _notes(run: Run) -> tuple[str, ...]:
     if run.split.dropped:
         notes.append(f"{run.split.dropped} items dropped: near-duplicates of items in a more protected share")
     if run.split.too_long:
-        notes.append(
-            f"{run.split.too_long} items left out: longer than the {run.opened.context} tokens that {run.opened.id} reads"
-        )
+        reads = f"longer than the {run.opened.context} tokens that {run.opened.id} reads"
+        notes.append(f"{run.split.too_long} items left out: {reads}")
     if run.data.skipped:
         notes += [f"not used: {reason}" for reason in run.data.skipped[:5]]
     if len(run.data.skipped) > 5:
