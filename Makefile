@@ -4,7 +4,7 @@ BIN := .venv/bin
 SIDE_BY_SIDE := -n 2 --dist loadfile  # two files of tests at a time, one thread each
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow lint types contracts docs tutorial pilot pilot-sae pilot-moe samples sentiment clean
+.PHONY: demo test test-slow test-real real-models lint types contracts docs tutorial pilot pilot-sae pilot-moe samples sentiment clean
 
 demo: .venv/installed  ## the main job on the embedded model and data
 	$(BIN)/tillerman demo --out demo
@@ -14,6 +14,12 @@ test: .venv/installed-dev  ## the quick tests
 
 test-slow: .venv/installed-dev  ## the heavy ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(SIDE_BY_SIDE)
+
+real-models: .venv/bin/python  ## fetch the pretrained models of tests and measurements (300 MB) into .real-models
+	$(BIN)/python tools/real_models/fetch.py
+
+test-real: .venv/installed-dev  ## the tests that ask pretrained models
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m real
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

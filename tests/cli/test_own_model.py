@@ -72,8 +72,8 @@ def test_a_model_that_cannot_be_found_by_its_name_is_asked_for(folder, named, tm
     made = replace(artefact.steering.provenance, model_id=named)
     save(tmp_path / "x.safetensors", Artefact(replace(artefact.steering, provenance=made), artefact.cell))
     with pytest.raises(UsageError, match="give --model"):
-        ModelChoice(None, "cpu", guess_layout=False).of(tmp_path / "x.safetensors")
-    assert ModelChoice("pilot", "cpu", guess_layout=False).of(tmp_path / "x.safetensors").name == "pilot"
+        ModelChoice(None).of(tmp_path / "x.safetensors")
+    assert ModelChoice("pilot").of(tmp_path / "x.safetensors").name == "pilot"
 
 
 def test_a_prompt_longer_than_the_context_is_told_before_it_runs(folder):

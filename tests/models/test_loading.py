@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tillerman.core.errors import ModelError
 from tillerman.core.plan import Intervention
 from tillerman.models import families as table
-from tillerman.models.loading import device_named
+from tillerman.models.machine import device_named
 from tillerman.models.opened import open_model
 from tillerman.steering.steer import steer
 
@@ -131,9 +131,9 @@ def test_a_folder_of_a_model_that_writes_no_text_is_refused_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("gpu", "expected cpu, cuda, cuda:1 or mps"),
-        ("cuda:x", "expected cpu, cuda, cuda:1 or mps"),
-        ("", "expected cpu, cuda, cuda:1 or mps"),
+        ("gpu", "expected auto, cpu, cuda, cuda:1, mps or xpu"),
+        ("cuda:x", "expected auto, cpu, cuda, cuda:1, mps or xpu"),
+        ("", "expected auto, cpu, cuda, cuda:1, mps or xpu"),
         ("meta", "holds no weights"),
     ],
 )
@@ -145,7 +145,7 @@ def test_a_device_that_does_not_exist_is_one_error(text, said):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 @pytest.mark.parametrize("text", ["cuda", "cuda:1", "mps", "xpu"])
 def test_a_device_that_is_not_here_is_one_error_that_names_what_is(text):
-    with pytest.raises(ModelError, match=r"use cpu"):
+    with pytest.raises(ModelError, match=r"use auto(,| or) cpu"):
         open_model("pilot", device=text)
 
 

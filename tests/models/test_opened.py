@@ -11,8 +11,9 @@ import transformers as tf
 from tillerman.core.errors import HookPointError, MismatchError, ModelError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.models import families
+from tillerman.models.checking import check
 from tillerman.models.families import Family, anatomy
-from tillerman.models.opened import OpenModel, check, open_model
+from tillerman.models.opened import OpenModel, open_model
 
 from .. import families as more, tiny
 
@@ -185,7 +186,7 @@ def test_blocks_whose_edits_do_not_reach_the_output_are_found_out():
     opened = OpenModel(model, tiny.tokenizer(), "wrong", anatomy(model))
     spare = replace(opened.parts, blocks=(*opened.parts.blocks[:-1], tiny.new_model().model.layers[0]))
     with pytest.raises(ModelError, match="missed a block"):
-        check(replace(opened, parts=spare))
+        check(model, spare, "wrong")
 
 
 def test_a_model_opened_is_not_changed(family):

@@ -5,8 +5,6 @@ A command per file of ``commands``; what they run is imported when they are call
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 from contextlib import suppress
 from typing import Annotated
@@ -27,6 +25,7 @@ from tillerman.cli.commands.score import score
 from tillerman.cli.commands.show import show
 from tillerman.cli.commands.study import study
 from tillerman.cli.common import dressed
+from tillerman.cli.libraries import quiet_libraries
 from tillerman.cli.output import ERR, OUT
 from tillerman.cli.parsing import Program
 from tillerman.cli.stopping import Stopped, stoppable
@@ -94,14 +93,6 @@ def _system_error(error: OSError) -> str:
         close_output(1)
         return f"error: the output cannot be written: {system_words(error)}; files of this command are written"
     return f"error: {error.filename}: {system_words(error)}"
-
-
-def quiet_libraries() -> None:
-    """Loading bars and advice of transformers are not ours to show."""
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
 
 
 def _version(asked: bool) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
+import sys
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -15,14 +16,15 @@ import typer
 
 from tillerman.cli.config import read_config, write_config
 from tillerman.cli.faults import explained
-from tillerman.cli.flags import flag_of
+from tillerman.cli.flags import in_flags
+from tillerman.cli.libraries import NOISY
+from tillerman.cli.opening import device_of, opening_of, parameters_of, with_opening
 from tillerman.cli.output import ERR, NO_EFFECT
 from tillerman.cli.panels import RUN, panel_of, place
 from tillerman.core.errors import TillermanError, UnknownNameError
 from tillerman.core.escaping import visible
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_FIELD = re.compile(r"`(\w+)`")
 
 _CONFIG = Annotated[
     Path | None,
@@ -75,7 +77,7 @@ def dressed(
             write_config(ctx, asked["write_config"], leave_out=frozenset(extra))
             return
         try:
-            function(**given)
+            function(**opening_of(given))
         except TillermanError as error:
             raise _in_flags(error, command) from None
         except typer.Exit as ended:
@@ -83,13 +85,16 @@ def dressed(
                 0 if asked.get("exit_zero") and ended.exit_code == NO_EFFECT else ended.exit_code
             ) from None
         except (RuntimeError, MemoryError) as error:  # typer.Exit is one, too
-            known = explained(error, str(given.get("device") or "cpu"))
+            known = explained(error, device_of(given))
             if known is None:
                 raise
             raise known from error
 
-    hints = {**get_type_hints(function, include_extras=True), **{name: kind for name, (kind, _) in extra.items()}}
-    own = [one.replace(annotation=panel_of(command, one.name, hints[one.name])) for one in _parameters(function)]
+    hints = {
+        **with_opening(get_type_hints(function, include_extras=True)),
+        **{name: kind for name, (kind, _) in extra.items()},
+    }
+    own = [one.replace(annotation=panel_of(command, one.name, hints[one.name])) for one in parameters_of(function)]
     own.sort(key=lambda one: place(command, one.name, one.annotation))
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
@@ -101,19 +106,17 @@ def dressed(
     return run
 
 
-def _parameters(function: Callable[..., None]) -> list[inspect.Parameter]:
-    found = inspect.signature(function).parameters.values()
-    return [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in found]
-
-
 def _set_log_level(name: str) -> None:
     if name not in _LEVELS:
         raise UnknownNameError("log level", name, _LEVELS)
     handler = logging.StreamHandler()
     handler.setFormatter(Plain("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler])
-    for logger in (logging.getLogger(), logging.getLogger("transformers")):
-        logger.setLevel(_LEVELS[name])
+    for logger in (None, "transformers", *NOISY):
+        logging.getLogger(logger).setLevel(_LEVELS[name])
+    if _LEVELS[name] > logging.WARNING and not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("default", module=r"tillerman\.")
 
 
 class Plain(logging.Formatter):
@@ -124,6 +127,5 @@ class Plain(logging.Formatter):
 
 
 def _in_flags(error: TillermanError, command: str) -> TillermanError:
-    """Python's fields stand in backticks in a message; here they are flags."""
-    error.args = (_FIELD.sub(lambda field: flag_of(command, field[1]), str(error)),)
+    error.args = (in_flags(str(error), command),)
     return error

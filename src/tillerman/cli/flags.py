@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 # Where the flag is not the field's name with dashes: (command, or "" for all) -> field -> flag.
 _SPELT: dict[str, dict[str, str]] = {
     "": {
@@ -14,6 +16,12 @@ _SPELT: dict[str, dict[str, str]] = {
     },
     "compare": {"method": "--methods"},
 }
+_FIELD = re.compile(r"`(\w+)`")
+
+
+def in_flags(text: str, command: str = "") -> str:
+    """Python's fields stand in backticks in a message; here they are flags."""
+    return _FIELD.sub(lambda field: flag_of(command, field[1]), text)
 
 
 def flag_of(command: str, field: str) -> str:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tillerman.cli.flags import in_flags
 from tillerman.cli.names import LAYOUTS, SCOPES, SCORERS
 from tillerman.core.errors import ModelError, UsageError
 from tillerman.core.hookpoint import SITES
+from tillerman.core.opening import AS_USUAL, Opening
 
 if TYPE_CHECKING:
     from tillerman.models.opened import OpenModel
@@ -27,15 +29,14 @@ Data = Annotated[
 SeveralData = Annotated[
     list[str], typer.Argument(help="as DATA of 'fit'; several give a table each", metavar="DATA...")
 ]
-Model = Annotated[str, typer.Option("--model", "-m", help="'pilot' (embedded), a folder, or a hub name")]
+Model = Annotated[str, typer.Option("--model", "-m", help="'pilot' (embedded), a folder, a GGUF file, or a hub name")]
 OwnModel = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="'pilot' (embedded), a folder, or a hub name; the artefact's own if not given"),
-]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps")]
-GuessLayout = Annotated[
-    bool,
-    typer.Option("--guess-layout", help="guess the layout of an architecture that has no row in the table of families"),
+    typer.Option(
+        "--model",
+        "-m",
+        help="'pilot' (embedded), a folder, a GGUF file, or a hub name; the artefact's own if not given",
+    ),
 ]
 Layout = Annotated[
     str | None,
@@ -181,20 +182,24 @@ class ModelChoice:
     """Which model to open, and how."""
 
     name: str | None  # None: the artefact's own
-    device: str
-    guess_layout: bool
+    opening: Opening = AS_USUAL
     fitted: Path | None = None  # the artefact whose own model it is, where none was given
 
     def of(self, artefact: Path) -> ModelChoice:
-        """The model that the artefact was fitted on, where none was given."""
-        return self if self.name is not None else replace(self, name=_own_model(artefact), fitted=artefact)
+        """The model that the artefact was fitted on, at its revision, where none was given."""
+        if self.name is not None:
+            return self
+        name, revision = _own_model(artefact)
+        opening = replace(self.opening, revision=self.opening.revision or revision)
+        return replace(self, name=name, opening=opening, fitted=artefact)
 
     def open(self) -> OpenModel:
-        from tillerman.models.opened import open_model  # the help must not wait for torch
+        from tillerman.cli.output import ERR
+        from tillerman.models.opened import open_as  # the help must not wait for torch
 
         assert self.name is not None  # commands about an artefact ask ``of`` first
         try:
-            return open_model(self.name, device=self.device, guess_layout=self.guess_layout)
+            return open_as(self.name, self.opening, say=lambda line: ERR.print(in_flags(line), soft_wrap=True))
         except ModelError as error:
             if self.fitted is not None:
                 why = f"{str(error)[:_REASON]}{' ...' * (len(str(error)) > _REASON)}"
@@ -202,12 +207,15 @@ class ModelChoice:
             raise
 
 
-def _own_model(path: Path) -> str:
+def _own_model(path: Path) -> tuple[str, str | None]:
+    """Name and revision."""
     from tillerman.core.artefact import load
     from tillerman.models.opened import EMBEDDED
 
-    named = load(path).steering.provenance.model_id
+    made = load(path).steering.provenance
+    named = made.model_id
     # Folders and hub names can be opened again; a model that was loaded in Python often has the name of its class.
-    if named in EMBEDDED or (named and Path(named).is_dir()) or re.fullmatch(r"[\w.-]+/[\w.-]+", named):
-        return named
+    here = named and (Path(named).is_dir() or (Path(named).suffix.lower() == ".gguf" and Path(named).is_file()))
+    if named in EMBEDDED or here or re.fullmatch(r"[\w.-]+/[\w.-]+", named):
+        return named, made.opened.get("revision")
     raise UsageError(f"{path} was fitted on {named!r}, which is no folder here and no name on the hub; give --model")

@@ -85,7 +85,19 @@ PANELS = {
         "judge_cache",
         "judge_replay",
     ),
-    "Model": ("device", "guess_layout", "allow_mismatch", "on_lora", "save_model"),
+    "Model": (
+        "device",
+        "device_map",
+        "dtype",
+        "quantize",
+        "revision",
+        "attention",
+        "trust_remote_code",
+        "guess_layout",
+        "allow_mismatch",
+        "on_lora",
+        "save_model",
+    ),
 }
 
 

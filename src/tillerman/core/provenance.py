@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tillerman.core.decoding import build
+from tillerman.core.opening import precision_words
 from tillerman.core.shown import Shown
 
 
@@ -32,6 +33,7 @@ class Provenance(Shown):
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     date: str = ""
+    opened: Mapping[str, str] = field(default_factory=dict)  # dtype, quantize, attention, device, revision of the model
     found: Mapping[str, Any] = field(default_factory=dict)  # what the method reports of its own fit
 
     def shown(self) -> dict[str, object]:
@@ -39,6 +41,7 @@ class Provenance(Shown):
             "method": self.method,
             "data": self.data_name,
             "model": f"{self.model_id} ({self.model_fingerprint})",
+            **({"precision": precision_words(self.opened)} if self.opened else {}),
             "read": f"{self.read_site} ({self.read_positions})",
             "added at": self.site,
             "template": self.template,

@@ -44,7 +44,7 @@ def open_steered(
     strength: float | None = None,
     *,
     plan: str | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     allow_mismatch: bool = False,
 ) -> SteeredModel:
     """Open a model and what steers it: an artefact at its own cell or at another strength, or a named plan such as

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from tillerman.core.errors import MismatchError
 from tillerman.core.provenance import Provenance
-from tillerman.models.fingerprint import fingerprint_of
+from tillerman.models.fingerprint import original_fingerprint, weights_state
 
 # State of the weights when they were last looked at, and their fingerprint.
 _KNOWN: WeakKeyDictionary[PreTrainedModel, tuple[int, str]] = WeakKeyDictionary()
@@ -52,8 +52,8 @@ def is_fingerprint(text: str) -> bool:
 
 def current_fingerprint(causal: PreTrainedModel) -> str:
     """Of the weights as they are now; computed again only where one was written to or replaced."""
-    state = hash(tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in causal.parameters()))
+    state = weights_state(causal)
     known = _KNOWN.get(causal)
     if known is None or known[0] != state:
-        known = _KNOWN[causal] = (state, fingerprint_of(causal))
+        known = _KNOWN[causal] = (state, original_fingerprint(causal))
     return known[1]

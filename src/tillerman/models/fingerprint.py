@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import AbstractContextManager, nullcontext
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+# Of models that were quantised on opening: state of the weights since, and the fingerprint of what they were before.
+_BEFORE: WeakKeyDictionary[PreTrainedModel, tuple[int, str]] = WeakKeyDictionary()
 _SAMPLED = 4096  # values hashed per tensor: enough to tell fine-tunes apart, cheap at any size
+
+
+def original_fingerprint(model: PreTrainedModel) -> str:
+    """``fingerprint_of``, and of a model that was quantised on opening that of its weights before, so that a vector
+    belongs to the model in every precision."""
+    state, before = _BEFORE.get(model, (0, ""))
+    return before if before and state == weights_state(model) else fingerprint_of(model)
+
+
+def remember_original(model: PreTrainedModel, fingerprint: str) -> None:
+    """From now on the model's weights, as they are, count as these."""
+    _BEFORE[model] = (weights_state(model), fingerprint)
+
+
+def weights_state(model: PreTrainedModel) -> int:
+    """Another number once a weight was written to or replaced."""
+    return hash(tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in model.parameters()))
 
 
 def fingerprint_of(model: PreTrainedModel) -> str:

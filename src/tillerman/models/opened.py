@@ -4,38 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.resources import files
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tillerman.core.artefact import Artefact
-from tillerman.core.errors import MismatchError, ModelError
+from tillerman.core.errors import MismatchError, ModelError, UsageError
 from tillerman.core.hookpoint import HookPoint
+from tillerman.core.opening import AS_USUAL, Opening, precision_words
 from tillerman.core.provenance import Provenance
 from tillerman.core.shown import Shown
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.models.artefacts import load
 from tillerman.models.belonging import remember_allowed
-from tillerman.models.edit import edit_forward
+from tillerman.models.checking import check
 from tillerman.models.families import Anatomy, anatomy, causal_model
-from tillerman.models.fingerprint import fingerprint_of
-from tillerman.models.forward import DecoderInputs
+from tillerman.models.fingerprint import original_fingerprint
 from tillerman.models.guessing import guess_layout as guess
-from tillerman.models.head import learn_head
-from tillerman.models.loading import device_named, load_model, load_tokenizer
+from tillerman.models.opening import load_as
 
 PILOT = "pilot"
 VERSIONED = ("tillerman", "torch", "transformers", "tokenizers", "safetensors", "numpy")
-_PLAIN_PASSES = 5
 EMBEDDED = {PILOT: "pilot", "pilot-moe": "pilot_moe"}  # names, and folders in the package
 
 
@@ -47,6 +44,7 @@ class OpenModel(Shown):
     tokenizer: PreTrainedTokenizerBase
     id: str
     parts: Anatomy
+    opening: Opening = AS_USUAL
 
     def shown(self) -> dict[str, object]:
         return {
@@ -55,7 +53,7 @@ class OpenModel(Shown):
             "layers": f"0..{self.layers - 1}",
             "width": self.parts.width,
             "parameters": f"{sum(p.numel() for p in self.model.parameters()):,}",
-            "type": str(self.model.dtype).removeprefix("torch."),
+            "type": precision_words(self.opened_as),
             "device": self.device,
             "chat template": "yes" if self.tokenizer.chat_template else "no",
         }
@@ -82,10 +80,23 @@ class OpenModel(Shown):
         stretched = float(rope.get("factor") or 1) * int(rope.get("original_max_position_embeddings") or 0)
         return max(int(length), int(stretched)) if length else None
 
+    @property
+    def opened_as(self) -> dict[str, str]:
+        """Precision, attention, kind of device and revision, for provenance."""
+        found = {
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "quantize": self.opening.quantize,
+            "attention": getattr(self.model.config, "_attn_implementation", None),
+            "device": self.device.type,
+            "revision": self.opening.revision,
+        }
+        return {key: value for key, value in found.items() if value}
+
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of names, shapes and a fixed sample of the weights, the same for every load dtype."""
-        return fingerprint_of(self.model)
+        """Hash of names, shapes and a fixed sample of the weights, the same for every load dtype, and for weights that
+        were quantised on opening that of the weights before."""
+        return original_fingerprint(self.model)
 
     @cached_property
     def tokenizer_hash(self) -> str:
@@ -98,7 +109,8 @@ class OpenModel(Shown):
     @cached_property
     def identity(self) -> tuple[str, ...]:
         """What the numbers of a run depend on, of its model: weights, tokenizer, precision and kind of device."""
-        return self.fingerprint, self.tokenizer_hash, self.template_hash, str(self.model.dtype), self.device.type
+        precision = precision_words(self.opened_as)
+        return self.fingerprint, self.tokenizer_hash, self.template_hash, f"torch.{precision}", self.device.type
 
     def points(self, site: str = "resid_post") -> tuple[HookPoint, ...]:
         """One per block that has this site: all for the residual stream, those with a router for a router's."""
@@ -135,6 +147,7 @@ class OpenModel(Shown):
             site=site,
             versions={package: importlib.metadata.version(package) for package in VERSIONED},
             date=datetime.now(UTC).isoformat(timespec="seconds"),
+            opened=self.opened_as,
         )
 
     def mismatches(self, provenance: Provenance) -> tuple[str, ...]:
@@ -164,7 +177,8 @@ class OpenModel(Shown):
     def check_provenance(self, provenance: Provenance, *, allow_mismatch: bool = False) -> tuple[str, ...]:
         """Raise ``MismatchError`` naming both sides, or return the differences as warnings.
 
-        Another width or fewer layers cannot be allowed: the vector would not fit.
+        Another width or fewer layers cannot be allowed: the vector would not fit. The same weights in another
+        precision need no allowance, and are told.
         """
         found = self.mismatches(provenance)
         impossible = provenance.width != self.parts.width or provenance.layers != self.layers
@@ -177,6 +191,9 @@ class OpenModel(Shown):
             remember_allowed(
                 self.model, provenance
             )  # also where a part of the work hands in the model without its tokenizer
+        theirs, ours = precision_words(provenance.opened), precision_words(self.opened_as)
+        if theirs and theirs != ours:
+            return (*found, f"precision: fitted in {theirs}, used in {ours}; `study transfer` tells what that changes")
         return found
 
 
@@ -184,19 +201,51 @@ def open_model(
     source: str | Path | nn.Module,
     tokenizer: PreTrainedTokenizerBase | None = None,
     *,
-    device: str = "cpu",
-    dtype: torch.dtype | None = None,
+    device: str = "auto",
+    device_map: str | None = None,
+    dtype: torch.dtype | str = "auto",
+    quantize: str | None = None,
+    revision: str | None = None,
+    attention: str | None = None,
+    trust_remote_code: bool = False,
     guess_layout: bool = False,
 ) -> OpenModel:
-    """Open an embedded model (``pilot``, ``pilot-moe``), a folder, a hub name, or a model that is already loaded.
+    """Open an embedded model (``pilot``, ``pilot-moe``), a folder, a GGUF file or a folder with one, a hub name, or a
+    model that is already loaded.
 
-    Folder and loaded model may also be PEFT's: adapters that sit in the blocks (LoRA) are steered with the blocks.
-    ``dtype`` None means float32 on a CPU and the stored type elsewhere. ``guess_layout``: an architecture
-    without a row in the layout table gets a guessed one, from now on and with a warning.
+    Folder and loaded model may also be PEFT's: adapters that sit in the blocks (LoRA) are steered with the blocks. The
+    options are those of ``Opening``; of a model that is already loaded none but ``guess_layout`` has a meaning.
+    ``guess_layout``: an architecture without a row in the layout table gets a guessed one, from now on and with a
+    warning. ``ModelError`` names what is missing or not to be had.
     """
+    opening = Opening(
+        device=device,
+        device_map=device_map,
+        dtype=dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch."),
+        quantize=quantize,
+        revision=revision,
+        attention=attention,
+        trust_remote_code=trust_remote_code,
+        guess_layout=guess_layout,
+    )
+    return open_as(source, opening, tokenizer)
+
+
+def open_as(
+    source: str | Path | nn.Module,
+    opening: Opening,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> OpenModel:
+    """``open_model`` with its options as one value. ``say`` is told, in lines, what takes long and what was chosen."""
     if isinstance(source, nn.Module):
         if tokenizer is None:
             raise ModelError("a loaded model needs its tokenizer: open_model(model, tokenizer)")
+        if replace(opening, guess_layout=False) != AS_USUAL:
+            raise UsageError(
+                "a loaded model is taken as it is: give device, precision, attention and revision where it is loaded, "
+                "or hand its folder or hub name to open_model"
+            )
         if source.training:
             raise ModelError(
                 "the model is in training mode, where dropout makes activations random; call model.eval() first"
@@ -205,20 +254,20 @@ def open_model(
         name = str(model.config.name_or_path or type(model).__name__)
     else:
         name = str(source)
-        path = str(files("tillerman").joinpath(EMBEDDED[name])) if name in EMBEDDED else name
-        place = device_named(device)
-        model = load_model(name, path, place, dtype)
-        tokenizer = tokenizer or load_tokenizer(name, path, model)
+        embedded = str(files("tillerman").joinpath(EMBEDDED[name])) if name in EMBEDDED else None
+        model, own = load_as(name, embedded, opening, say, wants_tokenizer=tokenizer is None)
+        tokenizer = tokenizer or own
+    assert tokenizer is not None
     embedding: Any = model.get_input_embeddings()
     if tokenizer.vocab_size > embedding.weight.shape[0]:
         raise ModelError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding {embedding.weight.shape[0]}: give "
             "the tokenizer that belongs to this model"
         )
-    if guess_layout:
+    if opening.guess_layout:
         guess(model)
-    opened = OpenModel(model, tokenizer, name, anatomy(model))
-    check(opened)
+    opened = OpenModel(model, tokenizer, name, anatomy(model), opening)
+    check(model, opened.parts, name)
     return opened
 
 
@@ -231,61 +280,6 @@ def _unwrapped(model: nn.Module) -> PreTrainedModel:
             "base model, or an adapter inside the blocks (LoRA)"
         )
     return causal_model(model)
-
-
-@torch.inference_mode()
-def check(opened: OpenModel) -> None:
-    """Three passes of three tokens: an identity edit at every layer leaves the output as it is, a real edit changes it,
-    the decoder tells of each pass, and the head is one that can be asked alone."""
-    tokens = torch.tensor([[1, 2, 3]], device=opened.device) % opened.model.config.get_text_config().vocab_size
-    kept: list[Any] = []
-
-    def run(shift: float) -> tuple[Tensor, int, int]:
-        seen, passes = 0, 0
-
-        def edit(h: Tensor) -> Tensor:
-            nonlocal seen
-            seen += 1
-            if h.shape != (1, 3, opened.parts.width):
-                raise ModelError(f"a block gives {tuple(h.shape)}, expected (1, 3, {opened.parts.width})")
-            # One coordinate: a norm after the block would cancel a shift of the mean.
-            return h if shift == 0 else h + shift * torch.eye(1, h.shape[-1], dtype=h.dtype, device=h.device)[0]
-
-        def announced(_: DecoderInputs) -> None:
-            nonlocal passes
-            passes += seen == 0  # before its first block
-
-        with edit_forward(opened.parts, dict.fromkeys(opened.points(), edit), announced):
-            return opened.model(input_ids=tokens, use_cache=False).logits, seen, passes
-
-    handle = opened.parts.decoder.register_forward_hook(lambda _, __, out: kept.append(out))
-    try:
-        plain = opened.model(input_ids=tokens, use_cache=False).logits
-    finally:
-        handle.remove()
-    same, calls, passes = run(0.0)
-    if passes != 1 or kept[-1][0].shape[-1] != opened.parts.width:
-        raise ModelError(
-            f"{opened.id}: {type(opened.parts.decoder).__name__} is not what this model calls to make a stream of "
-            "the tokens; name the module that is in its layout row, as a path from model.base_model: decoder=..."
-        )
-    scale = float(plain.abs().mean()) + 1.0
-    if calls != opened.layers or not _same(opened, tokens, plain, same):
-        raise ModelError(f"{opened.id}: an edit that changes nothing changed the output, or missed a block")
-    if torch.equal(plain, run(scale)[0]):
-        raise ModelError(f"{opened.id}: an edit of the blocks does not reach the output; the layout row is wrong")
-    learn_head(opened.parts, kept[-1][0], plain)
-
-
-def _same(opened: OpenModel, tokens: Tensor, plain: Tensor, other: Tensor) -> bool:
-    """Bit-equal; or no further from a plain pass than plain passes are from each other, since some kernels differ in
-    the last bit from pass to pass."""
-    passes = [plain]
-    while not any(torch.equal(one, other) for one in passes) and len(passes) < _PLAIN_PASSES:
-        passes.append(opened.model(input_ids=tokens, use_cache=False).logits)
-    apart = [float((one - other).abs().max()) for one in passes]
-    noise = [float((one - another).abs().max()) for one, another in combinations(passes, 2)]
-    return min(apart) <= 2 * max(noise, default=0.0)
 
 
 def _hash(text: str) -> str:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 
 import torch
-from torch import nn
 
 from tillerman.core.errors import ModelError, UnknownNameError
 from tillerman.core.precisions import PRECISIONS
 from tillerman.models.families import anatomy
+from tillerman.models.libraries import bring_torchao
 from tillerman.models.opened import OpenModel
-
-_GROUP = 32  # weights that share a scale in int4
+from tillerman.models.quantising import quantiser
 
 
 def makeable() -> tuple[str, ...]:
     """The precisions that the installed libraries can make."""
+    bring_torchao()
     return PRECISIONS if find_spec("torchao") is not None else PRECISIONS[:1]
 
 
@@ -33,23 +32,9 @@ def in_precision(opened: OpenModel, precision: str) -> OpenModel:
         raise UnknownNameError("precision", precision, PRECISIONS)
     if any(p.is_meta or type(p).__module__.startswith("torchao") for p in opened.model.parameters()):
         raise ModelError(f"{precision} needs plain weights in memory; open the model on one device, not quantised")
-    quantise = None if precision == "bf16" else _quantiser(precision)
+    quantise = None if precision == "bf16" else quantiser(precision)
     model = copy.deepcopy(opened.model).to(torch.bfloat16)  # type: ignore[arg-type]
     if quantise is not None:
         quantise(model)
-    return replace(opened, model=model, id=f"{opened.id}, {precision}", parts=anatomy(model))
-
-
-def _quantiser(precision: str) -> Callable[[nn.Module], None]:
-    try:
-        from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, quantize_
-        from torchao.quantization.granularity import PerGroup
-    except ImportError as error:
-        raise ModelError(f"{precision} needs torchao: pip install 'torchao>=0.15'") from error
-    config = Int8WeightOnlyConfig() if precision == "int8" else IntxWeightOnlyConfig(torch.int4, PerGroup(_GROUP))  # type: ignore[attr-defined]
-    return lambda model: quantize_(model, config, filter_fn=_is_grouped)
-
-
-def _is_grouped(module: nn.Module, name: str) -> bool:
-    del name
-    return isinstance(module, nn.Linear) and module.in_features % _GROUP == 0
+    opening = replace(opened.opening, quantize=None if precision == "bf16" else precision)
+    return replace(opened, model=model, id=f"{opened.id}, {precision}", parts=anatomy(model), opening=opening)

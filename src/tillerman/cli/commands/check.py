@@ -10,6 +10,7 @@ import typer
 
 from tillerman.cli import options as o, values
 from tillerman.cli.output import ERR, OUT, load, print_json, print_skipped, watch
+from tillerman.core.opening import AS_USUAL, Opening
 
 if TYPE_CHECKING:
     from tillerman.core.finding import Finding
@@ -40,8 +41,7 @@ def check(
     as_choice: o.AsChoice = False,
     calibrate: o.Calibrate = False,
     seed: Annotated[int, typer.Option(min=0, help="random seed for the split and the order of options")] = 0,
-    device: o.Device = "cpu",
-    guess_layout: o.GuessLayout = False,
+    opening: Opening = AS_USUAL,
     as_json: o.Json = False,
 ) -> None:
     """Diagnose data before fitting: balance, confounds, duplicates, leakage.
@@ -58,7 +58,7 @@ def check(
     result = run_check(loaded, parts, seed, as_choice=as_choice)
     if model is not None:
         how = {"template": template, "system": system, "calibrate": calibrate, "as_choice": as_choice}
-        result = run_look(result, o.ModelChoice(model, device, guess_layout), {"shares": parts, "seed": seed, **how})
+        result = run_look(result, o.ModelChoice(model, opening), {"shares": parts, "seed": seed, **how})
     if as_json:
         print_json(result.to_json())
     else:

@@ -15,6 +15,7 @@ from tillerman.cli import options as o, values
 from tillerman.cli.output import ERR, NO_EFFECT, OUT, load, print_json, print_power, print_skipped, show_account, watch
 from tillerman.cli.resumable import resumable
 from tillerman.core.budget import MAX_KL, MAX_PERPLEXITY_RATIO
+from tillerman.core.opening import AS_USUAL, Opening
 
 if TYPE_CHECKING:
     from tillerman.data.loading import LoadedData
@@ -57,8 +58,7 @@ def compare(
     positive: o.Positive = None,
     skip_bad_rows: o.SkipBadRows = False,
     skip_long: o.SkipLong = False,
-    device: o.Device = "cpu",
-    guess_layout: o.GuessLayout = False,
+    opening: Opening = AS_USUAL,
     as_json: o.Json = False,
 ) -> None:
     """Compare methods on the same items: effects, nulls, side effects, costs.
@@ -106,7 +106,7 @@ def compare(
             show_account(account(comparison))
             print_skipped(one.skipped)
 
-    log = run_compare(lineup, loaded, o.ModelChoice(model, device, guess_layout), out, ERR, show)
+    log = run_compare(lineup, loaded, o.ModelChoice(model, opening), out, ERR, show)
     if out is not None and not as_json:
         OUT.print(f"page: {out / 'compare.html'}")
     if not any(comparison.standing for comparison in log.comparisons):

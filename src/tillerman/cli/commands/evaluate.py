@@ -13,6 +13,7 @@ from rich.console import Console
 from tillerman.cli import options as o, values
 from tillerman.cli.output import ERR, NO_EFFECT, Destination, load, print_power, show_thoughts, watch
 from tillerman.core.errors import UnknownNameError, UsageError
+from tillerman.core.opening import AS_USUAL, Opening
 
 if TYPE_CHECKING:
     from tillerman.core.artefact import Artefact
@@ -77,8 +78,7 @@ def evaluate(
     positive: o.Positive = None,
     skip_bad_rows: o.SkipBadRows = False,
     skip_long: o.SkipLong = False,
-    device: o.Device = "cpu",
-    guess_layout: o.GuessLayout = False,
+    opening: Opening = AS_USUAL,
     report: o.Report = None,
     samples: o.Samples = None,
     as_json: o.Json = False,
@@ -124,7 +124,7 @@ def evaluate(
             "unrelated": unrelated,
         },
     )
-    choice = o.ModelChoice(model, device, guess_layout)
+    choice = o.ModelChoice(model, opening)
     if metric == "thought-length":
         thoughts = run_thoughts(request, loaded, choice, ERR)
         show_thoughts(thoughts, as_json)

@@ -16,6 +16,7 @@ from tillerman.cli.names import ESTIMATORS, GROUPS, METHODS
 from tillerman.cli.output import ERR, NO_EFFECT, OUT, Destination, load, print_power, print_skipped, watch
 from tillerman.cli.resumable import beside, resumable
 from tillerman.core.budget import MAX_KL, MAX_PERPLEXITY_RATIO
+from tillerman.core.opening import AS_USUAL, Opening
 
 if TYPE_CHECKING:
     from tillerman.data.loading import LoadedData
@@ -89,8 +90,7 @@ def fit(
     positive: o.Positive = None,
     skip_bad_rows: o.SkipBadRows = False,
     skip_long: o.SkipLong = False,
-    device: o.Device = "cpu",
-    guess_layout: o.GuessLayout = False,
+    opening: Opening = AS_USUAL,
     report: o.Report = None,
     samples: o.Samples = None,
     as_json: o.Json = False,
@@ -171,7 +171,7 @@ def fit(
     path = out or Path(f"{loaded.name}.safetensors")
     values.writable(path)
     written = Outputs(path, values.new_folder(save_model))
-    choice = o.ModelChoice(model, device, guess_layout)
+    choice = o.ModelChoice(model, opening)
     log = run_fit(experiment, chosen_seeds, loaded, choice, written, ERR, shown.show)
     if not as_json:
         print_skipped(loaded.skipped)

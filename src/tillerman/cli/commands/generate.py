@@ -12,6 +12,7 @@ import typer
 from tillerman.cli import options as o, values
 from tillerman.cli.output import ERR, OUT, print_json
 from tillerman.core.errors import UsageError
+from tillerman.core.opening import AS_USUAL, Opening
 
 if TYPE_CHECKING:
     from tillerman.core.hookpoint import HookPoint
@@ -46,8 +47,7 @@ def generate(
     template: o.Template = "auto",
     template_args: o.TemplateArgs = None,
     allow_mismatch: o.AllowMismatch = False,
-    device: o.Device = "cpu",
-    guess_layout: o.GuessLayout = False,
+    opening: Opening = AS_USUAL,
     as_json: o.Json = False,
 ) -> None:
     """Continue a prompt unsteered and steered, side by side."""
@@ -59,7 +59,7 @@ def generate(
         raise UsageError("give --artefact FILE, or --plan 'science@0.3' with the names of artefacts")
     if artefact is None and (strengths is not None or at is not None):
         raise UsageError("--strengths and --at are about --artefact; a --plan has doses of its own")
-    choice = o.ModelChoice(model, device, guess_layout)
+    choice = o.ModelChoice(model, opening)
     reading = _Reading(template, values.arguments_of(template_args), allow_mismatch)
     sampling = Sampling(tokens, temperature, seed)
     if artefact is None:

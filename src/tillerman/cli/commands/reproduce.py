@@ -15,6 +15,7 @@ from tillerman.cli.output import ERR, OUT, print_json, show_account, watch
 from tillerman.cli.resumable import resumable
 from tillerman.core.errors import ArtefactError, UsageError
 from tillerman.core.files import in_turn, make_folder
+from tillerman.core.opening import AS_USUAL, Opening
 
 if TYPE_CHECKING:
     from tillerman.logs.reproduction import ReproductionLog
@@ -55,8 +56,7 @@ def reproduce(
     render: Annotated[
         bool, typer.Option("--render", help="rebuild tables and verdicts from the log in OUT; runs no model")
     ] = False,
-    device: o.Device = "cpu",
-    guess_layout: o.GuessLayout = False,
+    opening: Opening = AS_USUAL,
     as_json: o.Json = False,
 ) -> None:
     """Run a paper's protocol and test its claims on measured figures.
@@ -75,7 +75,7 @@ def reproduce(
     else:
         names = tuple(name.strip() for name in (only or "").split(",") if name.strip())
         request = Request(data, limit, seeds, names, skip_missing, sae)
-        models = [o.ModelChoice(name, device, guess_layout) for name in model or ["pilot"]]
+        models = [o.ModelChoice(name, opening) for name in model or ["pilot"]]
         made, log = run_reproduce(recipe, request, models, folder, ERR)
 
     def show() -> None:

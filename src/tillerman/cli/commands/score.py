@@ -16,6 +16,7 @@ from tillerman.cli.output import ERR, OUT, print_json, show_account, watch
 from tillerman.cli.resumable import beside, resumable
 from tillerman.core.errors import UsageError
 from tillerman.core.files import in_turn, is_stream
+from tillerman.core.opening import AS_USUAL, Opening
 
 if TYPE_CHECKING:
     from tillerman.core.artefact import Artefact
@@ -67,8 +68,7 @@ def score(
     template: o.Template = "auto",
     template_args: o.TemplateArgs = None,
     allow_mismatch: o.AllowMismatch = False,
-    device: o.Device = "cpu",
-    guess_layout: o.GuessLayout = False,
+    opening: Opening = AS_USUAL,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="file for the log with all texts")] = None,
     as_json: o.Json = False,
 ) -> None:
@@ -122,7 +122,7 @@ def score(
                 "null_draws": null_draws,
             },
         )
-        run_replies(request, o.ModelChoice(model, device, guess_layout), scorer, choice, out, ERR, show)
+        run_replies(request, o.ModelChoice(model, opening), scorer, choice, out, ERR, show)
     if out is not None and not as_json:
         OUT.print(f"log: {out}")
 

@@ -14,6 +14,7 @@ from tillerman.cli import names, options as o, values
 from tillerman.cli.output import ERR, OUT, load, print_json, show_account, watch
 from tillerman.cli.resumable import resumable
 from tillerman.core.errors import UsageError
+from tillerman.core.opening import AS_USUAL, Opening
 from tillerman.core.precisions import PRECISIONS
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ def study(
     positive: o.Positive = None,
     skip_bad_rows: o.SkipBadRows = False,
     allow_mismatch: o.AllowMismatch = False,
-    device: o.Device = "cpu",
-    guess_layout: o.GuessLayout = False,
+    opening: Opening = AS_USUAL,
     as_json: o.Json = False,
 ) -> None:
     """Answer one question about an artefact, with intervals and controls.
@@ -132,7 +132,7 @@ def study(
             raise UsageError("--template-args is for a vector that is fitted here; an artefact brings those of its fit")
         asked = values.arguments_of(template_args)
         studied = Studied(tuple(artefact or ()), loaded, method, allow_mismatch, card, asked)
-        choice = o.ModelChoice(model, device, guess_layout)
+        choice = o.ModelChoice(model, opening)
         log = run_study(name, options, studied, choice, out, ERR, lambda log: _show(log, as_json))
     if rejudge is not None:
         _show(log, as_json)
