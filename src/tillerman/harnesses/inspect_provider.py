@@ -74,7 +74,7 @@ class SteeredAPI(ModelAPI):
         artefact: str | None = None,
         strength: float | None = None,
         plan: str | None = None,
-        device: str = "cpu",
+        device: str = "auto",
         template: str = "auto",
         template_args: Mapping[str, Any] | str | None = None,
         allow_mismatch: bool = False,
