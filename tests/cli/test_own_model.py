@@ -88,10 +88,10 @@ def test_an_own_model_that_cannot_be_opened_is_asked_for(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     made = replace(artefact.steering.provenance, model_id=str(tmp_path / "empty"))
     save(tmp_path / "x.safetensors", Artefact(replace(artefact.steering, provenance=made), artefact.cell))
-    own = ModelChoice(None, "cpu", guess_layout=False).of(tmp_path / "x.safetensors")
+    own = ModelChoice(None).of(tmp_path / "x.safetensors")
     with pytest.raises(ModelError, match=r"x.safetensors was fitted on .*, give --model where it lies now; .+") as told:
         own.open()
     assert len(str(told.value)) <= 600
     with pytest.raises(ModelError) as plain:
-        ModelChoice(str(tmp_path / "empty"), "cpu", guess_layout=False).open()
+        ModelChoice(str(tmp_path / "empty")).open()
     assert "fitted on" not in str(plain.value)

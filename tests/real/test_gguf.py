@@ -33,7 +33,7 @@ def _cache(tmp_path_factory):
 def test_a_gguf_file_answers_and_is_unpacked_once(smollm2):
     opened, lines = _opened(smollm2, FLOAT32)
     assert len(lines) == 2
-    assert "SmolLM2-135M-Instruct.Q4_1.gguf is unpacked once, 538 MB in " in lines[1]
+    assert "SmolLM2-135M-Instruct.Q4_1.gguf is unpacked once, 538 MB in " in lines[0]
     asked = [{"role": "user", "content": "What is the capital of France?"}]
     text = opened.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
     assert _said(opened, text, 9) == "The capital of France is Paris."

@@ -41,12 +41,12 @@ def load_as(
         bring_torchao()
     size = header.parameters if header is not None else _parameters(config)
     dtype, why = choose_dtype(opening.dtype, device, size)
-    if not embedded or device.type != "cpu":
-        say(f"{name}: {_words(opening, dtype)} on {opening.device_map or device}{why}")
     if packed is not None and header is not None:
         path = str(unpacked(packed, header, dtype, say))
     place = Place(device, dtype, opening.device_map, opening.attention)
     model = load_model(name, path, place, asked)
+    if not embedded or device.type != "cpu":
+        say(f"{name}: {_words(opening, dtype)} on {opening.device_map or device}{why}")
     if pack is not None:
         before = fingerprint_of(model)
         pack(model)
