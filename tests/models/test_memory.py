@@ -70,7 +70,7 @@ def test_a_device_without_the_memory_gets_half_and_the_numbers_are_the_same(capl
 
 def test_a_device_that_has_no_memory_for_half_either_is_an_error_with_a_remedy():
     opened = tiny.fresh_opened()
-    with small_device(opened, 8), pytest.raises(ModelError, match="half of what was tried before; close what else"):
+    with small_device(opened, 8), pytest.raises(ModelError, match="no memory for half a pass either; close what else"):
         of_options(opened)
 
 

@@ -30,6 +30,8 @@ def pretend_machine(count: int = 1, *, free: int = FREE) -> Iterator[Record]:
             "device_count": lambda: count,
             "current_device": lambda: 0,
             "mem_get_info": lambda device=None: (free, 2 * free),
+            "get_device_name": lambda device=None: "pretended",
+            "max_memory_allocated": lambda device=None: 0,
             "synchronize": lambda device=None: None,
             "empty_cache": lambda: None,
             "get_rng_state": lambda device=None: torch.get_rng_state(),

@@ -32,12 +32,16 @@ class Event:
 @dataclass
 class Record:
     events: Counter[Event] = field(default_factory=Counter)
+    numbers: Counter[Event] = field(default_factory=Counter)  # fetched as Python's own
 
-    def note(self, kind: str, operation: str) -> None:
-        self.events[Event(kind, operation, _line())] += 1
+    def note(self, kind: str, operation: str, numbers: int = 0) -> None:
+        event = Event(kind, operation, _line())
+        self.events[event] += 1
+        self.numbers[event] += numbers
 
     def clear(self) -> None:
         self.events.clear()
+        self.numbers.clear()
 
     def ours(self, *kinds: str) -> Counter[Event]:
         """What lines of tillerman caused, of these kinds, or of all."""

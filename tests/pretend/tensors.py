@@ -80,7 +80,7 @@ class PretendTensor(torch.Tensor):
     __array__ = numpy
 
     def tolist(self) -> Any:
-        RECORD.note(SYNC, "tolist")
+        RECORD.note(SYNC, "tolist", self.numel())
         return self._data_here.tolist()
 
     # A list as an index does not reach the dispatcher.

@@ -68,6 +68,18 @@ def test_a_step_that_reads_code_fetches_its_new_tokens_once():
     assert {event.line.split(":")[0] for event in found} == {"tillerman/steering/spans.py"}
 
 
+def test_reading_code_takes_time_in_proportion_to_the_text():
+    plan = (Intervention(tiny.vector(0, 2), 0.5, scope=CODE),)
+    fetched = []
+    for steps in (5, 25):
+        with pretend_machine() as record:
+            there = moved(tiny.opened())
+            record.clear()
+            continuation_tokens(there, PROMPTS, [plan] * 3, Sampling(steps, min_new_tokens=steps))
+            fetched.append(sum(n for event, n in record.numbers.items() if "spans.py" in event.line))
+    assert fetched[1] - fetched[0] == 20 * 3 * 2  # of each row and step the new token, and whether the row is known
+
+
 def cells(count):
     directions = torch.randn(count, tiny.WIDTH, generator=torch.Generator().manual_seed(0))
     return [GridCell(HookPoint(1), direction, 0.1 * k) for k, direction in enumerate(directions)]

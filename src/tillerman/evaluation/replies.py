@@ -12,6 +12,7 @@ from tillerman.core.store import Store
 from tillerman.data.thoughts import Reply, has_think_tags, read_reply, think_tags
 from tillerman.data.writing import Written
 from tillerman.models.batches import token_budget
+from tillerman.models.memory import fitting, in_two, within
 from tillerman.models.opened import OpenModel
 from tillerman.steering.generation import Sampling, continuation_tokens, stop_tokens
 
@@ -40,20 +41,24 @@ def replies_under(
     digests = list(map(digest_of, plans))
     size = _rows_at_once(opened, max(len(w.prompt) for w in written) + limit)
     said: list[list[Reply | None]] = [[None] * len(written) for _ in plans]
-    for start in range(0, len(rows), size):
-        batch = rows[start : start + size]
+
+    def run(batch: Sequence[tuple[int, int]]) -> list[list[int]]:
         prompts = [written[i].prompt for _, i in batch]
         mine = [plans[k] for k, _ in batch]
         make = partial(continuation_tokens, opened, prompts, mine, Sampling(limit))
         here = store.scoped(opened.identity, limit, prompts, [digests[k] for k, _ in batch])
-        tokens = here.value("replies", make)
-        for (k, i), prompt, reply in zip(batch, prompts, tokens, strict=True):
-            said[k][i] = read_reply(opened.tokenizer, tags, prompt, reply, stops)
+        found: list[list[int]] = here.value("replies", make)
+        return found
+
+    work = (rows[start : start + size] for start in range(0, len(rows), size))
+    for batch, tokens in fitting(opened.parts, work, run, in_two):
+        for (k, i), reply in zip(batch, tokens, strict=True):
+            said[k][i] = read_reply(opened.tokenizer, tags, written[i].prompt, reply, stops)
         progress(len(batch))
     return [[reply for reply in of_plan if reply is not None] for of_plan in said]
 
 
 def _rows_at_once(opened: OpenModel, longest: int) -> int:
     if opened.device.type == "cpu":
-        return MOST_ROWS
+        return within(opened.parts, MOST_ROWS)
     return max(1, token_budget(opened.parts) // longest)

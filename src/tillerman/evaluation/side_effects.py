@@ -140,7 +140,7 @@ class DriftMeter:
         sides: list[list[tuple[Tensor, Tensor]]] = [[] for _ in plans]
         whole = [padded(some.tolist(), pad=0) for some in self._batches]
         compared = partial(self._compared, wide, progress=progress)
-        for _, (plain, changed) in fitting(self.opened.parts, whole, compared):
+        for _, (plain, changed) in fitting(self.opened.parts, whole, compared, Batch.halves):
             base.append(plain)
             for side, one in zip(sides, changed, strict=True):
                 side.append(one)

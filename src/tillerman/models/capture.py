@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -14,11 +15,12 @@ from torch import Tensor
 from tillerman.core.errors import UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.rows import Progress, Row, silent
-from tillerman.models.batches import batches, common_prefix, padded, token_budget
+from tillerman.models.batches import Batch, batches, common_prefix, padded, token_budget
 from tillerman.models.beginnings import clusters
 from tillerman.models.branches import Branches, DeepEnoughError, Stem, run_branches, run_stem
 from tillerman.models.edit import Edit, edit_forward
 from tillerman.models.grid import branch_fault
+from tillerman.models.memory import copies_at_once, fitting, in_two
 from tillerman.models.opened import OpenModel
 
 READS = ("last", "mean")
@@ -65,15 +67,22 @@ def _rows_alone(
     opened: OpenModel, rows: Sequence[Row], points: Sequence[HookPoint], read: str, budget: int
 ) -> Iterator[Piece]:
     # Right padding: a causal model's real tokens then never see it, so no family can go wrong.
-    for batch in batches([row.tokens for row in rows], pad=opened.pad_id, side="right", budget=budget):
-        weights = torch.zeros(batch.tokens.shape)
-        for at, i in enumerate(batch.rows.tolist()):
-            _mark(weights[at], rows[i], read, 0)
-        run = _reading(points, weights.to(opened.device), "bs,bsd->bd")
-        device = opened.device
-        with edit_forward(opened.parts, run.edits, lambda _: None), suppress(DeepEnoughError):
-            opened.model(input_ids=batch.tokens.to(device), attention_mask=batch.mask.to(device), use_cache=False)
-        yield batch.rows.tolist(), run.got
+    work = batches([row.tokens for row in rows], pad=opened.pad_id, side="right", budget=budget)
+    for batch, got in fitting(opened.parts, work, partial(_one_pass, opened, rows, points, read), Batch.halves):
+        yield batch.rows.tolist(), got
+
+
+def _one_pass(
+    opened: OpenModel, rows: Sequence[Row], points: Sequence[HookPoint], read: str, batch: Batch
+) -> dict[HookPoint, Tensor]:
+    weights = torch.zeros(batch.tokens.shape)
+    for at, i in enumerate(batch.rows.tolist()):
+        _mark(weights[at], rows[i], read, 0)
+    run = _reading(points, weights.to(opened.device), "bs,bsd->bd")
+    device = opened.device
+    with edit_forward(opened.parts, run.edits, lambda _: None), suppress(DeepEnoughError):
+        opened.model(input_ids=batch.tokens.to(device), attention_mask=batch.mask.to(device), use_cache=False)
+    return run.got
 
 
 def _in_branches(
@@ -93,8 +102,10 @@ def _in_branches(
         else:
             (first,) = batches([rows[cluster.rows[0]].tokens[: cluster.shared]], pad=opened.pad_id)
             begun = run_stem(opened.parts, first, 0, until=_deepest(points))
-        for some in _together(rows, groups, cluster.shared, budget):
-            yield _branched(opened, rows, points, read, some, begun)
+        run = partial(_branched, opened, rows, points, read, begun=begun)
+        most = copies_at_once(opened.parts, cluster.shared)  # the beginning is copied for each
+        for _, piece in fitting(opened.parts, _together(rows, groups, cluster.shared, budget, most), run, in_two):
+            yield piece
 
 
 @dataclass(frozen=True)
@@ -131,8 +142,11 @@ def _grouped(group: Sequence[int], shared: int, begun: int) -> _Group:
     return _Group(tuple(group), shared if len(group) > 1 else begun)
 
 
-def _together(rows: Sequence[Row], groups: Sequence[_Group], begun: int, budget: int) -> Iterator[list[_Group]]:
-    """Groups of like sizes, as many as the budget holds, padding counted; those with a stem of their own apart."""
+def _together(
+    rows: Sequence[Row], groups: Sequence[_Group], begun: int, budget: int, most: int
+) -> Iterator[Sequence[_Group]]:
+    """Groups of like sizes, as many as the budget holds, padding counted, and at most ``most``; those with a stem of
+    their own apart."""
 
     def size(group: _Group) -> tuple[int, int]:
         return group.shared - begun, sum(len(rows[i].tokens) - group.shared for i in group.rows)
@@ -142,7 +156,7 @@ def _together(rows: Sequence[Row], groups: Sequence[_Group], begun: int, budget:
     for group in sorted(groups, key=size):
         stem, branches = size(group)
         wider = (max(widest[0], stem), max(widest[1], branches))
-        if some and ((stem == 0) != (widest[0] == 0) or (len(some) + 1) * sum(wider) > budget):
+        if some and ((stem == 0) != (widest[0] == 0) or (len(some) + 1) * sum(wider) > budget or len(some) >= most):
             yield some
             some, wider = [], (stem, branches)
         some.append(group)
@@ -157,6 +171,7 @@ def _branched(
     points: Sequence[HookPoint],
     read: str,
     members: Sequence[_Group],
+    *,
     begun: Stem | None,
 ) -> Piece:
     """Groups as branches of their own stems, which follow the beginning; a group without a stem of the beginning."""

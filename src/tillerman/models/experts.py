@@ -11,8 +11,9 @@ from torch import Tensor
 
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.rows import Progress, Row, silent
-from tillerman.models.batches import batches, token_budget
+from tillerman.models.batches import Batch, batches, token_budget
 from tillerman.models.edit import Edit, edit_forward
+from tillerman.models.memory import fitting
 from tillerman.models.opened import OpenModel
 
 
@@ -54,11 +55,15 @@ def count_routing(
     both = torch.zeros(len(marked), len(points), experts, dtype=torch.float64)
     norms = torch.zeros(len(points), dtype=torch.float64)
     edits = {point: keep(point) for point in points}
-    for batch in batches([row.tokens for row in rows], pad=opened.pad_id, budget=token_budget(opened.parts)):
+
+    def run(batch: Batch) -> None:
         with edit_forward(opened.parts, edits, lambda _: None):
             opened.parts.decoder(
                 input_ids=batch.tokens.to(opened.device), attention_mask=batch.mask.to(opened.device), use_cache=False
             )
+
+    work = batches([row.tokens for row in rows], pad=opened.pad_id, budget=token_budget(opened.parts))
+    for batch, _ in fitting(opened.parts, work, run, Batch.halves):
         real = batch.mask.bool()
         mark = torch.cat([marks[i] for i in batch.rows.tolist()], dim=1).double()  # real tokens, row after row
         total += int(real.sum())

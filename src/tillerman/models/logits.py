@@ -47,7 +47,7 @@ def option_logprobs(
         budget=budget or token_budget(opened.parts),
         most=positions_at_once(opened.parts),
     )
-    for batch, found in fitting(opened.parts, rows, run):
+    for batch, found in fitting(opened.parts, rows, run, Batch.halves):
         for at, i in enumerate(batch.rows.tolist()):
             out[i] = found[at, : len(options[i])]
         progress(len(batch.rows))
@@ -90,7 +90,7 @@ def answer_sums(
         return members, *_continued(opened, batch, answers)
 
     work = _together(rows, prompts, opened.pad_id, budget or token_budget(opened.parts))
-    for _, (members, summed, first) in fitting(opened.parts, work, run):
+    for _, (members, summed, first) in fitting(opened.parts, work, run, Batch.halves):
         sums[members], likeliest[members] = summed.cpu(), first.cpu()
         progress(len(members))
     return sums, likeliest

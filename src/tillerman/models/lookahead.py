@@ -25,10 +25,11 @@ from tillerman.core.errors import MismatchError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.sparse import entries
 from tillerman.core.steerings.lookahead import LookaheadSteering
-from tillerman.models.batches import batches, token_budget
+from tillerman.models.batches import Batch, batches, token_budget
 from tillerman.models.branches import DeepEnoughError, placed
 from tillerman.models.edit import Edit, edit_forward
 from tillerman.models.families import Anatomy
+from tillerman.models.memory import fitting
 from tillerman.models.opened import OpenModel
 from tillerman.models.shadow import set_parameters, shadow
 
@@ -236,10 +237,14 @@ def _ends(
 ) -> Iterator[dict[HookPoint, Float[Tensor, "b 2 d"]]]:
     """Batch by batch, at the prompts' last tokens: the change at strength 1, and the stream."""
     stream = SecondStream(opened.parts, steering)
-    for batch in batches(prompts, pad=opened.pad_id, budget=token_budget(opened.parts)):
+
+    def run(batch: Batch) -> dict[HookPoint, Float[Tensor, "b 2 d"]]:
         tokens, mask = batch.tokens.to(opened.device), batch.mask.to(opened.device).bool()
         positions = batch.positions.to(opened.device)
         with torch.no_grad():
             before = run_to(opened.parts, steering.points, tokens, mask, positions)
         change = stream.changes(stream.run(tokens, mask, positions, keep_cache=False), before)
-        yield {p: torch.stack([change[p][:, -1], before[p][:, -1]], 1).float() for p in steering.points}
+        return {p: torch.stack([change[p][:, -1], before[p][:, -1]], 1).float() for p in steering.points}
+
+    work = batches(prompts, pad=opened.pad_id, budget=token_budget(opened.parts))
+    yield from (ends for _, ends in fitting(opened.parts, work, run, Batch.halves))

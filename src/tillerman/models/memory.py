@@ -4,8 +4,8 @@ memory holds half from then on."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -14,14 +14,13 @@ from torch import nn
 from tillerman.core.errors import ModelError
 from tillerman.models.families import Anatomy
 
-if TYPE_CHECKING:
-    from tillerman.models.batches import Batch
-
+CPU_COPIES = 2**29  # bytes of keys and values of a beginning that rows share, once for each of them
 CPU_LOGITS = 2**24  # held at once: two windows of neutral text at a vocabulary of 49,152
 _BYTES_PER_LOGIT = 16  # the model's own, and as log-probabilities with what makes them, in float32
 _LOG = logging.getLogger(__name__)
 _HALVED: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 T = TypeVar("T")
+W = TypeVar("W")
 
 
 def free_bytes(parts: Anatomy) -> int | None:
@@ -46,34 +45,52 @@ def positions_at_once(parts: Anatomy) -> int:
     return max(1, logit_room(parts) // int(parts.causal.config.get_text_config().vocab_size))
 
 
-def fitting(parts: Anatomy, work: Iterable[Batch], run: Callable[[Batch], T]) -> Iterator[tuple[Batch, T]]:
-    """``run`` of each batch; of its two halves from the first on that a device has no memory for, which is said once.
+def copies_at_once(parts: Anatomy, columns: int) -> int:
+    """For so many rows keys and values of ``columns`` shared tokens may be copied, in all blocks."""
+    config = parts.causal.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = heads * (getattr(config, "head_dim", None) or parts.width // config.num_attention_heads)
+    size = 2 * max(1, columns) * width * len(parts.blocks) * parts.causal.dtype.itemsize
+    free = free_bytes(parts)
+    return max(1, within(parts, CPU_COPIES if free is None else free // 8) // size)
+
+
+def in_two(items: Sequence[T]) -> tuple[Sequence[T], ...]:
+    """The first and the other half; of one item itself."""
+    middle = len(items) // 2
+    return (items[:middle], items[middle:]) if middle else (items,)
+
+
+def fitting(
+    parts: Anatomy, work: Iterable[W], run: Callable[[W], T], halves: Callable[[W], Iterable[W]]
+) -> Iterator[tuple[W, T]]:
+    """``run`` of each piece of work; of its two halves from the first on that a device has no memory for, which is
+    said once.
 
     ``ModelError`` where half is still too much.
     """
     halved = False
-    for batch in work:
+    for piece in work:
         if not halved:
             try:
-                done = run(batch)
+                done = run(piece)
             except torch.OutOfMemoryError:
                 halved = True  # and on outside: the error holds what the pass had made
             else:
-                yield batch, done
+                yield piece, done
                 continue
             _halve(parts)
-        for half in batch.halves():
+        for half in halves(piece):
             yield half, _last_try(parts, half, run)
 
 
-def _last_try(parts: Anatomy, batch: Batch, run: Callable[[Batch], T]) -> T:
+def _last_try(parts: Anatomy, piece: W, run: Callable[[W], T]) -> T:
     try:
-        return run(batch)
+        return run(piece)
     except torch.OutOfMemoryError as error:
         raise ModelError(
-            f"{parts.device}: no memory for a pass of {len(batch.rows)} prompts of {batch.tokens.shape[1]} tokens, "
-            "half of what was tried before; close what else uses the device, give shorter prompts, open the model in "
-            "half precision or over several devices, or use the CPU"
+            f"{parts.device} has no memory for half a pass either; close what else uses the device, give shorter "
+            "prompts, open the model in half precision or over several devices, or use the CPU"
         ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.rows import Row
-from tillerman.models.batches import batches, token_budget
+from tillerman.models.batches import Batch, batches, token_budget
 from tillerman.models.branches import DeepEnoughError
 from tillerman.models.edit import edit_forward
+from tillerman.models.memory import fitting
 from tillerman.models.opened import OpenModel
 
 
@@ -28,19 +30,15 @@ def token_activations(
     attention and its activation is tens of times longer than any other.
     """
     opened.parts.check(point)
-    for batch in batches(
-        [row.tokens for row in rows], pad=opened.pad_id, side="right", budget=token_budget(opened.parts)
-    ):
+    work = batches([row.tokens for row in rows], pad=opened.pad_id, side="right", budget=token_budget(opened.parts))
+    for batch, h in fitting(opened.parts, work, partial(_one_pass, opened, point), Batch.halves):
         wanted = torch.zeros(batch.tokens.shape, dtype=torch.bool)
         for at, i in enumerate(batch.rows.tolist()):
             wanted[at, max(first, rows[i].read_from) : len(rows[i].tokens)] = True
-        h = _one_pass(opened, batch.tokens, batch.mask, point)
         yield batch.rows[wanted.nonzero()[:, 0]], h[wanted.to(h.device)].float()
 
 
-def _one_pass(
-    opened: OpenModel, tokens: Int[Tensor, "b s"], mask: Int[Tensor, "b s"], point: HookPoint
-) -> Float[Tensor, "b s d"]:
+def _one_pass(opened: OpenModel, point: HookPoint, batch: Batch) -> Float[Tensor, "b s d"]:
     got: list[Tensor] = []
 
     def read(h: Tensor) -> Tensor:
@@ -49,5 +47,5 @@ def _one_pass(
 
     device = opened.device
     with edit_forward(opened.parts, {point: read}, lambda _: None), suppress(DeepEnoughError):
-        opened.model(input_ids=tokens.to(device), attention_mask=mask.to(device), use_cache=False)
+        opened.model(input_ids=batch.tokens.to(device), attention_mask=batch.mask.to(device), use_cache=False)
     return got[0]
