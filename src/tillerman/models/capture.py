@@ -103,8 +103,8 @@ def _in_branches(
             (first,) = batches([rows[cluster.rows[0]].tokens[: cluster.shared]], pad=opened.pad_id)
             begun = run_stem(opened.parts, first, 0, until=_deepest(points))
         run = partial(_branched, opened, rows, points, read, begun=begun)
-        most = copies_at_once(opened.parts, cluster.shared)  # the beginning is copied for each
-        for _, piece in fitting(opened.parts, _together(rows, groups, cluster.shared, budget, most), run, in_two):
+        copies = copies_at_once(opened.parts, cluster.shared)  # the beginning is copied for each
+        for _, piece in fitting(opened.parts, _together(rows, groups, cluster.shared, budget, copies), run, in_two):
             yield piece
 
 
