@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from tillerman.core.facts import digest_of
@@ -50,7 +50,7 @@ def replies_under(
         found: list[list[int]] = here.value("replies", make)
         return found
 
-    work = (rows[start : start + size] for start in range(0, len(rows), size))
+    work: Iterator[Sequence[tuple[int, int]]] = (rows[at : at + size] for at in range(0, len(rows), size))
     for batch, tokens in fitting(opened.parts, work, run, in_two):
         for (k, i), reply in zip(batch, tokens, strict=True):
             said[k][i] = read_reply(opened.tokenizer, tags, written[i].prompt, reply, stops)

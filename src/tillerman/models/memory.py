@@ -48,8 +48,8 @@ def positions_at_once(parts: Anatomy) -> int:
 def copies_at_once(parts: Anatomy, columns: int) -> int:
     """For so many rows keys and values of ``columns`` shared tokens may be copied, in all blocks."""
     config = parts.causal.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = heads * (getattr(config, "head_dim", None) or parts.width // config.num_attention_heads)
+    heads = int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+    width = heads * int(getattr(config, "head_dim", None) or parts.width // config.num_attention_heads)
     size = 2 * max(1, columns) * width * len(parts.blocks) * parts.causal.dtype.itemsize
     free = free_bytes(parts)
     return max(1, within(parts, CPU_COPIES if free is None else free // 8) // size)
