@@ -11,8 +11,8 @@ from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Scope
 from tillerman.core.rows import Row
 from tillerman.models import memory
+from tillerman.models.checking import check
 from tillerman.models.logits import answer_logprobs, answer_sums, option_logprobs, text_predictions
-from tillerman.models.opened import check
 from tillerman.steering.steer import steer
 
 from .. import tiny
@@ -113,7 +113,7 @@ def test_a_prompt_runs_once_for_all_its_answers(opened):
 
 def test_text_scores_are_those_of_every_position(family):
     opened = tiny.opened(family)
-    check(opened)  # learns what follows the head
+    check(opened.model, opened.parts, opened.id)  # learns what follows the head
     windows = torch.tensor(tiny.random_rows([6, 6]))
     with torch.no_grad():
         ours = text_predictions(opened, windows).all()
@@ -123,7 +123,7 @@ def test_text_scores_are_those_of_every_position(family):
 
 @pytest.mark.parametrize("room", [1, 3 * tiny.VOCAB, 2**24])
 def test_answers_have_the_same_scores_however_few_logits_are_held(opened, monkeypatch, room):
-    check(opened)
+    check(opened.model, opened.parts, opened.id)
     monkeypatch.setattr(memory, "CPU_LOGITS", room)
     rows = [Row((*tokens, *end), len(tokens)) for tokens in TOKENS for end in ((11, 12, 13), (14,))]
     sums, likeliest = answer_sums(opened, rows)

@@ -13,8 +13,8 @@ from tillerman.core.rows import Row
 from tillerman.evaluation.side_effects import DriftMeter, NeutralText
 from tillerman.models import memory
 from tillerman.models.batches import CPU_TOKENS, batches, token_budget
+from tillerman.models.checking import check
 from tillerman.models.logits import answer_sums, option_logprobs
-from tillerman.models.opened import check
 
 from .. import tiny
 from ..pretend.machine import pretend_machine
@@ -86,7 +86,7 @@ def test_a_device_holds_fewer_tokens_and_logits_where_less_is_free():
 
 
 def test_the_vocabulary_decides_how_many_prompts_run_together(opened, monkeypatch):
-    check(opened)
+    check(opened.model, opened.parts, opened.id)
     rows = []
     handle = opened.parts.decoder.register_forward_pre_hook(
         lambda _, __, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True

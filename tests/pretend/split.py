@@ -9,8 +9,9 @@ import torch
 from accelerate import dispatch_model
 from torch import nn
 
+from tillerman.models.checking import check
 from tillerman.models.families import anatomy
-from tillerman.models.opened import OpenModel, check
+from tillerman.models.opened import OpenModel
 
 
 def split_over_two(opened: OpenModel, kind: str = "cuda") -> OpenModel:
@@ -33,5 +34,5 @@ def split_over_two(opened: OpenModel, kind: str = "cuda") -> OpenModel:
     dispatch_model(model, {name: torch.device(kind, at) for name, at in places.items()}, main_device=f"{kind}:0")
     parts = anatomy(model)
     made = replace(opened, model=model, id=f"{opened.id}, split", parts=parts)
-    check(made)
+    check(model, parts, made.id)
     return made
