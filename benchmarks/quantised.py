@@ -17,7 +17,7 @@ import tillerman
 from tillerman.data.loading import LoadedData
 from tillerman.evaluation.exam import Exam
 from tillerman.pipeline.run import Unwatched, set_up
-from tillerman.pipeline.search import fit_methods
+from tillerman.pipeline.vectors import fit_methods
 
 BITS: dict[str, Callable[[], object] | None] = {
     "bf16": None,

@@ -20,7 +20,7 @@ from tillerman.evaluation.thoughts import thinking
 from tillerman.logs.thoughts import Thinking
 from tillerman.methods.registry import method
 from tillerman.pipeline.run import set_up
-from tillerman.pipeline.search import fit_methods
+from tillerman.pipeline.vectors import fit_methods
 from tillerman.reports.numbers import percent, points, span
 
 BETAS = (1.5, 2.0, 4.0, 16.0, 64.0)

@@ -19,6 +19,7 @@ _WORDS = ("apple", "stone", "river", "cat", "mat", "dog", "sun", "sky", "grass",
 
 # A real search, and as little as possible of what does not belong to it.
 SMALL = tillerman.Experiment(
+    read="usual",
     max_kl=None,
     max_perplexity_ratio=None,
     method="caa",

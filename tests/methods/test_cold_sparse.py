@@ -20,7 +20,7 @@ from tillerman.methods.cold import ColdFd, ColdJvp, ColdKernel, ColdKernelSingle
 from tillerman.methods.registry import method
 from tillerman.models.lookahead import SecondStream, agreement
 from tillerman.pipeline.run import Unwatched, set_up
-from tillerman.pipeline.search import fit_methods
+from tillerman.pipeline.vectors import fit_methods
 
 from .. import tiny
 from .test_cold import AHEAD, EXAMPLES, FAMILIES, POINT, POINTS, ROWS, changed, lesson

@@ -22,13 +22,14 @@ from tillerman.data.loading import LoadedData
 from tillerman.pipeline.experiment import PAS_STRENGTHS
 from tillerman.pipeline.held_out import make_meter
 from tillerman.pipeline.run import Unwatched, set_up
-from tillerman.pipeline.search import NULLS, choose, choose_null, null_vectors
+from tillerman.pipeline.search import NULLS, choose, choose_nulls, null_vectors
 from tillerman.reports.sentences import range_words
 
 SMALL = tillerman.Experiment(
     max_kl=None,
     max_perplexity_ratio=None,
     method="caa",
+    read="usual",
     max_train=40,
     max_validation=30,
     max_test=30,
@@ -196,7 +197,7 @@ def test_the_nulls_may_not_abstain_and_keep_their_scale(pilot: tillerman.OpenMod
     for null in NULLS:
         draws = null_vectors(bench, null, chosen)
         assert len(draws) == SMALL.null_draws
-        cell = choose_null(bench, null, draws[0], chosen)
+        cell = choose_nulls(bench, {null: draws[0]}, chosen)[null]
         assert cell.strength != 0
         point = cell.points[0]
         if null == "random":
@@ -225,7 +226,7 @@ def test_a_null_and_its_vector_need_not_be_fitted_at_the_same_hook_points(
     everywhere = chosen.fitted.shuffled
     narrow = replace(chosen, fitted=replace(chosen.fitted, vector=chosen.fitted.vector.at(here)))
     draws = null_vectors(bench, "shuffled", narrow)
-    assert choose_null(bench, "shuffled", draws[0], narrow).points == here
+    assert choose_nulls(bench, {"shuffled": draws[0]}, narrow)["shuffled"].points == here
 
     def some(lost: int):
         seeds = bench.experiment.null_seeds[:lost]

@@ -19,7 +19,8 @@ from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import Item
 from tillerman.pipeline.held_out import make_meter
 from tillerman.pipeline.run import Run, Unwatched, set_up
-from tillerman.pipeline.search import choose, fit_methods
+from tillerman.pipeline.search import choose
+from tillerman.pipeline.vectors import fit_methods
 
 from .. import tiny
 

@@ -23,7 +23,7 @@ from tillerman.logs.evidence import PromptTrial
 from tillerman.pipeline.flow import evaluate
 from tillerman.pipeline.prompt_search import CANDIDATES, DESCRIBED, GIVEN, ITEMS, NONE, OF_DATA, OF_MODEL
 from tillerman.pipeline.run import Run, Unwatched, set_up
-from tillerman.pipeline.search import fit_methods
+from tillerman.pipeline.vectors import fit_methods
 from tillerman.reports.prompts import absent_row
 
 RIGHT, OPPOSITE = "You are someone who is interested in science.", "You are someone who is not interested in science."

@@ -63,7 +63,26 @@ ScopeName = Annotated[
     typer.Option(help=f"auto, {', '.join(SCOPES)}:0,-1"),
 ]
 Site = Annotated[str, typer.Option(help=", ".join(SITES))]
-Read = Annotated[str, typer.Option(help="auto, last (token), end (of the answer's turn) or mean (over tokens)")]
+Read = Annotated[
+    str,
+    typer.Option(
+        help="where activations are read: last (token), end (of the answer's turn), mean (over the answer's tokens), "
+        "whole (mean over prompt and answer), several with commas to choose from; auto: the usual one, mean and last; "
+        "usual: end, or last without chat template, of texts mean"
+    ),
+]
+Grid = Annotated[
+    str, typer.Option(help="coarse (to fine: cells near the best of few are looked at) or full (every cell)")
+]
+Budget = Annotated[
+    str | None, typer.Option(help="time that the search may take, as 90s, 5m or 1h; fewer cells are looked at to fit")
+]
+Fast = Annotated[
+    bool,
+    typer.Option(
+        "--fast", help="the vector and one held-out check: no nulls, no baselines, no texts; its verdict says so"
+    ),
+]
 Objective = Annotated[
     str,
     typer.Option(help="what the search maximises: scored (answers) or written (replies, read by the labels)"),

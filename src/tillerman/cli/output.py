@@ -16,7 +16,10 @@ from tillerman.core.errors import UsageError
 from tillerman.core.escaping import visible_json
 
 if TYPE_CHECKING:
+    from tillerman.data.loading import LoadedData
     from tillerman.logs.evaluation import EvaluationLog
+    from tillerman.models.opened import OpenModel
+    from tillerman.pipeline.experiment import Experiment
     from tillerman.pipeline.run import Watch
 
 OUT, ERR = Terminal(), Terminal(stderr=True)
@@ -118,6 +121,17 @@ def print_power(console: Console, power: Any) -> None:
     console.print(foreseen_words(power), highlight=False, markup=False)
     if warning := power_warning(power):
         console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
+
+
+def print_forecast(console: Console, experiment: Experiment, opened: OpenModel, data: LoadedData, times: int) -> None:
+    """Before the work begins: how long it will take, and what would make it shorter. ``times``: fits of this kind."""
+    from tillerman.pipeline.forecast import forecast
+    from tillerman.reports.forecast import forecast_words
+
+    if console.quiet:
+        return
+    parts = {name: times * seconds for name, seconds in forecast(experiment, opened, data).items()}
+    console.print(forecast_words(parts, fast=experiment.fast), highlight=False, markup=False)
 
 
 def show_thoughts(log: Any, as_json: bool) -> None:

@@ -49,6 +49,9 @@ PANELS = {
         "on_shots",
     ),
     "Search": (
+        "grid",
+        "budget",
+        "fast",
         "objective",
         "strengths",
         "scope",

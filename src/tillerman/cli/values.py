@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,19 @@ def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"{option} {text!r}: write numbers with commas, e.g. 0.5,1,2") from None
+
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def seconds_of(text: str | None, option: str) -> float | None:
+    """``90s`` -> 90.0, ``5m`` -> 300.0, ``1.5h`` -> 5400.0."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
+    if found is None or found[2] not in _UNITS or not float(found[1]):
+        raise UsageError(f"{option} {text!r}: write a time, e.g. 90s, 5m or 1h")
+    return float(found[1]) * _UNITS[found[2]]
 
 
 def limit_of(text: str, option: str) -> float | None:

@@ -165,6 +165,15 @@ class DriftMeter:
         return nats, sides
 
 
+def drift_over(parts: Sequence[Windows]) -> Drift:
+    """Of one plan over several parts of a text."""
+    return _drift(
+        torch.cat([part.unsteered for part in parts]),
+        torch.cat([part.steered for part in parts]),
+        torch.cat([part.kl for part in parts]),
+    )
+
+
 def _border(plan: Plan) -> int:
     """The first block that a plan can change anything in."""
     return min(border_of(point) for item in plan for point in item.steering.points)

@@ -35,7 +35,7 @@ class SearchedCell:
     strength: float
     dose: float
     score: float
-    kl: float | None = None  # nats per token on neutral text; None where not measured
+    kl: float | None = None  # nats per token on neutral text (its first part where that decided); None: not measured
     perplexity_ratio: float | None = None
     admissible: bool = True  # satisfies the constraints, as far as measured
     written: float | None = None  # what the search for written replies went by; None where it did not
@@ -201,6 +201,8 @@ class EvaluationLog(Log):
     coherence: Coherence | None = None
     items: tuple[ItemResult, ...] = ()
     objective: str = "scored"  # or written: what the search maximised
+    of_cells: int | None = None  # cells of the whole grid, of which ``cells_compared`` were looked at
+    unchecked: tuple[str, ...] = ()  # what a fast run left out
 
     def check(self) -> None:
         """Every report compares: with both of the model's ways, and an effect for all but the unsteered one."""
@@ -226,7 +228,9 @@ class EvaluationLog(Log):
     def chosen(self) -> SearchedCell | None:
         """The cell of the search that was taken; None where nothing was searched."""
         mine = (self.method, self.hook_point, self.strength)
-        return next((c for c in self.cells if (c.method, c.hook_point, c.strength) == mine), None)
+        found = [c for c in self.cells if (c.method, c.hook_point, c.strength) == mine]
+        read = self.provenance.get("read_positions")
+        return next((c for c in found if c.read == read), found[0] if found else None)
 
     @property
     def effect(self) -> Effect:

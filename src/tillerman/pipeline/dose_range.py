@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from tillerman.evaluation.side_effects import DriftMeter
 from tillerman.logs.evidence import DoseRange
+from tillerman.pipeline.costs import Budget, Costs
 from tillerman.pipeline.run import Run
-from tillerman.pipeline.search import Choice, constraints, plans_of
+from tillerman.pipeline.search import Choice, plans_of
 from tillerman.selection.choice import Candidate, Constraints, Scored
 from tillerman.statistics.estimates import effect
 
@@ -21,7 +22,7 @@ def dose_range(run: Run, choice: Choice, meter: DriftMeter) -> DoseRange | None:
     if not chosen.cell.strength:
         return None
     vectors = {chosen.method: choice.fitted.vector}
-    limits, line = constraints(run, vectors, meter), _line(chosen, [one.candidate for one in choice.scored])
+    limits, line = Budget(Costs(run, meter), vectors).constraints, _line(chosen, choice.grid)
     plans = [(), *plans_of(line, vectors)]
     with run.watch.stage("dose range, validation", len(plans) * len(run.validation.items)) as progress:
         plain, *under = run.validation.correct_under(plans, run.store, progress)

@@ -14,6 +14,7 @@ from tillerman.core.plan import Scope
 from tillerman.data.splits import DEFAULT_SHARES
 from tillerman.logs.base import build
 from tillerman.methods.base import Method
+from tillerman.methods.contrast import ContrastMethod
 from tillerman.methods.gates import GateOptions
 from tillerman.methods.registry import MethodLike, methods, spec_of
 
@@ -21,8 +22,9 @@ from tillerman.methods.registry import MethodLike, methods, spec_of
 DEFAULT_DOSES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
 # PAS section 4.1: its grid of strengths, which has no 0, and its recommended layers are the user's.
 PAS_STRENGTHS = (0.25, 0.5, 0.75, 1.0, 4.0, 7.0, 10.0, 13.0, 16.0, 19.0, 22.0, 25.0, 28.0, 32.0)
-READS = ("auto", "last", "end", "mean")
+READS = ("auto", "usual", "last", "end", "mean", "whole")
 OBJECTIVES = ("scored", "written")
+GRIDS = ("coarse", "full")
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,17 @@ class Experiment:
     method: MethodLike = "auto"  # by name, or a value of one's own; several: the validation items choose
     site: str = "resid_post"
     read_site: str | None = None  # None: the same site; PAS reads resid_pre and adds at resid_post
-    read: str = "auto"  # end of the answer's turn; without chat template its last token; texts: mean
+    # Usual: end of the answer's turn; without chat template its last token; texts: mean. Auto: the search tries the
+    # mean and the last token too. Several with commas: the search chooses among these.
+    read: str = "auto"
     layers: tuple[int, ...] | None = None  # None: all
     gate: GateOptions | None = None  # steer only prompts like these
     # the search
     doses: tuple[float, ...] | None = None  # None: the method's own, or ``DEFAULT_DOSES``
     strengths: tuple[float, ...] | None = None  # given: multiples of the vector instead of doses
+    budget: float | None = None  # seconds that the search may take; fewer cells are looked at to fit. None: no limit
+    fast: bool = False  # nothing is held against the vector: neither nulls nor baselines, and little neutral text
+    grid: str = "coarse"  # to fine: cells near the best of few are looked at; or full: all of them
     objective: str = "scored"  # what validation items choose by: answers scored, or replies written
     zero: bool = True  # strength 0 is a candidate: abstain when nothing helps
     ties: str = "smaller-dose"
@@ -91,8 +98,8 @@ class Experiment:
         for site in (self.site, self.read_site or self.site):
             if site not in SITES:
                 raise UnknownNameError("site", site, SITES)
-        if self.read not in READS:
-            raise UnknownNameError("reading", self.read, READS)
+        self._check_read()
+        self._check_grid()
         self._check_written()
         for name, limit, least in (
             ("`max_kl`", self.max_kl, 0.0),
@@ -125,6 +132,30 @@ class Experiment:
         for name, count in (("`shots`", self.shots), ("`base_shots`", self.base_shots)):
             if count < 0:
                 raise UsageError(f"{name} {count}: expected 0 or more")
+
+    def _check_grid(self) -> None:
+        if self.grid not in GRIDS:
+            raise UnknownNameError("grid", self.grid, GRIDS)
+        if self.budget is not None and not 0 < self.budget < float("inf"):
+            raise UsageError(f"`budget` {self.budget:g}: expected seconds, more than 0")
+        if self.budget is not None and self.grid == "full":
+            raise UsageError("`budget` looks at fewer cells, `grid` full at all; omit one of the two")
+        if self.fast and (self.nested is not None or self.objective == "written" or self.lora or self.gate is not None):
+            raise UsageError(
+                "`fast` leaves out all that is measured beside the vector; omit it, or `nested`, `lora`, "
+                "`gate` and `objective` written"
+            )
+
+    def _check_read(self) -> None:
+        asked = self.read.split(",")
+        for one in asked:
+            if one not in READS:
+                raise UnknownNameError("reading", one, READS)
+        if len(asked) > 1 and not set(asked).isdisjoint(READS[:2]):
+            raise UsageError(f"`read` {self.read}: auto and usual stand alone; or list some of {', '.join(READS[2:])}")
+        apart = [str(one) for one in self.methods if not isinstance(one, ContrastMethod)]
+        if "whole" in asked and apart:
+            raise UsageError(f"`read` whole: {apart[0]} reads only answers; choose another reading")
 
     def _check_written(self) -> None:
         if self.objective not in OBJECTIVES:
@@ -175,6 +206,18 @@ class Experiment:
         return tuple(1000 * self.seed + draw for draw in range(self.null_draws))
 
 
+def readings_of(asked: str, kind: str, *, closes: bool) -> tuple[str, ...]:
+    """Where activations are read, the usual place first. Texts are read as the mean over their tokens; answers at the
+    token that closes their turn, or at their last token where no template ``closes`` it. ``auto`` tries the mean over
+    the answer's tokens and its last token as well: which of them writes differs from model to model."""
+    if asked not in ("auto", "usual"):
+        return tuple(dict.fromkeys(asked.split(",")))
+    if kind == "text":
+        return ("mean",)
+    usual = "end" if closes else "last"
+    return (usual,) if asked == "usual" else tuple(dict.fromkeys((usual, "mean", "last")))
+
+
 def _with_older(values: Mapping[str, Any], asked: MethodLike) -> MethodLike:
     """The methods with the options that files kept in fields of their own before specs had them."""
     sae, cold = values.get("sae") or {}, values.get("cold") or {}
@@ -203,6 +246,8 @@ def pas_paper(experiment: Experiment | None = None) -> Experiment:
         template="none",
         read_site="resid_pre",
         site="resid_post",
+        read="usual" if base.read == "auto" else base.read,
+        grid="full",
         scope="last",
         strengths=PAS_STRENGTHS,
         zero=False,
@@ -210,4 +255,21 @@ def pas_paper(experiment: Experiment | None = None) -> Experiment:
         max_kl=None if base.max_kl == MAX_KL else base.max_kl,
         max_perplexity_ratio=None if base.max_perplexity_ratio == MAX_PERPLEXITY_RATIO else base.max_perplexity_ratio,
         cue=False,
+    )
+
+
+def quick(experiment: Experiment | None = None) -> Experiment:
+    """The vector and one held-out check: neither nulls nor baselines, no texts, little neutral text and few unrelated
+    items, one method (``caa`` for ``auto``) read the usual way. Its verdict says so, and is never ``good``."""
+    base = experiment or Experiment()
+    return replace(
+        base,
+        fast=True,
+        method="caa" if base.method == "auto" else base.method,
+        read="usual" if base.read == "auto" else base.read,
+        shots=0,
+        written_prompts=0,
+        generations=(),
+        neutral_tokens=min(base.neutral_tokens, 512),
+        unrelated_items=min(base.unrelated_items, 8),
     )

@@ -43,12 +43,15 @@ from tillerman.pipeline.nested import nested_folds
 from tillerman.pipeline.per_item import every_item, measure_bias
 from tillerman.pipeline.prompt_search import found_by_fit
 from tillerman.pipeline.run import Run, Unwatched, Watch, set_up
-from tillerman.pipeline.search import NULLS, Choice, choose, choose_null, log_cells, null_vectors
+from tillerman.pipeline.search import NULLS, Choice, choose, choose_nulls, log_cells, null_vectors
 from tillerman.pipeline.written import written_replies
 from tillerman.pipeline.written_search import choose_written
 from tillerman.reports.numbers import decimal
 from tillerman.statistics.estimates import t_interval
 from tillerman.statistics.power import foreseen
+
+# What ``fast`` leaves out.
+UNCHECKED = ("random directions and shuffled labels", "a prompt and exemplars", "the texts it writes")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,10 +87,11 @@ def fit(
     gating = None if experiment.gate is None else gate_data(run, experiment.gate)
     ready, saved = time.monotonic(), run.store.saved
     meter = make_meter(run)
-    choice = (choose_written if experiment.objective == "written" else choose)(run, meter)
+    asked = () if experiment.fast else NULLS
+    choice = choose_written(run, meter) if experiment.objective == "written" else choose(run, meter, asked)
     to_choose = time.monotonic() - ready + run.store.saved - saved
     nested = None if experiment.nested is None else nested_folds(run, meter, experiment.nested)
-    nulls = tuple(_null(run, null, choice) for null in NULLS)
+    nulls = _nulls(run, choice, asked)
     gate, trial = (None, None) if gating is None else fitted_gate(run, gating, choice.cell.points)
     chosen = Artefact(choice.fitted.vector, choice.cell, gate)
     tested = _tested(run, chosen, nulls, trial)
@@ -95,11 +99,14 @@ def fit(
         tested,
         cells=log_cells(run, choice),
         cells_compared=len(choice.scored),
+        of_cells=len(choice.grid),
+        unchecked=UNCHECKED if experiment.fast else (),
         objective=experiment.objective,
-        dose_range=dose_range(run, choice, meter),
+        dose_range=None if experiment.fast else dose_range(run, choice, meter),
         notes=(
             *_notes(run),
             *tested.notes,
+            *choice.notes,
             *choice.skipped,
             *choice.fitted.method.report(choice.fitted.vector.provenance.found),
         ),
@@ -191,12 +198,15 @@ def _trial_of(artefact: Artefact) -> GateTrial | None:
     return None if figures is None else figures.trial
 
 
-def _null(run: Run, name: str, choice: Choice) -> Null:
-    """Where the search abstains there is no cell to share; the null then takes its own."""
-    draws = null_vectors(run, name, choice)
-    best = choose_null(run, name, draws[0], choice)
-    cell = choice.cell.for_draw(draws[0]) if choice.cell.strength else best
-    return Null(f"null:{name}", draws, cell, best)
+def _nulls(run: Run, choice: Choice, asked: Sequence[str]) -> tuple[Null, ...]:
+    """Where the search abstains there is no cell to share; a null then takes its own."""
+    draws = {name: null_vectors(run, name, choice) for name in asked}
+    best = choose_nulls(run, {name: mine[0] for name, mine in draws.items()}, choice)
+    shared = choice.cell if choice.cell.strength else None
+    return tuple(
+        Null(f"null:{name}", mine, best[name] if shared is None else shared.for_draw(mine[0]), best[name])
+        for name, mine in draws.items()
+    )
 
 
 def _tested(run: Run, chosen: Artefact, nulls: tuple[Null, ...], trial: GateTrial | None = None) -> EvaluationLog:

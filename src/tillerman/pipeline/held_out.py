@@ -122,7 +122,7 @@ def run_conditions(
     ]
     if chosen.gate is not None:
         rows.append(condition("ungated", answers.ungated.right, plain, groups, f"as steered, without {chosen.gate}"))
-    if chosen.cell.strength and shown_orders(run.test.items) is not None:
+    if chosen.cell.strength and not run.experiment.fast and shown_orders(run.test.items) is not None:
         rows.append(_all_orders(run, chosen, answers))
     if run.kind in ("choice", "yes_no"):
         usual = Counter(run.train.groups or run.test.groups).most_common(1)[0][0]
@@ -188,9 +188,9 @@ class Baseline:
 def ask_baselines(run: Run, chosen: Artefact) -> tuple[Baseline, ...]:
     """Where a prompt was given or found that helps, the prompt baseline and the same steered; where an exemplar fits,
     the few-shot baseline. A text has no question that either could precede."""
-    if run.kind == "text":
-        return ()
     e = run.experiment
+    if run.kind == "text" or e.fast:
+        return ()
 
     def answered(name: str, exam: Exam, plan: Plan = ()) -> Answered:
         with run.watch.stage(f"test, {name}", len(exam.items)) as progress:
@@ -239,7 +239,8 @@ def make_meter(run: Run) -> DriftMeter:
 def measure_drift(run: Run, chosen: Artefact, meter: DriftMeter) -> dict[float, Drift]:
     """Drift on neutral text at every factor of the dose curve: as chosen on all of it, else on a part. No steering
     is known to change nothing."""
-    factors = tuple(factor for factor in CURVE if factor) if chosen.cell.strength else (1.0,)
+    curved = bool(chosen.cell.strength) and not run.experiment.fast
+    factors = tuple(factor for factor in CURVE if factor) if curved else (1.0,)
     plans = [chosen.cell.scaled(factor).plan(chosen.steering) for factor in factors]
     with run.watch.stage("side effects, neutral text", meter.passes_of_curve(len(plans))) as progress:
         drifts = dict(zip(factors, meter.measure_curve(plans, factors.index(1.0), progress), strict=True))

@@ -29,7 +29,7 @@ from tillerman.methods.base import Habits
 from tillerman.methods.registry import habits
 from tillerman.models.finetuning import LoraOptions, train_lora
 from tillerman.models.opened import OpenModel
-from tillerman.pipeline.experiment import Experiment
+from tillerman.pipeline.experiment import Experiment, readings_of
 from tillerman.pipeline.prompt_search import DESCRIBED, GIVEN, OF_DATA, PromptChoice, PromptSearch
 from tillerman.pipeline.shares import split_items, without_long
 
@@ -70,15 +70,19 @@ class Run:
     def kind(self) -> str:
         return self.train.items[0].example.kind if self.train.items else self.test.items[0].example.kind
 
-    @cached_property
+    @property
     def read(self) -> str:
-        """Texts are read as the mean over their tokens; answers at the token that closes their turn, or at
-        their last token where no template closes it."""
-        if self.experiment.read != "auto":
-            return self.experiment.read
-        if self.kind == "text":
-            return "mean"
-        return "end" if self.writer.closing_turns().closing else "last"
+        """The usual reading: the first of ``readings``."""
+        return self.readings[0]
+
+    @cached_property
+    def readings(self) -> tuple[str, ...]:
+        """Where activations are read, the usual place first."""
+        return readings_of(self.experiment.read, self.kind, closes=bool(self.writer.closing_turns().closing))
+
+    def reading(self, read: str) -> Run:
+        """The same run, read in this one way."""
+        return replace(self, experiment=replace(self.experiment, read=read))
 
     @property
     def told(self) -> str:
@@ -100,7 +104,7 @@ class Run:
             return PromptChoice((PromptTrial(e.prompt, GIVEN),))
         if self.found is not None:
             return self.found
-        if self.kind == "text":
+        if self.kind == "text" or e.fast:
             return PromptChoice()
         said = (f"You show this behaviour: {e.behaviour}.", e.behaviour) if e.behaviour else ()
         described = (*((text, DESCRIBED) for text in said), *((text, OF_DATA) for text in self.data.described))

@@ -1,24 +1,30 @@
-"""Vectors of every method asked for, the grid over them on the validation share, and the nulls' grids."""
+"""The grid over vectors, hook points and strengths on the validation share, and the nulls' grids.
+
+Coarse to fine where not asked otherwise (``selection.refine``). Only cells that were looked at are compared."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from tillerman.core.cell import Cell
 from tillerman.core.errors import FitError
-from tillerman.core.hookpoint import HookPoint, named
+from tillerman.core.hookpoint import named
 from tillerman.core.plan import Plan
-from tillerman.core.rows import ContrastSet
 from tillerman.core.steerings.base import Steering
 from tillerman.evaluation.side_effects import DriftMeter
 from tillerman.logs.evaluation import SearchedCell
-from tillerman.methods.activations import Reading, read_contrasts
-from tillerman.methods.base import Context, Fitted, Habits, Method
-from tillerman.methods.contrast import ContrastMethod
+from tillerman.methods.base import Fitted, Habits
+from tillerman.pipeline.costs import Budget, Costs
 from tillerman.pipeline.experiment import DEFAULT_DOSES
+from tillerman.pipeline.forecast import cells_within
+from tillerman.pipeline.progress import spoken_time
 from tillerman.pipeline.run import Run
-from tillerman.selection.choice import Candidate, Constraints, Scored, Selection, search
+from tillerman.pipeline.vectors import AS, fit_readings
+from tillerman.selection.choice import Candidate, Scored, search
+from tillerman.selection.refine import Look, Looking, Seen, coarse_to_fine, together, whole
 
 NULLS = ("random", "shuffled")
 LEAST_DRAWS = 2  # an interval needs two
@@ -32,95 +38,16 @@ class Choice:
     chosen: Scored
     scored: tuple[Scored, ...]
     skipped: tuple[str, ...]  # methods that gave no vector, with the reason
+    grid: tuple[Candidate, ...]  # all there is, looked at or not
     written: tuple[float, ...] = ()  # of each cell, where the search went by what is written
     readings: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # name of a candidate: method, where read
+    notes: tuple[str, ...] = ()  # what cut the search short
+    # Of nulls that were searched in the same passes: the first seed's draw, and its best cell.
+    nulls: Mapping[str, tuple[Steering, Cell]] = field(default_factory=dict)
 
     @property
     def cell(self) -> Cell:
         return self.chosen.candidate.cell
-
-
-def fit_methods(run: Run) -> tuple[dict[str, Fitted], tuple[str, ...]]:
-    """A vector per method, by its spec. A method that the data cannot feed (the model gets everything right, say)
-    is left out with its reason; an error only if none is left."""
-    wanted = {str(method): method for method in run.experiment.methods}
-    contexts = {name: _context(run, name, m) for name, m in wanted.items()}  # no such layer: an error at once
-    reasons: dict[str, FitError] = {}
-    contrasts = _contrasts(wanted, contexts, reasons)
-    needs_rows = any(m.needs_rows for n, m in wanted.items() if n in contrasts and isinstance(m, ContrastMethod))
-    sides = _read(run, run.points(), contrasts, needs_rows)
-    fitted: dict[str, Fitted] = {}
-    for name, method in wanted.items():
-        if name not in reasons:
-            try:
-                fitted[name] = method.fitted(replace(contexts[name], sides=sides.get(name)))
-            except FitError as error:
-                reasons[name] = error
-    if not fitted:
-        raise next(reasons[name] for name in wanted)
-    return fitted, tuple(f"{name} left out: {reasons[name]}" for name in wanted if name in reasons)
-
-
-def _contrasts(
-    wanted: Mapping[str, Method], contexts: Mapping[str, Context], reasons: dict[str, FitError]
-) -> dict[str, ContrastSet]:
-    """What each contrast method wants read; those that cannot be fed are put into ``reasons``."""
-    contrasts = {}
-    for name, method in wanted.items():
-        if isinstance(method, ContrastMethod):
-            try:
-                contrasts[name] = method.pair(contexts[name])
-            except FitError as error:
-                reasons[name] = error
-    return contrasts
-
-
-def _context(run: Run, name: str, method: Method) -> Context:
-    e = run.experiment
-
-    def read(contrast: ContrastSet, points: Sequence[HookPoint]) -> Reading:
-        return _read(run, points, {name: contrast}, needs_rows=True)[name]
-
-    return Context(
-        opened=run.opened,
-        items=run.train.items,
-        written=run.train.written,
-        writer=run.writer,
-        points=tuple(run.points(method.habits.site)),
-        provenance=run.provenance(name),
-        seed=e.seed,
-        replies=lambda: run.replies,
-        predictions=lambda: run.predictions,
-        prompt=lambda: run.told,
-        contrast_writer=lambda: run.contrast_writer,
-        read_site=e.read_site or e.site,
-        pooling="mean" if run.read == "mean" else "last",
-        read=read,
-        store=run.store,
-        stage=run.watch.stage,
-    )
-
-
-def _read(
-    run: Run, points: Sequence[HookPoint], contrasts: Mapping[str, ContrastSet], needs_rows: bool
-) -> dict[str, Reading]:
-    """Both sides of every contrast set, in one pass. ``needs_rows``: else means are all that is kept."""
-    if not contrasts:
-        return {}
-    e = run.experiment
-    rows = {row for one in contrasts.values() for row in (*one.positive, *one.negative)}
-    with run.watch.stage(f"activations, {', '.join(contrasts)}", len(rows)) as progress:
-        return read_contrasts(
-            run.opened,
-            contrasts,
-            points,
-            read_site=e.read_site or e.site,
-            read="mean" if run.read == "mean" else "last",
-            keep_rows=needs_rows,
-            shuffles=e.null_seeds,
-            store=run.store,
-            progress=progress,
-        )
 
 
 def candidates(
@@ -142,22 +69,84 @@ def candidates(
     return [none, *grid] if zero else grid
 
 
-def choose(run: Run, meter: DriftMeter) -> Choice:
-    """Search hook point x strength x method on the validation share, under the constraints."""
-    fitted, skipped = fit_methods(run)
+def choose(run: Run, meter: DriftMeter, nulls: Sequence[str] = ()) -> Choice:
+    """Search hook point x strength x method x reading on the validation share, under the constraints. Of ``nulls``
+    one draw each is searched in the same passes where there is but one vector that they can belong to."""
+    found = fit_readings(run, run.readings)
+    vectors = {name: one.vector for name, one in found.fitted.items()}
+    grid, budget = whole_grid(run, found.fitted), Budget(Costs(run, meter), vectors)
+    most = within(run, len(vectors))
+    searches = [looking(run, grid, budget, frozenset(found.readings), most)]
+    draws = _first_draws(run, found.fitted, nulls)
+    searches += [looking(run, _null_grid(run, name, *draw), most=most) for name, draw in draws.items()]
+    every = vectors | {f"null:{name}": draw for name, (draw, _) in draws.items()}
+    seen, *of_nulls = together(searches, lambda asked: looks_at(run, asked, every))
+    taken = search(list(seen), lambda one: seen[one].score, budget.constraints, run.experiment.ties)
+    cells = {name: (draws[name][0], _best(run, mine)) for name, mine in zip(draws, of_nulls, strict=True)}
+    chosen = found.fitted[taken.chosen.candidate.method]
+    return Choice(
+        chosen,
+        taken.chosen,
+        taken.scored,
+        found.skipped,
+        tuple(grid),
+        readings=found.readings,
+        notes=cut_notes(run, most, len(seen)),
+        nulls=cells,
+    )
+
+
+def within(run: Run, lanes: int) -> int | None:
+    """Cells of a search over so many vectors that the time allows; None where no time was set."""
+    seconds = run.experiment.budget
+    return None if seconds is None else cells_within(run, seconds, lanes)
+
+
+def cut_notes(run: Run, most: int | None, looked: int) -> tuple[str, ...]:
+    """Said where the time, not the search, set the end."""
+    if most is None or looked < most:
+        return ()
+    return (f"the search was cut to {looked} cells to fit {spoken_time(run.experiment.budget or 0.0)}",)
+
+
+def looking(
+    run: Run,
+    grid: Sequence[Candidate],
+    budget: Budget | None = None,
+    few: frozenset[str] = frozenset(),
+    most: int | None = None,
+) -> Looking:
+    """The search over a grid: whole, or coarse to fine. Without a budget no cell costs too much."""
+    if run.experiment.grid == "full":
+        return whole(grid)
+    keeps = budget.keeps if budget is not None and budget.limits else None
+    return coarse_to_fine(grid, run.experiment.ties, keeps, few=few, most=most)
+
+
+def whole_grid(run: Run, fitted: Mapping[str, Fitted]) -> list[Candidate]:
+    """The cells of all vectors, that of strength 0 first."""
     grid: list[Candidate] = []
     for i, (name, one) in enumerate(fitted.items()):
         grid += candidates(run, name, one.vector, one.method.habits, zero=run.experiment.zero and i == 0)
-    vectors = {name: one.vector for name, one in fitted.items()}
-    found = _search(run, grid, vectors, constraints(run, vectors, meter))
-    return Choice(fitted[found.chosen.candidate.method], found.chosen, found.scored, skipped)
+    return grid
+
+
+def _first_draws(run: Run, fitted: Mapping[str, Fitted], nulls: Sequence[str]) -> dict[str, tuple[Steering, Fitted]]:
+    if len(fitted) != 1:
+        return {}
+    (one,) = fitted.values()
+    return {null: (_maker(one, null)(run.experiment.null_seeds[0]), one) for null in nulls}
+
+
+def _maker(fitted: Fitted, null: str) -> Callable[[int], Steering]:
+    return {"random": fitted.random, "shuffled": fitted.shuffled}[null]
 
 
 def null_vectors(run: Run, null: str, chosen: Choice) -> tuple[Steering, ...]:
     """Independent draws of a null: random directions of the chosen vector's norms, or vectors that the
     chosen method fits when labels are shuffled. A draw that nothing tells apart at the chosen hook points has no
     vector there, and is left out."""
-    make = {"random": chosen.fitted.random, "shuffled": chosen.fitted.shuffled}[null]
+    make = _maker(chosen.fitted, null)
     wanted = set(chosen.cell.points)
     draws = tuple(draw for draw in map(make, run.experiment.null_seeds) if wanted <= set(draw.points))
     if len(draws) < LEAST_DRAWS:
@@ -165,28 +154,34 @@ def null_vectors(run: Run, null: str, chosen: Choice) -> tuple[Steering, ...]:
     return draws
 
 
-def choose_null(run: Run, null: str, vector: Steering, chosen: Choice) -> Cell:
-    """One draw's best cell on the grid of the chosen method. It may not abstain: strength 0 would hide
-    what it does.
+def choose_nulls(run: Run, draws: Mapping[str, Steering], chosen: Choice) -> dict[str, Cell]:
+    """The best cell of a draw of each null on the grid of the chosen method, searched as that was. A null may not
+    abstain: strength 0 would hide what it does.
 
     A shuffled-label vector is taken at the strengths of the real one, not blown up to its dose: what
     is left of a behaviour after shuffling points along it with a random sign, and a grid over doses
     with true validation labels would find the behaviour again.
     """
-    name, habits = f"null:{null}", chosen.fitted.method.habits
-    shared = vector.at([point for point in vector.points if point in chosen.fitted.vector.points])
-    grid = candidates(run, name, shared, habits, zero=False, scale=chosen.fitted.vector)
-    return _search(run, grid, {name: vector}, None).chosen.candidate.cell
+    here = set(chosen.cell.points)  # a first draw that has no vector there was left out
+    known = {name: cell for name, (draw, cell) in chosen.nulls.items() if here <= set(draw.points)}
+    left = {name: draw for name, draw in draws.items() if name not in known}
+    if not left:
+        return known
+    vectors = {f"null:{name}": draw for name, draw in left.items()}
+    most = within(run, len({one.method for one in chosen.grid if one.cell.strength}))
+    a_vector = None if most is None else max(2, most // len({one.method for one in chosen.grid}))
+    searches = [looking(run, _null_grid(run, name, one, chosen.fitted), most=a_vector) for name, one in left.items()]
+    found = together(searches, lambda asked: looks_at(run, asked, vectors))
+    return known | {name: _best(run, seen) for name, seen in zip(left, found, strict=True)}
 
 
-def _search(
-    run: Run,
-    grid: list[Candidate],
-    vectors: Mapping[str, Steering],
-    limits: Constraints | None,
-) -> Selection:
-    scores = dict(zip(grid, right_shares(run, grid, vectors), strict=True))
-    return search(grid, scores.__getitem__, limits, run.experiment.ties)
+def _null_grid(run: Run, null: str, vector: Steering, fitted: Fitted) -> list[Candidate]:
+    shared = vector.at([point for point in vector.points if point in fitted.vector.points])
+    return candidates(run, f"null:{null}", shared, fitted.method.habits, zero=False, scale=fitted.vector)
+
+
+def _best(run: Run, seen: Seen) -> Cell:
+    return search(list(seen), lambda one: seen[one].score, None, run.experiment.ties).chosen.candidate.cell
 
 
 def plans_of(grid: Sequence[Candidate], vectors: Mapping[str, Steering]) -> list[Plan]:
@@ -194,30 +189,29 @@ def plans_of(grid: Sequence[Candidate], vectors: Mapping[str, Steering]) -> list
     return [c.cell.plan(vectors[c.method]) if c.cell.strength else () for c in grid]
 
 
-def right_shares(run: Run, grid: Sequence[Candidate], vectors: Mapping[str, Steering]) -> list[float]:
-    """Of each candidate the share of validation items answered right."""
-    with run.watch.stage(f"grid, {', '.join(vectors)}", len(grid) * len(run.validation.items)) as progress:
-        right = run.validation.correct_under(plans_of(grid, vectors), run.store, progress)
-    shares: list[float] = right.mean(1).tolist()
-    return shares
+def looks_at(run: Run, asked: Sequence[Candidate], vectors: Mapping[str, Steering]) -> list[Look]:
+    """Of each candidate the share of validation items answered right and, where the search goes on from there, the
+    mean probability of the right answer."""
+    exam, plans = run.validation, plans_of(asked, vectors)
+    names = dict.fromkeys(one.method.split(AS)[0] for one in asked)
+    with run.watch.stage(f"grid, {', '.join(names)}", len(asked) * len(exam.items)) as progress:
+        if exam.is_open or run.experiment.grid == "full":
+            right = exam.correct_under(plans, run.store, progress).mean(1)
+            return [Look(float(share)) for share in right]
+        answered = exam.answered_under(plans, run.store, progress)
+    places = [item.right for item in exam.items]
+    return [Look(float(one.right.mean()), _sure(one.scores, places)) for one in answered]
 
 
-def constraints(run: Run, vectors: Mapping[str, Steering], meter: DriftMeter) -> Constraints | None:
-    limits = run.experiment.constraints
-    if not limits:
-        return None
+def _sure(scores: Sequence[Sequence[float]], places: Sequence[int]) -> float:
+    """The mean probability of the right answers among each item's; 0 where scores are no numbers."""
+    return float(np.mean([_probability(row, place) for row, place in zip(scores, places, strict=True)]))
 
-    def costs(candidate: Candidate) -> tuple[float, ...]:
-        plan = candidate.cell.plan(vectors[candidate.method])
 
-        def measured() -> list[float]:
-            drift = meter.measure(plan)
-            return [drift.kl, drift.perplexity_ratio]
-
-        kl, ratio = run.store.scoped(run.opened.identity, meter.text.windows, plan).value("costs", measured)
-        return tuple({"kl": kl, "perplexity_ratio": ratio}[name] for name in limits)
-
-    return Constraints(costs, tuple(limits.values()))
+def _probability(row: Sequence[float], place: int) -> float:
+    weights = np.exp(np.array(row) - max(row))
+    share = float(weights[place] / weights.sum())
+    return share if np.isfinite(share) else 0.0
 
 
 def log_cells(run: Run, choice: Choice) -> tuple[SearchedCell, ...]:

@@ -1,9 +1,8 @@
 """The search for the cell that changes most what the model writes: ``Experiment(objective="written")``.
 
-Every cell is scored as usual, and a few validation prompts are answered under each. The best of these that keep the
-budget then answer all validation prompts, and the best mean is taken. Where a contrast method would be read at the
-answer's end it is also read as the mean over the answer's tokens: the two find different vectors, and only replies
-tell which of them writes.
+Every cell that is looked at is scored as usual, and a few validation prompts are answered under it. The best of these
+that keep the budget then answer all validation prompts, and the best mean is taken. A contrast method is read in
+several ways (``Run.readings``): they find different vectors, and only replies tell which of them writes.
 """
 
 from __future__ import annotations
@@ -19,12 +18,13 @@ from tillerman.data.thoughts import Reply
 from tillerman.evaluation.exam import Exam
 from tillerman.evaluation.scorers.labels import LabelScorer
 from tillerman.evaluation.side_effects import DriftMeter
-from tillerman.methods.base import Fitted
-from tillerman.methods.contrast import ContrastMethod
+from tillerman.pipeline.costs import Budget, Costs
 from tillerman.pipeline.run import Run
-from tillerman.pipeline.search import Choice, candidates, constraints, fit_methods, plans_of, right_shares
+from tillerman.pipeline.search import Choice, cut_notes, looking, looks_at, plans_of, whole_grid, within
+from tillerman.pipeline.vectors import fit_readings
 from tillerman.pipeline.written import KINDS, prompts_of, repeated, replies_to, scorer_of_labels, values_of
 from tillerman.selection.choice import Candidate, Constraints, Scored
+from tillerman.selection.refine import Look, together
 
 FEW = 4  # prompts that every cell answers
 FINALISTS = 8  # cells that answer all prompts
@@ -32,31 +32,39 @@ FINALISTS = 8  # cells that answer all prompts
 
 def choose_written(run: Run, meter: DriftMeter) -> Choice:
     """``FitError`` where the labels give no valid scorer of replies."""
-    panel = _panel(run)
-    fitted, skipped = _both_readings(run)
-    grid: list[Candidate] = []
-    for i, (name, one) in enumerate(fitted.items()):
-        grid += candidates(run, name, one.vector, one.method.habits, zero=run.experiment.zero and i == 0)
-    vectors = {name: one.vector for name, one in fitted.items()}
-    plans, shares = plans_of(grid, vectors), right_shares(run, grid, vectors)
-    scored = [Scored(one, share) for one, share in zip(grid, shares, strict=True)]
-    first = panel.values(plans, FEW, "every cell")
-    scored, kept = finalists(scored, first, constraints(run, vectors, meter))
+    panel, found = _panel(run), fit_readings(run, run.readings)
+    vectors = {name: one.vector for name, one in found.fitted.items()}
+    grid, budget = whole_grid(run, found.fitted), Budget(Costs(run, meter), vectors)
+    shares: dict[Candidate, float] = {}
+
+    def ask(asked: Sequence[Candidate]) -> list[Look]:
+        looks = looks_at(run, asked, vectors)
+        shares.update(zip(asked, (look.score for look in looks), strict=True))
+        values = panel.values(plans_of(asked, vectors), FEW, f"{len(asked)} cells")
+        return [Look(value, look.score) for value, look in zip(values, looks, strict=True)]
+
+    most = within(run, len(vectors))
+    (seen,) = together([looking(run, grid, budget, most=most)], ask)
+    cells, first = list(seen), [look.score for look in seen.values()]
+    scored, kept = finalists([Scored(one, shares[one]) for one in cells], first, budget.constraints)
     if not kept:
         raise FitError(
             "`objective` written: no cell keeps the budget; keep strength 0 in the grid, or loosen the budget"
         )
-    full = panel.values([plans[i] for i in kept], len(panel.asked.items), "the best cells")
-    best = max(range(len(kept)), key=lambda k: (full[k], -abs(grid[kept[k]].dose)))
+    plans = plans_of([cells[i] for i in kept], vectors)
+    full = panel.values(plans, len(panel.asked.items), "the best cells")
+    best = max(range(len(kept)), key=lambda k: (full[k], -abs(cells[kept[k]].dose)))
     chosen = scored[kept[best]]
     written = dict(enumerate(first)) | dict(zip(kept, full, strict=True))
     return Choice(
-        fitted[chosen.candidate.method],
+        found.fitted[chosen.candidate.method],
         chosen,
         tuple(scored),
-        skipped,
-        written=tuple(written[i] for i in range(len(grid))),
-        readings={f"{name}, read as mean": (name, "mean") for name in fitted},
+        found.skipped,
+        tuple(grid),
+        written=tuple(written[i] for i in range(len(cells))),
+        readings=found.readings,
+        notes=cut_notes(run, most, len(seen)),
     )
 
 
@@ -92,17 +100,6 @@ def _panel(run: Run) -> _Panel:
             f"`objective` written: no validation prompt leaves room for a reply of {asked.limit} tokens; {ask}"
         )
     return _Panel(run, asked, scorer)
-
-
-def _both_readings(run: Run) -> tuple[dict[str, Fitted], tuple[str, ...]]:
-    """Vectors as usual and, where nothing else was asked for, those of contrast methods read as the mean too."""
-    e = run.experiment
-    fitted, skipped = fit_methods(run)
-    contrasts = tuple(one.method for one in fitted.values() if isinstance(one.method, ContrastMethod))
-    if e.read != "auto" or run.read == "mean" or not contrasts:
-        return fitted, skipped
-    more, _ = fit_methods(replace(run, experiment=replace(e, read="mean", method=contrasts)))
-    return {**fitted, **{f"{name}, read as mean": one for name, one in more.items()}}, skipped
 
 
 def finalists(

@@ -78,6 +78,7 @@ class Evidence:
     prompt: Rival | None = None
     few_shot: Rival | None = None
     texts: Texts | None = None
+    unchecked: tuple[str, ...] = ()  # what was left out to be fast
 
 
 def judge(e: Evidence) -> Verdict:
@@ -103,7 +104,7 @@ def judge(e: Evidence) -> Verdict:
             f"{_change(e.written)}.{_beside_prompt(e)}",
         )
     works = f"It works: {said(e.effect)}{_and_writes(e)}"
-    doubts = (*_near(e), *_vague(e), *_prices(e), *_incoherent(e), *_beaten(e))
+    doubts = (*_near(e), *_vague(e), *_prices(e), *_incoherent(e), *_beaten(e), *_unchecked(e))
     if doubts:
         return Verdict("mixed", f"{works}, but {'; '.join(doubts)}.{_beside_prompt(e)}")
     names = [control.name for control in e.controls] + (["all option orders"] if e.turned is not None else [])
@@ -191,8 +192,15 @@ def _beaten(e: Evidence) -> list[str]:
     ]
 
 
+def _unchecked(e: Evidence) -> list[str]:
+    """A check that was not made was not passed."""
+    return [f"this fast run did not check {'; '.join(e.unchecked)}"] if e.unchecked else []
+
+
 def _beside_prompt(e: Evidence) -> str:
     """What the vector can do that the prompt cannot."""
+    if e.prompt is None and e.unchecked:
+        return ""
     if e.prompt is None:
         return " No fair prompt was given or found, so nothing is said of what a prompt can do."
     lead = f"{points(e.prompt.lead)} against it ({_span(e.prompt.interval)})"

@@ -72,12 +72,24 @@ def cell_words(log: EvaluationLog) -> str:
     return f"{log.method} at {log.hook_point}, {dose}, scope {log.scope}, model {log.model_id}"
 
 
+# How the chosen vector was read, where several ways were tried.
+_READ = {
+    "end": "read where the answer's turn ends",
+    "last": "read at the answer's last token",
+    "mean": "read as the mean over the answer's tokens",
+    "whole": "read as the mean over prompt and answer",
+}
+
+
 def search_words(log: EvaluationLog) -> str:
     """How the cell was chosen; empty where none was searched for."""
     if not log.cells_compared:
         return ""
     by = " by what they write" if log.objective == "written" else ""
-    return f"The best of {log.cells_compared} cells compared{by} on {log.n_validation} validation items."
+    of = "" if log.of_cells in (None, log.cells_compared) else f" (coarse to fine, of {log.of_cells} in the grid)"
+    best = f"The best of {log.cells_compared} cells compared{of}{by} on {log.n_validation} validation items"
+    tried = {cell.read for cell in log.cells}
+    return f"{best}; {_READ[log.provenance['read_positions']]}." if len(tried) > 1 else f"{best}."
 
 
 def range_words(log: EvaluationLog) -> str:

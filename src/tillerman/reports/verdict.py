@@ -54,6 +54,7 @@ def evidence_of(log: EvaluationLog) -> Evidence:
         prompt=_rival(steered, by_name.get(ConditionName.PROMPT)),
         few_shot=_rival(steered, by_name.get(ConditionName.ICL)),
         texts=_texts(log),
+        unchecked=log.unchecked,
     )
 
 

@@ -74,37 +74,53 @@ def search(
     them too. Strength 0 changes nothing, so it is always admissible.
     Ties go to the smaller absolute dose, or (``first``, as in PAS) to the cell that came first.
     """
-    if ties not in TIES:
-        raise UnknownNameError("tie rule", ties, TIES)
     if not candidates:
         raise UsageError("nothing to choose from: give at least one layer and one strength")
     scored = [Scored(candidate, objective(candidate)) for candidate in candidates]
     for one in scored:
         if math.isnan(one.score):
             raise UsageError(f"{one.candidate.method} at {one.candidate.cell}: the objective is not a number")
-    places = range(len(scored))
-    if ties == "first":
-        order = sorted(places, key=lambda i: -scored[i].score)
-    elif ties == "deepest":
-        order = sorted(places, key=lambda i: (-scored[i].score, -_depth(scored[i].candidate)))
-    else:
-        order = sorted(places, key=lambda i: (-scored[i].score, abs(scored[i].candidate.dose)))
-    broken: dict[tuple[str, Cell], float] = {}  # line -> its smallest dose known to break the constraints
-    for i in order:
+    broken = Broken()
+    for i in ordered(candidates, [one.score for one in scored], ties):
         at = scored[i].candidate
         if constraints is not None and at.cell.strength != 0:
-            if abs(at.dose) >= broken.get(at.line, math.inf):
+            if broken.known(at):
                 scored[i] = replace(scored[i], admissible=False)
             else:
                 scored[i] = constraints.admit(scored[i])
-            if not scored[i].admissible:
-                broken[at.line] = min(abs(at.dose), broken.get(at.line, math.inf))
+                if not scored[i].admissible:
+                    broken.add(at)
         if scored[i].admissible:
             return Selection(scored[i], tuple(scored))
     raise UsageError(
         "no cell keeps to the budget; keep strength 0 in the grid (`zero`), add smaller doses, or lift the budget "
         "(`max_kl`, `max_perplexity_ratio`)"
     )
+
+
+class Broken:
+    """Per line the smallest dose known to break the budget: larger ones are taken to break it too."""
+
+    def __init__(self) -> None:
+        self._smallest: dict[tuple[str, Cell], float] = {}
+
+    def add(self, one: Candidate) -> None:
+        self._smallest[one.line] = min(abs(one.dose), self._smallest.get(one.line, math.inf))
+
+    def known(self, one: Candidate) -> bool:
+        return abs(one.dose) >= self._smallest.get(one.line, math.inf)
+
+
+def ordered(candidates: Sequence[Candidate], scores: Sequence[float], ties: str) -> list[int]:
+    """Places of the candidates, the best first; ties as ``search`` breaks them."""
+    if ties not in TIES:
+        raise UnknownNameError("tie rule", ties, TIES)
+    places = range(len(candidates))
+    if ties == "first":
+        return sorted(places, key=lambda i: -scores[i])
+    if ties == "deepest":
+        return sorted(places, key=lambda i: (-scores[i], -_depth(candidates[i])))
+    return sorted(places, key=lambda i: (-scores[i], abs(candidates[i].dose)))
 
 
 def _depth(candidate: Candidate) -> int:

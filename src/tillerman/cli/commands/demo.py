@@ -58,6 +58,7 @@ def demo_experiment(method: str = "auto", seed: int = 0) -> Experiment:
         max_validation=100,
         doses=(0.05, 0.1, 0.2, 0.3, 0.4),
         layers=(2, 3, 4, 5),
+        read="usual",
         neutral="sample:tinystories",
         neutral_tokens=2048,
         unrelated_items=60,

@@ -13,7 +13,17 @@ from rich.console import Console
 import tillerman
 from tillerman.cli import options as o, values
 from tillerman.cli.names import ESTIMATORS, GROUPS, METHODS
-from tillerman.cli.output import ERR, NO_EFFECT, OUT, Destination, load, print_power, print_skipped, watch
+from tillerman.cli.output import (
+    ERR,
+    NO_EFFECT,
+    OUT,
+    Destination,
+    load,
+    print_forecast,
+    print_power,
+    print_skipped,
+    watch,
+)
 from tillerman.cli.resumable import beside, resumable
 from tillerman.core.budget import MAX_KL, MAX_PERPLEXITY_RATIO
 from tillerman.core.opening import AS_USUAL, Opening
@@ -52,6 +62,9 @@ def fit(
     gate: o.GateData = None,
     gate_at: o.GateAt = None,
     gate_positive: o.GatePositive = None,
+    grid: o.Grid = "coarse",
+    budget: o.Budget = None,
+    fast: o.Fast = False,
     objective: o.Objective = "scored",
     written_prompts: o.WrittenPrompts = 32,
     written_tokens: o.WrittenTokens = 40,
@@ -100,7 +113,7 @@ def fit(
     The artefact holds everything that was measured about it. Exit code 3 if no effect of
     its own was found. An interrupted run resumes where it stopped when the same command is given again."""
     from tillerman.logs.verdict import WORKS
-    from tillerman.pipeline.experiment import Experiment, pas_paper as paper
+    from tillerman.pipeline.experiment import Experiment, pas_paper as paper, quick
     from tillerman.reports.verdict import judge_log
 
     if on_lora != (save_model is not None):
@@ -108,7 +121,7 @@ def fit(
             "--on-lora and --save-model go together: a vector of a fine-tuned model is of no "
             "use without that model, and no other model is saved"
         )
-    grid = values.numbers(doses, "--doses")
+    dose_grid = values.numbers(doses, "--doses")
     changes: dict[str, Any] = {
         "layers": values.layers_of(layers),
         "gate": values.gate_of(gate, gate_at, gate_positive),
@@ -122,6 +135,8 @@ def fit(
         "answer_tokens": answer_tokens,
         "shares": values.shares_of(shares),
         "read": read,
+        "grid": grid,
+        "budget": values.seconds_of(budget, "--budget"),
         "objective": objective,
         "written_prompts": written_prompts,
         "written_tokens": written_tokens,
@@ -136,7 +151,7 @@ def fit(
         "lora": lora_baseline,
         "neutral": neutral,
         "unrelated": unrelated,
-        **({} if grid is None else {"doses": grid}),
+        **({} if dose_grid is None else {"doses": dose_grid}),
     }
     if pas_paper:
         set_by_paper = {
@@ -145,14 +160,14 @@ def fit(
             "--template": template != "auto",
             "--template-args": template_args is not None,
             "--strengths": strengths is not None,
-            "--doses": grid is not None,
+            "--doses": dose_grid is not None,
         }
         clash = [name for name, given in set_by_paper.items() if given]
         if clash:
             raise tillerman.UsageError(f"--pas-paper fixes {', '.join(clash)}; omit one of the two")
         experiment = paper(Experiment(method=method, **changes))
     else:
-        if grid is not None and strengths is not None:
+        if dose_grid is not None and strengths is not None:
             raise tillerman.UsageError("--doses and --strengths are two ways to say the same; give one of them")
         experiment = Experiment(
             method=method,
@@ -162,6 +177,8 @@ def fit(
             strengths=values.numbers(strengths, "--strengths"),
             **changes,
         )
+    if fast:
+        experiment = quick(experiment)
     if seed is not None and seeds is not None:
         raise tillerman.UsageError("--seed and --seeds are two ways to say the same; give one of them")
     chosen_seeds = values.whole_numbers(seeds, "--seeds") or (seed or 0,)
@@ -209,6 +226,7 @@ def run_fit(
 
     print_power(console, foresee(replace(experiment, seed=seeds[0]), data))
     opened, out = model.open(), written.artefact
+    print_forecast(console, experiment, opened, data, len(seeds))
     with resumable(beside(out), run_key(experiment, seeds, opened, data), console) as store:
         outcome = fit_seeds(experiment, seeds, opened, data, store=store, watch=watch(console))
 

@@ -9,7 +9,7 @@ from tillerman.core.cell import Cell
 from tillerman.core.plan import Plan
 from tillerman.core.steerings.base import Steering
 from tillerman.pipeline.run import Run
-from tillerman.pipeline.search import fit_methods
+from tillerman.pipeline.vectors import fit_methods
 from tillerman.recipes.steps.work import Work
 
 

@@ -90,7 +90,10 @@ def experiment_of(step: Step, arm: Arm, layers: int, seed: int, sae: str | None)
     elif step.layers is not None:
         values["layers"] = tuple(sorted(set(step.layers.of_model(layers).values())))
     experiment = Experiment(
-        method=_with_files(arm.method, sae), seed=seed, generations=(), **{"written_prompts": 0, **values}
+        method=_with_files(arm.method, sae),
+        seed=seed,
+        generations=(),
+        **{"written_prompts": 0, "grid": "full", "read": "usual", **values},
     )
     return pas_paper(experiment) if protocol == "pas-paper" else experiment
 

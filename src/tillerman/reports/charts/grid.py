@@ -81,7 +81,7 @@ def heat_map(
         return svg((width, 30), title, "No cells.", [text(0, 20, "No cells were scored.", "label")])
     axes = _axes(cells)
     names, what = _row_names(axes.points)
-    methods = list(dict.fromkeys(c.method for c in cells))
+    methods = list(dict.fromkeys(map(_vector, cells)))
     most = max(abs(100 * (c.score - unsteered)) for c in cells)
     end = float(next((e for e in _ENDS if e >= most), 100))
     left = max(34.0, min(150.0, 8.6 * max(map(len, names)) + 14))
@@ -97,15 +97,20 @@ def heat_map(
         panel = _Panel(x, y, cell_width, end)
         parts.append(text(panel.x, panel.y + 15, fit(method, panel_width - left, 14), "label strong"))
         parts += _frame(axes, names, panel)
-        mine = [c for c in cells if c.method == method]
+        mine = [c for c in cells if _vector(c) == method]
         parts += [_cell(c, unsteered, axes, panel, False) for c in mine if c != chosen]
         parts += [_cell(c, unsteered, axes, panel, True) for c in mine if c == chosen]  # last: its frame lies on top
     height = top + -(-len(methods) // across) * (panel_height + 14)
     return svg((width, height), title, _says(cells, unsteered, chosen), parts)
 
 
+def _vector(cell: SearchedCell) -> str:
+    """Every reading of a method has a panel of its own."""
+    return f"{cell.method}, read as {cell.read}" if cell.read else cell.method
+
+
 def _tip(cell: SearchedCell, unsteered: float) -> str:
-    says = f"{cell.method}, {cell.hook_point}, dose {compact(cell.dose)}, strength {compact(cell.strength)}: "
+    says = f"{_vector(cell)}, {cell.hook_point}, dose {compact(cell.dose)}, strength {compact(cell.strength)}: "
     says += f"{points(cell.score - unsteered)}"
     if cell.perplexity_ratio is not None:
         says += f", perplexity {ratio(cell.perplexity_ratio)}"

@@ -17,7 +17,7 @@ from tillerman.core.steerings.base import Steering
 from tillerman.core.store import Store
 from tillerman.logs.study import Trial
 from tillerman.pipeline.run import Unwatched
-from tillerman.pipeline.search import fit_methods
+from tillerman.pipeline.vectors import fit_methods
 from tillerman.studies.base import Lab, trial_of
 from tillerman.studies.samples.options import ALIKE, ALL, BETWEEN, SamplesOptions, case_of_count
 
