@@ -28,6 +28,7 @@ from tillerman.selection.refine import Look, Looking, Seen, coarse_to_fine, toge
 
 NULLS = ("random", "shuffled")
 LEAST_DRAWS = 2  # an interval needs two
+FEW_CELLS = 24  # of a vector, in a fast run
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,16 +98,18 @@ def choose(run: Run, meter: DriftMeter, nulls: Sequence[str] = ()) -> Choice:
 
 
 def within(run: Run, lanes: int) -> int | None:
-    """Cells of a search over so many vectors that the time allows; None where no time was set."""
-    seconds = run.experiment.budget
-    return None if seconds is None else cells_within(run, seconds, lanes)
+    """Cells of a search over so many vectors that the time allows, and a fast run; None where nothing was set."""
+    e = run.experiment
+    allowed = [FEW_CELLS * lanes] if e.fast else []
+    return min(allowed if e.budget is None else [*allowed, cells_within(run, e.budget, lanes)], default=None)
 
 
 def cut_notes(run: Run, most: int | None, looked: int) -> tuple[str, ...]:
     """Said where the time, not the search, set the end."""
     if most is None or looked < most:
         return ()
-    return (f"the search was cut to {looked} cells to fit {spoken_time(run.experiment.budget or 0.0)}",)
+    why = "be fast" if run.experiment.budget is None else f"fit {spoken_time(run.experiment.budget)}"
+    return (f"the search was cut to {looked} cells to {why}",)
 
 
 def looking(
