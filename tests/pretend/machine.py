@@ -39,6 +39,7 @@ def pretend_machine(count: int = 1, *, free: int = FREE) -> Iterator[Record]:
         }
         for name, what in there.items():
             patch.setattr(torch.cuda, name, what)
+        patch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "1")  # threads of transformers would not know the mode
         patch.setattr(torch._C, "_cuda_init", lambda: None, raising=False)
         patch.setattr(torch, "tensor", _making(torch.tensor))
         patch.setattr(PreTrainedModel, "to", _tying(PreTrainedModel.to))

@@ -93,11 +93,11 @@ def data():
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_fitted_and_steers_on_a_device_as_on_the_cpu(name, data):
     spec = f"{name}:sae=pilot" if name in NEEDS_SAE else name
-    spec = f"{name}:epochs=1" if name == "bipo" else spec
+    spec = f"{name}:steps=3" if name == "bipo" else spec
     source = "pilot-moe" if name in OF_EXPERTS else "pilot"
     if name in OF_EXPERTS:
         data = tillerman.load_examples("sample:sums", limit=40)
-    experiment = replace(SMALL, method=spec, max_train=12, layers=(2,) if name not in OF_EXPERTS else None)
+    experiment = replace(SMALL, method=spec, max_train=12, layers=(3,) if name not in OF_EXPERTS else None)
     plain = tillerman.open_model(source)
     theirs = fitted(experiment, plain, data)
     with pretend_machine() as record:
@@ -116,7 +116,7 @@ def fitted(experiment, opened, data):
     run = set_up(experiment, opened, data, Store(None, ""), Unwatched())
     found, reasons = fit_methods(run)
     assert not reasons
-    return next(iter(found.values())).steering
+    return next(iter(found.values())).vector
 
 
 def steered_logits(opened, steering):
