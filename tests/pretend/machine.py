@@ -56,11 +56,11 @@ def _making(plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """``torch.tensor`` does not reach the dispatcher."""
 
     def tensor(data: Any, *args: Any, device: Any = None, **more: Any) -> torch.Tensor:
-        place = pretended(device)
+        place = pretended(torch.get_default_device() if device is None else device)
         if place is None:
             return plain(data, *args, device=device, **more)
         RECORD.note(UP, "torch.tensor")
-        made = plain(data.cpu() if isinstance(data, torch.Tensor) else data, *args, **more)
+        made = plain(data.cpu() if isinstance(data, torch.Tensor) else data, *args, device="cpu", **more)
         return PretendTensor(made, place)
 
     return tensor
