@@ -108,7 +108,8 @@ def cut_notes(run: Run, most: int | None, looked: int) -> tuple[str, ...]:
     """Said where the time, not the search, set the end."""
     if most is None or looked < most:
         return ()
-    why = "be fast" if run.experiment.budget is None else f"fit {spoken_time(run.experiment.budget)}"
+    e = run.experiment
+    why = "be fast" if e.budget is None or (e.fast and most >= FEW_CELLS) else f"fit {spoken_time(e.budget)}"
     return (f"the search was cut to {looked} cells to {why}",)
 
 
