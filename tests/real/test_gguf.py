@@ -9,6 +9,10 @@ from tillerman.core.opening import Opening
 from tillerman.models.opened import open_as
 
 pytestmark = pytest.mark.real
+PLAIN = (
+    "The sun rises in the east and sets in the west. Water boils at one hundred degrees Celsius. Dogs are loyal "
+    "animals, and many people keep them as pets."
+)
 FLOAT32 = Opening(device="cpu", dtype="float32")
 
 
@@ -52,4 +56,7 @@ def test_a_model_without_a_template_from_a_folder_with_its_file(gemma3):
     assert opened.layers == 18
     assert opened.parts.width == 640
     assert not opened.tokenizer.chat_template
-    assert "Paris" in _said(opened, "Paris is the capital of France. The capital of France is", 4)
+    # 13.7 was measured; a model whose norms or positions are read wrongly is far above.
+    ids = opened.tokenizer(PLAIN, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        assert float(opened.model(input_ids=ids, labels=ids).loss.exp()) < 20
