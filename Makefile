@@ -4,7 +4,7 @@ BIN := .venv/bin
 SIDE_BY_SIDE := -n 2 --dist loadfile  # two files of tests at a time, one thread each
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow test-real real-models lint types contracts docs tutorial pilot pilot-sae pilot-moe samples sentiment clean
+.PHONY: demo test test-slow test-real real-models lint types contracts docs tutorial pictures pilot pilot-sae pilot-moe samples sentiment clean
 
 demo: .venv/installed  ## the main job on the embedded model and data
 	$(BIN)/tillerman demo --out demo
@@ -36,6 +36,9 @@ docs: .venv/installed-dev  ## write the generated pages
 
 tutorial: .venv/installed-dev  ## run the tutorial's commands and write the outputs it shows (two minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python tools/docs/walk.py
+
+pictures: .venv/installed-dev  ## README's pictures, from the demo's log; needs Chromium
+	$(BIN)/python tools/docs/pictures.py
 
 pilot: .venv/installed-dev  ## train the embedded model anew (hours); DATA is a folder laid out as docs/pilot.md says
 	$(BIN)/python tools/pilot/train.py --data $(DATA) --out build/pilot

@@ -325,7 +325,8 @@ def test_the_chosen_cell_is_framed_and_broken_cells_are_hatched() -> None:
     drawing = heat_map(log.cells, 0.338, log.chosen)
     broken = sum(not c.admissible for c in log.cells)
     assert broken > 0
-    assert drawing.count('class="hatch"') == broken + 1  # one in the legend
+    assert drawing.count('class="hatch') == broken + 1  # one in the legend
+    assert set(re.findall(r"class=\"(hatch[^\"]*)", drawing)) > {"hatch"}  # each in the colour of its cell
     assert drawing.count('class="frame"') == 2
     assert heat_map(log.cells, 0.338, None).count('class="frame"') == 1
 

@@ -134,7 +134,7 @@ def _cell(cell: SearchedCell, unsteered: float, axes: _Axes, panel: _Panel, chos
     shade = _shade(level(difference, panel.end))
     parts = [rect(x + 1, y + 1, size, f"cell {shade}")]
     if not cell.admissible:
-        parts.append(hatch(x + 1, y + 1, size))
+        parts.append(hatch(x + 1, y + 1, size, f"hatch {shade}"))
     label = decimal(difference, 0, signed=True)
     if panel.cell_width >= 25:
         strong = " strong" if chosen else ""
