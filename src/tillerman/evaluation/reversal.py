@@ -20,7 +20,7 @@ from tillerman.models.batches import batches, token_budget
 from tillerman.models.grid import branch_fault
 from tillerman.models.logits import next_logprobs
 from tillerman.models.opened import OpenModel
-from tillerman.models.windows import Opening, Window, frozen_weights, one_hot, open_window, vocabulary
+from tillerman.models.windows import OpenWindow, Window, frozen_weights, one_hot, open_window, vocabulary
 from tillerman.steering.static import is_known, known_edits, meant_tokens
 from tillerman.steering.steer import steer
 
@@ -80,8 +80,8 @@ class Reversal:
     place: TextSlot
     unwanted: tuple[int, ...]
     allowed: Bool[Tensor, " v"]
-    steered: Opening
-    plain: Opening | None  # None: the steered pass reads the window as the unsteered model does
+    steered: OpenWindow
+    plain: OpenWindow | None  # None: the steered pass reads the window as the unsteered model does
 
     @classmethod
     def of(

@@ -40,7 +40,7 @@ class Window:
 
 
 @dataclass(frozen=True, eq=False)
-class Opening:
+class OpenWindow:
     """A window on a live model. The ``stem`` holds what all fillings share and was run once, or nothing; ``edits``
     act on the columns after it."""
 
@@ -86,13 +86,13 @@ class Opening:
 @torch.inference_mode(False)  # a later pass may want gradients
 def open_window(
     opened: OpenModel, window: Window, *, edits: Mapping[HookPoint, Edit] | None = None, shared: bool = True
-) -> Opening:
+) -> OpenWindow:
     """A window on a model. ``shared``: all before the token that predicts the window runs once, unsteered; so no
     steering may mean a token of it. Else every filling runs the whole prompt."""
     ids = torch.tensor([window.before[: max(1, window.start)]])
     batch = Batch(torch.zeros(1, dtype=torch.long), ids, torch.ones_like(ids))
     stem = run_stem(opened.parts, batch, 0) if shared and window.start else unshared(opened.parts, batch)
-    return Opening(opened, window, stem, edits or {})
+    return OpenWindow(opened, window, stem, edits or {})
 
 
 def vocabulary(opened: OpenModel) -> int:
