@@ -19,7 +19,7 @@ real-models: .venv/bin/python  ## fetch the pretrained models of tests and measu
 	$(BIN)/python tools/real_models/fetch.py
 
 test-real: .venv/installed-dev  ## the tests that ask pretrained models
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m real
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m real tests/real
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

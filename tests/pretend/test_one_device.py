@@ -14,7 +14,7 @@ from tillerman.core.store import Store
 from tillerman.methods.registry import METHODS
 from tillerman.pipeline.flow import evaluate
 from tillerman.pipeline.run import Unwatched, set_up
-from tillerman.pipeline.search import fit_methods
+from tillerman.pipeline.vectors import fit_methods
 from tillerman.steering.generation import Sampling, continuation_tokens
 
 from .. import tiny

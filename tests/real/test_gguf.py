@@ -34,8 +34,9 @@ def _cache(tmp_path_factory):
         yield
 
 
-def test_a_gguf_file_answers_and_is_unpacked_once(smollm2):
+def test_a_gguf_file_answers_and_is_unpacked_once_without_a_bar(smollm2, capfd):
     opened, lines = _opened(smollm2, FLOAT32)
+    assert capfd.readouterr().err == ""
     assert len(lines) == 2
     assert "SmolLM2-135M-Instruct.Q4_1.gguf is unpacked once, 538 MB in " in lines[0]
     asked = [{"role": "user", "content": "What is the capital of France?"}]

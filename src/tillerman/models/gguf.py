@@ -7,7 +7,9 @@ the memory of the unpacked model; the packed file would need llama.cpp's kernels
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 
 import torch
@@ -61,7 +63,7 @@ def unpacked(path: Path, header: GgufHeader, dtype: torch.dtype, say: Callable[[
 
     def make(making: Path) -> None:
         try:
-            with quiet_bars():
+            with quiet_bars(), redirect_stderr(StringIO()):  # a bar of its own, which nothing turns off
                 AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(making)
                 model = AutoModelForCausalLM.from_pretrained(
                     path.parent, gguf_file=path.name, dtype=dtype, quantization_config=GgufConfig(dequantize=True)
