@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 from transformers import PreTrainedModel
 
 from .build import load_guards
@@ -56,7 +58,7 @@ def _making(plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """``torch.tensor`` does not reach the dispatcher."""
 
     def tensor(data: Any, *args: Any, device: Any = None, **more: Any) -> torch.Tensor:
-        place = pretended(torch.get_default_device() if device is None else device)
+        place = pretended(_default_device() if device is None else device)
         if place is None:
             return plain(data, *args, device=device, **more)
         RECORD.note(UP, "torch.tensor")
@@ -64,6 +66,12 @@ def _making(plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         return PretendTensor(made, place)
 
     return tensor
+
+
+def _default_device() -> torch.device | None:
+    """Of ``with torch.device(...)``. What torch has for it makes a tensor to see."""
+    modes = [mode for mode in _get_current_function_mode_stack() if isinstance(mode, DeviceContext)]
+    return modes[-1].device if modes else None
 
 
 def _tying(plain: Callable[..., Any]) -> Callable[..., Any]:
