@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from tillerman.core.hookpoint import BLOCK_SITES, ROUTER_SITES, HookPoint
 from tillerman.core.plan import Intervention, Scope
 from tillerman.core.rows import Row
-from tillerman.models import cells as passes, grid as module, head
+from tillerman.models import cells as passes, grid as module, memory
 from tillerman.models.batches import batches
 from tillerman.models.cells import GridCell
 from tillerman.models.grid import branch_fault, grid_answer_scores, grid_scores, tail_of
@@ -102,7 +102,7 @@ def test_whole_answers_are_scored_a_slice_of_the_vocabulary_at_a_time_with_the_s
     mine, cells = [ANSWERS[i] for i in batch.rows.tolist()], _cells([HookPoint(1)])
     given = (opened, batch, mine, cells, meant_in(Scope("last"), batch), meant_after(Scope("last"), batch, 3))
     one = grid_answer_scores(*given)
-    monkeypatch.setattr(head, "_LOGITS", 1)
+    monkeypatch.setattr(memory, "CPU_LOGITS", 1)
     torch.testing.assert_close(grid_answer_scores(*given), one, atol=1e-5, rtol=0)
 
 
