@@ -24,7 +24,7 @@ from tillerman.pipeline.flow import evaluate
 from tillerman.pipeline.prompt_search import CANDIDATES, DESCRIBED, GIVEN, ITEMS, NONE, OF_DATA, OF_MODEL
 from tillerman.pipeline.run import Run, Unwatched, set_up
 from tillerman.pipeline.vectors import fit_methods
-from tillerman.reports.prompts import absent_row
+from tillerman.reports.prompts import absent_row, prompt_words
 
 RIGHT, OPPOSITE = "You are someone who is interested in science.", "You are someone who is not interested in science."
 SMALL = tillerman.Experiment(
@@ -207,7 +207,8 @@ def test_labelled_texts_have_no_prompt_baseline_and_the_row_says_so(
 ) -> None:
     log = tillerman.fit(replace(SMALL, null_draws=2), pilot, moods).log
     assert log.prompts == () and not {"prompt", "both"} & {c.name for c in log.conditions}
-    assert absent_row(log) == "Prompt baseline: no fair prompt was given"
+    assert absent_row(log) == "Prompt baseline: none, since no prompt precedes a text"
+    assert "--prompt" not in prompt_words(log)
 
 
 @pytest.mark.parametrize("method", ["prompt-vector", "prompt-contrast", "actadd"])

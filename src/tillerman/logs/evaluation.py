@@ -203,6 +203,7 @@ class EvaluationLog(Log):
     objective: str = "scored"  # or written: what the search maximised
     of_cells: int | None = None  # cells of the whole grid, of which ``cells_compared`` were looked at
     unchecked: tuple[str, ...] = ()  # what a fast run left out
+    promptable: bool = True  # False of labelled texts, which no prompt precedes
 
     def check(self) -> None:
         """Every report compares: with both of the model's ways, and an effect for all but the unsteered one."""

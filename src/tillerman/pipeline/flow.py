@@ -243,6 +243,7 @@ def _tested(run: Run, chosen: Artefact, nulls: tuple[Null, ...], trial: GateTria
         items=every_item(run, answers, baselines),
         written=written_replies(run, gated(chosen), draws),
         prompts=run.prompts.tried if run.kind != "text" else (),
+        promptable=run.kind != "text",
         seconds_for_prompt=run.prompts.seconds,
         notes=curve_note(chosen, meter),
     )

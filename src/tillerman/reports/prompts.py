@@ -12,6 +12,7 @@ from tillerman.reports.numbers import decimal, percent
 _SHOWN = 160  # characters of a prompt in a sentence; tables have all of it
 _NONE_GIVEN = "no fair prompt was given"
 _NONE_HELPS = "no prompt tried does better than none"
+_NONE_FITS = "none, since no prompt precedes a text"
 
 
 def has_prompt(conditions: Sequence[Condition]) -> bool:
@@ -23,7 +24,7 @@ def absent_row(log: EvaluationLog) -> str:
     """What stands in the place of the prompt baseline's row; empty where there is one."""
     if has_prompt(log.conditions):
         return ""
-    return f"{condition_label(ConditionName.PROMPT)}: {_NONE_HELPS if log.prompts else _NONE_GIVEN}"
+    return f"{condition_label(ConditionName.PROMPT)}: {_why_none(log)}"
 
 
 def prompt_words(log: EvaluationLog) -> str:
@@ -31,8 +32,9 @@ def prompt_words(log: EvaluationLog) -> str:
     count, seconds = sum(bool(one.text) for one in log.prompts), _seconds(log)
     if not has_prompt(log.conditions):
         tried = f", of {count} tried on validation items{seconds}" if count else ""
-        why = _NONE_HELPS if log.prompts else _NONE_GIVEN
-        return f"Prompt baseline: {why}{tried}, so steering is compared with none; give one with --prompt."
+        if not log.promptable:
+            return f"Prompt baseline: {_why_none(log)}."
+        return f"Prompt baseline: {_why_none(log)}{tried}, so steering is compared with none; give one with --prompt."
     if not log.prompts:
         return ""
     taken = log.prompts[0]
@@ -40,6 +42,12 @@ def prompt_words(log: EvaluationLog) -> str:
         taken.source if taken.score is None else f"{taken.source}, the best of {count} on validation items{seconds}"
     )
     return f"Prompt baseline: {_quoted(taken.text)} ({origin})."
+
+
+def _why_none(log: EvaluationLog) -> str:
+    if not log.promptable:
+        return _NONE_FITS
+    return _NONE_HELPS if log.prompts else _NONE_GIVEN
 
 
 def tried_rows(log: EvaluationLog) -> tuple[tuple[str, str], ...]:
