@@ -38,7 +38,8 @@ SMALL = tillerman.Experiment(
     shots=2,
 )
 NEEDS_SAE = {"sta", "sae-difference", "sae-feature"}
-OF_EXPERTS = {"rice", "rice-renormalised"}
+# Experts run in a kernel that has no pretence; forward-mode derivatives of pretend tensors end in a crash of torch.
+NOT_PRETENDED = {"rice", "rice-renormalised", "cold-jvp"}
 WITH_GRADIENTS = {name for name in METHODS if name.startswith(("cold", "bipo"))}
 PROMPTS = tiny.random_rows([7, 4, 6])
 SCOPES = [Scope("all"), Scope("prompt"), Scope("generated"), Scope("last"), Scope("positions", positions=(1, -2))]
@@ -90,7 +91,7 @@ def data():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(METHODS) - OF_EXPERTS))  # experts run in a kernel that has no pretence
+@pytest.mark.parametrize("name", sorted(set(METHODS) - NOT_PRETENDED))
 def test_every_method_is_fitted_and_steers_on_a_device_as_on_the_cpu(name, data):
     spec = f"{name}:sae=pilot" if name in NEEDS_SAE else name
     spec = f"{name}:steps=3" if name == "bipo" else spec
