@@ -3,6 +3,9 @@ those of the CPU."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -37,6 +40,7 @@ SMALL = tillerman.Experiment(
     generation_tokens=3,
     shots=2,
 )
+ALONE = "TILLERMAN_TEST_ALONE"  # set in the process of a single test
 NEEDS_SAE = {"sta", "sae-difference", "sae-feature"}
 # Experts run in a kernel that has no pretence; forward-mode derivatives of pretend tensors end in a crash of torch.
 NOT_PRETENDED = {"rice", "rice-renormalised", "cold-jvp"}
@@ -92,7 +96,17 @@ def data():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(METHODS) - NOT_PRETENDED))
-def test_every_method_is_fitted_and_steers_on_a_device_as_on_the_cpu(name, data):
+def test_every_method_is_fitted_and_steers_on_a_device_as_on_the_cpu(name, data, request):
+    if name in WITH_GRADIENTS and ALONE not in os.environ:
+        # In a process of its own: autograd counts the devices at its first backward pass, whichever test takes it.
+        asked = [sys.executable, "-m", "pytest", "-m", "slow", "-p", "no:xdist", request.node.nodeid]
+        ran = subprocess.run(
+            asked, env=os.environ | {ALONE: "1"}, cwd=request.config.rootpath, capture_output=True, text=True
+        )
+        assert ran.returncode == 0, ran.stdout[-3000:]
+        return
+    with pretend_machine():
+        pass
     spec = f"{name}:sae=pilot" if name in NEEDS_SAE else name
     spec = f"{name}:steps=3" if name == "bipo" else spec
     source = "pilot"

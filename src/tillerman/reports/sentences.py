@@ -89,7 +89,8 @@ def search_words(log: EvaluationLog) -> str:
     of = "" if log.of_cells in (None, log.cells_compared) else f" (coarse to fine, of {log.of_cells} in the grid)"
     best = f"The best of {log.cells_compared} cells compared{of}{by} on {log.n_validation} validation items"
     tried = {cell.read for cell in log.cells}
-    return f"{best}; {_READ[log.provenance['read_positions']]}." if len(tried) > 1 else f"{best}."
+    read = _READ.get(str(log.provenance.get("read_positions")))
+    return f"{best}; {read}." if read and len(tried) > 1 else f"{best}."
 
 
 def range_words(log: EvaluationLog) -> str:
