@@ -267,11 +267,14 @@ def _calibrated(run: Run) -> Run:
     if offsets is None:
         with run.watch.stage("bias of answers, validation", len(run.validation.items)) as progress:
             offsets = answer_offsets(run.validation, run.store, progress)
-    writer = run.writer.calibrated(offsets)
-    train, validation, test = (
-        Exam.of(run.opened, exam.items, writer, exam.limit) for exam in (run.train, run.validation, run.test)
-    )
-    return replace(run, writer=writer, train=train, validation=validation, test=test)
+    return _rewritten(run, run.writer.calibrated(offsets), run.train.items)
+
+
+def _rewritten(run: Run, writer: Writer, train: Sequence[Item]) -> Run:
+    """The same shares by another writer; of the training share these items."""
+    shares = (train, run.validation.items, run.test.items)
+    exams = [Exam.of(run.opened, items, writer, run.experiment.answer_tokens) for items in shares]
+    return replace(run, writer=writer, train=exams[0], validation=exams[1], test=exams[2])
 
 
 def _after_exemplars(run: Run) -> Run:
@@ -297,7 +300,4 @@ def _after_exemplars(run: Run) -> Run:
         raise FitError(
             f"`base_shots` {e.base_shots}: no training item is left to fit on; provide more data, or ask for fewer"
         )
-    train, validation, test = (
-        Exam.of(run.opened, items, writer, e.answer_tokens) for items in (rest, run.validation.items, run.test.items)
-    )
-    return replace(run, writer=writer, train=train, validation=validation, test=test)
+    return _rewritten(run, writer, rest)
