@@ -38,7 +38,7 @@ BAD: dict[str, tuple[str, bytes, int | None, str | None, str]] = {
     "latin-1": ("x.jsonl", b'{"question": "fine"}\n{"question": "caf\xe9"}\n', 2, None, "not UTF-8"),
     "utf-16 without its mark": ("x.csv", "question,answer\n".encode("utf-16-le"), None, None, "encoding=utf-16-le"),
     "no gzip": ("x.jsonl.gz", b"plain text", None, None, "gzip"),
-    "cut-off gzip": ("x.jsonl.gz", gzip.compress(lines(*[GOOD] * 500))[:40], None, None, "gzip"),
+    "cut-off gzip": ("x.jsonl.gz", gzip.compress(lines(*[GOOD] * 500), mtime=0)[:40], None, None, "gzip"),
     "broken json": ("x.jsonl", lines(GOOD) + b'{"question": \n', 2, None, "broken JSON"),
     "broken json list": ("x.json", b'[\n{"question": "a"},\n{"question" "b"}\n]', 3, None, "broken JSON"),
     "list not closed": ("x.json", b'[\n{"question": "a"}\n', 3, None, "not closed"),
