@@ -14,12 +14,18 @@ from tillerman.data.neutral import load_texts
 TEXTS = ("One day,\nit rained.", "The sun came out.")
 
 
+WINDOWS = "\r\n \r\n".join(TEXTS).replace("\n", "\r\n").replace("\r\r", "\r")
+
+
 @pytest.mark.parametrize(
     ("name", "data"),
     [
         ("a.txt", "\n\n".join(TEXTS).encode()),
         ("a.md", "\n\n\n".join(TEXTS).encode("utf-16")),
-        ("a.txt.gz", gzip.compress("\r\n \r\n".join(TEXTS).replace("\n", "\r\n").replace("\r\r", "\r").encode(), mtime=0)),
+        (
+            "a.txt.gz",
+            gzip.compress(WINDOWS.encode(), mtime=0),
+        ),
         ("a.json", json.dumps(TEXTS).encode()),
         ("a.jsonl", "\n".join(json.dumps({"text": text}) for text in TEXTS).encode()),
         ("a.csv", f'text,n\n"{TEXTS[0]}",1\n{TEXTS[1]},2\n'.encode()),

@@ -19,7 +19,8 @@ from tillerman.evaluation.exam import Exam
 from tillerman.evaluation.grid import scores_under
 from tillerman.evaluation.scoring import option_scores
 from tillerman.pipeline.held_out import unrelated_exam
-from tillerman.pipeline.run import Unwatched, set_up
+from tillerman.pipeline.run import Unwatched
+from tillerman.pipeline.set_up import set_up
 
 from .. import planted, tiny
 

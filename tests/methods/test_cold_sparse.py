@@ -19,7 +19,8 @@ from tillerman.core.hookpoint import HookPoint
 from tillerman.methods.cold import ColdFd, ColdJvp, ColdKernel, ColdKernelSingle
 from tillerman.methods.registry import method
 from tillerman.models.lookahead import SecondStream, agreement
-from tillerman.pipeline.run import Unwatched, set_up
+from tillerman.pipeline.run import Unwatched
+from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.vectors import fit_methods
 
 from .. import tiny

@@ -10,7 +10,8 @@ import pytest
 import tillerman
 from tillerman.data.loading import LoadedData
 from tillerman.models.finetuning import save_model
-from tillerman.pipeline.run import Run, Unwatched, set_up
+from tillerman.pipeline.run import Run, Unwatched
+from tillerman.pipeline.set_up import set_up
 from tillerman.reports.sentences import comparison
 
 SMALL = tillerman.Experiment(

@@ -16,7 +16,8 @@ from tillerman.methods.registry import METHODS
 from tillerman.methods.sae.base import SaeMethod
 from tillerman.pipeline.compare import compare_key, digest_of_test
 from tillerman.pipeline.held_out import make_meter
-from tillerman.pipeline.run import Unwatched, set_up
+from tillerman.pipeline.run import Unwatched
+from tillerman.pipeline.set_up import set_up
 
 SMALL = tillerman.Experiment(
     max_kl=None,

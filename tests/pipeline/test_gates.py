@@ -16,7 +16,8 @@ from tillerman.data.loading import LoadedData
 from tillerman.data.splits import split_of
 from tillerman.methods.gates import GateOptions
 from tillerman.pipeline.gates import gate_data, opens
-from tillerman.pipeline.run import Run, Unwatched, set_up
+from tillerman.pipeline.run import Run, Unwatched
+from tillerman.pipeline.set_up import set_up
 from tillerman.reports.sentences import gate_words
 from tillerman.steering.steer import steer
 

@@ -9,7 +9,10 @@ import pytest
 import tillerman
 from tillerman.core.errors import DataError
 from tillerman.core.store import Store
-from tillerman.pipeline.run import Unwatched, set_up
+from tillerman.logs.evidence import PromptTrial
+from tillerman.pipeline.prompt_search import PromptChoice
+from tillerman.pipeline.run import Unwatched
+from tillerman.pipeline.set_up import set_up
 
 from .. import planted
 
@@ -44,3 +47,17 @@ def test_without_the_option_they_are_an_error_that_names_it():
 def test_a_share_that_is_empty_without_them_is_an_error():
     with pytest.raises(DataError, match="no item of the train share is short enough for the model"):
         tillerman.fit(SKIPPING, planted.speaker(), _data(*range(60)))
+
+
+def test_a_given_prompt_behind_which_an_item_does_not_fit_is_an_error_before_the_first_pass():
+    told = replace(planted.SMALL, prompt=LONG)
+    with pytest.raises(DataError, match=r"`prompt` 'stone stone.* adds \d+ tokens to items of up to \d+, and .* 256"):
+        set_up(told, planted.speaker(), _data(), Store(None, ""), Unwatched())
+    set_up(replace(told, prompt="stone stone"), planted.speaker(), _data(), Store(None, ""), Unwatched())
+
+
+def test_of_the_prompts_that_the_fit_tried_only_those_that_fit_here_are_a_baseline():
+    run = set_up(planted.SMALL, planted.speaker(), _data(), Store(None, ""), Unwatched())
+    tried = tuple(PromptTrial(text, "made of the data", 0.5) for text in (LONG, "stone", ""))
+    found = replace(run, found=PromptChoice(tried, 1.0)).prompts
+    assert [one.text for one in found.tried] == ["stone", ""] and found.seconds == 1.0

@@ -13,7 +13,8 @@ from tillerman.data.duplicates import folds_of
 from tillerman.data.examples import Example
 from tillerman.pipeline import nested
 from tillerman.pipeline.held_out import make_meter
-from tillerman.pipeline.run import Run, Unwatched, set_up
+from tillerman.pipeline.run import Run, Unwatched
+from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.shares import foresee
 from tillerman.reports.sentences import nested_words
 

@@ -18,8 +18,9 @@ from tillerman.data.examples import Example
 from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import Item
 from tillerman.pipeline.held_out import make_meter
-from tillerman.pipeline.run import Run, Unwatched, set_up
+from tillerman.pipeline.run import Run, Unwatched
 from tillerman.pipeline.search import choose
+from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.vectors import fit_methods
 
 from .. import tiny

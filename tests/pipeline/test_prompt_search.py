@@ -22,7 +22,8 @@ from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.evidence import PromptTrial
 from tillerman.pipeline.flow import evaluate
 from tillerman.pipeline.prompt_search import CANDIDATES, DESCRIBED, GIVEN, ITEMS, NONE, OF_DATA, OF_MODEL
-from tillerman.pipeline.run import Run, Unwatched, set_up
+from tillerman.pipeline.run import Run, Unwatched
+from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.vectors import fit_methods
 from tillerman.reports.prompts import absent_row, prompt_words
 

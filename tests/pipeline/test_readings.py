@@ -9,7 +9,8 @@ import torch
 
 import tillerman
 from tillerman.data.loading import LoadedData
-from tillerman.pipeline.run import Run, Unwatched, set_up
+from tillerman.pipeline.run import Run, Unwatched
+from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.vectors import fit_methods, fit_readings
 
 SMALL = tillerman.Experiment(method="caa", max_train=12, max_validation=6, max_test=6, layers=(2, 4))

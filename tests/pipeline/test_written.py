@@ -17,7 +17,8 @@ from tillerman.data.examples import Example
 from tillerman.data.loading import LoadedData
 from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.evidence import WrittenReplies
-from tillerman.pipeline.run import Unwatched, set_up
+from tillerman.pipeline.run import Unwatched
+from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.written import prompts_of, written_replies
 from tillerman.reports.evaluation import account
 from tillerman.reports.summary import summary

@@ -16,7 +16,8 @@ from tillerman.core.plan import Intervention, Scope
 from tillerman.core.store import Store
 from tillerman.methods.registry import METHODS
 from tillerman.pipeline.flow import evaluate
-from tillerman.pipeline.run import Unwatched, set_up
+from tillerman.pipeline.run import Unwatched
+from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.vectors import fit_methods
 from tillerman.steering.generation import Sampling, continuation_tokens
 

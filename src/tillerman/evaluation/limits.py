@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tillerman.core.errors import DataError
+from tillerman.data.writing import Writer
 from tillerman.evaluation.exam import Exam
 
 
@@ -33,6 +34,33 @@ def ensure_fits(shares: Mapping[str, Exam], closing: int = 0) -> None:
         f"prompt, {answers}), and {exam.opened.id} reads {exam.opened.context}.{rest} Shorten them, leave them out "
         "(`skip_long`), or take a model with a longer context"
     )
+
+
+def ensure_prompt_fits(prompt: str, exams: Sequence[Exam], writer: Writer) -> None:
+    """``DataError`` where an item does not fit the model's context behind that system prompt."""
+    if not fits_under(prompt, exams, writer):
+        opened = exams[0].opened
+        longest = max(length for exam in exams for length in lengths(exam))
+        quoted = " ".join(prompt.split())[:60].rstrip()
+        raise DataError(
+            f"`prompt` {quoted!r} adds {_added(prompt, writer)} tokens to items of up to "
+            f"{longest}, and {opened.id} reads {opened.context}. Shorten the prompt, or take a model with a longer "
+            "context"
+        )
+
+
+def fits_under(prompt: str, exams: Sequence[Exam], writer: Writer) -> bool:
+    """Whether every item, as ``writer`` writes it and with its longest answer, fits the model's context behind that
+    system prompt."""
+    context = exams[0].opened.context
+    longest = max((length for exam in exams for length in lengths(exam)), default=0)
+    return context is None or longest + _added(prompt, writer) <= context
+
+
+def _added(prompt: str, writer: Writer) -> int:
+    """By how many tokens a system prompt makes a question longer."""
+    told = writer.with_system(prompt)
+    return len(told.encode(told.prompt_text("?"))) - len(writer.encode(writer.prompt_text("?")))
 
 
 def lengths(exam: Exam) -> list[int]:

@@ -14,7 +14,8 @@ from tillerman.logs.conditions import UNSTEERED
 from tillerman.logs.evidence import FirstLook
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment
-from tillerman.pipeline.run import Unwatched, Watch, set_up
+from tillerman.pipeline.run import Unwatched, Watch
+from tillerman.pipeline.set_up import set_up
 from tillerman.statistics.detection import auc_interval
 
 SHOWN = 3

@@ -42,8 +42,9 @@ from tillerman.pipeline.held_out import (
 from tillerman.pipeline.nested import nested_folds
 from tillerman.pipeline.per_item import every_item, measure_bias
 from tillerman.pipeline.prompt_search import found_by_fit
-from tillerman.pipeline.run import Run, Unwatched, Watch, set_up
+from tillerman.pipeline.run import Run, Unwatched, Watch
 from tillerman.pipeline.search import NULLS, Choice, choose, choose_nulls, log_cells, null_vectors
+from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.written import written_replies
 from tillerman.pipeline.written_search import choose_written
 from tillerman.reports.numbers import decimal

@@ -61,13 +61,13 @@ def found_by_fit(artefact: Artefact) -> PromptChoice | None:
 @dataclass(frozen=True, eq=False)
 class PromptSearch:
     """What candidates are made of (``train``, ``described``: pairs of text and source) and what chooses
-    (``validation``). ``longest``: tokens of the longest item of all shares, which has to fit behind a prompt."""
+    (``validation``). ``fits``: whether the model reads every item behind a prompt."""
 
     train: tuple[Item, ...]
     validation: Exam
     writer: Writer
     described: tuple[tuple[str, str], ...]
-    longest: int
+    fits: Callable[[str], bool]
     seed: int
     store: Store
     stage: Callable[[str, int], AbstractContextManager[Progress]]
@@ -80,7 +80,13 @@ class PromptSearch:
             said = [text for text, source in self.described if source == DESCRIBED]
             return PromptChoice(tuple(PromptTrial(text, DESCRIBED) for text in said[:1]))
         shown = [(item.prompt, item.texts, item.right) for item in self.train]
-        facts = (self.validation.opened.identity, self.writer.template, self.described, self.seed, self.longest)
+        facts = (
+            self.validation.opened.identity,
+            self.writer.template,
+            self.described,
+            self.seed,
+            self.validation.opened.context,
+        )
         here = self.store.scoped(*facts, shown, self._asked.written, self._asked.limit)
         return build(PromptChoice, here.value("prompts", lambda: asdict(self._searched())))
 
@@ -93,7 +99,7 @@ class PromptSearch:
         """(text, source) of all prompts that are tried: as many as fit, the model's own last."""
         quoted = [(text, OF_DATA) for text in quoting(self.train, self.seed)]
         written = [(text, OF_MODEL) for text in self._drafts()]
-        fitting = (one for one in (*self.described, *quoted, *written) if self._fits(one[0]))
+        fitting = (one for one in (*self.described, *quoted, *written) if self.fits(one[0]))
         return distinct(fitting, CANDIDATES)
 
     @property
@@ -126,14 +132,6 @@ class PromptSearch:
         right = np.array([best(row) == place for row, place in zip(scores, places, strict=True)])
         margin = np.array([_margin(row, place) for row, place in zip(scores, places, strict=True)])
         return Tried(text, source, right, np.where(np.isnan(margin), -np.inf, margin))
-
-    def _fits(self, text: str) -> bool:
-        context = self.validation.opened.context
-        if context is None:
-            return True
-        with_it, without = self.writer.with_system(text), self.writer.with_system(None)
-        added = len(with_it.encode(with_it.prompt_text("?"))) - len(without.encode(without.prompt_text("?")))
-        return self.longest + added <= context
 
     def _drafts(self) -> list[str]:
         """What the model writes when it is shown training items: one batch, the same for the same seed."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
-from tillerman.core.errors import FitError, UsageError
+from tillerman.core.errors import UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Scope
 from tillerman.core.provenance import Provenance
@@ -18,12 +17,10 @@ from tillerman.core.store import Store
 from tillerman.data.duplicates import Split
 from tillerman.data.loading import LoadedData
 from tillerman.data.marked_scopes import make_scope
-from tillerman.data.presenting import Item, present
-from tillerman.data.splits import SPLITS
-from tillerman.data.writing import Writer, make_writer
-from tillerman.evaluation.calibration import answer_offsets
-from tillerman.evaluation.exam import Exam, fitting_shots
-from tillerman.evaluation.limits import ensure_fits, fitting
+from tillerman.data.presenting import Item
+from tillerman.data.writing import Writer
+from tillerman.evaluation.exam import Exam
+from tillerman.evaluation.limits import fits_under
 from tillerman.logs.evidence import PromptTrial
 from tillerman.methods.base import Habits
 from tillerman.methods.registry import habits
@@ -31,7 +28,6 @@ from tillerman.models.finetuning import LoraOptions, train_lora
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment, readings_of
 from tillerman.pipeline.prompt_search import DESCRIBED, GIVEN, OF_DATA, PromptChoice, PromptSearch
-from tillerman.pipeline.shares import split_items, without_long
 
 READ_REPLIES = 64  # training items whose replies are read by methods that look at the model's own words
 
@@ -52,7 +48,7 @@ class Unwatched:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Made by ``set_up``; everything a step of the flow needs to look at."""
+    """Made by ``set_up.set_up``; everything a step of the flow needs to look at."""
 
     experiment: Experiment
     opened: OpenModel
@@ -103,23 +99,25 @@ class Run:
         if e.prompt:
             return PromptChoice((PromptTrial(e.prompt, GIVEN),))
         if self.found is not None:
-            return self.found
+            return replace(self.found, tried=tuple(one for one in self.found.tried if self._fits(one.text)))
         if self.kind == "text" or e.fast:
             return PromptChoice()
         said = (f"You show this behaviour: {e.behaviour}.", e.behaviour) if e.behaviour else ()
         described = (*((text, DESCRIBED) for text in said), *((text, OF_DATA) for text in self.data.described))
-        lengths = [len(w.row(k).tokens) for exam in self._exams for w in exam.written for k in range(len(w.answers))]
         search = PromptSearch(
             train=self.train.items,
             validation=self.validation,
             writer=self.writer,
             described=described,
-            longest=max(lengths),
+            fits=self._fits,
             seed=e.seed,
             store=self.store,
             stage=self.watch.stage,
         )
         return search.prompts()
+
+    def _fits(self, text: str) -> bool:
+        return fits_under(text, self._exams, self.writer)
 
     @property
     def _exams(self) -> tuple[Exam, Exam, Exam]:
@@ -230,74 +228,3 @@ class Run:
             read_site=e.read_site or site,
             seed=e.seed,
         )
-
-
-def set_up(
-    experiment: Experiment,
-    opened: OpenModel,
-    data: LoadedData,
-    store: Store,
-    watch: Watch,
-    needed: Sequence[str] = SPLITS,
-) -> Run:
-    """Split, show and write the items. ``needed``: the shares that may not be empty."""
-    e = experiment
-    split = split_items(e, data, needed)
-    plain = make_writer(opened.tokenizer, e.template, e.template_args)
-    writer = replace(plain, cue=e.cue).with_system(e.system)
-    shares = (split.train, split.validation, split.test)
-    shown = [present(share, e.seed, keep_order=e.keep_order) for share in shares]
-    exams = [Exam.of(opened, items, writer, e.answer_tokens) for items in shown]
-    closing = len(writer.closing_turns().closing)
-    if e.skip_long:
-        exams = [fitting(exam, closing) for exam in exams]
-        split = without_long(split, data, needed, *([item.example for item in exam.items] for exam in exams))
-    ensure_fits(dict(zip(SPLITS, exams, strict=True)), closing)
-    run = Run(e, opened, data, split, writer, exams[0], exams[1], exams[2], store, watch)
-    if e.base_lora:
-        run = run.of(run.tuned)
-    elif e.base_shots:
-        run = _after_exemplars(run)
-    return _calibrated(run) if e.calibrate else run
-
-
-def _calibrated(run: Run) -> Run:
-    """The same shares, answered after the bias of answers has been subtracted, wherever they are asked."""
-    offsets = run.experiment.calibration
-    if offsets is None:
-        with run.watch.stage("bias of answers, validation", len(run.validation.items)) as progress:
-            offsets = answer_offsets(run.validation, run.store, progress)
-    return _rewritten(run, run.writer.calibrated(offsets), run.train.items)
-
-
-def _rewritten(run: Run, writer: Writer, train: Sequence[Item]) -> Run:
-    """The same shares by another writer; of the training share these items."""
-    shares = (train, run.validation.items, run.test.items)
-    exams = [Exam.of(run.opened, items, writer, run.experiment.answer_tokens) for items in shares]
-    return replace(run, writer=writer, train=exams[0], validation=exams[1], test=exams[2])
-
-
-def _after_exemplars(run: Run) -> Run:
-    """The same shares, every question asked after exemplars. These leave the training share: what the prompt
-    already tells the model teaches a vector nothing (PAS, arXiv 2509.22739, section 4.3)."""
-    e, shares = run.experiment, (run.train, run.validation, run.test)
-    if run.kind == "text":
-        raise UsageError("`base_shots`: exemplars are answered questions, and labelled texts have no questions")
-    everything = replace(
-        run.test,
-        items=tuple(item for share in shares for item in share.items),
-        written=tuple(written for share in shares for written in share.written),
-    )
-    pool = run.wrong
-    found = fitting_shots(everything, run.writer, pool, e.base_shots, run.opened.context)
-    if found is None:
-        why = "none fits the model's context" if pool else "there is none"
-        raise FitError(f"`base_shots` {e.base_shots}: exemplars are training items answered wrong, and {why}")
-    writer, count = found
-    shown = {item.example.id for item in pool[:count]}
-    rest = tuple(item for item in run.train.items if item.example.id not in shown)
-    if not rest:
-        raise FitError(
-            f"`base_shots` {e.base_shots}: no training item is left to fit on; provide more data, or ask for fewer"
-        )
-    return _rewritten(run, writer, rest)

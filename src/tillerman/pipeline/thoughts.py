@@ -19,7 +19,8 @@ from tillerman.logs.thoughts import Thinking, ThoughtLog
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.prompt_search import found_by_fit
-from tillerman.pipeline.run import Run, Unwatched, Watch, set_up
+from tillerman.pipeline.run import Run, Unwatched, Watch
+from tillerman.pipeline.set_up import set_up
 
 # In multiples of the artefact's strength; reversed ones too: what shortens one way should lengthen the other.
 THOUGHT_CURVE = (-1.0, -0.5, 0.25, 0.5, 0.75, 1.5, 2.0)

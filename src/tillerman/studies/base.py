@@ -34,7 +34,8 @@ from tillerman.models.opened import OpenModel, open_model
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.held_out import gated
 from tillerman.pipeline.prompt_search import found_by_fit
-from tillerman.pipeline.run import Run, Unwatched, Watch, set_up
+from tillerman.pipeline.run import Run, Unwatched, Watch
+from tillerman.pipeline.set_up import set_up
 from tillerman.studies.options import StudyOptions
 from tillerman.studies.trials import KL, PERPLEXITY, odds_of
 

@@ -12,7 +12,8 @@ from tillerman.evaluation.exam import Exam
 from tillerman.evaluation.thoughts import thinking
 from tillerman.logs.reproduction import Measured, Piece
 from tillerman.logs.thoughts import Thinking
-from tillerman.pipeline.run import Run, set_up
+from tillerman.pipeline.run import Run
+from tillerman.pipeline.set_up import set_up
 from tillerman.recipes.steps.cells import cells_of, fitted_vector
 from tillerman.recipes.steps.work import Work, of_effect, of_mean, of_rate, of_value
 

@@ -18,7 +18,8 @@ from tillerman.data.samples import SAMPLES
 from tillerman.data.writing import Writer
 from tillerman.evaluation.replies import replies_under
 from tillerman.logs.study import Trial
-from tillerman.pipeline.run import Unwatched, set_up
+from tillerman.pipeline.run import Unwatched
+from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.vectors import fit_methods
 from tillerman.studies.base import Lab
 from tillerman.studies.id_ood.options import FREE, HOME, MATRIX, OTHER, REPLY_TOKENS, SOURCE, IdOodOptions

@@ -18,8 +18,9 @@ from tillerman.evaluation.side_effects import DriftMeter, neutral_text
 from tillerman.logs.study import Trial
 from tillerman.models.opened import EMBEDDED, OpenModel
 from tillerman.pipeline.held_out import gated
-from tillerman.pipeline.run import Run, set_up
+from tillerman.pipeline.run import Run
 from tillerman.pipeline.search import choose
+from tillerman.pipeline.set_up import set_up
 from tillerman.studies.base import Lab, cost_trials, first, model_labels, random_plans, trial_of
 from tillerman.studies.scale.options import BYTES, SIZE, STEERED, ScaleOptions, at_dose
 
