@@ -43,10 +43,12 @@ def pieces(values, arm="CAA"):
         ("above", 0.0, -0.01, 0.2, UNDECIDED),
         ("above", 0.0, -0.2, -0.01, FAILS),
         ("above", 0.0, 0.0, 0.0, FAILS),  # exactly nothing is not above nothing
+        ("above", 0.0, -0.4, 0.0, UNDECIDED),  # as an interval that was widened to 0
         ("above", 0.1, 0.05, 0.2, UNDECIDED),
         ("below", 0.0, -0.2, -0.01, HOLDS),
         ("below", 0.0, 0.01, 0.2, FAILS),
         ("below", 0.0, -0.2, 0.01, UNDECIDED),
+        ("below", 0.0, 0.0, 0.4, UNDECIDED),
         ("below", 0.1, -0.2, -0.05, UNDECIDED),
         ("within", 0.1, -0.05, 0.09, HOLDS),
         ("within", 0.1, -0.05, 0.11, UNDECIDED),

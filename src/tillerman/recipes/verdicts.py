@@ -149,13 +149,15 @@ def _logarithm(interval: Interval) -> Interval:
 
 
 def outcome(expect: str, margin: float, interval: Interval) -> str:
-    """Where the interval lies: ``above`` margin, ``below`` minus margin, or ``within`` both."""
+    """Where the interval lies: ``above`` margin, ``below`` minus margin, or ``within`` both. One that ends at the
+    margin is undecided: where an exact test does not refuse "no effect", intervals are widened to 0."""
     low, high = interval.low, interval.high
     if expect == "within":
         return HOLDS if -margin < low and high < margin else FAILS if high < -margin or low > margin else UNDECIDED
     if expect == "below":
         low, high = -high, -low
-    return HOLDS if low > margin else FAILS if high <= margin else UNDECIDED
+    fails = high < margin or low == high == margin  # exactly nothing is not above nothing
+    return HOLDS if low > margin else FAILS if fails else UNDECIDED
 
 
 def pool(cells: Cells, unit: str) -> Pooled:
