@@ -18,9 +18,11 @@ from tillerman.evaluation import grid as module
 from tillerman.evaluation.exam import Exam
 from tillerman.evaluation.grid import answers_under, scores_under
 from tillerman.evaluation.scoring import answers_given, option_scores
+from tillerman.models.grid import branch_fault
 from tillerman.steering.steer import steer
 
 from .. import tiny
+from ..small_device import small_device
 
 MIXED = [
     *(Example("choice", f"Question {i}?", ("apple", "stone", "river"), i % 3) for i in range(6)),
@@ -141,3 +143,23 @@ def test_prompts_that_begin_alike_share_their_beginning_and_keep_their_answers(f
         handle.remove()
     assert shared.tolist() == whole.tolist()
     assert family not in tiny.BRANCHING or sum(shape[0] * shape[1] for shape in tokens) < seen / 2
+
+
+@pytest.mark.parametrize("shortage", ["of a pass over prompts", "of a pass over cells"])
+@pytest.mark.parametrize("examples", [MIXED[:6], MIXED[6:]])
+def test_a_device_without_the_memory_for_a_pass_gets_half_and_the_answers_are_the_same(caplog, shortage, examples):
+    opened = tiny.fresh_opened()
+    branch_fault(opened)  # asked once, by passes of its own
+    written, plans = _written(opened, examples), _plans(Scope("last"))[:10]
+    wide = plans[:3]
+    if shortage == "of a pass over cells":
+        written, wide = written[:1], [plans[0], *plans[1:2] * 200]
+    with small_device(opened, 10**6) as sizes:
+        plain = scores_under(opened, written, wide, store=Store(None, ""))
+    most = max(sizes)
+    with caplog.at_level("WARNING"), small_device(opened, most - 1) as sizes:
+        halved = scores_under(opened, written, wide, store=Store(None, ""))
+    assert max(sizes) == most and sum("ran out of memory" in record.message for record in caplog.records) == 1
+    for ours, theirs in zip(halved, plain, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            assert one == pytest.approx(other, abs=1e-5)

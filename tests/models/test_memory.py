@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -18,23 +17,9 @@ from tillerman.models.logits import answer_sums, option_logprobs
 
 from .. import tiny
 from ..pretend.machine import pretend_machine
+from ..small_device import small_device
 
 PROMPTS = tiny.random_rows([7, 9, 9, 5, 8, 3])
-
-
-@contextmanager
-def small_device(opened, most):
-    """A stand-in for a device that has no memory for a pass of more than so many tokens."""
-
-    def before(_, __, kwargs):
-        if kwargs["input_ids"].numel() > most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-
-    handle = opened.parts.decoder.register_forward_pre_hook(before, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def said(caplog):

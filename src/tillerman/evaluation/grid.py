@@ -24,6 +24,7 @@ from tillerman.models.batches import Batch, batches, padded, token_budget
 from tillerman.models.beginnings import Beginning, begin, clusters
 from tillerman.models.cells import GridCell, unedited
 from tillerman.models.grid import branch_fault, grid_answer_scores, grid_scores
+from tillerman.models.memory import fitting
 from tillerman.models.opened import OpenModel
 from tillerman.steering.scopes import meant_after, meant_in
 from tillerman.steering.steer import steer
@@ -129,16 +130,22 @@ def _branched(
         by_scope.setdefault(item.scope, []).append(k)
     touched = 0
     cells_of = {scope: digest_of([_cell(items[k]) for k in members]) for scope, members in by_scope.items()}
-    for batch, begun in _asked(opened, [w.prompt for w in written]):
-        rows = batch.rows.tolist()
-        mine = [written[i] for i in rows]
+
+    def run(asked: _Asked) -> list[tuple[int, list[list[Any]]]]:
+        mine = [written[i] for i in asked.batch.rows.tolist()]
+        made = []
         for scope, members in by_scope.items():
             cells = [_cell(items[k]) if items[k].strength else unedited(opened.parts) for k in members]
-            score, count = _scoring(opened, batch, mine, cells, scope, begun, progress)
-            touched += count
+            score, count = _scoring(opened, asked, mine, cells, scope, progress)
             facts = (opened.identity, mine, scope, cells_of[scope])
-            made = piece.value(facts, partial(_kept_of, score, piece, mine))
-            for k, of_cell in zip(members, made, strict=True):
+            made.append((count, piece.value(facts, partial(_kept_of, score, piece, mine))))
+        return made
+
+    for asked, made in fitting(opened.parts, _asked(opened, [w.prompt for w in written]), run, _Asked.halves):
+        rows = asked.batch.rows.tolist()
+        for members, (count, of_cells) in zip(by_scope.values(), made, strict=True):
+            touched += count
+            for k, of_cell in zip(members, of_cells, strict=True):
                 for i, value in zip(rows, of_cell, strict=True):
                     found[k][i] = value
     if not touched:
@@ -146,12 +153,19 @@ def _branched(
     return found
 
 
-_Begun = Callable[[], Beginning | None]
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Prompts that begin alike, and what runs their beginning: once, when it is first asked for (finished pieces need
+    none). Every prompt has a token beyond it."""
+
+    batch: Batch
+    begun: Callable[[], Beginning | None]
+
+    def halves(self) -> tuple[_Asked, ...]:
+        return tuple(replace(self, batch=half) for half in self.batch.halves())
 
 
-def _asked(opened: OpenModel, prompts: Sequence[tuple[int, ...]]) -> Iterator[tuple[Batch, _Begun]]:
-    """Batches of prompts that begin alike, and what runs their beginning: once, when it is first asked for (finished
-    pieces need none). Every prompt has a token beyond it."""
+def _asked(opened: OpenModel, prompts: Sequence[tuple[int, ...]]) -> Iterator[_Asked]:
     budget = token_budget(opened.parts)
     for cluster in clusters([prompt[:-1] for prompt in prompts]):
         begun = cache(partial(begin, opened.parts, prompts[cluster.rows[0]][: cluster.shared]))
@@ -159,19 +173,19 @@ def _asked(opened: OpenModel, prompts: Sequence[tuple[int, ...]]) -> Iterator[tu
         for cut in batches(rests, pad=opened.pad_id, budget=budget):
             rows = [cluster.rows[k] for k in cut.rows.tolist()]
             whole = padded([prompts[i] for i in rows], pad=opened.pad_id)
-            yield replace(whole, rows=torch.tensor(rows)), begun
+            yield _Asked(replace(whole, rows=torch.tensor(rows)), begun)
 
 
 def _scoring(
     opened: OpenModel,
-    batch: Batch,
+    asked: _Asked,
     written: Sequence[Written],
     cells: list[GridCell],
     scope: Scope,
-    begun: _Begun,
     progress: Progress,
 ) -> tuple[Callable[[], Tensor], int]:
     """What scores a batch, and how many tokens its cells edit."""
+    batch, begun = asked.batch, asked.begun
     meant = meant_in(scope, batch)
     if not written[0].whole:
         options = [[answer[0] for answer in w.answers] for w in written]

@@ -16,6 +16,7 @@ from tillerman.models.batches import Batch, token_budget
 from tillerman.models.branches import Branches, Stem, run_branches, run_stem
 from tillerman.models.edit import Edit
 from tillerman.models.families import Anatomy
+from tillerman.models.memory import fitting, in_two
 from tillerman.models.opened import OpenModel
 from tillerman.models.restart import Restart, border_of
 
@@ -75,11 +76,14 @@ def cells_in_passes(
     time: each has keys and values of its own."""
     rows, queries = variants.meant.shape
     size = 1 if lead is not None else max(1, min(MOST_QUERIES, token_budget(opened.parts) // rows) // queries)
-    for group in _groups(cells, size):
+
+    def run(group: Sequence[int]) -> Tensor:
         mine = [cells[i] for i in group]
         begun = stem if lead is None else replace(stem, cache=_led(opened.parts, lead, mine[0]).cache)
-        hidden = _run_cells(opened.parts, begun, variants, mine)
-        yield group, hidden.reshape(rows, len(group), queries, -1)
+        return _run_cells(opened.parts, begun, variants, mine)
+
+    for group, hidden in fitting(opened.parts, _groups(cells, size), run, in_two):
+        yield [*group], hidden.reshape(rows, len(group), queries, -1)
         progress(len(group) * rows)
 
 
@@ -90,7 +94,7 @@ def _led(parts: Anatomy, lead: Lead, cell: GridCell) -> Stem:
     return run_stem(parts, lead.batch, 0, edits=edits, restart=restart)
 
 
-def _groups(cells: Sequence[GridCell], size: int) -> Iterator[list[int]]:
+def _groups(cells: Sequence[GridCell], size: int) -> Iterator[Sequence[int]]:
     """Cells of one hook point and operator, as many at a time as fit one pass."""
     kinds: dict[tuple[HookPoint, str], list[int]] = {}
     for i, cell in enumerate(cells):
