@@ -23,7 +23,7 @@ from tillerman.cli.commands.compare import write_comparison
 from tillerman.core.files import write_text
 from tillerman.core.spec import split_specs
 from tillerman.data.loading import LoadedData
-from tillerman.logs.comparison import Comparison, MethodResult
+from tillerman.logs.comparison import Comparison
 from tillerman.methods.registry import METHODS
 from tillerman.methods.sae.base import SaeMethod
 from tillerman.models.opened import OpenModel
@@ -123,27 +123,6 @@ def run(lineup: tillerman.Lineup, opened: OpenModel, data: LoadedData, out: Path
     return made
 
 
-def overview(made: list[Comparison]) -> str:
-    """A row per method, a column per data set: effect in pp, and after the stroke the one at equal KL. Bold: it
-    stands after Holm's adjustment."""
-    names = list(dict.fromkeys(m.method for c in made for m in c.methods))
-    lines = [f"| method | {' | '.join(c.data_name for c in made)} |", "|---" + "|---:" * len(made) + "|"]
-    for name in ("prompt", "icl"):
-        gains = [next((one.effect for one in c.baselines if one.name == name), None) for c in made]
-        lines.append(f"| {name} | {' | '.join('' if g is None else f'{100 * g.value:+.0f}' for g in gains)} |")
-    for name in names:
-        rows = [next((m for m in c.methods if m.method == name), None) for c in made]
-        cells = ["left out" if m is None else _both(m, c) for m, c in zip(rows, made, strict=True)]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _both(m: MethodResult, comparison: Comparison) -> str:
-    gain = f"{100 * m.effect.value:+.0f}"
-    chosen = f"**{gain}**" if m in comparison.standing else gain
-    return chosen if m.at_budget is None else f"{chosen} / {100 * m.at_budget.effect.value:+.0f}"
-
-
 def note(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
@@ -167,7 +146,7 @@ def main() -> None:
             made.append(run(lineup, opened, data, args.out))
             log = tillerman.ComparisonLog(tuple(made))
             write_text(args.out / "results.json", json.dumps(log.to_json()))
-            write_text(args.out / "results.md", f"## Overview\n\n{overview(made)}\n\n{to_markdown(log)}")
+            write_text(args.out / "results.md", to_markdown(log))
 
 
 if __name__ == "__main__":

@@ -224,7 +224,7 @@ def test_the_page_shows_tables_chart_and_reasons_and_escapes_names():
     assert "<script" not in page
     assert "alert(1)" in page
     assert page.count("<svg") == 4  # wide and narrow, of two data sets
-    assert page.count("<table") == 6
+    assert page.count("<table") == 8  # two of the overview
     assert "sta: no autoencoder" in page
     assert "1 of 2 methods has an effect on sycophancy" in page.replace("\u00a0", " ")
     assert not re.search(r'(src|href)="(?!#|data:)', page)

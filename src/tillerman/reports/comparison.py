@@ -14,6 +14,7 @@ from tillerman.logs.conditions import ConditionName, condition_label
 from tillerman.logs.evaluation import Condition
 from tillerman.logs.table import Table
 from tillerman.reports.account import Account
+from tillerman.reports.comparison_overview import across
 from tillerman.reports.numbers import compact, decimal, percent, points, shown, shown_number, shown_p, shown_rate
 from tillerman.reports.tables import to_markdown as account_markdown
 from tillerman.statistics.estimates import holm
@@ -144,8 +145,10 @@ def account(comparison: Comparison) -> Account:
 
 
 def to_markdown(log: ComparisonLog) -> str:
-    """The tables as a page can include them, a chapter per data set."""
-    return "\n".join(account_markdown(account(one)) for one in log.comparisons)
+    """The tables as a page can include them: an overview of several data sets, and a chapter per data set."""
+    whole = across(log)
+    chapters = ([] if whole is None else [whole]) + [account(one) for one in log.comparisons]
+    return "\n".join(map(account_markdown, chapters))
 
 
 def verdict(comparison: Comparison) -> str:

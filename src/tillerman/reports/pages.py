@@ -30,6 +30,7 @@ from tillerman.reports.charts.grid import heat_map
 from tillerman.reports.charts.methods import compare_chart
 from tillerman.reports.charts.study import study_chart
 from tillerman.reports.comparison import heading, tables, verdict
+from tillerman.reports.comparison_overview import across
 from tillerman.reports.items import MOST, ItemsView, items_view
 from tillerman.reports.side_by_side import Column, beside_charts, beside_tables
 from tillerman.reports.tables import is_numeric
@@ -109,7 +110,7 @@ def render_comparison(log: ComparisonLog) -> str:
     sections = [
         ComparedSection(c, heading(c), verdict(c), _both(partial(compare_chart, c)), tables(c)) for c in log.comparisons
     ]
-    return _render("compare.html.j2", sections=sections)
+    return _render("compare.html.j2", sections=sections, whole=across(log))
 
 
 @dataclass(frozen=True)

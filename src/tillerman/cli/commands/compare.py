@@ -70,6 +70,7 @@ def compare(
     from tillerman.pipeline.compare import Lineup
     from tillerman.pipeline.experiment import Experiment
     from tillerman.reports.comparison import account
+    from tillerman.reports.comparison_overview import across
 
     experiment = Experiment(
         method=methods,
@@ -107,6 +108,9 @@ def compare(
         for one, comparison in zip(loaded, log.comparisons, strict=True):
             show_account(account(comparison))
             print_skipped(one.skipped)
+        whole = across(log)
+        if whole is not None:
+            show_account(whole)
 
     log = run_compare(lineup, loaded, o.ModelChoice(model, opening), out, ERR, show)
     if out is not None and not as_json:
