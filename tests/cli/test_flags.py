@@ -47,6 +47,11 @@ def test_an_experiment_that_cannot_be_names_fields_in_python_and_flags_on_the_co
         assert "`" not in str(error)
 
 
+@pytest.mark.parametrize("command", sorted(name for name, spelt in SPELT.items() if "--model" in spelt))
+def test_a_command_that_opens_a_model_says_how(command):
+    assert {"--dtype", "--device", "--device-map", "--quantize", "--revision", "--attention"} <= SPELT[command]
+
+
 def texts(room):
     """Texts of a room's code that are no docstrings."""
     for path in sorted((SOURCE / room).rglob("*.py")):

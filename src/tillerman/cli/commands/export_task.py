@@ -10,6 +10,7 @@ import typer
 
 from tillerman.cli import options as o, values
 from tillerman.cli.output import OUT, load, print_skipped
+from tillerman.core.opening import AS_USUAL, Opening
 
 if TYPE_CHECKING:
     from tillerman.data.loading import LoadedData
@@ -37,6 +38,7 @@ def export_task(
     layout: o.Layout = None,
     columns: o.Columns = None,
     skip_bad_rows: o.SkipBadRows = False,
+    opening: Opening = AS_USUAL,
 ) -> None:
     """Write the items that 'eval' tests as a task for lm-eval and inspect-ai.
 
@@ -44,9 +46,8 @@ def export_task(
     values.new_folder(out)
     loaded = load(data, layout, columns, None, limit, skip_bad_rows)
     asked = None if all_items else values.shares_of(shares)
-    written = run_export(
-        loaded, out, model, (template, values.arguments_of(template_args), system), (asked, seed), as_choice=as_choice
-    )
+    reading = (template, values.arguments_of(template_args), system)
+    written = run_export(loaded, out, o.ModelChoice(model, opening), reading, (asked, seed), as_choice=as_choice)
     print_skipped(loaded.skipped)
     for path in written:
         OUT.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
@@ -55,7 +56,7 @@ def export_task(
 def run_export(
     data: LoadedData,
     folder: Path,
-    model: str,
+    model: o.ModelChoice,
     reading: tuple[str, dict[str, Any], str | None],
     split: tuple[tuple[float, float, float] | None, int],
     *,
@@ -66,11 +67,10 @@ def run_export(
     from tillerman.data.presenting import as_choices, present
     from tillerman.data.writing import make_writer
     from tillerman.harnesses.export import export_task as written_task
-    from tillerman.models.opened import open_model
 
     template, arguments, system = reading
     shares, seed = split
     examples = as_choices(data.examples) if as_choice else data.examples
     items = present(examples if shares is None else clean_split(examples, shares=shares, seed=seed).test, seed)
-    writer = make_writer(open_model(model).tokenizer, template, arguments).with_system(system)
+    writer = make_writer(model.open().tokenizer, template, arguments).with_system(system)
     return written_task(items, writer, folder, re.sub(r"\W+", "_", data.name).strip("_") or "items")
