@@ -15,11 +15,12 @@ from tillerman.core.plan import Plan
 from tillerman.core.store import Store
 from tillerman.data.examples import Example
 from tillerman.data.loading import LoadedData
+from tillerman.data.thoughts import Reply
 from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.evidence import WrittenReplies
 from tillerman.pipeline.run import Unwatched
 from tillerman.pipeline.set_up import set_up
-from tillerman.pipeline.written import prompts_of, written_replies
+from tillerman.pipeline.written import prompts_of, scorer_of_labels, shows, written_replies
 from tillerman.reports.evaluation import account
 from tillerman.reports.summary import summary
 from tillerman.reports.written import writes
@@ -121,6 +122,25 @@ def test_the_perplexity_of_replies_is_that_of_the_unsteered_model_after_the_prom
             nats -= float(logprobs.gather(1, ids[0, start:, None]).sum())
             count += ids.shape[1] - start
         assert one.perplexity == pytest.approx(math.exp(nats / count), rel=1e-4)
+
+
+def test_replies_show_the_behaviour_or_not_and_steering_is_held_against_the_prompt(outcome: tillerman.Outcome) -> None:
+    written = outcome.log.written
+    assert written is not None
+    shares = {one.name: one.shown.value for one in written.conditions if one.shown is not None}
+    assert shares["unsteered"] == 0 and shares["steered"] > 0.5 and len(shares) == len(written.conditions)
+    steered, told = written.condition("steered"), written.condition("prompt")
+    assert steered is not None and told is not None and steered.lead is None and told.lead is not None
+    assert steered.score is not None and told.score is not None
+    assert told.lead.value == pytest.approx(steered.score.value - told.score.value)
+
+
+def test_a_loop_of_wanted_words_and_silence_show_nothing() -> None:
+    run = set_up(SCORED, writers.writer(), writers.preferences(), Store(None, ""), Unwatched())
+    scorer, _ = scorer_of_labels(run, run.test)
+    assert scorer is not None
+    said = [" ".join(writers.PIRATE), " ".join(writers.PIRATE[:1] * 12), "", " ".join(writers.EVERYDAY)]
+    assert shows(scorer, [Reply((), (), text, True) for text in said]) == [True, False, False, False]
 
 
 def test_few_shot_replies_stand_beside_where_exemplars_fit() -> None:

@@ -128,3 +128,13 @@ def test_cells_of_a_search_for_written_replies_say_what_they_wrote() -> None:
     assert table.head[-1] == "written, 0 to 1" and {row[-1] for row in table.rows} == {"0.25"}
     assert (table.rows[0][0], table.rows[1][0]) == ("caa", "caa, read as mean")
     assert cells_table(log).head[-1] == "constraints"
+
+
+def test_the_share_that_shows_it_stands_in_the_last_column_where_it_was_measured() -> None:
+    log = log_of(True, 0.3)
+    assert log.written is not None and written_table(log).head[-1] == "repeated, %"  # an older log
+    share = ScoreMean(0.25, Interval(0.1, 0.4), 32, 0)
+    plain, steered, *rest = log.written.conditions
+    newer = replace(log, written=replace(log.written, conditions=(plain, replace(steered, shown=share), *rest)))
+    table = written_table(newer)
+    assert table.head[-1] == "show it, %" and [row[-1] for row in table.rows] == ["", "25", "", ""]

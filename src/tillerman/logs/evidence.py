@@ -90,7 +90,9 @@ class WrittenCondition:
     ``score``: mean P(wanted); None where no reply has a word. ``change``: paired, against unsteered; None for
     unsteered, and where fewer than two prompts were answered both times. ``perplexity``: of the replies after the
     plain prompt, under the unsteered model; None of no tokens. ``repetition``: mean share of runs of four words that
-    were there before. ``replies``: in the order of the prompts, of a null its first draw's."""
+    were there before. ``replies``: in the order of the prompts, of a null its first draw's. ``shown``: the share of
+    replies that show the behaviour: they score above one half and are no loops. ``lead``: of the prompt and the
+    few-shot baseline, steered minus it on the same prompts. Older logs have neither."""
 
     name: str
     score: ScoreMean | None
@@ -98,6 +100,8 @@ class WrittenCondition:
     perplexity: float | None
     repetition: float
     replies: tuple[str, ...] = ()
+    shown: ScoreMean | None = None
+    lead: MeanEffect | None = None
 
 
 @dataclass(frozen=True)

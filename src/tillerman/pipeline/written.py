@@ -37,6 +37,8 @@ from tillerman.statistics.values import MeanEffect
 KINDS = ("preference", "text", "choice")  # those with wanted and unwanted texts
 NULL_DRAWS = 3
 OPENING = 5  # words of a labelled text that are continued, a third of it at most
+SHOWN = 0.5  # a reply that scores more looks more like the wanted answers than like the others
+LOOPS = 0.3  # share of a reply's runs of words that were there before: above it the reply is a loop, and shows nothing
 
 
 def written_replies(run: Run, plan: Plan, draws: Sequence[Plan]) -> WrittenReplies | None:
@@ -98,6 +100,12 @@ def values_of(scorer: LabelScorer, replies: Sequence[Reply]) -> list[Value]:
     return scorer.score([""] * len(replies), list(map(_answer, replies)))
 
 
+def shows(scorer: LabelScorer, replies: Sequence[Reply]) -> list[bool]:
+    """Whether each reply shows the behaviour: it scores above ``SHOWN`` and is no loop. Silence shows nothing."""
+    pairs = zip(values_of(scorer, replies), repeated(replies), strict=True)
+    return [score is not None and score > SHOWN and (again or 0.0) <= LOOPS for score, again in pairs]
+
+
 def repeated(replies: Sequence[Reply]) -> list[Value]:
     """Of each reply the share of its runs of four words that were there before; None below four words."""
     return repetition().score([""] * len(replies), list(map(_answer, replies)))
@@ -114,13 +122,15 @@ class _Table:
     def conditions(self, plan: Plan, draws: Sequence[Plan]) -> tuple[WrittenCondition, ...]:
         """Unsteered first."""
         (plain,) = replies_to(self.run, self.asked, [()], "test")
-        base = values_of(self.scorer, plain)
+        base, steered = values_of(self.scorer, plain), None
         rows = [self._row("unsteered", [plain], None)]
         if plan:
             said = replies_to(self.run, self.asked, [plan, *draws], "test, steered and nulls")
             rows.append(self._row("steered", said[:1], base))
+            steered = values_of(self.scorer, said[0])
         for name, exam, how in self._baselines(plan):
-            rows.append(self._row(name, replies_to(self.run, exam, [how], f"test, {name}"), base))
+            rival = steered if name in ("prompt", "icl") else None
+            rows.append(self._row(name, replies_to(self.run, exam, [how], f"test, {name}"), base, rival))
         if plan and len(draws):
             rows.append(self._row("null:random", said[1:], base))
         return tuple(rows)
@@ -144,9 +154,16 @@ class _Table:
         longest, context = max(len(one.prompt) for one in written) + self.asked.limit, self.run.opened.context
         return None if context is not None and longest > context else replace(self.asked, written=written)
 
-    def _row(self, name: str, draws: Sequence[Sequence[Reply]], base: Sequence[Value] | None) -> WrittenCondition:
+    def _row(
+        self,
+        name: str,
+        draws: Sequence[Sequence[Reply]],
+        base: Sequence[Value] | None,
+        steered: Sequence[Value] | None = None,
+    ) -> WrittenCondition:
         """Draws are averaged prompt by prompt."""
         values = [_mean(one) for one in zip(*(values_of(self.scorer, draw) for draw in draws), strict=True)]
+        shown = [float(np.mean(one)) for one in zip(*(shows(self.scorer, draw) for draw in draws), strict=True)]
         again = [value for draw in draws for value in repeated(draw) if value is not None]
         return WrittenCondition(
             name=name,
@@ -155,6 +172,8 @@ class _Table:
             perplexity=self._perplexity(draws),
             repetition=float(np.mean(again)) if again else 0.0,
             replies=tuple(map(_answer, draws[0])),
+            shown=figure(shown),
+            lead=None if steered is None else _change(steered, values),
         )
 
     def _perplexity(self, draws: Sequence[Sequence[Reply]]) -> float | None:

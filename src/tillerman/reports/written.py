@@ -9,22 +9,35 @@ from tillerman.logs.table import Table
 from tillerman.reports.numbers import decimal, shown_number, shown_p
 from tillerman.statistics.values import MeanEffect
 
+SHOW_IT = "show it, %"  # score above one half and are no loops
+
 
 def written_table(log: EvaluationLog) -> Table:
     """Replies to the held-out prompts under every condition; no rows where none were written."""
     written = log.written
     if written is None or not written.conditions:
         return Table("Written replies", ("condition",), ())
-    head = ("condition", "score, 0 to 1 (95 %)", "n", "change (95 %)", "p", "perplexity of replies", "repeated, %")
+    head: tuple[str, ...] = (
+        "condition",
+        "score, 0 to 1 (95 %)",
+        "n",
+        "change (95 %)",
+        "p",
+        "perplexity of replies",
+        "repeated, %",
+    )
+    if any(c.shown is not None for c in written.conditions):
+        head = (*head, SHOW_IT)
     title = f"Written replies to {len(written.prompts)} test prompts, at most {written.tokens} tokens each"
     strong = tuple(i for i, c in enumerate(written.conditions) if c.name == STEERED)
-    return Table(title, head, tuple(map(_row, written.conditions)), strong)
+    return Table(title, head, tuple(_row(c)[: len(head)] for c in written.conditions), strong)
 
 
 def _row(c: WrittenCondition) -> tuple[str, ...]:
     score = ("", "0") if c.score is None else (shown_number(c.score.value, c.score.interval), str(c.score.n))
     change = ("", "") if c.change is None else (_change(c.change), shown_p(c.change.p_value))
-    return (condition_label(c.name), *score, *change, decimal(c.perplexity, 1), decimal(100 * c.repetition, 1))
+    cost = (decimal(c.perplexity, 1), decimal(100 * c.repetition, 1))
+    return (condition_label(c.name), *score, *change, *cost, "" if c.shown is None else decimal(100 * c.shown.value, 0))
 
 
 def written_words(log: EvaluationLog) -> str:
@@ -118,6 +131,8 @@ def written_summary(log: EvaluationLog) -> dict[str, object] | None:
             "p_value": None if c.change is None else c.change.p_value,
             "perplexity": c.perplexity,
             "repetition": c.repetition,
+            "shown": None if c.shown is None else c.shown.value,
+            "lead": None if c.lead is None else [c.lead.value, *c.lead.interval.ends],
         }
         for c in written.conditions
     }
