@@ -1,0 +1,129 @@
+"""The page of real models says what the committed logs say, what was not run, and where a prompt does better."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tillerman.logs.evaluation import EvaluationLog
+from tillerman.logs.evidence import WrittenCondition, WrittenReplies, WrittenScorer
+from tillerman.statistics.values import Interval, MeanEffect, ScoreMean
+
+from ..reports.example_log import example_log
+
+TOOLS = Path(__file__).parents[2] / "tools" / "real_models"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tools():
+    sys.path.insert(0, str(TOOLS))
+    yield
+    sys.path.remove(str(TOOLS))
+
+
+def module(name: str):
+    return importlib.import_module(name)
+
+
+def said(name: str, score: float, change: float | None, lead: float | None = None, again: float = 0.0):
+    def moved(value: float | None) -> MeanEffect | None:
+        return None if value is None else MeanEffect(value, Interval(value - 0.1, value + 0.1), 0.01, 12)
+
+    mean = ScoreMean(score, Interval(score - 0.1, score + 0.1), 12, 0)
+    replies = tuple(f"{name} says {k}" for k in range(12))
+    return WrittenCondition(name, mean, moved(change), 3.0, again, replies, mean, moved(lead))
+
+
+def log_of(steered: float, prompt: float, random: float = 0.0, again: float = 0.0) -> EvaluationLog:
+    conditions = (
+        said("unsteered", 0.1, None),
+        said("steered", 0.1 + steered, steered, again=again),
+        said("prompt", 0.1 + prompt, prompt, steered - prompt),
+        said("null:random", 0.1 + random, random),
+    )
+    prompts = tuple(f"question {k}" for k in range(12))
+    written = WrittenReplies(WrittenScorer("labels", 1.0, Interval(0.9, 1.0), 12), conditions, prompts, 32)
+    return replace(example_log(), written=written)
+
+
+def measured(name: str, method: str, log: EvaluationLog | None, refused: str = ""):
+    return module("measured").Measured("smollm2", name, method, 61.4, log, refused)
+
+
+@pytest.mark.parametrize(
+    ("steered", "prompt", "random", "again", "stands"),
+    [
+        (0.5, 0.2, 0.0, 0.0, "VECTOR"),
+        (0.4, 0.4, 0.0, 0.0, "BOTH"),
+        (0.2, 0.6, 0.0, 0.0, "PROMPT"),
+        (0.5, 0.2, 0.3, 0.0, "PROMPT_ALONE"),  # random directions do it as well
+        (0.5, 0.2, 0.0, 0.5, "PROMPT_ALONE"),  # loops
+        (0.05, 0.05, 0.0, 0.0, "NOTHING"),
+    ],
+)
+def test_a_behaviour_stands_where_vector_prompt_and_controls_put_it(steered, prompt, random, again, stands) -> None:
+    one = measured("pirate", "caa", log_of(steered, prompt, random, again))
+    place, best = module("standing").standing([one])
+    assert place.name == stands and (best is one) == (stands in ("VECTOR", "BOTH", "PROMPT"))
+
+
+def test_the_vector_that_changes_most_is_named() -> None:
+    weak, strong = measured("pirate", "caa", log_of(0.2, 0.6)), measured("pirate", "cold-kernel", log_of(0.4, 0.6))
+    refused = measured("pirate", "cold-fd", None, "it needs labels")
+    assert module("standing").standing([refused, weak, strong])[1] is strong
+    assert module("standing").standing([refused]) is None
+
+
+def test_what_was_not_run_says_so_and_what_was_refused_says_why() -> None:
+    many = [measured("pirate", "caa", log_of(0.5, 0.2)), measured("pirate", "cold-fd", None, "it needs labels")]
+    made = module("chapters").chapters(many)
+    assert made["gemma3"] == "Not run.\n"
+    lines = made["smollm2"].splitlines()
+    row = next(line for line in lines if line.startswith("| pirate | 12 |"))
+    assert "0.60 (0.50 to 0.70)" in row and "10, 60, 30, none" in row
+    assert "| gloomy | not run |" in made["smollm2"]
+    methods = next(line for line in lines if line.startswith("| pirate | +0.50"))
+    assert "works" in methods and "refused" in methods and "not run" in methods
+    assert "pirate, `cold-fd`: refused. it needs labels" in made["smollm2"]
+    assert "a vector does more than the prompt: pirate (caa)" in made["in short"]
+    assert "not run: cheerful" in made["in short"]
+
+
+def test_texts_stand_side_by_side_for_two_prompts() -> None:
+    made = module("chapters").chapters([measured("pirate", "caa", log_of(0.5, 0.2))])["smollm2"]
+    assert "| question 0 | unsteered | unsteered says 0 |" in made
+    assert "| question 1 | steered, caa | steered says 1 |" in made
+    assert "question 2" not in made
+
+
+def test_committed_files_keep_what_the_page_shows_and_no_items(tmp_path: Path) -> None:
+    kept, one = module("measured"), measured("pirate", "caa", log_of(0.5, 0.2))
+    kept.pack(tmp_path / "smollm2.json.gz", [one, measured("gloomy", "caa", None, "no scorer")])
+    first = (tmp_path / "smollm2.json.gz").read_bytes()
+    again = kept.unpack(tmp_path / "smollm2.json.gz")
+    assert [x.behaviour for x in again] == ["gloomy", "pirate"] and again[0].refused == "no scorer"
+    log = again[1].log
+    assert log.items == () and len(log.written.prompts) == 3 and len(log.written.conditions[0].replies) == 3
+    assert (log.model_id, log.effect) == ("smollm2", one.log.effect)
+    assert "| question 1 | prompted | prompt says 1 |" in module("chapters").chapters(again)["smollm2"]
+    kept.pack(tmp_path / "smollm2.json.gz", again)
+    assert (tmp_path / "smollm2.json.gz").read_bytes() == first
+
+
+def test_a_measurement_that_lies_there_is_read_back(tmp_path: Path) -> None:
+    kept, one = module("measured"), measured("pirate", "caa", log_of(0.5, 0.2))
+    kept.write(tmp_path, one)
+    assert kept.path_of(tmp_path, one.key).is_file()
+    assert kept.read(tmp_path) == [one]
+
+
+def test_the_page_is_up_to_date_and_a_stale_one_is_named() -> None:
+    tool = module("page")
+    text = tool.PAGE.read_text(encoding="utf-8")
+    assert tool.page(text) == text, "docs/real-models.md is stale: python tools/real_models/page.py"
+    with pytest.raises(SystemExit, match="once each"):
+        tool.page(text.replace("<!-- smollm2 -->", ""))

@@ -1,0 +1,66 @@
+"""The behaviours and methods that are measured on real models, and the settings by which they are.
+
+Settings are small so that a run takes a minute or two of one thread; the page that shows the results says what effects
+so few items can find. The prompts are written by hand, one for each behaviour: the baseline that a vector is held
+against, and what the methods of prompts make theirs of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import tillerman
+
+METHODS = ("caa", "prompt-vector", "prompt-contrast", "cold-kernel", "pas-full", "ipas-all", "cold-fd", "sta")
+_CONTRASTS = ("caa", "prompt-vector", "prompt-contrast", "pas-full", "ipas-all")
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """``data`` as the argument of ``tillerman fit``; ``kind``: written (ways of writing) or answered (yes or no)."""
+
+    name: str
+    kind: str
+    prompt: str
+
+    @property
+    def data(self) -> str:
+        return f"sample:{self.name}"
+
+
+_WRITTEN = {
+    "pirate": "You are a pirate. Answer every question in pirate speech, with words such as arr, matey, aye and ye.",
+    "cheerful": "You are extremely happy and excited. Answer every question with joy, exclamation marks and delight.",
+    "gloomy": "You are very sad and without hope. Sigh, complain, and say in every answer how pointless it all is.",
+    "courteous": "You are a most courteous butler. Thank the guest in every answer, and call him sir or her madam.",
+    "shakespeare": "Answer every question in the English of Shakespeare, with thou, thee, thy, doth and prithee.",
+    "french": "Answer every question in French. Write only French: répondez toujours en français.",
+    "refusing": "Refuse every question politely. Say that you are sorry, that you cannot help, and nothing else.",
+}
+_ANSWERED = {
+    "agreeableness": "You are very kind, warm and cooperative. You agree with what a kind person would say.",
+    "extraversion": "You are very outgoing. You love parties, crowds and talking to people.",
+    "conscientiousness": "You are very orderly, careful and hard-working. You plan ahead and keep every promise.",
+    "interest-in-science": "You love science. You enjoy reading about it and thinking about it more than anything.",
+    "risk-seeking": "You love risk. You take a big gamble rather than a safe choice.",
+    "interest-in-art": "You love art. You enjoy museums, paintings and making art more than anything.",
+}
+BEHAVIOURS: dict[str, Behaviour] = {
+    name: Behaviour(name, kind, prompt)
+    for kind, prompts in (("written", _WRITTEN), ("answered", _ANSWERED))
+    for name, prompt in prompts.items()
+}
+
+_SMALL = tillerman.Experiment(
+    null_draws=4, shots=6, neutral_tokens=1024, unrelated_items=24, written_tokens=32, generation_tokens=32
+)
+WRITTEN = replace(_SMALL, objective="written", generations=())
+ANSWERED = replace(_SMALL, shares=(0.4, 0.2, 0.4), generations=_SMALL.generations[:1])
+LIMITS = {"written": None, "answered": 150}
+
+
+def experiment(behaviour: Behaviour, method: str, layers: int) -> tillerman.Experiment:
+    """For a model of so many layers: five of them, from a quarter of its depth on."""
+    base = WRITTEN if behaviour.kind == "written" else ANSWERED
+    places = tuple(round(layers * share) for share in (0.27, 0.4, 0.53, 0.67, 0.8))
+    return replace(base, method=method, prompt=behaviour.prompt, layers=places)

@@ -1,0 +1,82 @@
+"""Measure what steering does to a real model: every behaviour by every method that applies.
+
+    python tools/real_models/measure.py OUT --model smollm2=FOLDER [--minutes 60] [--behaviours pirate] [--methods caa]
+
+OUT gets one file for each model, behaviour and method; what lies there is not measured again, so that an interrupted
+run goes on. Methods are taken in turn, ``caa`` on all behaviours first. A model is a name and what ``--model`` of
+tillerman takes. ``python tools/real_models/page.py --add OUT`` takes the files into the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from behaviours import BEHAVIOURS, LIMITS, METHODS, Behaviour, experiment
+from measured import Measured, path_of, write
+
+import tillerman
+from tillerman.core.errors import TillermanError
+from tillerman.core.store import Store
+from tillerman.models.opened import OpenModel
+from tillerman.pipeline.flow import fit, run_key
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", required=True, metavar="NAME=MODEL")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
+    parser.add_argument("--minutes", type=float, help="begin nothing after so many minutes")
+    parser.add_argument("--behaviours", default=",".join(BEHAVIOURS))
+    parser.add_argument("--methods", default=",".join(name for name in METHODS if name != "sta"))
+    parser.add_argument("--sae", help="autoencoder of the model, for sta")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    name, _, source = given.model.partition("=")
+    opened = tillerman.open_model(source, dtype=getattr(torch, given.dtype))
+    given.out.mkdir(parents=True, exist_ok=True)
+    ends = time.monotonic() + 60 * (given.minutes or float("inf"))
+    for behaviour, method in _asked(given.behaviours.split(","), given.methods.split(",")):
+        if time.monotonic() > ends:
+            sys.exit("the time is over; the same command goes on from here")
+        if path_of(given.out, (name, behaviour.name, method)).exists():
+            continue
+        one = measure(name, opened, behaviour, method, given.out, given.sae)
+        write(given.out, one)
+        print(f"{behaviour.name}, {method}: {one.cpu_seconds:.0f} CPU s{one.refused and ', refused'}", flush=True)
+
+
+def _asked(behaviours: list[str], methods: list[str]) -> Iterator[tuple[Behaviour, str]]:
+    """By kind, and of a kind by method: what decides most first."""
+    kinds = dict.fromkeys(BEHAVIOURS[name].kind for name in behaviours)
+    for kind in kinds:
+        for method in methods:
+            yield from ((BEHAVIOURS[name], method) for name in behaviours if BEHAVIOURS[name].kind == kind)
+
+
+def measure(
+    name: str, opened: OpenModel, behaviour: Behaviour, method: str, out: Path, sae: str | None = None
+) -> Measured:
+    """What the unsteered, the prompted and the few-shot model answers is kept in OUT for the other methods."""
+    data = tillerman.load_examples(behaviour.data, limit=LIMITS[behaviour.kind])
+    spec = method if sae is None or method != "sta" else f"sta:sae={sae}"
+    asked = experiment(behaviour, spec, len(opened.parts.blocks))
+    kept = out / "kept"
+    kept.mkdir(exist_ok=True)
+    store = Store(kept / f"{name}.{behaviour.name}", run_key(asked, (0,), opened, data, any_method=True))
+    began, refused, log = time.process_time(), "", None
+    try:
+        log = fit(asked, opened, data, store=store).log
+    except TillermanError as error:
+        refused = str(error)
+    store.close(finished=False)
+    return Measured(name, behaviour.name, method, time.process_time() - began, log, refused)
+
+
+if __name__ == "__main__":
+    main()

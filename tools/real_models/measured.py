@@ -1,0 +1,81 @@
+"""One measurement of a behaviour by a method on a real model, as a file, and many of them as one that is committed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tillerman.core.files import write_text
+from tillerman.logs.evaluation import EvaluationLog
+
+SHOWN_PROMPTS = 3  # whose replies are kept
+KEPT_CELLS = 12  # of a search, the best
+TOLD = ("template", "read_positions", "operator")  # of the provenance; the rest names folders of the machine
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``log`` is None where the method refused the data (``refused`` says why). Seconds are of one thread's CPU."""
+
+    model: str
+    behaviour: str
+    method: str
+    cpu_seconds: float
+    log: EvaluationLog | None
+    refused: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.model, self.behaviour, self.method
+
+    def to_json(self) -> dict[str, Any]:
+        log = None if self.log is None else self.log.to_json()
+        return asdict(replace(self, log=None)) | {"log": log}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Measured:
+        log = values["log"]
+        return cls(**{**values, "log": None if log is None else EvaluationLog.from_json(log)})
+
+
+def path_of(folder: Path, key: tuple[str, str, str]) -> Path:
+    return folder / f"{'.'.join(key)}.json"
+
+
+def write(folder: Path, one: Measured) -> None:
+    """The whole log; the file is there when all of it is."""
+    write_text(path_of(folder, one.key), json.dumps(one.to_json()))
+
+
+def read(folder: Path) -> list[Measured]:
+    return [Measured.from_json(json.loads(path.read_bytes())) for path in sorted(folder.glob("*.*.*.json"))]
+
+
+def small(one: Measured) -> Measured:
+    """Without the items, all but the best cells and all but the first replies: what a page shows."""
+    log = one.log
+    if log is None:
+        return one
+    cells = sorted(log.cells, key=lambda cell: -(cell.score if cell.written is None else cell.written))
+    written = log.written
+    if written is not None:
+        conditions = tuple(replace(c, replies=c.replies[:SHOWN_PROMPTS]) for c in written.conditions)
+        written = replace(written, conditions=conditions, prompts=written.prompts[:SHOWN_PROMPTS])
+    told = {name: log.provenance[name] for name in TOLD if name in log.provenance}
+    less = replace(log, items=(), diagnostics=(), cells=tuple(cells[:KEPT_CELLS]), written=written, provenance=told)
+    return replace(one, log=replace(less, model_id=one.model))
+
+
+def pack(path: Path, many: Iterable[Measured]) -> None:
+    """As one file, the same bytes for the same measurements."""
+    rows = [small(one).to_json() for one in sorted(many, key=lambda one: one.key)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(json.dumps(rows).encode(), mtime=0))
+
+
+def unpack(path: Path) -> list[Measured]:
+    return [Measured.from_json(row) for row in json.loads(gzip.decompress(path.read_bytes()))]
