@@ -18,9 +18,9 @@ from tillerman.evaluation.calibration import answer_offsets
 from tillerman.evaluation.exam import Exam
 from tillerman.evaluation.grid import scores_under
 from tillerman.evaluation.scoring import option_scores
-from tillerman.pipeline.held_out import unrelated_exam
 from tillerman.pipeline.run import Unwatched
 from tillerman.pipeline.set_up import set_up
+from tillerman.pipeline.side_effects import unrelated_exam
 
 from .. import planted, tiny
 

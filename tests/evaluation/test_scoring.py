@@ -16,7 +16,8 @@ from tillerman.data.presenting import present
 from tillerman.data.writing import Written, make_writer
 from tillerman.evaluation.exam import Exam, condition, fitting_shots
 from tillerman.evaluation.scoring import answers_given, correct
-from tillerman.evaluation.side_effects import WINDOW, DriftMeter, NeutralText, neutral_text
+from tillerman.evaluation.side_effects import WINDOW, DriftMeter, NeutralText, joined, neutral_text
+from tillerman.models.checking import check
 from tillerman.steering.steer import steer
 
 from .. import tiny
@@ -142,8 +143,8 @@ def test_plans_measured_together_share_the_unsteered_pass_and_the_blocks_below_t
     together, done = DriftMeter(opened, text, batch=3), []
     drifts = together.measure_all(plans, done.append)
     handle.remove()
-    assert len(ran) == 2 * 2  # unsteered, and under the plan that edits block 0, for each batch
-    assert sum(done) == len(plans) * together.passes == 8
+    assert len(ran) == 2 * together.passes  # unsteered, and under the plan that edits block 0, for each batch
+    assert sum(done) == len(plans) * together.passes == 4 * 3
     for plan, drift in zip(plans, drifts, strict=True):
         with torch.no_grad():
             plain = opened.model(input_ids=text.windows).logits.log_softmax(-1)[:, :-1]
@@ -153,26 +154,39 @@ def test_plans_measured_together_share_the_unsteered_pass_and_the_blocks_below_t
         assert drift.kl > 1e-3
 
 
-def test_a_curve_is_measured_on_a_quarter_of_the_text_and_the_chosen_dose_on_all(opened):
-    long = NeutralText("long", torch.tensor(tiny.random_rows([12] * 33)))
-    meter, done = DriftMeter(opened, long, batch=4), []
-    plans = [(Intervention(tiny.vector(1), strength),) for strength in (0.5, 1.0, 2.0)]
-    curve = meter.measure_curve(plans, 1, done.append)
-    assert sum(done) == meter.passes_of_curve(3) == 3 * 3 + 6
-    assert torch.equal(meter.of_curve.windows, long.windows[::4])
-    on_part, on_all = (DriftMeter(opened, text).measure_all(plans) for text in (meter.of_curve, long))
-    for place, measured in enumerate((on_part, on_all, on_part)):
-        assert curve[place].kl == pytest.approx(measured[place].kl, rel=1e-4)
-        assert curve[place].perplexity_ratio == pytest.approx(measured[place].perplexity_ratio, rel=1e-4)
-    assert on_part[1].kl != pytest.approx(on_all[1].kl, rel=1e-4)
-    short = DriftMeter(opened, NeutralText("short", long.windows[:9]))
-    assert torch.equal(short.of_curve.windows, long.windows[:9])  # eight windows at least
+def test_the_unsteered_model_reads_each_batch_of_a_text_once(family, text):
+    opened = tiny.opened(family)
+    check(opened.model, opened.parts, opened.id)  # learns what follows the head
+    meter, whole = DriftMeter(opened, text, batch=3), DriftMeter(opened, text, batch=3)
+    plans = [(Intervention(tiny.vector(HookPoint(2)), strength),) for strength in (0.5, 1.0)]
+    first, ran = tiny.part(opened.model, family, HookPoint(0, "mlp_out")), []
+    handle = first.register_forward_hook(lambda *_: ran.append(1))
+    part = meter.windows_in(meter.batches[:2], plans[:1])
+    rest = [meter.windows_in([batch], plans[1:])[0] for batch in meter.batches]
+    handle.remove()
+    assert len(ran) == len(meter.batches) == 3
+    first, second = whole.windows(plans)
+    places = [place for batch in meter.batches for place in batch]
+    torch.testing.assert_close(part[0].kl, first.kl[places[:4]])
+    torch.testing.assert_close(joined(rest).kl, second.kl[places])
+    torch.testing.assert_close(joined(rest).unsteered, first.unsteered[places])
 
 
-def test_strength_0_costs_nothing_at_all(opened, text):
-    drift = DriftMeter(opened, text).measure((Intervention(tiny.vector(1), 0.0),))
-    assert drift.kl == 0.0
-    assert drift.perplexity_ratio == 1.0
+def test_the_first_batches_of_a_text_lie_spread_over_it(opened):
+    meter = DriftMeter(opened, NeutralText("long", torch.tensor(tiny.random_rows([12] * 32))))
+    assert [len(batch) for batch in meter.batches] == [1, 3, 4, 8, 8, 8]
+    for count, apart in ((2, 8), (3, 4), (4, 2), (6, 1)):
+        assert sorted(place for batch in meter.batches[:count] for place in batch) == list(range(0, 32, apart))
+    assert meter.of_curve == 3  # a quarter of the windows
+    assert meter.tokens_in(3) == 8 * 11
+    assert DriftMeter(opened, NeutralText("short", meter.text.windows[:5])).of_curve == 3  # eight, or all
+
+
+def test_strength_0_and_no_steering_cost_nothing_at_all(opened, text):
+    for plan in ((Intervention(tiny.vector(1), 0.0),), ()):
+        drift = DriftMeter(opened, text).measure(plan)
+        assert drift.kl == 0.0
+        assert drift.perplexity_ratio == 1.0
 
 
 def test_a_wrecked_model_costs_more_than_any_limit_and_the_cost_is_a_number(opened, text):

@@ -35,7 +35,7 @@ def of_answers(opened):
 
 
 def of_texts(opened):
-    text = NeutralText("made up", torch.tensor(tiny.random_rows([9] * 6)))
+    text = NeutralText("made up", torch.tensor(tiny.random_rows([12] * 6)))
     plans = [(tiny.Intervention(tiny.vector(1), strength),) for strength in (0.5, 1.0)]
     drifts = DriftMeter(opened, text).measure_all(plans)
     return [torch.tensor([one.perplexity, one.perplexity_ratio, one.kl]) for one in drifts]

@@ -15,9 +15,9 @@ from tillerman.core.errors import FitError, UnknownNameError, UsageError
 from tillerman.methods.registry import METHODS
 from tillerman.methods.sae.base import SaeMethod
 from tillerman.pipeline.compare import compare_key, digest_of_test
-from tillerman.pipeline.held_out import make_meter
 from tillerman.pipeline.run import Unwatched
 from tillerman.pipeline.set_up import set_up
+from tillerman.pipeline.side_effects import make_meter
 
 SMALL = tillerman.Experiment(
     max_kl=None,

@@ -20,10 +20,10 @@ from tillerman.core.budget import MAX_KL, MAX_PERPLEXITY_RATIO
 from tillerman.core.finding import Finding
 from tillerman.data.loading import LoadedData
 from tillerman.pipeline.experiment import PAS_STRENGTHS
-from tillerman.pipeline.held_out import make_meter
 from tillerman.pipeline.run import Unwatched
 from tillerman.pipeline.search import NULLS, choose, choose_nulls, null_vectors
 from tillerman.pipeline.set_up import set_up
+from tillerman.pipeline.side_effects import make_meter
 from tillerman.reports.sentences import range_words
 
 SMALL = tillerman.Experiment(

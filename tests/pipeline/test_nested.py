@@ -12,10 +12,10 @@ import tillerman
 from tillerman.data.duplicates import folds_of
 from tillerman.data.examples import Example
 from tillerman.pipeline import nested
-from tillerman.pipeline.held_out import make_meter
 from tillerman.pipeline.run import Run, Unwatched
 from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.shares import foresee
+from tillerman.pipeline.side_effects import make_meter
 from tillerman.reports.sentences import nested_words
 
 from .. import planted

@@ -17,10 +17,10 @@ from tillerman.core.hookpoint import HookPoint
 from tillerman.data.examples import Example
 from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import Item
-from tillerman.pipeline.held_out import make_meter
 from tillerman.pipeline.run import Run, Unwatched
 from tillerman.pipeline.search import choose
 from tillerman.pipeline.set_up import set_up
+from tillerman.pipeline.side_effects import make_meter
 from tillerman.pipeline.vectors import fit_methods
 
 from .. import tiny

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -14,9 +15,10 @@ from torch import Tensor
 from tillerman.core.errors import DataError
 from tillerman.core.plan import Plan, Scope
 from tillerman.core.rows import Progress, silent
+from tillerman.evaluation.unsteered_text import Unsteered, UnsteeredText
 from tillerman.models.batches import Batch, padded
-from tillerman.models.head import Predictions
-from tillerman.models.logits import kept_text_predictions, text_predictions
+from tillerman.models.head import Predictions, can_be_asked
+from tillerman.models.logits import text_predictions
 from tillerman.models.memory import fitting, positions_at_once
 from tillerman.models.opened import OpenModel
 from tillerman.models.restart import border_of, starting
@@ -25,6 +27,7 @@ from tillerman.statistics.values import NO_INTERVAL, Interval
 from tillerman.steering.steer import steer
 
 WINDOW = 128
+ENDS = (1, 4, 8)  # windows after which a batch ends
 LEAST_OF_CURVE = 8  # windows
 MOST_WINDOWS = 8  # of one pass
 # Nats per token, more than any model that still says something. A model that gives NaN or infinity on any window
@@ -81,17 +84,33 @@ def neutral_text(opened: OpenModel, name: str, texts: Sequence[str], tokens: int
 
 
 class DriftMeter:
-    """Measures plans on one neutral text. The unsteered log-probabilities of a few windows are held, as many as the
-    vocabulary allows, and the steered ones of some tokens of these at a time."""
+    """Measures plans on one neutral text, of which the unsteered model's pass is run once.
+
+    The text is worked off in ``batches`` whose first ones already lie spread over it, so that a part of it stands for
+    the whole: one window, four, eight, and so on."""
 
     def __init__(self, opened: OpenModel, text: NeutralText, batch: int | None = None) -> None:
         self.opened, self.text = opened, text
-        self._size = batch or min(MOST_WINDOWS, max(1, positions_at_once(opened.parts) // WINDOW))
-        self._batches = text.windows.split(self._size)  # type: ignore[no-untyped-call]
+        self._unsteered = UnsteeredText(opened)
+        most = MOST_WINDOWS if can_be_asked(opened.parts) else max(1, positions_at_once(opened.parts) // WINDOW)
+        self._order = _spread(len(text.windows))
+        cuts = _cuts(len(self._order), batch or min(MOST_WINDOWS, most))
+        self.batches = tuple(self._order[start:stop] for start, stop in pairwise(cuts))
 
     @property
     def passes(self) -> int:
-        return len(self._batches)
+        return len(self.batches)
+
+    @property
+    def of_curve(self) -> int:
+        """How many batches a dose curve is measured on: a quarter of the windows, but at least eight."""
+        wanted = max(LEAST_OF_CURVE, len(self._order) // 4)
+        ends = accumulate(map(len, self.batches))
+        return next((k for k, end in enumerate(ends, 1) if end >= wanted), self.passes)
+
+    def tokens_in(self, count: int) -> int:
+        """Tokens that are predicted in the first ``count`` batches."""
+        return sum(map(len, self.batches[:count])) * (self.text.windows.shape[1] - 1)
 
     def measure(self, plan: Plan) -> Drift:
         """Drift of one plan; its scope is widened to all tokens, the strictest reading."""
@@ -99,79 +118,75 @@ class DriftMeter:
 
     def measure_all(self, plans: Sequence[Plan], progress: Progress = silent) -> list[Drift]:
         """Drift of each plan. ``progress`` is told plans times batches of text."""
-        return [_drift(one.unsteered, one.steered, one.kl) for one in self.windows(plans, progress)]
-
-    def measure_curve(self, plans: Sequence[Plan], chosen: int, progress: Progress = silent) -> list[Drift]:
-        """Drift of the plan at the place ``chosen`` on all of the text, of the others on the windows ``of_curve``.
-        ``progress`` is told plans times batches."""
-        part, rest = self._parted()
-        found = part.windows(plans, progress)
-        drifts = [_drift(one.unsteered, one.steered, one.kl) for one in found]
-        if rest is not None:
-            (more,) = rest.windows([plans[chosen]], progress)
-            mine = found[chosen]
-            pairs = ((mine.unsteered, more.unsteered), (mine.steered, more.steered), (mine.kl, more.kl))
-            drifts[chosen] = _drift(*(torch.cat(pair) for pair in pairs))
-        return drifts
-
-    @property
-    def of_curve(self) -> NeutralText:
-        """A quarter of the windows, spread over the text; more where that would be fewer than eight."""
-        return self._parted()[0].text
-
-    def passes_of_curve(self, plans: int) -> int:
-        """What ``measure_curve`` tells its progress in all."""
-        part, rest = self._parted()
-        return plans * part.passes + (0 if rest is None else rest.passes)
-
-    def _parted(self) -> tuple[DriftMeter, DriftMeter | None]:
-        windows = self.text.windows
-        here = torch.arange(len(windows)) % min(4, max(1, len(windows) // LEAST_OF_CURVE)) == 0
-        both = (replace(self.text, windows=windows[place]) for place in (here, ~here))
-        part, rest = (DriftMeter(self.opened, text, self._size) if len(text.windows) else None for text in both)
-        assert part is not None  # its first window is there
-        return part, rest
+        return [drift_over([one]) for one in self.windows(plans, progress)]
 
     def windows(self, plans: Sequence[Plan], progress: Progress = silent) -> list[Windows]:
-        """What ``measure_all`` averages. The unsteered side runs once for all plans, and a plan only the blocks
-        that it can change."""
+        """What ``measure_all`` averages, in the order of the text."""
+        back = torch.tensor(self._order).argsort()
+        return [
+            Windows(one.unsteered[back], one.steered[back], one.kl[back])
+            for one in self.windows_in(self.batches, plans, progress)
+        ]
+
+    def windows_in(
+        self, batches: Sequence[Sequence[int]], plans: Sequence[Plan], progress: Progress = silent
+    ) -> list[Windows]:
+        """Of each plan, over some of ``batches``, in their order. A plan runs only about those blocks that it can
+        change. ``progress`` is told plans times batches."""
         wide = [tuple(replace(item, scope=Scope("all")) for item in plan) for plan in plans]
-        base: list[Tensor] = []
-        sides: list[list[tuple[Tensor, Tensor]]] = [[] for _ in plans]
-        whole = [padded(some.tolist(), pad=0) for some in self._batches]
+        found: list[list[Windows]] = [[] for _ in plans]
+        work = [self._batch(places) for places in batches]
         compared = partial(self._compared, wide, progress=progress)
-        for _, (plain, changed) in fitting(self.opened.parts, whole, compared, Batch.halves):
-            base.append(plain)
-            for side, one in zip(sides, changed, strict=True):
-                side.append(one)
-        nats = torch.cat(base)
-        return [Windows(nats, *(torch.cat(parts) for parts in zip(*side, strict=True))) for side in sides]
+        for _, sides in fitting(self.opened.parts, work, compared, Batch.halves):
+            for mine, one in zip(found, sides, strict=True):
+                mine.append(one)
+        return [joined(mine) for mine in found]
+
+    def _batch(self, places: Sequence[int]) -> Batch:
+        some = padded(self.text.windows[list(places)].tolist(), pad=0)
+        return replace(some, rows=torch.tensor(places))
 
     @torch.inference_mode()
-    def _compared(
-        self, plans: Sequence[Plan], batch: Batch, *, progress: Progress
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Of some windows, the unsteered surprise; of each plan the surprise and the divergence."""
-        tokens = batch.tokens
-        plain, kept = kept_text_predictions(self.opened, tokens, {_border(plan) for plan in plans})
-        base = plain.all().flatten(0, 1)
-        nats = _windows_mean(_surprise(base, _targets(tokens)), tokens)
-        sides = []
+    def _compared(self, plans: Sequence[Plan], batch: Batch, *, progress: Progress) -> list[Windows]:
+        plain, said = self._unsteered.of(batch), []
         for plan in plans:
-            with steer(self.opened.model, plan), starting(self.opened.parts, kept[_border(plan)]):
-                changed = text_predictions(self.opened, tokens)
-            sides.append(_against(base, changed, tokens))
+            said.append(self._under(plan, plain, batch) if plan else plain.said)
             progress(1)
-        return nats, sides
+        return _against(plain.said, said, batch.tokens)
+
+    def _under(self, plan: Plan, plain: Unsteered, batch: Batch) -> Predictions:
+        with steer(self.opened.model, plan), starting(self.opened.parts, plain.before(_border(plan))):
+            return text_predictions(self.opened, batch.tokens)
 
 
-def drift_over(parts: Sequence[Windows]) -> Drift:
-    """Of one plan over several parts of a text."""
-    return _drift(
+def _spread(count: int) -> list[int]:
+    """All places, the first of which already lie evenly over them, however many are taken: by their bits, backwards."""
+    bits = max(1, (count - 1).bit_length())
+    return sorted(range(count), key=lambda place: int(format(place, f"0{bits}b")[::-1], 2))
+
+
+def _cuts(count: int, most: int) -> list[int]:
+    """Where batches end: at ``ENDS`` and then every so many, none with more than ``most``."""
+    ends = [*(end for end in ENDS if end < count), *range(2 * ENDS[-1], count, ENDS[-1]), count]
+    cuts = [0]
+    for end in ends:
+        cuts += [*range(cuts[-1] + most, end, most), end]
+    return cuts
+
+
+def joined(parts: Sequence[Windows]) -> Windows:
+    """Of one plan over several parts of a text, one after the other."""
+    return Windows(
         torch.cat([part.unsteered for part in parts]),
         torch.cat([part.steered for part in parts]),
         torch.cat([part.kl for part in parts]),
     )
+
+
+def drift_over(parts: Sequence[Windows]) -> Drift:
+    """Of one plan over several parts of a text."""
+    whole = joined(parts)
+    return _drift(whole.unsteered, whole.steered, whole.kl)
 
 
 def _border(plan: Plan) -> int:
@@ -179,14 +194,21 @@ def _border(plan: Plan) -> int:
     return min(border_of(point) for item in plan for point in item.steering.points)
 
 
-def _against(base: Tensor, said: Predictions, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each window, per token that is predicted: the mean surprise, and the mean KL(base || said)."""
-    targets = _targets(tokens)
-    nats, kl = [], []
-    for here, logprobs in said.slices():
-        nats.append(_surprise(logprobs, targets[here]))
-        kl.append((base[here].exp() * (base[here] - logprobs)).sum(-1))
-    return _windows_mean(torch.cat(nats), tokens), _windows_mean(torch.cat(kl), tokens)
+def _against(base: Predictions, others: Sequence[Predictions], tokens: Tensor) -> list[Windows]:
+    """Of each window, per token that is predicted: the mean surprises, and the mean KL(base || other)."""
+    targets, plain = _targets(tokens), []
+    found: list[tuple[list[Tensor], list[Tensor]]] = [([], []) for _ in others]
+    for here in base.places:
+        mine, wanted = base.logprobs(here), targets[here]
+        plain.append(_surprise(mine, wanted))
+        weights = mine.exp()
+        for (nats, kl), other in zip(found, others, strict=True):
+            theirs = mine.clone() if other is base else other.logprobs(here)
+            nats.append(_surprise(theirs, wanted))
+            kl.append((theirs.neg_().add_(mine).mul_(weights)).sum(-1))
+    first = _windows_mean(torch.cat(plain), tokens)
+    means = [[_windows_mean(torch.cat(side), tokens) for side in sides] for sides in found]
+    return [Windows(first, nats, kl) for nats, kl in means]
 
 
 def _targets(tokens: Tensor) -> Tensor:

@@ -89,30 +89,24 @@ class Predictions:
         """Those of the same rows at later tokens, after these."""
         return replace(self, states=torch.cat([self.states, other.states], dim=1))
 
-    def slices(self) -> Iterator[tuple[slice, Float[Tensor, "n v"]]]:
-        """Log-probabilities of the whole vocabulary, some tokens at a time; tokens are counted row after row."""
-        flat = self.states.flatten(0, 1)
-        size = max(1, positions_at_once(self.parts) // 4)
-        for start in range(0, len(flat), size):
-            some = flat[start : start + size]
-            logits = all_logits(self.parts, some[None])[0] if self.hidden else some
-            yield slice(start, start + len(some)), logits.float().log_softmax(-1)
+    @property
+    def places(self) -> list[slice]:
+        """Some tokens at a time, as many as the room for logits holds; tokens are counted row after row."""
+        count, size = self.states.shape[0] * self.states.shape[1], max(1, positions_at_once(self.parts) // 4)
+        return [slice(start, min(count, start + size)) for start in range(0, count, size)]
 
-    def all(self) -> Float[Tensor, "b k v"]:
-        """Of few tokens: all at once."""
-        rows, columns = self.states.shape[:2]
-        out = None
-        for here, logprobs in self.slices():
-            out = logprobs.new_empty(rows * columns, logprobs.shape[1]) if out is None else out
-            out[here] = logprobs
-        assert out is not None
-        return out.reshape(rows, columns, -1)
+    def logprobs(self, here: slice) -> Float[Tensor, "n v"]:
+        """Log-probabilities of the whole vocabulary, of some tokens."""
+        some = self.states.flatten(0, 1)[here]
+        logits = all_logits(self.parts, some[None])[0] if self.hidden else some
+        return logits.float().log_softmax(-1)
 
     def of(self, tokens: Int[Tensor, "b k"]) -> tuple[Float[Tensor, "b k"], Bool[Tensor, "b k"]]:
         """The log-probability of these tokens, and whether each is the most likely one."""
         wanted = tokens.flatten()
         scores, likeliest = [], []
-        for here, logprobs in self.slices():
+        for here in self.places:
+            logprobs = self.logprobs(here)
             mine = wanted[here].to(logprobs.device)
             scores.append(logprobs.gather(1, mine[:, None]).squeeze(1))
             likeliest.append(logprobs.argmax(1) == mine)

@@ -29,9 +29,9 @@ from tillerman.methods.registry import spec_of
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.flow import Outcome, fit, run_key
-from tillerman.pipeline.held_out import make_meter
 from tillerman.pipeline.run import Run, Unwatched, Watch
 from tillerman.pipeline.set_up import set_up
+from tillerman.pipeline.side_effects import make_meter
 from tillerman.reports.comparison import adjusted
 from tillerman.selection.matching import match_cost
 from tillerman.statistics.estimates import effect, rate

@@ -1,52 +1,57 @@
-"""What steering costs on neutral text, as a search asks it: on a part of the text first, and nothing twice."""
+"""What steering costs on neutral text, as a search asks it: on little of the text first, and nothing twice."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from tillerman.core.plan import Plan
 from tillerman.core.steerings.base import Steering
-from tillerman.evaluation.side_effects import Drift, DriftMeter, Windows, drift_over
+from tillerman.evaluation.side_effects import Drift, DriftMeter, Windows, drift_over, joined
 from tillerman.pipeline.run import Run
 from tillerman.selection.choice import Candidate, Constraints
 
-PART = 4  # windows of the text that are asked first
-FAR = 2.0  # times a limit on this part, in nats, or within it as far: such a cell is not measured on the rest
+PART = 2  # batches of the text that tell a search where to look on
+# A cell is left at the first windows where it costs so many times a limit, in nats, or less than the limit by as much.
+FAR = {1: 4.0, 4: 2.0}
+ERRORS = 3.0  # from eight windows on: where it lies so many standard errors of their mean from the limit
+SIDES = ("unsteered", "steered", "kl")
 
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """Costs of plans on the meter's text, kept in the run's store."""
+    """Costs of plans on the meter's text, kept in the run's store batch by batch."""
 
     run: Run
     meter: DriftMeter
+    title: str = "budget"
 
-    def part(self, plan: Plan) -> Drift:
-        """On the first ``PART`` windows."""
-        return drift_over(self._windows(plan, first=True))
+    def first(self, plan: Plan, count: int) -> Windows:
+        """On the first ``count`` batches of the text, each measured by itself."""
+        return joined([self._of([plan], batch, batch + 1)[0] for batch in range(count)])
 
-    def whole(self, plan: Plan) -> Drift:
-        return drift_over([*self._windows(plan, first=True), *self._windows(plan, first=False)])
+    def together(self, plans: Sequence[Plan], count: int) -> list[Windows]:
+        """Of several plans that are measured nowhere else, on the first ``count`` batches."""
+        return self._of(plans, 0, count)
 
-    def _windows(self, plan: Plan, *, first: bool) -> list[Windows]:
-        """Of the first ``PART`` windows, or of the rest."""
-        text = self.meter.text
-        some = text.windows[:PART] if first else text.windows[PART:]
-        if not len(some):
-            return []
+    @property
+    def batches(self) -> int:
+        return self.meter.passes
 
-        def measured() -> list[list[float]]:
-            meter = DriftMeter(self.meter.opened, replace(text, windows=some))
-            with self.run.watch.stage("budget, neutral text", meter.passes) as progress:
-                (one,) = meter.windows([plan], progress)
-            return [side.double().tolist() for side in (one.unsteered, one.steered, one.kl)]
+    def _of(self, plans: Sequence[Plan], start: int, stop: int) -> list[Windows]:
+        batches = self.meter.batches[start:stop]
 
-        sides = self.run.store.scoped(self.run.opened.identity, some, plan).value("windows", measured)
-        return [Windows(*(torch.tensor(side, dtype=torch.float64) for side in sides))]
+        def measured() -> list[list[list[float]]]:
+            with self.run.watch.stage(f"{self.title}, neutral text", len(plans) * len(batches)) as progress:
+                found = self.meter.windows_in(batches, plans, progress)
+            return [[getattr(one, side).double().tolist() for side in SIDES] for one in found]
+
+        texts = [self.meter.text.windows[list(places)] for places in batches]
+        kept = self.run.store.scoped(self.run.opened.identity, texts, plans).value("windows", measured)
+        return [Windows(*(torch.tensor(side, dtype=torch.float64) for side in sides)) for sides in kept]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,29 +67,60 @@ class Budget:
 
     @property
     def constraints(self) -> Constraints | None:
-        """Measured on all of the text, but for cells that are far from every limit, or far beyond one, on its first
-        part: their figures are of that part."""
-        return Constraints(self._measure, tuple(self.limits.values())) if self.limits else None
+        """Measured on as much of the text as tells on which side of the limits a cell lies: its figures are of this
+        part."""
+        limits = tuple(self.limits.values())
+        return Constraints(lambda one: self._of(self._looked(one, self.costs.batches)), limits) if limits else None
 
     def keeps(self, candidate: Candidate) -> bool:
         """Whether a cell keeps the budget on the first part of the text."""
-        found = self._of(self.costs.part(self._plan(candidate)))
+        found = self._of(self._looked(candidate, min(PART, self.costs.batches)))
         return all(cost <= limit for cost, limit in zip(found, self.limits.values(), strict=True))
 
-    def _measure(self, candidate: Candidate) -> tuple[float, ...]:
-        plan = self._plan(candidate)
-        first = self.costs.part(plan)
-        shares = [
-            cost / limit if name == "kl" else math.log(cost) / math.log(limit)
-            for (name, limit), cost in zip(self.limits.items(), self._of(first), strict=True)
-            if limit > (0.0 if name == "kl" else 1.0)
-        ]
-        clear = len(shares) == len(self.limits) and (max(shares) > FAR or max(shares) < 1 / FAR)
-        return self._of(first if clear else self.costs.whole(plan))
+    def _looked(self, candidate: Candidate, most: int) -> Windows:
+        """More and more of the text, until it is clear that the cell keeps the budget, or breaks it."""
+        plan = candidate.cell.plan(self.vectors[candidate.method])
+        for count in range(1, most):
+            seen = self.costs.first(plan, count)
+            if is_clear(seen, self.limits):
+                return seen
+        return self.costs.first(plan, most)
 
-    def _of(self, drift: Drift) -> tuple[float, ...]:
+    def _of(self, seen: Windows) -> tuple[float, ...]:
+        drift: Drift = drift_over([seen])
         costs = {"kl": drift.kl, "perplexity_ratio": drift.perplexity_ratio}
         return tuple(costs[name] for name in self.limits)
 
-    def _plan(self, candidate: Candidate) -> Plan:
-        return candidate.cell.plan(self.vectors[candidate.method])
+
+def is_clear(seen: Windows, limits: Mapping[str, float]) -> bool:
+    """Whether some windows tell that a cell keeps all limits, or breaks one. A limit of no cost at all is never
+    clear."""
+    shares = []
+    for name, limit in limits.items():
+        most = limit if name == "kl" else math.log(limit)
+        if not most > 0:
+            return False
+        shares.append((seen.kl if name == "kl" else seen.steered - seen.unsteered) / most)
+    return any(_beyond(share) for share in shares) or all(_within(share) for share in shares)
+
+
+def _beyond(shares: torch.Tensor) -> bool:
+    """Whether a cost, as shares of its limit in some windows, is beyond it, whatever further windows say. Where
+    steering breaks the model it is."""
+    mean, error = _mean_and_error(shares)
+    return not math.isfinite(mean) or mean > 1 + ERRORS * error or mean > _far(len(shares))
+
+
+def _within(shares: torch.Tensor) -> bool:
+    mean, error = _mean_and_error(shares)
+    return mean < 1 - ERRORS * error or mean < 1 / _far(len(shares))
+
+
+def _far(windows: int) -> float:
+    return min((far for count, far in FAR.items() if count <= windows), default=math.inf)
+
+
+def _mean_and_error(shares: torch.Tensor) -> tuple[float, float]:
+    """The standard error of the mean over windows, from eight on; infinite for fewer."""
+    count = len(shares)
+    return float(shares.mean()), float(shares.std()) / math.sqrt(count) if count >= 8 else math.inf

@@ -14,26 +14,27 @@ from tillerman.logs.evaluation import Generation
 from tillerman.logs.evidence import Coherence
 from tillerman.pipeline.held_out import gated
 from tillerman.pipeline.run import Run
-from tillerman.steering.generation import Sampling, continuation
+from tillerman.steering.generation import Sampling, continuations
 
 TEXTS = (-1.0, 0.0, 1.0)  # strengths, in multiples of the chosen one
 
 
 def example_texts(run: Run, chosen: Artefact) -> tuple[Generation, ...]:
-    """The same prompts continued at several strengths with the same random numbers."""
+    """The same prompts continued at several strengths with the same random numbers, in one batch."""
     e = run.experiment
-    sampling = Sampling(e.generation_tokens, temperature=0.7, seed=e.seed)
-    writer = run.bare_writer
-    made = []
-    with run.watch.stage("example texts", len(e.generations) * len(TEXTS)) as progress:
-        for prompt in e.generations:
-            start, pairs = _start(writer, prompt), []
-            for factor in TEXTS if chosen.cell.strength else (0.0,):
-                said = continuation(run.opened, start, gated(chosen, factor), sampling)
-                pairs.append((chosen.cell.strength * factor, said))
-                progress(1)
-            made.append(Generation(prompt, tuple(pairs)))
-    return tuple(made)
+    sampling = Sampling(e.generation_tokens, temperature=0.7, seed=e.seed, shared=True)
+    factors = TEXTS if chosen.cell.strength else (0.0,)
+    rows = [(_start(run.bare_writer, prompt), factor) for prompt in e.generations for factor in factors]
+    with run.watch.stage("example texts", len(rows)) as progress:
+        plans = [gated(chosen, factor) for _, factor in rows]
+        said = continuations(run.opened, [start for start, _ in rows], plans, sampling) if rows else []
+        progress(len(rows))
+    strengths = [chosen.cell.strength * factor for factor in factors]
+    texts = [said[at : at + len(factors)] for at in range(0, len(said), len(factors))]
+    return tuple(
+        Generation(prompt, tuple(zip(strengths, mine, strict=True)))
+        for prompt, mine in zip(e.generations, texts, strict=True)
+    )
 
 
 def coherence(run: Run, chosen: Artefact, texts: Sequence[Generation]) -> Coherence | None:

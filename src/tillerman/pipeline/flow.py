@@ -20,6 +20,7 @@ from tillerman.core.store import Store
 from tillerman.data.diagnostics import diagnose
 from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import shown_orders
+from tillerman.evaluation.side_effects import DriftMeter
 from tillerman.logs.evaluation import EvaluationLog, GateTrial, SeedResult, SeedSummary
 from tillerman.models.grid import branch_fault
 from tillerman.models.opened import OpenModel
@@ -31,12 +32,7 @@ from tillerman.pipeline.held_out import (
     Null,
     ask,
     ask_baselines,
-    curve_note,
-    dose_curve,
     gated,
-    make_meter,
-    measure_drift,
-    measure_side_effects,
     run_conditions,
 )
 from tillerman.pipeline.nested import nested_folds
@@ -45,6 +41,7 @@ from tillerman.pipeline.prompt_search import found_by_fit
 from tillerman.pipeline.run import Run, Unwatched, Watch
 from tillerman.pipeline.search import NULLS, Choice, choose, choose_nulls, log_cells, null_vectors
 from tillerman.pipeline.set_up import set_up
+from tillerman.pipeline.side_effects import curve_note, dose_curve, make_meter, measure_drift, measure_side_effects
 from tillerman.pipeline.written import written_replies
 from tillerman.pipeline.written_search import choose_written
 from tillerman.reports.numbers import decimal
@@ -95,7 +92,7 @@ def fit(
     nulls = _nulls(run, choice, asked)
     gate, trial = (None, None) if gating is None else fitted_gate(run, gating, choice.cell.points)
     chosen = Artefact(choice.fitted.vector, choice.cell, gate)
-    tested = _tested(run, chosen, nulls, trial)
+    tested = _tested(run, chosen, nulls, meter, trial)
     log = replace(
         tested,
         cells=log_cells(run, choice),
@@ -144,7 +141,7 @@ def evaluate(
     null = Null("null:random", draws, cell.at(cell.strength or 1.0).for_draw(draws[0]))
     if artefact.gate is not None:
         ensure_prompts(run)
-    log = _tested(run, artefact, (null,), _trial_of(artefact))
+    log = _tested(run, artefact, (null,), make_meter(run), _trial_of(artefact))
     return replace(log, notes=(*_notes(run), *log.notes), seconds=time.monotonic() - started)
 
 
@@ -210,9 +207,10 @@ def _nulls(run: Run, choice: Choice, asked: Sequence[str]) -> tuple[Null, ...]:
     )
 
 
-def _tested(run: Run, chosen: Artefact, nulls: tuple[Null, ...], trial: GateTrial | None = None) -> EvaluationLog:
+def _tested(
+    run: Run, chosen: Artefact, nulls: tuple[Null, ...], meter: DriftMeter, trial: GateTrial | None = None
+) -> EvaluationLog:
     gate = chosen.gate
-    meter = make_meter(run)
     answers, drifts = ask(run, chosen, nulls), measure_drift(run, chosen, meter)
     baselines, texts = ask_baselines(run, chosen), example_texts(run, chosen)
     draws = [null.cell.plan(draw, chosen.gate) for null in nulls if null.name == "null:random" for draw in null.draws]

@@ -22,9 +22,10 @@ from tillerman.evaluation.exam import Exam
 from tillerman.methods.contrast import ContrastMethod
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import DEFAULT_DOSES, Experiment
-from tillerman.pipeline.held_out import CURVE, unrelated_exam
+from tillerman.pipeline.held_out import CURVE
 from tillerman.pipeline.run import Run, Unwatched
 from tillerman.pipeline.set_up import set_up
+from tillerman.pipeline.side_effects import unrelated_exam
 from tillerman.pipeline.written import KINDS
 from tillerman.selection.choice import Candidate
 from tillerman.selection.refine import REFINED, coarse_to_fine

@@ -15,10 +15,7 @@ from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import named
 from tillerman.core.plan import Plan
 from tillerman.core.steerings.base import Steering
-from tillerman.data.duplicates import clean_split
-from tillerman.data.loading import load_examples
-from tillerman.data.neutral import load_texts
-from tillerman.data.presenting import present, shown_orders, turned
+from tillerman.data.presenting import shown_orders, turned
 from tillerman.data.writing import Writer
 from tillerman.evaluation.answered import Answered
 from tillerman.evaluation.exam import (
@@ -29,16 +26,12 @@ from tillerman.evaluation.exam import (
     fitting_shots,
     null_condition,
 )
-from tillerman.evaluation.limits import fitting
-from tillerman.evaluation.side_effects import Drift, DriftMeter, neutral_text
-from tillerman.logs.evaluation import Condition, DosePoint, SideEffects
+from tillerman.logs.evaluation import Condition
 from tillerman.models.finetuning import LoraOptions
 from tillerman.pipeline.gates import opens
 from tillerman.pipeline.run import Run
 from tillerman.reports.numbers import compact, decimal, points
-from tillerman.statistics.equivalence import MARGIN, equivalence_of_answers
-from tillerman.statistics.estimates import effect, rate
-from tillerman.statistics.values import Interval
+from tillerman.statistics.estimates import effect
 
 # Strengths of the dose curve, in multiples of the chosen one.
 CURVE = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -229,70 +222,3 @@ def _lora(run: Run, plain: NDArray[np.bool_]) -> Condition:
     right = run.store.scoped(run.opened.identity, taught, exam.written, exam.limit).value("fine-tuned", answered)
     detail = f"fine-tuned on the {len(run.train.items)} training items, unsteered"
     return condition("lora", np.array(right), plain, exam.groups, detail)
-
-
-def make_meter(run: Run) -> DriftMeter:
-    e = run.experiment
-    return DriftMeter(run.opened, neutral_text(run.opened, e.neutral, load_texts(e.neutral), e.neutral_tokens))
-
-
-def measure_drift(run: Run, chosen: Artefact, meter: DriftMeter) -> dict[float, Drift]:
-    """Drift on neutral text at every factor of the dose curve: as chosen on all of it, else on a part. No steering
-    is known to change nothing."""
-    curved = bool(chosen.cell.strength) and not run.experiment.fast
-    factors = tuple(factor for factor in CURVE if factor) if curved else (1.0,)
-    plans = [chosen.cell.scaled(factor).plan(chosen.steering) for factor in factors]
-    with run.watch.stage("side effects, neutral text", meter.passes_of_curve(len(plans))) as progress:
-        drifts = dict(zip(factors, meter.measure_curve(plans, factors.index(1.0), progress), strict=True))
-    return drifts | {0.0: Drift(drifts[1.0].perplexity, 1.0, Interval(1.0, 1.0), 0.0)}
-
-
-def curve_note(chosen: Artefact, meter: DriftMeter) -> tuple[str, ...]:
-    """Where the dose curve's side effects were measured on a part of the text."""
-    part, whole = meter.of_curve.tokens, meter.text.tokens
-    if part == whole or not chosen.cell.strength:
-        return ()
-    return (
-        f"side effects along the dose curve are measured on {part:,} of the {whole:,} tokens of neutral text, at the "
-        "chosen dose on all of them",
-    )
-
-
-def unrelated_exam(run: Run) -> tuple[Exam, str]:
-    """A task that the vector is not about, and its name."""
-    e = run.experiment
-    loaded = load_examples(e.unrelated)
-    share = clean_split(loaded.examples, shares=(0.0, 0.0, 1.0), sizes=(None, None, e.unrelated_items)).test
-    return fitting(Exam.of(run.opened, present(share), run.bare_writer.calibrated({}))), loaded.name
-
-
-def measure_side_effects(run: Run, chosen: Artefact, meter: DriftMeter, drift: Drift) -> SideEffects:
-    """Perplexity and KL on neutral text, and accuracy on a task the vector is not about."""
-    exam, task = unrelated_exam(run)
-    with run.watch.stage(f"unrelated task, {task}", 2 * len(exam.items)) as progress:
-        plans = [(), ungated(chosen)]
-        plain, free = exam.answered_under(plans, run.store, progress)
-    before, after = plain.right, through(chosen.gate, exam, free, plain).right
-    return SideEffects(
-        text=meter.text.name,
-        tokens=meter.text.tokens,
-        perplexity_unsteered=drift.perplexity,
-        perplexity_ratio=drift.perplexity_ratio,
-        perplexity_ratio_interval=drift.perplexity_ratio_interval,
-        kl=drift.kl,
-        unrelated_task=task,
-        unrelated_unsteered=rate(before, exam.groups),
-        unrelated_steered=rate(after, exam.groups),
-        unrelated_effect=effect(after, before, exam.groups),
-        unrelated_equivalence=equivalence_of_answers(after, before, MARGIN),
-    )
-
-
-def dose_curve(run: Run, chosen: Artefact, answers: Answers, drifts: Mapping[float, Drift]) -> tuple[DosePoint, ...]:
-    """The chosen vector at fractions and multiples of its strength, also reversed."""
-    curve = []
-    for factor in sorted(drifts) if chosen.cell.strength else (0.0,):
-        cell, drift = chosen.cell.scaled(factor), drifts[factor]
-        right = rate(answers.at[factor].right, run.test.groups)
-        curve.append(DosePoint(cell.strength, cell.dose(chosen.steering), right, drift.perplexity_ratio, drift.kl))
-    return tuple(curve)

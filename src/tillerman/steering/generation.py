@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from transformers import LogitsProcessorList
 
 from tillerman.core.errors import MetricError, UsageError
 from tillerman.core.plan import Plan
 from tillerman.models.batches import padded
 from tillerman.models.opened import OpenModel
+from tillerman.steering.draws import BROKEN, SharedDraws
 from tillerman.steering.steer import steer_rows
 
 _NO_PROBABILITY = "probability tensor contains"  # what torch says of a draw from numbers that are none
@@ -19,12 +22,14 @@ _NO_PROBABILITY = "probability tensor contains"  # what torch says of a draw fro
 
 @dataclass(frozen=True)
 class Sampling:
-    """``temperature`` 0 takes the most likely token each time. Below ``min_new_tokens`` a text does not end."""
+    """``temperature`` 0 takes the most likely token each time. Below ``min_new_tokens`` a text does not end.
+    ``shared``: every row draws the same random numbers, so that a text depends on its own prompt and plan alone."""
 
     max_new_tokens: int = 60
     temperature: float = 0.0
     seed: int = 0
     min_new_tokens: int = 0
+    shared: bool = False
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -46,7 +51,7 @@ def continuations(
 ) -> list[str]:
     """The texts that follow several prompts, as one batch, each under its own plan (empty: unsteered).
 
-    At temperature 0 a text does not depend on the others; above, the random numbers are the batch's.
+    At temperature 0 a text does not depend on the others; above, the random numbers are the batch's, if not shared.
     """
     said = continuation_tokens(opened, prompts, plans, sampling)
     return [str(text) for text in opened.tokenizer.batch_decode(said, skip_special_tokens=True)]
@@ -62,7 +67,7 @@ def continuation_tokens(
         raise UsageError(f"{len(prompts)} prompts and {len(plans)} plans: expected one plan per prompt, at least one")
     longest = max(map(len, prompts))
     batch = padded(prompts, pad=opened.pad_id)
-    options = {"do_sample": True, "temperature": sampling.temperature} if sampling.temperature else {"do_sample": False}
+    options = _drawn_by(opened, sampling)
     steering = steer_rows(opened.model, plans) if any(plans) else nullcontext()
     with torch.random.fork_rng(devices=_drawing(opened)), steering:
         torch.manual_seed(sampling.seed)
@@ -78,12 +83,21 @@ def continuation_tokens(
         except RuntimeError as error:
             if _NO_PROBABILITY not in str(error):
                 raise
-            raise MetricError(
-                "the model gives no finite probabilities to draw a token from; a smaller strength may keep it in one "
-                "piece"
-            ) from None
+            raise MetricError(BROKEN) from None
     stops = stop_tokens(opened)
     return [_until(stops, row) for row in out[:, longest:].tolist()]
+
+
+def _drawn_by(opened: OpenModel, sampling: Sampling) -> dict[str, Any]:
+    """What ``generate`` is told of how a token is taken."""
+    if not sampling.temperature:
+        return {"do_sample": False}
+    if not sampling.shared:
+        return {"do_sample": True, "temperature": sampling.temperature}
+    usual = opened.model.generation_config
+    narrow = (None, None) if usual is None else (usual.top_k, usual.top_p)
+    draws = SharedDraws(sampling.temperature, sampling.seed, *narrow)
+    return {"do_sample": False, "logits_processor": LogitsProcessorList([draws])}
 
 
 def _drawing(opened: OpenModel) -> list[torch.device]:

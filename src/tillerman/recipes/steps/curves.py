@@ -10,9 +10,9 @@ import numpy as np
 from tillerman.core.store import Store
 from tillerman.evaluation.exam import Exam, null_condition
 from tillerman.logs.reproduction import Measured, Piece
-from tillerman.pipeline.held_out import make_meter, unrelated_exam
 from tillerman.pipeline.run import Run
 from tillerman.pipeline.set_up import set_up
+from tillerman.pipeline.side_effects import make_meter, unrelated_exam
 from tillerman.recipes.steps.cells import Swept, cells_of, fitted_vector
 from tillerman.recipes.steps.work import Work, of_effect, of_interval, of_rate, of_value
 from tillerman.statistics.estimates import effect, rate

@@ -11,7 +11,7 @@ from tillerman.core.errors import UsageError
 from tillerman.core.plan import Plan, joined
 from tillerman.data.loading import LoadedData
 from tillerman.logs.study import Trial
-from tillerman.pipeline.held_out import make_meter
+from tillerman.pipeline.side_effects import make_meter
 from tillerman.steering.lookahead import ensure_in_order
 from tillerman.studies.base import Lab, Subject, cost_trials, set_up_lab
 from tillerman.studies.interaction.options import COMPANY, PROMPT, TOGETHER, InteractionOptions, acting_alone, left_out

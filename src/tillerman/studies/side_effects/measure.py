@@ -18,7 +18,7 @@ from tillerman.evaluation.exam import Exam
 from tillerman.evaluation.scorers.registry import text_scorers
 from tillerman.evaluation.side_effects import Windows
 from tillerman.logs.study import Trial
-from tillerman.pipeline.held_out import make_meter
+from tillerman.pipeline.side_effects import make_meter
 from tillerman.steering.generation import Sampling, continuations
 from tillerman.studies.base import Lab, cost_trials, trial_of
 from tillerman.studies.side_effects.options import BEHAVIOUR, UNRELATED, UNSTEERED, SideEffectsOptions, case_of_factor

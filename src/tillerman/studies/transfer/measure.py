@@ -17,9 +17,9 @@ from tillerman.core.store import Store
 from tillerman.logs.study import Trial
 from tillerman.models.opened import OpenModel
 from tillerman.models.precision import in_precision, makeable
-from tillerman.pipeline.held_out import make_meter
 from tillerman.pipeline.run import Run, Unwatched
 from tillerman.pipeline.set_up import set_up
+from tillerman.pipeline.side_effects import make_meter
 from tillerman.pipeline.vectors import fit_methods
 from tillerman.studies.base import Lab, cost_trials, first, model_labels
 from tillerman.studies.transfer.options import COSINE, DOSE, HOME, NORM, OWN, TUNED, TransferOptions

@@ -1,0 +1,51 @@
+"""What the unsteered model does on windows of text: run once, however many plans are held against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tillerman.models.batches import Batch
+from tillerman.models.head import Predictions
+from tillerman.models.logits import kept_text_predictions
+from tillerman.models.opened import OpenModel
+from tillerman.models.restart import Restart
+
+KEPT = 8  # places between blocks whose activations are kept
+
+
+@dataclass(frozen=True, eq=False)
+class Unsteered:
+    """What every token of some windows says of the next one, and what enters blocks some way apart."""
+
+    said: Predictions
+    entering: Mapping[int, Restart]
+
+    def before(self, border: int) -> Restart | None:
+        """Where a pass may begin that is the unsteered one below this block: the last place that was kept."""
+        return self.entering.get(max((kept for kept in self.entering if kept <= border), default=-1))
+
+
+@dataclass(frozen=True, eq=False)
+class UnsteeredText:
+    """The passes of one model over batches of windows. Kept are activations, never logits: where the head cannot be
+    asked alone, a batch runs anew each time."""
+
+    opened: OpenModel
+    _known: dict[tuple[int, ...], Unsteered] = field(default_factory=dict)
+
+    def of(self, batch: Batch) -> Unsteered:
+        """Of a batch of whole windows, which its rows name."""
+        name = tuple(batch.rows.tolist())
+        if name in self._known:
+            return self._known[name]
+        found = Unsteered(*kept_text_predictions(self.opened, batch.tokens, self._borders))
+        if found.said.hidden:
+            self._known[name] = found
+        return found
+
+    @property
+    def _borders(self) -> list[int]:
+        count = len(self.opened.parts.blocks)
+        apart = -(-count // KEPT)
+        return list(range(apart, count + 1, apart))
