@@ -52,15 +52,36 @@ BEHAVIOURS: dict[str, Behaviour] = {
 }
 
 _SMALL = tillerman.Experiment(
-    null_draws=4, shots=6, neutral_tokens=1024, unrelated_items=24, written_tokens=32, generation_tokens=32
+    max_validation=8, max_test=12, null_draws=3, shots=4, neutral_tokens=512, unrelated_items=12, grid="full"
 )
-WRITTEN = replace(_SMALL, objective="written", generations=())
-ANSWERED = replace(_SMALL, shares=(0.4, 0.2, 0.4), generations=_SMALL.generations[:1])
-LIMITS = {"written": None, "answered": 150}
+# The budget is that of a way of writing, which changes neutral text too: see the page.
+WRITTEN = replace(
+    _SMALL,
+    objective="written",
+    read="mean,last",
+    scope="all",
+    doses=(0.2, 0.3),
+    max_kl=0.3,
+    max_perplexity_ratio=1.4,
+    written_prompts=12,
+    written_tokens=28,
+    generations=(),
+)
+ANSWERED = replace(
+    _SMALL,
+    shares=(0.4, 0.2, 0.4),
+    max_validation=20,
+    max_test=40,
+    read="mean",
+    doses=(0.1, 0.2, 0.4),
+    generations=_SMALL.generations[:1],
+    generation_tokens=24,
+)
+LIMITS = {"written": None, "answered": 100}
 
 
 def experiment(behaviour: Behaviour, method: str, layers: int) -> tillerman.Experiment:
-    """For a model of so many layers: five of them, from a quarter of its depth on."""
+    """For a model of so many layers: three of them, at a third, a half and three quarters of its depth."""
     base = WRITTEN if behaviour.kind == "written" else ANSWERED
-    places = tuple(round(layers * share) for share in (0.27, 0.4, 0.53, 0.67, 0.8))
+    places = tuple(round(layers * share) for share in (0.33, 0.53, 0.73))
     return replace(base, method=method, prompt=behaviour.prompt, layers=places)
