@@ -9,7 +9,9 @@ import torch
 
 import tillerman
 from tillerman.data.loading import LoadedData
+from tillerman.pipeline.experiment import DEFAULT_DOSES, WRITTEN_DOSES
 from tillerman.pipeline.run import Run, Unwatched
+from tillerman.pipeline.search import whole_grid
 from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.vectors import fit_methods, fit_readings
 
@@ -104,3 +106,16 @@ def test_the_log_says_which_reading_was_chosen_and_counts_the_cells_of_all(
     assert {cell.read for cell in log.cells if cell.strength} == {"", "end"}
     assert log.cells_compared == log.of_cells == len(log.cells) == 1 + 2 * 2
     assert log.provenance["read_positions"] in ("mean", "end")
+
+
+def test_a_search_for_what_is_written_reads_answers_steers_every_token_and_has_doses_of_its_own(
+    pilot: tillerman.OpenModel, letters: LoadedData
+) -> None:
+    scored, written = run_of(pilot, letters), run_of(pilot, letters, objective="written")
+    assert (scored.readings, written.readings) == (("end", "mean", "last"), ("mean", "last"))
+    assert scored.scope("caa") != written.scope("caa") and str(written.scope("caa")) == "all"
+    grid = whole_grid(written, fit_readings(written, written.readings).fitted)
+    assert {round(cell.dose, 2) for cell in grid} == {0.0, *WRITTEN_DOSES} != {0.0, *DEFAULT_DOSES}
+    asked = run_of(pilot, letters, objective="written", read="end", scope="last")
+    assert asked.readings == ("end",) and str(asked.scope("caa")) == "last"
+    assert run_of(pilot, letters, objective="written", read="usual").readings == ("end",)

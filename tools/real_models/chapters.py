@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from behaviours import BEHAVIOURS, METHODS, Behaviour
+from learned import learned
 from measured import Measured
 from standing import Standing, standing, works
 
@@ -21,10 +22,11 @@ NAMES = {"smollm2": "SmolLM2-135M-Instruct", "gemma3": "Gemma 3 270M (base)"}
 Found = dict[tuple[str, str, str], Measured]
 
 
-def chapters(many: Sequence[Measured]) -> dict[str, str]:
+def chapters(many: Sequence[Measured], swept: Sequence[Mapping[str, object]] = ()) -> dict[str, str]:
     """Text by the name of its marks."""
     found = {one.key: one for one in many}
-    return {"in short": in_short(found)} | {model: of_model(model, found) for model in NAMES}
+    parts = {"in short": in_short(found), "learned": learned(many, swept)}
+    return parts | {model: of_model(model, found) for model in NAMES}
 
 
 def in_short(found: Found) -> str:

@@ -13,7 +13,7 @@ from tillerman.core.files import write_text
 from tillerman.logs.evaluation import EvaluationLog
 
 SHOWN_PROMPTS = 3  # whose replies are kept
-KEPT_CELLS = 12  # of a search, the best
+KEPT_CELLS = 40  # of a search, the best
 TOLD = ("template", "read_positions", "operator")  # of the provenance; the rest names folders of the machine
 
 

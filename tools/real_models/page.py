@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from chapters import chapters
+from learned import read_sweep
 from measured import Measured, pack, read, unpack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +48,7 @@ def committed() -> list[Measured]:
 
 def page(text: str) -> str:
     """The page with every measured part made anew."""
-    for name, made in chapters(committed()).items():
+    for name, made in chapters(committed(), read_sweep(LOGS / "sweep.jsonl")).items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         if text.count(start) != 1 or text.count(end) != 1:
             sys.exit(f"docs/real-models.md: expected the marks {start} and {end} once each")

@@ -67,7 +67,8 @@ Read = Annotated[
     str,
     typer.Option(
         help="where activations are read: last (token), end (of the answer's turn), mean (over the answer's tokens), "
-        "whole (mean over prompt and answer), several with commas to choose from; auto: the usual one, mean and last; "
+        "whole (mean over prompt and answer), several with commas to choose from; auto: the usual one, mean and last "
+        "(for --objective written mean and last); "
         "usual: end, or last without chat template, of texts mean"
     ),
 ]

@@ -20,6 +20,8 @@ from tillerman.methods.registry import MethodLike, methods, spec_of
 
 # Doses, not strengths: comparable over layers, methods and models. 0 is always added.
 DEFAULT_DOSES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
+# What is written changes between these: below them replies stay as they were, above them they are loops.
+WRITTEN_DOSES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 # PAS section 4.1: its grid of strengths, which has no 0, and its recommended layers are the user's.
 PAS_STRENGTHS = (0.25, 0.5, 0.75, 1.0, 4.0, 7.0, 10.0, 13.0, 16.0, 19.0, 22.0, 25.0, 28.0, 32.0)
 READS = ("auto", "usual", "last", "end", "mean", "whole")
@@ -56,12 +58,12 @@ class Experiment:
     site: str = "resid_post"
     read_site: str | None = None  # None: the same site; PAS reads resid_pre and adds at resid_post
     # Usual: end of the answer's turn; without chat template its last token; texts: mean. Auto: the search tries the
-    # mean and the last token too. Several with commas: the search chooses among these.
+    # mean and the last token too, and these alone where it goes by replies. Several with commas: it chooses among them.
     read: str = "auto"
     layers: tuple[int, ...] | None = None  # None: all
     gate: GateOptions | None = None  # steer only prompts like these
     # the search
-    doses: tuple[float, ...] | None = None  # None: the method's own, or ``DEFAULT_DOSES``
+    doses: tuple[float, ...] | None = None  # None: the method's own, or ``usual_doses``
     strengths: tuple[float, ...] | None = None  # given: multiples of the vector instead of doses
     budget: float | None = None  # seconds that the search may take; fewer cells are looked at to fit. None: no limit
     fast: bool = False  # nothing is held against the vector: neither nulls nor baselines, and little neutral text
@@ -69,7 +71,8 @@ class Experiment:
     objective: str = "scored"  # what validation items choose by: answers scored, or replies written
     zero: bool = True  # strength 0 is a candidate: abstain when nothing helps
     ties: str = "smaller-dose"
-    scope: str = "auto"  # from the end of the instruction on; without chat template every token
+    # Auto: from the end of the instruction on; without chat template, and where replies are searched by, every token.
+    scope: str = "auto"
     max_kl: float | None = MAX_KL  # None: no limit
     max_perplexity_ratio: float | None = MAX_PERPLEXITY_RATIO
     nested: int | None = None  # folds that measure the selection optimism
@@ -195,6 +198,11 @@ class Experiment:
         return asdict(replace(self, method="auto")) | {"method": self.spec}
 
     @property
+    def usual_doses(self) -> tuple[float, ...]:
+        """Where neither the experiment nor a method has its own."""
+        return WRITTEN_DOSES if self.objective == "written" else DEFAULT_DOSES
+
+    @property
     def constraints(self) -> dict[str, float]:
         """Name of the cost -> its limit, for those that were asked for."""
         given = {"kl": self.max_kl, "perplexity_ratio": self.max_perplexity_ratio}
@@ -206,14 +214,17 @@ class Experiment:
         return tuple(1000 * self.seed + draw for draw in range(self.null_draws))
 
 
-def readings_of(asked: str, kind: str, *, closes: bool) -> tuple[str, ...]:
+def readings_of(asked: str, kind: str, *, closes: bool, written: bool = False) -> tuple[str, ...]:
     """Where activations are read, the usual place first. Texts are read as the mean over their tokens; answers at the
     token that closes their turn, or at their last token where no template ``closes`` it. ``auto`` tries the mean over
-    the answer's tokens and its last token as well: which of them writes differs from model to model."""
+    the answer's tokens and its last token as well: which of them writes differs from model to model. Where the search
+    goes by what is ``written``, it tries these alone: vectors read where a turn ends write nothing."""
     if asked not in ("auto", "usual"):
         return tuple(dict.fromkeys(asked.split(",")))
     if kind == "text":
         return ("mean",)
+    if written and asked == "auto":
+        return "mean", "last"
     usual = "end" if closes else "last"
     return (usual,) if asked == "usual" else tuple(dict.fromkeys((usual, "mean", "last")))
 

@@ -21,7 +21,7 @@ from tillerman.data.loading import LoadedData
 from tillerman.evaluation.exam import Exam
 from tillerman.methods.contrast import ContrastMethod
 from tillerman.models.opened import OpenModel
-from tillerman.pipeline.experiment import DEFAULT_DOSES, Experiment
+from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.held_out import CURVE
 from tillerman.pipeline.run import Run, Unwatched
 from tillerman.pipeline.set_up import set_up
@@ -112,12 +112,14 @@ def _search(run: Run, pace: Pace) -> float:
 
 
 def _whole(run: Run, lanes: int) -> int:
-    return lanes * len(run.points()) * len(run.experiment.strengths or run.experiment.doses or DEFAULT_DOSES)
+    return (
+        lanes * len(run.points()) * len(run.experiment.strengths or run.experiment.doses or run.experiment.usual_doses)
+    )
 
 
 def _cells(run: Run, lanes: int) -> int:
     """Those of the first pass, and about as many as are looked at after it: in the search and in both nulls'."""
-    doses = run.experiment.strengths or run.experiment.doses or DEFAULT_DOSES
+    doses = run.experiment.strengths or run.experiment.doses or run.experiment.usual_doses
     grid = [Candidate("", Cell((point,), dose), dose) for point in run.points() for dose in doses if dose]
     first = len(next(coarse_to_fine(grid, "first"))) if grid else 1
     return lanes * first + 3 * min(REFINED, len(grid))

@@ -74,7 +74,8 @@ class Run:
     @cached_property
     def readings(self) -> tuple[str, ...]:
         """Where activations are read, the usual place first."""
-        return readings_of(self.experiment.read, self.kind, closes=bool(self.writer.closing_turns().closing))
+        closes, written = bool(self.writer.closing_turns().closing), self.experiment.objective == "written"
+        return readings_of(self.experiment.read, self.kind, closes=closes, written=written)
 
     def reading(self, read: str) -> Run:
         """The same run, read in this one way."""
@@ -134,11 +135,13 @@ class Run:
         return closing
 
     def scope(self, method: str) -> Scope:
-        """``auto`` is the method's own, or leaves the question as it is read and steers the answer; a text
-        has no question."""
-        asked = self.experiment.scope
+        """``auto`` is the method's own, or leaves the question as it is read and steers the answer; a text has no
+        question. Where the search goes by what is written, every token is steered: at the same cost on neutral text
+        it changes more of the replies."""
+        asked, written = self.experiment.scope, self.experiment.objective == "written"
         if asked == "auto":
-            usual = "after_instruction" if self.writer.template == "chat" and self.kind != "text" else "all"
+            whole = written or self.writer.template != "chat" or self.kind == "text"
+            usual = "all" if whole else "after_instruction"
             asked = self.habits(method).scope or usual
         return make_scope(self.opened.tokenizer, asked)
 

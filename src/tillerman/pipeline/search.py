@@ -18,7 +18,6 @@ from tillerman.evaluation.side_effects import DriftMeter
 from tillerman.logs.evaluation import SearchedCell
 from tillerman.methods.base import Fitted, Habits
 from tillerman.pipeline.costs import Budget, Costs
-from tillerman.pipeline.experiment import DEFAULT_DOSES
 from tillerman.pipeline.forecast import cells_within
 from tillerman.pipeline.progress import spoken_time
 from tillerman.pipeline.run import Run
@@ -57,7 +56,7 @@ def candidates(
     """The grid of one vector. Strength 0 is one cell, whatever the hook point. Doses are turned into
     strengths with the norms of ``scale`` (the vector itself if not given)."""
     e = run.experiment
-    doses = e.doses or habits.doses or DEFAULT_DOSES
+    doses = e.doses or habits.doses or e.usual_doses
     scope = run.scope(vector.provenance.method)
     places = [vector.points] if habits.joint else [(point,) for point in vector.points]
     grid = []
