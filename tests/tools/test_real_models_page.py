@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tillerman.logs.evaluation import EvaluationLog
+from tillerman.logs.evaluation import EvaluationLog, SearchedCell
 from tillerman.logs.evidence import WrittenCondition, WrittenReplies, WrittenScorer
 from tillerman.statistics.values import Interval, MeanEffect, ScoreMean
 
@@ -71,6 +71,14 @@ def test_a_behaviour_stands_where_vector_prompt_and_controls_put_it(steered, pro
     assert place.name == stands and (best is one) == (stands in ("VECTOR", "BOTH", "PROMPT"))
 
 
+def test_exemplars_that_do_more_count_as_a_prompt_does() -> None:
+    log = log_of(0.5, 0.2)
+    shown = replace(log.written, conditions=(*log.written.conditions, said("icl", 0.9, 0.8, -0.3)))
+    assert module("standing").standing([measured("pirate", "caa", replace(log, written=shown))])[0].name == "PROMPT"
+    weak = replace(log_of(0.05, 0.05), written=replace(shown, conditions=shown.conditions[:1] + shown.conditions[-1:]))
+    assert module("standing").standing([measured("pirate", "caa", weak)])[0].name == "PROMPT_ALONE"
+
+
 def test_the_vector_that_changes_most_is_named() -> None:
     weak, strong = measured("pirate", "caa", log_of(0.2, 0.6)), measured("pirate", "cold-kernel", log_of(0.4, 0.6))
     refused = measured("pirate", "cold-fd", None, "it needs labels")
@@ -89,7 +97,7 @@ def test_what_was_not_run_says_so_and_what_was_refused_says_why() -> None:
     methods = next(line for line in lines if line.startswith("| pirate | +0.50"))
     assert "works" in methods and "refused" in methods and "not run" in methods
     assert "pirate, `cold-fd`: refused. it needs labels" in made["smollm2"]
-    assert "a vector does more than the prompt: pirate (caa)" in made["in short"]
+    assert "a vector does more than the prompt and exemplars: pirate (caa)" in made["in short"]
     assert "not run: cheerful" in made["in short"]
 
 
@@ -119,6 +127,29 @@ def test_a_measurement_that_lies_there_is_read_back(tmp_path: Path) -> None:
     kept.write(tmp_path, one)
     assert kept.path_of(tmp_path, one.key).is_file()
     assert kept.read(tmp_path) == [one]
+
+
+def test_learned_defaults_are_means_over_the_half_that_was_learned_on() -> None:
+    def cells(low: float) -> tuple[SearchedCell, ...]:
+        none = SearchedCell("caa", "layers.4.resid_post", 0.0, 0.0, 0.5, written=0.05)
+        steered = SearchedCell("caa", "layers.4.resid_post", 2.0, 0.3, 0.5, written=low)
+        return none, steered, replace(steered, read="last", written=low / 2)
+
+    logs = {name: replace(log_of(0.5, 0.2), cells=cells(low)) for name, low in (("pirate", 0.4), ("gloomy", 0.2))}
+    many = [measured(name, "caa", log) for name, log in logs.items()]
+    many += [measured("cheerful", "caa", replace(log_of(0.5, 0.2), cells=cells(1.0)))]  # kept for the test
+    made = module("learned").learned(many, [])
+    assert "| mean | 0.30 | 0.30 |" in made and "| last | 0.30 | 0.15 |" in made and "| any | 0.00 | 0.05 |" in made
+    assert "over pirate, gloomy (dose 0: unsteered)" in made
+
+
+def test_scopes_are_compared_at_the_same_reading_layer_and_dose() -> None:
+    row = {"behaviour": "gloomy", "read": "mean", "layer": 10, "dose": 0.25, "kl": None}
+    rows = [row | {"scope": "all", "score": 0.4, "repeated": 0.1, "shown": 0.5, "kl": 0.2}]
+    assert "| not run | 0.40 (10 %, 50 %) | 0.20 |" in module("learned").learned([], rows)
+    rows += [row | {"scope": "after_instruction", "score": 0.2, "repeated": 0.0, "shown": 0.0}]
+    assert "| 0.20 (0 %, 0 %) | 0.40 (10 %, 50 %) | 0.20 |" in module("learned").learned([], rows)
+    assert module("learned").learned([], []) == "Not run.\n"
 
 
 def test_the_page_is_up_to_date_and_a_stale_one_is_named() -> None:

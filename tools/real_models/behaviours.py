@@ -52,7 +52,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
 }
 
 _SMALL = tillerman.Experiment(
-    max_validation=8, max_test=12, null_draws=3, shots=4, neutral_tokens=512, unrelated_items=12, grid="full"
+    max_validation=8, max_test=16, null_draws=2, shots=4, neutral_tokens=512, unrelated_items=12, grid="full"
 )
 # The budget is that of a way of writing, which changes neutral text too: see the page.
 WRITTEN = replace(
@@ -63,7 +63,8 @@ WRITTEN = replace(
     doses=(0.2, 0.3),
     max_kl=0.3,
     max_perplexity_ratio=1.4,
-    written_prompts=12,
+    shares=(0.5, 0.15, 0.35),
+    written_prompts=16,
     written_tokens=28,
     generations=(),
 )

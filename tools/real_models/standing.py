@@ -1,4 +1,4 @@
-"""Where a behaviour of a model stands: does a vector do it, does a prompt do it better, or does nothing?"""
+"""Where a behaviour of a model stands: does a vector do it, do a prompt or exemplars do it better, or does nothing?"""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from measured import Measured
 
 from tillerman.logs.evaluation import EvaluationLog
 from tillerman.reports.bias import only_bias
+from tillerman.statistics.values import Interval
 
+RIVALS = ("prompt", "icl")
 MORE_REPEATED = 0.3  # of a reply's runs of words than in the unsteered model's: above it a vector makes loops
 
 
 class Standing(StrEnum):
-    VECTOR = "a vector does more than the prompt"
-    BOTH = "a vector does it, and nothing shows that the prompt does less or more"
-    PROMPT = "a vector does it, and the prompt does more"
-    PROMPT_ALONE = "the prompt does it, and no vector that was tried"
-    NOTHING = "neither a vector nor the prompt does it"
+    VECTOR = "a vector does more than the prompt and exemplars"
+    BOTH = "a vector does it, and nothing shows that prompt or exemplars do less or more"
+    PROMPT = "a vector does it, and the prompt or exemplars do more"
+    PROMPT_ALONE = "the prompt or exemplars do it, and no vector that was tried"
+    NOTHING = "neither a vector nor prompt nor exemplars do it"
 
 
 def standing(many: Sequence[Measured]) -> tuple[Standing, Measured | None] | None:
@@ -33,9 +35,10 @@ def standing(many: Sequence[Measured]) -> tuple[Standing, Measured | None] | Non
         return (Standing.PROMPT_ALONE if prompt_works(first) else Standing.NOTHING), None
     best = max(working, key=lambda one: changed(one.log) if one.log is not None else 0.0)
     assert best.log is not None
-    low, high = lead(best.log)
-    found = Standing.VECTOR if low > 0 else Standing.PROMPT if high < 0 else Standing.BOTH
-    return found, best
+    found = leads(best.log)
+    if any(one.high < 0 for one in found):
+        return Standing.PROMPT, best
+    return (Standing.VECTOR if found and all(one.low > 0 for one in found) else Standing.BOTH), best
 
 
 def is_written(log: EvaluationLog) -> bool:
@@ -59,10 +62,11 @@ def works(log: EvaluationLog) -> bool:
 
 
 def prompt_works(log: EvaluationLog) -> bool:
-    if is_written(log):
-        told = log.written.condition("prompt") if log.written is not None else None
-        return told is not None and told.change is not None and told.change.found
-    return any(c.name == "prompt" and c.effect is not None and c.effect.found for c in log.conditions)
+    """The prompt or the exemplars."""
+    if is_written(log) and log.written is not None:
+        changes = [c.change for c in log.written.conditions if c.name in RIVALS]
+        return any(change is not None and change.found for change in changes)
+    return any(c.name in RIVALS and c.effect is not None and c.effect.found for c in log.conditions)
 
 
 def changed(log: EvaluationLog) -> float:
@@ -70,12 +74,9 @@ def changed(log: EvaluationLog) -> float:
     return log.effect.value if steered is None or steered.change is None else steered.change.value
 
 
-def lead(log: EvaluationLog) -> tuple[float, float]:
-    """The interval of steered minus prompted; open where there is none."""
+def leads(log: EvaluationLog) -> list[Interval]:
+    """The intervals of steered minus prompted and minus few-shot, those that there are."""
     if is_written(log) and log.written is not None:
-        told = log.written.condition("prompt")
-        found = None if told is None or told.lead is None else told.lead.interval
-    else:
-        leads = [c.lead.interval for c in log.conditions if c.name == "prompt" and c.lead is not None]
-        found = leads[0] if leads else None
-    return (float("-inf"), float("inf")) if found is None else (found.low, found.high)
+        written = [c.lead for c in log.written.conditions if c.name in RIVALS]
+        return [one.interval for one in written if one is not None]
+    return [c.lead.interval for c in log.conditions if c.name in RIVALS and c.lead is not None]
