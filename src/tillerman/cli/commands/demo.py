@@ -51,8 +51,9 @@ def demo(
     opening: Opening = AS_USUAL,
     as_json: o.Json = False,
 ) -> None:
-    """Run the whole job on embedded data, with controls: five personas on the embedded model, seven ways of writing on
-    any other."""
+    """Run the whole job on embedded data, with controls.
+
+    Five personas on the embedded model, seven ways of writing on any other."""
     from tillerman.reports.overview import account
     from tillerman.reports.summary import summary
 
