@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from tillerman.core.cell import Cell
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Scope
-from tillerman.pipeline.written_search import FINALISTS, finalists
+from tillerman.pipeline.written import LOOPS
+from tillerman.pipeline.written_search import FINALISTS, finalists, value_of
 from tillerman.selection.choice import Candidate, Constraints, Scored
 
 
@@ -63,3 +64,9 @@ def test_another_place_and_the_other_direction_are_measured_for_themselves() -> 
 def test_of_cells_that_wrote_the_same_the_smaller_dose_goes_first() -> None:
     cells = grid([0.5, 0.1, 0.3])
     assert finalists(cells, [0.4, 0.4, 0.4], None)[1] == [1, 2, 0]
+
+
+def test_a_loop_and_silence_are_worth_nothing_and_a_little_repetition_costs_a_little() -> None:
+    assert value_of(0.8, 0.0) == 0.8 and value_of(None, 0.0) == 0.0
+    assert value_of(0.8, 0.25) == 0.8 * 0.75
+    assert value_of(0.8, LOOPS) > 0 and value_of(1.0, LOOPS + 0.01) == 0.0

@@ -22,9 +22,10 @@ from tillerman.pipeline.costs import Budget, Costs
 from tillerman.pipeline.run import Run
 from tillerman.pipeline.search import Choice, cut_notes, looking, looks_at, plans_of, whole_grid, within
 from tillerman.pipeline.vectors import fit_readings
-from tillerman.pipeline.written import KINDS, prompts_of, repeated, replies_to, scorer_of_labels, values_of
+from tillerman.pipeline.written import KINDS, LOOPS, prompts_of, repeated, replies_to, scorer_of_labels, values_of
 from tillerman.selection.choice import Candidate, Constraints, Scored
 from tillerman.selection.refine import Look, together
+from tillerman.statistics.scores import Value
 
 FEW = 4  # prompts that every cell answers
 FINALISTS = 8  # cells that answer all prompts
@@ -77,14 +78,19 @@ class _Panel:
     scorer: LabelScorer
 
     def values(self, plans: Sequence[Plan], count: int, name: str) -> list[float]:
-        """Of each plan the mean over prompts of score times the share that does not repeat itself; a reply without
-        a word counts 0: a loop of one wanted word is not the behaviour, and neither is silence."""
+        """Of each plan the mean over prompts of score times the share that does not repeat itself. A loop counts 0, and
+        so does a reply without a word: a wanted word said again and again is not the behaviour."""
         asked = replace(self.asked, items=self.asked.items[:count], written=self.asked.written[:count])
         return [self._value(said) for said in replies_to(self.run, asked, plans, f"validation, {name}")]
 
     def _value(self, said: Sequence[Reply]) -> float:
         pairs = zip(values_of(self.scorer, said), repeated(said), strict=True)
-        return float(np.mean([0.0 if score is None else score * (1 - (again or 0.0)) for score, again in pairs]))
+        return float(np.mean([value_of(score, again or 0.0) for score, again in pairs]))
+
+
+def value_of(score: Value, again: float) -> float:
+    """Of one reply, ``again`` of whose runs of words were there before."""
+    return 0.0 if score is None or again > LOOPS else score * (1 - again)
 
 
 def _panel(run: Run) -> _Panel:
