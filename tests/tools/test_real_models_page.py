@@ -101,6 +101,13 @@ def test_what_was_not_run_says_so_and_what_was_refused_says_why() -> None:
     assert "not run: cheerful" in made["in short"]
 
 
+def test_in_short_counts_where_half_of_the_replies_show_it() -> None:
+    many = [measured("pirate", "caa", log_of(0.5, 0.2)), measured("gloomy", "caa", log_of(0.3, 0.45))]
+    made = module("chapters").chapters(many)["in short"]
+    assert "of 2 ways of writing measured, half of the replies or more show: under `caa` pirate; " in made
+    assert "under the prompt gloomy; after exemplars none" in made
+
+
 def test_texts_stand_side_by_side_for_two_prompts() -> None:
     made = module("chapters").chapters([measured("pirate", "caa", log_of(0.5, 0.2))])["smollm2"]
     assert "| question 0 | unsteered | unsteered says 0 |" in made

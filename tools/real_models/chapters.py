@@ -17,6 +17,7 @@ from tillerman.reports.tables import markdown_cell, markdown_table
 from tillerman.reports.verdict import judge_log
 
 NOT_RUN = "not run"
+HALF = 0.5
 EXAMPLES = 2  # prompts of a behaviour, side by side
 NAMES = {"smollm2": "SmolLM2-135M-Instruct", "gemma3": "Gemma 3 270M (base)"}
 Found = dict[tuple[str, str, str], Measured]
@@ -41,11 +42,26 @@ def in_short(found: Found) -> str:
             ]
             if names:
                 lines.append(f"* {one}: {', '.join(names)}")
+        lines += _shown_by_half(found, model)
         missing = [name for name, place in where.items() if place is None]
         if missing:
             lines.append(f"* {NOT_RUN}: {', '.join(missing)}")
         lines.append("")
     return "\n".join(lines)
+
+
+def _shown_by_half(found: Found, model: str) -> list[str]:
+    """Ways of writing that half of the replies show, by what makes them."""
+    logs = {name: one.log for (of, name, method), one in found.items() if of == model and method == "caa" and one.log}
+    written = {name: log.written for name, log in logs.items() if log.written is not None and log.written.conditions}
+    if not written:
+        return []
+    parts = []
+    for condition, label in (("steered", "under `caa`"), ("prompt", "under the prompt"), ("icl", "after exemplars")):
+        shares = {name: one.condition(condition) for name, one in written.items()}
+        names = [name for name, one in shares.items() if one and one.shown and one.shown.value >= HALF]
+        parts.append(f"{label} {', '.join(names) or 'none'}")
+    return [f"* of {len(written)} ways of writing measured, half of the replies or more show: {'; '.join(parts)}"]
 
 
 def of_model(model: str, found: Found) -> str:
