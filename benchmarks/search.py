@@ -1,6 +1,7 @@
 """Where the CPU seconds of a whole fit go, stage by stage, of one thread.
 
     python benchmarks/search.py MODEL DATA [--limit 60] [--grid full] [--fast] [--objective written] [--read auto]
+        [--dtype bfloat16]
 
 MODEL as ``--model`` of ``tillerman fit``; DATA as its argument. Everything else is at its default.
 """
@@ -54,10 +55,11 @@ def main() -> None:
     parser.add_argument("--grid", default="coarse")
     parser.add_argument("--read", default="auto")
     parser.add_argument("--objective", default="scored")
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--fast", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    opened = open_model(given.model)
+    opened = open_model(given.model, dtype=given.dtype)
     data = load_examples(given.data, limit=given.limit)
     asked = tillerman.Experiment(method=given.method, grid=given.grid, read=given.read, objective=given.objective)
     watch, began = Stopwatch(), time.process_time()

@@ -142,7 +142,7 @@ def _test(run: Run, pace: Pace) -> float:
         return steered
     shots = e.shots * here // max(1, len(run.test.items)) * (1 if len(run.test.items) < 2 else 2)
     tried = 0 if e.prompt else 9 * (sum(_tokens(run.validation, answers=2)) + _PROMPT * len(run.validation.items))
-    texts = 3 * len(e.generations) * e.generation_tokens * pace.written
+    texts = 2 * e.generation_tokens * pace.written if e.generations else 0.0  # in one batch
     return steered + pace.token * (3 * here + shots + tried) + texts
 
 
