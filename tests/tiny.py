@@ -4,10 +4,12 @@ independently of the layout table."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
+import pytest
 import torch
 import transformers as tf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -141,6 +143,12 @@ _CORPUS = [
 MIXTURES = ["mixtral", "qwen3_moe", "olmoe", "deepseek_v3", "gpt_oss", "qwen3_next"]
 # A hybrid's linear attention keeps no keys and values per token, so it cannot branch.
 BRANCHING = [family for family in CONFIGS if family != "qwen3_next"]
+QUICK = ("llama", "gpt2")  # stand for all families where a matrix takes long
+
+
+def mostly_slow(families: Iterable[str]) -> list[Any]:
+    """A test of every family, of which the quick suite runs two."""
+    return [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in families]
 
 
 def sites(family: str, layer: int) -> tuple[str, ...]:

@@ -48,6 +48,7 @@ options = st.fixed_dictionaries(
 flags = st.sets(st.sampled_from(["--as-choice", "--keep-order", "--skip-bad-rows", "--pas-paper"]))
 
 
+@pytest.mark.slow
 @given(options, flags)
 def test_what_is_written_is_read_back(tmp_path_factory, given_options, given_flags):
     arguments = [*(f"{name}={value}" for name, value in given_options.items()), *given_flags]

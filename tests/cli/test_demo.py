@@ -73,6 +73,7 @@ def test_any_other_model_is_shown_ways_of_writing_and_the_search_goes_by_what_it
     assert programme("a model", "cold-kernel", 3).experiment.spec == "cold-kernel"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chat", [tiny.CHAT, None], ids=["with a chat template", "without one"])
 def test_the_demo_on_a_model_of_ones_own_puts_texts_side_by_side(chat: str | None, tmp_path: Path) -> None:
     logs = run_demo(tmp_path, small("pirate"), Console(quiet=True), folder_of(tmp_path, chat))

@@ -93,6 +93,7 @@ def test_every_command_can_be_quiet_and_has_a_log_level(command):
     assert {"quiet", "log_level"} <= names
 
 
+@pytest.mark.slow
 def test_a_quiet_run_says_nothing_but_its_result_and_zero_is_the_exit_code_where_that_is_asked_for():
     call = ["compare", "sample:interest-in-science", "--methods", "caa", "--json", *SMALL]
     loud, quiet = program(*call), program(*call, "--quiet", "--exit-zero")

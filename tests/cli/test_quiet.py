@@ -54,6 +54,7 @@ def test_a_command_shows_our_lines_only_and_imports_no_library_that_it_does_not_
     assert imported == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed: make test installs it")
 def test_a_library_that_is_needed_is_found_and_does_not_speak_either(folder, tmp_path):
     asked = ("check", "sample:risk-seeking", "--limit", "12", "--model", folder, "--quantize", "int8")
@@ -63,6 +64,7 @@ def test_a_library_that_is_needed_is_found_and_does_not_speak_either(folder, tmp
     assert imported == ["torchao"]
 
 
+@pytest.mark.slow
 def test_errors_of_opening_speak_of_flags(folder, tmp_path):
     code, _, err, _ = _run(tmp_path, "check", "sample:risk-seeking", "--model", folder, "--revision", "main")
     assert code == 2

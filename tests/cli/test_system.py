@@ -50,6 +50,7 @@ def shell(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_full_output_is_one_error_and_files_are_written_all_the_same(measured: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     done = shell("PROGRAM > /dev/full", "show", str(measured), "--report", str(page))
@@ -63,11 +64,13 @@ def test_a_closed_output_is_told_before_any_work(measured: Path) -> None:
     assert done.returncode == 2 and "the standard output is closed" in told(done) and "> FILE" in told(done)
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_output_quietly(measured: Path) -> None:
     done = shell("PROGRAM | head -1", "show", str(measured))
     assert (done.returncode, len(done.stdout.splitlines()), done.stderr) == (141, 1, "")
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_costs_no_result(measured: Path) -> None:
     done = shell("PROGRAM", "show", str(measured), "--report", "/dev/full")
     assert done.returncode == 1 and told(done).startswith("error: /dev/full: the disk is full")
@@ -75,6 +78,7 @@ def test_a_report_that_cannot_be_written_costs_no_result(measured: Path) -> None
     assert FULL.is_char_device()
 
 
+@pytest.mark.slow
 def test_an_output_without_the_letters_spells_them_out(measured: Path) -> None:
     done = shell("PYTHONIOENCODING=ascii PROGRAM", "show", str(measured))
     assert done.returncode == 0 and done.stdout.isascii()
@@ -111,6 +115,7 @@ def some() -> Artefact:
     return Artefact(tiny.vector(0), Cell.of(tiny.vector(0)))
 
 
+@pytest.mark.slow
 def test_a_file_that_grows_too_large_is_one_error_and_leaves_nothing(tmp_path: Path) -> None:
     """As on a full disk: the system stops the writing in the middle."""
     code = (

@@ -64,6 +64,7 @@ def test_a_compiled_model_follows_every_change_of_plan(how, backend):
         assert _close(compiled(input_ids=IDS).logits, unsteered)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_model_compiled_inside_the_block_is_steered_there_and_not_afterwards():
     plain, model = tiny.new_model(), tiny.new_model()

@@ -41,6 +41,7 @@ def bias(log: tillerman.EvaluationLog) -> Bias:
     return log.bias
 
 
+@pytest.mark.slow
 def test_a_planted_leaning_and_a_planted_trait_are_told_apart() -> None:
     leaning, trait = pushed(planted.LEANING, 1.2), pushed(planted.TRAIT, 8.0)
     assert leaning.effect.found and trait.effect.found

@@ -30,6 +30,11 @@ MIXED = [
 ]
 
 
+@pytest.fixture(params=tiny.mostly_slow(sorted(tiny.CONFIGS)))
+def family(request):
+    return request.param
+
+
 def _written(opened, examples=MIXED, shots=()):
     writer = make_writer(opened.tokenizer).with_shots(shots)
     return [writer.write(item) for item in present(examples)]

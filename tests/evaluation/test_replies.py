@@ -34,6 +34,7 @@ def plans():
     return [(), (Intervention(tiny.vector(2, width=128, size=60.0), 1.0),), (Intervention(tiny.vector(1, width=128)),)]
 
 
+@pytest.mark.slow
 def test_replies_do_not_depend_on_their_batch(reasoner, exam, plans, monkeypatch):
     monkeypatch.setattr(module, "MOST_ROWS", 4)
     said = replies_under(reasoner, exam.written, plans, 24, store=Store(None, ""))
@@ -44,6 +45,7 @@ def test_replies_do_not_depend_on_their_batch(reasoner, exam, plans, monkeypatch
     assert said[0] != said[1]
 
 
+@pytest.mark.slow
 def test_the_reasoner_thinks_and_is_judged_by_its_answer(exam):
     (replies,) = exam.replies_under([()], Store(None, ""))
     assert any(reply.thought for reply in replies) and all(reply.finished for reply in replies)

@@ -67,6 +67,7 @@ def tiny_model(plan: Plan = (), chat: str | None = tiny.CHAT) -> Model:
     return steered_model(tiny.opened("llama", chat), plan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bbq-age", "agreeableness", "whole"])
 def test_an_exported_task_gives_item_by_item_what_our_own_scorer_gives(tmp_path, name):
     opened = open_model("pilot")

@@ -151,6 +151,7 @@ def examples_of(name: str) -> tuple[Example, ...]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bbq-age", "agreeableness", "whole"])
 def test_an_exported_task_gives_item_by_item_what_our_own_scorer_gives(tmp_path, name):
     opened = open_model("pilot")
@@ -178,6 +179,7 @@ def accuracy(lm: HFLM, folder) -> list[bool]:
     return each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_texts_are_those_of_our_own_continuation(batch_size):
     opened = open_model("pilot")

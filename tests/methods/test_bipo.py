@@ -136,6 +136,7 @@ def test_training_lowers_the_loss_at_every_hook_point_added_and_subtracted(famil
                 assert preference_loss(opened, asked, point, vector, sign, BETA) < before - 0.005
 
 
+@pytest.mark.slow
 def test_a_hook_point_is_trained_as_if_it_were_the_only_one(opened):
     together = train_vectors(opened, TEXTS, dict.fromkeys(POINTS, 3.0), FEW)
     for point in POINTS:
@@ -143,6 +144,7 @@ def test_a_hook_point_is_trained_as_if_it_were_the_only_one(opened):
         torch.testing.assert_close(together[point], alone, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_vector_and_another_seed_another(opened):
     one, two = (BIPO.fit(lesson(opened)) for _ in range(2))
     other = BIPO.fit(replace(lesson(opened), seed=1))
@@ -151,6 +153,7 @@ def test_the_same_seed_gives_the_same_vector_and_another_seed_another(opened):
         assert not torch.equal(one.directions[point], other.directions[point])
 
 
+@pytest.mark.slow
 def test_training_leaves_the_model_and_the_random_state_as_they_were():
     opened = tiny.fresh_opened()
     parameters = list(opened.model.parameters())
@@ -168,6 +171,7 @@ def test_training_leaves_the_model_and_the_random_state_as_they_were():
         assert p.grad is None
 
 
+@pytest.mark.slow
 def test_swapped_answers_turn_the_vector_round(opened):
     there = lesson(opened)
     swapped = replace(
@@ -180,6 +184,7 @@ def test_swapped_answers_turn_the_vector_round(opened):
         assert torch.cosine_similarity(one.directions[point], two.directions[point], dim=0) < -0.7
 
 
+@pytest.mark.slow
 def test_what_is_learned_depends_on_the_labels(opened):
     """The wanted answer is always the same letter: what every label says, and no shuffling keeps."""
     pairs = [replace(t, answers=((20,), (30,))) for t in LETTERS] * 4

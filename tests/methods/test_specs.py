@@ -104,6 +104,7 @@ def vars_of(experiment):
     return {name: getattr(experiment, name) for name in experiment.__dataclass_fields__}
 
 
+@pytest.mark.slow
 def test_another_package_adds_a_method_and_a_broken_one_is_left_out_with_a_warning(tmp_path):
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
     source, target = shutil.copytree(PLUGIN, tmp_path / "source"), tmp_path / "installed"

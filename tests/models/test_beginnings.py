@@ -44,7 +44,7 @@ def _tokens_run(opened, work):
     return result, sum(ran)
 
 
-@pytest.mark.parametrize("family", tiny.BRANCHING)
+@pytest.mark.parametrize("family", tiny.mostly_slow(tiny.BRANCHING))
 @pytest.mark.parametrize("read", ["last", "mean"])
 def test_activations_of_a_tree_are_those_of_rows_run_alone(family, read):
     opened = tiny.opened(family)
@@ -105,7 +105,7 @@ def test_every_prompt_is_in_one_cluster_whose_beginning_it_has(prompts):
 SCOPES = [Scope("last"), Scope("all"), Scope("positions", (2, -1)), Scope("positions", (-42,))]
 
 
-@pytest.mark.parametrize("family", tiny.BRANCHING)
+@pytest.mark.parametrize("family", tiny.mostly_slow(tiny.BRANCHING))
 @pytest.mark.parametrize("scope", SCOPES, ids=str)
 def test_cells_after_a_shared_beginning_have_the_scores_of_whole_prompts(family, scope):
     """Where cells edit the beginning too, alike or not, it runs under each of them."""
@@ -135,7 +135,7 @@ def test_the_cell_that_changes_nothing_runs_no_block(opened):
     assert ran == 2 * batch.tokens.numel()  # hooks of blocks that are left out still run
 
 
-@pytest.mark.parametrize("family", tiny.BRANCHING)
+@pytest.mark.parametrize("family", tiny.mostly_slow(tiny.BRANCHING))
 def test_the_unsteered_model_gives_the_same_scores_whatever_prompts_share(family):
     opened, strangers = tiny.opened(family), tiny.random_rows([7, 2], seed=5)
     prompts = [*QUESTIONS, *strangers]

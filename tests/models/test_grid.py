@@ -53,7 +53,7 @@ def _cells(points, strengths=(0.0, 1.0, -2.0)):
     return [GridCell(p, tiny.vector(p).directions[p], s) for p in points for s in strengths]
 
 
-branching = pytest.mark.parametrize("family", tiny.BRANCHING)
+branching = pytest.mark.parametrize("family", tiny.mostly_slow(tiny.BRANCHING))
 
 
 @branching
@@ -113,6 +113,7 @@ def test_branches_and_plain_passes_agree_with_every_operator(opened):
         assert _apart(opened, cells, Scope("last")) < 1e-4, operator
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(2, 14), min_size=1, max_size=5), st.integers(1, 12), st.integers(0, 3))
 def test_scores_depend_on_neither_the_other_prompts_nor_the_other_cells(lengths, most, seed):

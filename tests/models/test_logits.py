@@ -44,6 +44,7 @@ def test_answer_scores_are_the_mean_log_probability_per_token(family, budget):
         assert float(score) == pytest.approx(float(torch.stack(each).mean()), abs=2e-4)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.lists(st.tuples(st.integers(2, 15), st.floats(0, 1)), min_size=1, max_size=6), st.integers(1, 60))
 def test_answer_scores_do_not_depend_on_neighbours(shapes, budget):

@@ -152,6 +152,7 @@ def test_the_head_asked_alone_gives_the_models_own_logits(kind):
     assert torch.allclose(all_logits(opened.parts, kept[0]).float(), logits.float(), atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_most_families_share_a_prompt_among_branches_and_the_others_say_why_not():
     sharing = {kind for kind in families.KINDS if branch_fault(_opened(kind)) is None}
     own_state = {"mamba", "mamba2", "falcon_mamba", "jamba", "bamba", "nemotron_h", "granitemoehybrid"}

@@ -102,6 +102,7 @@ def test_the_artefact_says_after_how_many_exemplars_it_was_made(outcome: tillerm
     assert made.split["exemplars"] == 3 and made.split["train"] == 37
 
 
+@pytest.mark.slow
 def test_an_evaluation_on_the_same_data_shows_the_same_exemplars(
     outcome: tillerman.Outcome, pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
@@ -120,6 +121,7 @@ def test_an_evaluation_on_every_item_needs_no_training_share(
         tillerman.evaluate(outcome.artefact, replace(every, base_shots=3), pilot, science)
 
 
+@pytest.mark.slow
 def test_a_task_that_is_not_of_the_data_is_asked_without_exemplars(
     outcome: tillerman.Outcome, pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
@@ -127,6 +129,7 @@ def test_a_task_that_is_not_of_the_data_is_asked_without_exemplars(
     assert outcome.log.side_effects.unrelated_unsteered == plain.side_effects.unrelated_unsteered
 
 
+@pytest.mark.slow
 def test_fewer_exemplars_than_asked_for_are_noted(pilot: tillerman.OpenModel, science: LoadedData) -> None:
     many = replace(SMALL, base_shots=11, max_train=12, max_test=5)
     bench = bench_of(many, pilot, science)
@@ -158,6 +161,7 @@ def flipped(data: LoadedData, wanted: set[str], there: bool) -> LoadedData:
     return replace(data, examples=tuple(examples))
 
 
+@pytest.mark.slow
 def test_fine_tuning_sees_the_answers_to_the_training_items_alone(
     pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
@@ -185,6 +189,7 @@ def test_a_run_on_a_fine_tuned_model_belongs_to_that_model(
     assert "fine-tuned on the 24 training items" in on_lora.log.condition("unsteered").detail
 
 
+@pytest.mark.slow
 def test_the_written_model_gives_the_same_figures(
     on_lora: tillerman.Outcome, science: LoadedData, tmp_path: Path
 ) -> None:
@@ -196,6 +201,7 @@ def test_the_written_model_gives_the_same_figures(
         assert log.condition(name).rate == on_lora.log.condition(name).rate
 
 
+@pytest.mark.slow
 def test_the_fine_tuned_baseline_is_that_model_unsteered(
     on_lora: tillerman.Outcome, pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
@@ -206,6 +212,7 @@ def test_the_fine_tuned_baseline_is_that_model_unsteered(
     assert log.provenance["model_id"] == "pilot"
 
 
+@pytest.mark.slow
 def test_a_comparison_trains_its_fine_tuned_baseline_once(pilot: tillerman.OpenModel, science: LoadedData) -> None:
     small = replace(SMALL, lora=True, max_train=12, max_validation=8, max_test=8)
     stages: list[str] = []

@@ -53,6 +53,7 @@ def comparison(pilot, data):
     return tillerman.compare(tillerman.Lineup(("caa", "ipas-wrong", "ablation"), SMALL, equal_kl=0.05), pilot, data)
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(seed=st.integers(0, 100), most=st.integers(4, 30))
 def test_all_methods_are_tested_on_the_same_items(pilot, data, seed, most):
@@ -70,6 +71,7 @@ def test_all_methods_are_tested_on_the_same_items(pilot, data, seed, most):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["caa", "ipas-wrong", "ablation"])
 def test_the_numbers_are_those_of_the_method_alone(comparison, pilot, data, tmp_path, method):
     alone = tillerman.fit(replace(SMALL, method=method), pilot, data)
@@ -100,6 +102,7 @@ def test_every_row_says_what_it_costs(comparison):
             assert (low, row.cost.time_ratio, high) == (1, 1, 1)
 
 
+@pytest.mark.slow
 def test_at_equal_cost_every_method_meets_the_budget(comparison, pilot, data):
     bench = set_up(SMALL, pilot, data, tillerman.Store(None, ""), Unwatched())
     assert comparison.equal_kl == 0.05
@@ -115,6 +118,7 @@ def test_at_equal_cost_every_method_meets_the_budget(comparison, pilot, data):
     assert make_meter(bench).measure((plan,)).kl == pytest.approx(0.05, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_budget_out_of_reach_is_said_to_be_so(pilot, data):
     lineup = tillerman.Lineup(("ablation",), replace(SMALL, layers=(2,)), equal_kl=1e9)
     at = tillerman.compare(lineup, pilot, data).method("ablation").at_budget
@@ -122,6 +126,7 @@ def test_a_budget_out_of_reach_is_said_to_be_so(pilot, data):
     assert at.kl < 1e9
 
 
+@pytest.mark.slow
 def test_where_the_search_abstains_nothing_is_added_and_the_best_cell_that_steers_meets_the_budget(pilot, data):
     lineup = tillerman.Lineup(("caa",), replace(SMALL, max_kl=0.0), equal_kl=0.05)
     row = tillerman.compare(lineup, pilot, data).method("caa")
@@ -137,6 +142,7 @@ def test_the_p_values_are_adjusted_for_the_number_of_methods(comparison):
     assert all(row.p_holm >= row.effect.p_value for row in comparison.methods)
 
 
+@pytest.mark.slow
 def test_a_method_that_cannot_be_fed_is_left_out_with_its_reason(pilot, data):
     lineup = tillerman.Lineup(
         ("caa", "sta:sae=pilot"), replace(PILOT_SAE, layers=(2,))

@@ -65,6 +65,7 @@ def test_what_measures_something_beside_the_vector_is_refused_with_fast() -> Non
     assert quick().method == "caa" and quick(tillerman.Experiment(method="pas")).method == "pas"
 
 
+@pytest.mark.slow
 def test_a_search_keeps_to_its_time_and_says_so(
     pilot: tillerman.OpenModel, science: LoadedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +97,7 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         seconds_of(text, "--budget")
 
 
+@pytest.mark.slow
 def test_a_forecast_counts_what_will_be_done(pilot: tillerman.OpenModel, science: LoadedData) -> None:
     pace = Pace(0.001, 0.001, 0.01)
     whole, coarse, little = (

@@ -124,6 +124,7 @@ def test_fit_validation_and_test_items_never_mix(pilot: tillerman.OpenModel, sci
     assert len(set.union(*shares)) == 100
 
 
+@pytest.mark.slow
 def test_the_same_fit_twice_gives_the_same_numbers(
     outcome: tillerman.Outcome, pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
@@ -159,6 +160,7 @@ def test_evaluating_the_artefact_on_its_own_data_repeats_the_test_figures(
     assert [c.name for c in log.conditions if c.name.startswith("null")] == ["null:random"]
 
 
+@pytest.mark.slow
 def test_a_search_keeps_to_a_budget_unless_it_is_lifted(pilot: tillerman.OpenModel, science: LoadedData) -> None:
     usual = {"kl": MAX_KL, "perplexity_ratio": MAX_PERPLEXITY_RATIO}
     assert tillerman.Experiment().constraints == usual
@@ -171,6 +173,7 @@ def test_a_search_keeps_to_a_budget_unless_it_is_lifted(pilot: tillerman.OpenMod
     assert within.side_effects.perplexity_ratio <= MAX_PERPLEXITY_RATIO < lifted.side_effects.perplexity_ratio
 
 
+@pytest.mark.slow
 def test_a_dose_is_recommended_with_the_range_that_works(pilot: tillerman.OpenModel, science: LoadedData) -> None:
     grid = replace(SMALL, layers=(3,), doses=(0.01, 0.1, 0.2, 0.3), max_train=200, max_validation=100)
     outcome = tillerman.fit(grid, pilot, science)
@@ -182,6 +185,7 @@ def test_a_dose_is_recommended_with_the_range_that_works(pilot: tillerman.OpenMo
     assert "work (on validation items)" in range_words(outcome.log)
 
 
+@pytest.mark.slow
 def test_with_no_side_effect_allowed_the_search_abstains(pilot: tillerman.OpenModel, science: LoadedData) -> None:
     log = tillerman.fit(replace(SMALL, max_kl=0.0), pilot, science).log
     assert log.strength == 0
@@ -191,6 +195,7 @@ def test_with_no_side_effect_allowed_the_search_abstains(pilot: tillerman.OpenMo
     assert any(not cell.admissible for cell in log.cells) or max(c.score for c in log.cells) == log.cells[0].score
 
 
+@pytest.mark.slow
 def test_the_nulls_may_not_abstain_and_keep_their_scale(pilot: tillerman.OpenModel, science: LoadedData) -> None:
     bench = set_up(SMALL, pilot, science, tillerman.Store(None, ""), Unwatched())
     chosen = choose(bench, make_meter(bench))
@@ -216,6 +221,7 @@ def test_no_two_draws_of_a_null_are_the_same(pilot: tillerman.OpenModel, science
         assert all(not torch.equal(a, b) for i, a in enumerate(rows) for b in rows[:i]), null
 
 
+@pytest.mark.slow
 def test_a_null_and_its_vector_need_not_be_fitted_at_the_same_hook_points(
     pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
@@ -272,6 +278,7 @@ def test_reading_at_the_end_of_a_turn_needs_a_template_that_ends_one(
         tillerman.fit(plain, pilot, science)
 
 
+@pytest.mark.slow
 def test_the_paper_mode_reads_before_the_block_and_adds_after_it(
     pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
@@ -284,6 +291,7 @@ def test_the_paper_mode_reads_before_the_block_and_adds_after_it(
     assert [cell.strength for cell in log.cells] == list(PAS_STRENGTHS)
 
 
+@pytest.mark.slow
 def test_several_seeds_give_an_interval_over_seeds(pilot: tillerman.OpenModel, science: LoadedData) -> None:
     log = tillerman.fit_seeds(SMALL, (1, 2, 3), pilot, science).log
     assert log.seeds is not None

@@ -103,6 +103,7 @@ def test_a_chat_without_roles_is_refused(pilot):
         tillerman.vector_from(pilot, [[{"text": "a"}]], [[{"text": "b"}]])
 
 
+@pytest.mark.slow
 def test_answers_of_the_wanted_kind_become_more_common_and_the_artefact_can_be_tested_later(pilot):
     data = tillerman.load_examples("sample:agreeableness")
     shown, asked = data.examples[:60], replace(data, examples=data.examples[60:])
@@ -115,6 +116,7 @@ def test_answers_of_the_wanted_kind_become_more_common_and_the_artefact_can_be_t
     assert (log.method, log.hook_point) == ("caa", "layers.3.resid_post")
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_an_artefact_that_has_no_card(pilot, tmp_path):
     path = tmp_path / "happy.safetensors"
     artefact = tillerman.vector_from(pilot, HAPPY, SAD, name="moods")

@@ -132,6 +132,7 @@ def test_the_gate_travels_with_the_file_and_decides_by_itself(
     assert touched == [True, False]
 
 
+@pytest.mark.slow
 def test_where_the_gate_is_shut_answers_are_unsteered_and_elsewhere_steered(
     outcome: tillerman.Outcome, pilot: tillerman.OpenModel
 ) -> None:
@@ -156,6 +157,7 @@ def test_where_the_gate_is_shut_answers_are_unsteered_and_elsewhere_steered(
     assert log.gate.trial == (outcome.log.gate.trial if outcome.log.gate else None)
 
 
+@pytest.mark.slow
 def test_what_should_not_change_is_measured_under_the_gate_and_neutral_text_without(
     outcome: tillerman.Outcome, pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
@@ -184,6 +186,7 @@ def test_yes_or_no_questions_are_labelled_prompts_too(
     assert labels[first] and len(labels) == 60 and sum(labels.values()) == 30
 
 
+@pytest.mark.slow
 def test_a_gate_may_be_told_where_to_read(prompts: str, pilot: tillerman.OpenModel, science: LoadedData) -> None:
     there = replace(SMALL, gate=GateOptions(prompts, "persona", "layers.2.resid_post"))
     gate = tillerman.fit(there, pilot, science).artefact.gate
@@ -255,6 +258,7 @@ def test_a_comparison_takes_no_gate(gated: tillerman.Experiment) -> None:
         tillerman.Lineup(("caa",), gated)
 
 
+@pytest.mark.slow
 def test_a_gate_of_a_probe_has_figures_too(
     outcome: tillerman.Outcome, pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:

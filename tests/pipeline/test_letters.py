@@ -47,6 +47,7 @@ def always_b(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_vector_that_is_about_a_letter_is_called_so(pilot: tillerman.OpenModel, always_b: Path) -> None:
     data = tillerman.load_examples(str(always_b))
     log = tillerman.fit(replace(SMALL, keep_order=True), pilot, data).log
@@ -60,6 +61,7 @@ def test_a_vector_that_is_about_a_letter_is_called_so(pilot: tillerman.OpenModel
     assert "it is about a letter" in render_report(log)
 
 
+@pytest.mark.slow
 def test_options_drawn_per_item_leave_nothing_to_a_letter(pilot: tillerman.OpenModel, always_b: Path) -> None:
     log = tillerman.fit(SMALL, pilot, tillerman.load_examples(str(always_b))).log
     assert log.condition("constant").rate.value < 0.7
@@ -68,6 +70,7 @@ def test_options_drawn_per_item_leave_nothing_to_a_letter(pilot: tillerman.OpenM
     assert "letter" not in judge_log(log).words
 
 
+@pytest.mark.slow
 def test_a_vector_of_a_behaviour_is_called_good(pilot: tillerman.OpenModel) -> None:
     data = tillerman.load_examples("sample:interest-in-science")
     log = tillerman.fit(replace(SMALL, layers=(3,), null_draws=4), pilot, data).log
@@ -75,6 +78,7 @@ def test_a_vector_of_a_behaviour_is_called_good(pilot: tillerman.OpenModel) -> N
     assert [c.name for c in log.conditions][:3] == ["unsteered", "steered", "constant"]
 
 
+@pytest.mark.slow
 def test_a_random_vector_is_called_bad(pilot: tillerman.OpenModel) -> None:
     data = tillerman.load_examples("sample:interest-in-science")
     fitted = tillerman.fit(replace(SMALL, layers=(3,), doses=(0.2,)), pilot, data).artefact

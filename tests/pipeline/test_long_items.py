@@ -27,6 +27,7 @@ def _data(*too_long: int) -> tillerman.LoadedData:
     return replace(data, examples=tuple(examples))
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_in_no_share_and_counted_in_the_notes():
     data, plain = _data(3, 20, 41), _data()
     run = set_up(SKIPPING, planted.speaker(), data, Store(None, ""), Unwatched())

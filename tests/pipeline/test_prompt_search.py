@@ -95,6 +95,7 @@ def test_the_one_right_prompt_of_several_is_found(pilot: tillerman.OpenModel, sc
     assert scores[RIGHT] == pytest.approx(max(known), abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_search_does_better_than_the_name_of_the_file(pilot: tillerman.OpenModel) -> None:
     """ "Low discount rate" says nothing to the pilot, which answers the wrong way under it."""
     data = tillerman.load_examples("sample:low-discount-rate")
@@ -105,6 +106,7 @@ def test_the_search_does_better_than_the_name_of_the_file(pilot: tillerman.OpenM
     assert by_name < 0.4 and found > by_name + 0.3
 
 
+@pytest.mark.slow
 def test_test_items_play_no_part(run: Run) -> None:
     """Neither what they ask nor what is right: other test items, the same prompts."""
     other = turned_over(replace(run.test, items=run.test.items[::-1][:20]), run)
@@ -174,6 +176,7 @@ def test_a_fit_shows_the_prompt_taken_and_all_that_were_tried(outcome: tillerman
     assert log.seconds_for_prompt is not None
 
 
+@pytest.mark.slow
 def test_an_evaluation_takes_the_prompt_that_the_fit_found(
     outcome: tillerman.Outcome, pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
@@ -185,6 +188,7 @@ def test_an_evaluation_takes_the_prompt_that_the_fit_found(
     assert own.condition("prompt").detail == "Be kind."
 
 
+@pytest.mark.slow
 def test_where_no_prompt_helps_there_is_no_row_and_no_vector_of_one(
     pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
@@ -203,6 +207,7 @@ def moods() -> LoadedData:
     return LoadedData(tuple(texts), "moods", "made", "moods", (), ("Say something joyful.",))
 
 
+@pytest.mark.slow
 def test_labelled_texts_have_no_prompt_baseline_and_the_row_says_so(
     pilot: tillerman.OpenModel, moods: LoadedData
 ) -> None:

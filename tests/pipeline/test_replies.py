@@ -94,6 +94,7 @@ def test_without_a_prompt_there_is_no_baseline_of_one_and_the_other_replies_are_
     assert alone.conditions == tuple(c for c in log.conditions if c.name not in ("prompt", "both"))
 
 
+@pytest.mark.slow
 def test_several_samples_differ_and_count_once_per_prompt(artefact, inquiry, opened, log):
     several = reply(artefact, replace(inquiry, samples=2, asks=inquiry.asks[:4]), opened)
     said = several.conditions[0].replies[0]
@@ -165,6 +166,7 @@ def test_what_cannot_be_asked_is_refused(inquiry, change, message):
         replace(inquiry, **change)
 
 
+@pytest.mark.slow
 def test_thoughts_stay_in_the_text_and_are_measured():
     reasoner = tillerman.open_model("pilot-moe")
     sums = tillerman.load_examples("sample:sums", limit=4).examples
@@ -216,6 +218,7 @@ def test_the_command_shows_a_table_per_scorer_and_writes_all_texts(file, tmp_pat
     assert names == ["sentiment", "length", "keywords:a", "keywords:happy"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_log(file, tmp_path, monkeypatch):
     out = tmp_path / "log.json"
     whole = json.loads(run("score", file, "--json", *SMALL).stdout)
@@ -238,6 +241,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_log(file, tmp_path, m
     assert {**found, "seconds": 0} == {**whole, "seconds": 0}
 
 
+@pytest.mark.slow
 def test_a_judge_is_asked_blindly_cached_beside_the_log_and_replayed(file, tmp_path, monkeypatch):
     monkeypatch.setenv("JUDGE_KEY", "sk-very-secret")
     out = tmp_path / "log.json"

@@ -54,6 +54,7 @@ def test_the_pilots_autoencoder_is_opened_by_its_name():
     assert (sae.name, str(sae.point), sae.width, sae.architecture) == ("pilot", "layers.3.resid_post", 128, "jumprelu")
 
 
+@pytest.mark.slow
 def test_sta_is_fitted_at_the_autoencoders_hook_point_and_reports_its_atoms(pilot, data, tmp_path):
     outcome = _fit(pilot, data, "sta")
     vector = outcome.artefact.steering
@@ -68,6 +69,7 @@ def test_sta_is_fitted_at_the_autoencoders_hook_point_and_reports_its_atoms(pilo
     assert back.steering.provenance.method == back.steering.provenance.options["method"] == "sta:sae=pilot"
 
 
+@pytest.mark.slow
 def test_a_clamped_feature_is_applied_with_its_operator_and_can_be_evaluated_again(pilot, data, tmp_path):
     outcome = _fit(pilot, data, "sae-feature", operator="clamp", read="mean")
     (item,) = outcome.artefact.plan(1.0)
@@ -103,6 +105,7 @@ def test_an_autoencoder_of_another_model_is_refused(pilot, data, tmp_path):
         tillerman.fit(experiment, pilot, data)
 
 
+@pytest.mark.slow
 def test_the_command_line_fits_shows_and_refuses(tmp_path):
     run = CliRunner()
     out = tmp_path / "v.safetensors"

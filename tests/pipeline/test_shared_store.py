@@ -52,6 +52,7 @@ def measured(outcome):
     }
 
 
+@pytest.mark.slow
 def test_another_title_finds_every_piece(pilot, tmp_path):
     def lines():
         return (tmp_path / "run" / "values.jsonl").read_text().split("\n\n")
@@ -68,6 +69,7 @@ def test_another_title_finds_every_piece(pilot, tmp_path):
     assert measured(other) == measured(one) | {"data_name": "another title"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "name"),
     [

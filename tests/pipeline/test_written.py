@@ -90,6 +90,7 @@ def test_the_log_of_such_a_search_says_what_each_cell_wrote_and_where_it_was_rea
     assert outcome.log.chosen.method == outcome.log.method == "caa"
 
 
+@pytest.mark.slow
 def test_a_reading_that_was_asked_for_is_the_only_one() -> None:
     log = tillerman.fit(replace(WRITTEN, read="mean", layers=(0,)), writers.writer(), writers.preferences()).log
     assert len(log.cells) == 3 and log.provenance["read_positions"] == "mean"

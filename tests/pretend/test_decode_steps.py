@@ -85,6 +85,7 @@ def cells(count):
     return [GridCell(HookPoint(1), direction, 0.1 * k) for k, direction in enumerate(directions)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [False, True])
 def test_cells_of_one_pass_cost_the_device_as_many_transfers_as_one_cell(whole):
     batch = padded(PROMPTS, pad=0)

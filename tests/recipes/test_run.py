@@ -55,6 +55,7 @@ def test_a_run_has_a_piece_for_every_arm_task_and_seed_and_cell(log):
     assert all(p.figures for p in log.pieces)
 
 
+@pytest.mark.slow
 def test_the_figures_of_a_fit_are_those_of_the_pipeline(log, pilot):
     piece = next(p for p in log.pieces if (p.step, p.task, p.arm, p.seed) == ("fits", "art", "wrong", 1))
     experiment = tillerman.Experiment(
@@ -122,6 +123,7 @@ def test_the_log_comes_back_from_its_file(log):
         ReproductionLog.from_json({**log.to_json(), "version": 99})
 
 
+@pytest.mark.slow
 def test_runs_of_parts_make_one_log(log, pilot):
     recipe, request = read_recipe(SMALL), Request(None, limit=40, seeds=1)
     parts = [reproduce(recipe, [pilot], replace(request, only=("curve", task))) for task in ("art", "science")]
@@ -187,6 +189,7 @@ def test_what_the_data_cannot_feed_is_told_and_stops_nothing(pilot):
     assert unfit.reason
 
 
+@pytest.mark.slow
 def test_an_arm_of_other_settings_does_not_take_the_answers_of_one_of_the_same_method(pilot):
     text = TEXT.replace(
         'name = "wrong"\nmethod = "ipas-wrong"', 'name = "wrong"\nmethod = "caa"\nsettings = { max_train = 3 }'
@@ -215,6 +218,7 @@ def counting(monkeypatch):
     return done
 
 
+@pytest.mark.slow
 def test_finished_pieces_are_not_run_again_and_other_settings_are(tmp_path, pilot, monkeypatch):
     request = Request(None, limit=40, seeds=1, only=("curve", "art"))
     done = counting(monkeypatch)

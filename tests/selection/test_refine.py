@@ -32,6 +32,7 @@ def place(one: Candidate) -> tuple[int, int]:
     return one.cell.points[0].layer, DOSES.index(one.dose)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 80), st.integers(0, 79), st.integers(0, 7), st.floats(0.05, 1))
 def test_on_a_smooth_grid_the_best_cell_is_found_among_few(layers: int, layer: int, dose: int, width: float) -> None:
     layer = min(layer, layers - 1)

@@ -73,6 +73,7 @@ def test_the_interval_of_a_mean_of_few_symmetric_values_covers_it(n, draw):
     assert 0.93 <= covered <= 0.985
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [50, 100, 200])
 def test_a_single_change_in_twenty_is_covered_too(n):
     """Where so few items change no interval can hit 95 %: it may be too wide, not too short."""
@@ -114,6 +115,7 @@ def test_the_interval_of_a_mean_effect_covers_it(true):
     assert above > 0.8 if true else above <= 0.035
 
 
+@pytest.mark.slow
 def test_the_sign_flip_p_is_small_in_a_twentieth_of_runs_without_effect():
     rng = np.random.default_rng(7)
     small = np.mean([sign_flip(rng.normal(0.0, 1.0, 10)) < 0.05 for _ in range(RUNS)])

@@ -10,6 +10,7 @@ from tillerman.statistics.estimates import effect
 from tillerman.statistics.power import foreseen, minimum_detectable_effect, power_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "changed", "true"), [(30, 0.4, 0.3), (60, 0.2, 0.1), (100, 0.1, 0.1), (200, 0.2, 0.09), (200, 0.5, 0.0)]
 )

@@ -213,6 +213,7 @@ def _brute(scores, wanted):
     return best
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(3, 12))
 def test_the_fitted_gate_has_the_best_f1_of_all_thresholds(seed, n):

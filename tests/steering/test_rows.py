@@ -88,6 +88,7 @@ _item = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.lists(st.lists(_item, max_size=3).map(tuple), min_size=4, max_size=4), st.sampled_from(["left", "right"]))
 def test_any_plans_in_one_pass_are_those_of_the_rows_one_by_one(plans, side):

@@ -100,6 +100,7 @@ def test_several_samples_per_prompt_are_steered_alike(scope):
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     st.lists(st.lists(st.sampled_from([0, 7, 8, 20, 30]), min_size=1, max_size=7).map(tuple), min_size=1, max_size=4),

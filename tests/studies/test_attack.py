@@ -93,6 +93,7 @@ def of(log: StudyLog, case: str, condition: str) -> Trial:
     return found
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_trials_and_another_seed_other_texts(log: StudyLog, subject: Subject) -> None:
     assert run("attack", subject, QUICK).trials == log.trials
     other = run("attack", subject, replace(QUICK, seed=1))
@@ -137,6 +138,7 @@ def test_the_items_attacked_are_those_that_both_models_answer_as_wanted(subject:
     assert list(_victims(lab, replace(QUICK, limit=60))) == both
 
 
+@pytest.mark.slow
 def test_found_texts_are_tried_at_other_strengths_on_random_vectors_and_on_the_other_model(subject: Subject) -> None:
     log = run("attack", subject, replace(QUICK, limit=6, iterations=8, children=8))
     assert sum(of(log, f"{AFTER}{replace(QUICK, iterations=8, children=8).candidates}", STEERED).values) > 0
@@ -165,6 +167,7 @@ def test_a_small_budget_knows_only_the_texts_tried_within_it(log: StudyLog) -> N
     assert all(a < b for a, b in zip(early.values, late.values, strict=True))
 
 
+@pytest.mark.slow
 def test_an_attack_that_was_stopped_goes_on_item_by_item(log: StudyLog, subject: Subject, tmp_path: Path) -> None:
     class Killed(Exception):
         pass

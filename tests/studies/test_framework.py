@@ -69,6 +69,7 @@ def test_a_log_of_another_version_is_refused(log: StudyLog) -> None:
         StudyLog.from_json({**log.to_json(), "version": 99})
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers(log: StudyLog, subject: Subject) -> None:
     assert run("side-effects", subject, QUICK).trials == log.trials
 
@@ -96,6 +97,7 @@ def test_test_items_are_those_that_the_fit_did_not_see(
     assert len(lab.exam.items) == 60 and not fitted & {item.example.id for item in lab.exam.items}
 
 
+@pytest.mark.slow
 def test_a_stopped_study_goes_on_from_its_pieces(subject: Subject, tmp_path: Path, log: StudyLog) -> None:
     key = study_key("side-effects", QUICK, subject)
     first = Store(tmp_path / "kept", key)

@@ -29,6 +29,7 @@ def test_the_curve_is_found_again(top: float, half: float) -> None:
     assert found_top == pytest.approx(top, rel=0.03) and found_half == pytest.approx(half, rel=0.06)
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(half=st.floats(1.0, 200))
 def test_the_knee_is_where_nine_tenths_of_the_whole_are_reached(half: float) -> None:
@@ -77,6 +78,7 @@ def test_all_examples_drawn_are_the_whole_vector(log: StudyLog) -> None:
     )
 
 
+@pytest.mark.slow
 def test_draws_depend_on_the_seed_alone(log: StudyLog, subject: Subject) -> None:
     options = SamplesOptions(limit=40, counts=(2, 8, 20, 60), draws=3)
     assert run("samples", subject, options).trials == log.trials

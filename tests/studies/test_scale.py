@@ -86,6 +86,7 @@ def test_the_verdict_follows_from_effects_and_costs(trials: list[Trial], outcome
     assert (verdict.outcome, says in verdict.words) == (outcome, True), verdict.words
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.floats(0.01, 20), st.floats(0.5, 5))
 def test_a_cost_that_grows_with_the_squared_dose_is_found_whatever_the_tokenizer(cost: float, length: float) -> None:
@@ -137,6 +138,7 @@ def log(twins: Subject) -> StudyLog:
     return run("scale", twins, QUICK)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_the_log_can_be_judged_again(log: StudyLog, twins: Subject) -> None:
     assert run("scale", twins, QUICK).trials == log.trials
     assert judge_again(StudyLog.from_json(json.loads(json.dumps(log.to_json())))).verdict == log.verdict
@@ -160,17 +162,20 @@ def test_a_plan_of_a_dose_has_that_dose(twins: Subject) -> None:
         assert Cell.of(item.steering, item.strength).dose(item.steering) == pytest.approx(0.4)
 
 
+@pytest.mark.slow
 def test_a_vector_that_works_on_both_is_called_good(twins: Subject) -> None:
     verdict = run("scale", twins, replace(QUICK, limit=60)).verdict
     assert verdict.outcome == "good", verdict.words
     assert "cannot be decided from 2 models" in verdict.words
 
 
+@pytest.mark.slow
 def test_a_random_vector_is_called_bad(random_subject: Subject, twins: Subject) -> None:
     planted = replace(random_subject, opener=twins.opener)
     assert run("scale", planted, replace(QUICK, limit=60)).verdict.outcome == "bad"
 
 
+@pytest.mark.slow
 def test_a_stopped_study_opens_no_model_that_is_finished(log: StudyLog, twins: Subject, tmp_path: Path) -> None:
     key = study_key("scale", QUICK, twins)
     first = Store(tmp_path / "kept", key)

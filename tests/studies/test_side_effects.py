@@ -64,6 +64,7 @@ def test_a_strength_that_wrecks_the_model_is_a_row_and_no_number() -> None:
     assert [row[-1] for row in table.rows] == ["yes", "yes", "no"]
 
 
+@pytest.mark.slow
 def test_costs_grow_with_the_strength(subject: Subject) -> None:
     log = run("side-effects", subject, SideEffectsOptions(limit=20, factors=(0.5, 1.0, 2.0), unrelated_items=10))
     kl = [sum(t.values) / len(t.values) for t in log.trials if t.case == KL]

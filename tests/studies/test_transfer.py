@@ -99,11 +99,13 @@ def log(subject: Subject) -> StudyLog:
     return run("transfer", subject, QUICK)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_the_log_can_be_judged_again(log: StudyLog, subject: Subject) -> None:
     assert run("transfer", subject, QUICK).trials == log.trials
     assert judge_again(StudyLog.from_json(json.loads(json.dumps(log.to_json())))).verdict == log.verdict
 
 
+@pytest.mark.slow
 def test_a_stopped_study_opens_no_model_that_is_finished(
     log: StudyLog, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +121,7 @@ def test_a_stopped_study_opens_no_model_that_is_finished(
     assert run("transfer", subject, QUICK, store=Store(tmp_path / "kept", key)).trials == log.trials
 
 
+@pytest.mark.slow
 def test_no_target_is_fitted_on_what_another_one_said(subject: Subject, tmp_path: Path) -> None:
     louder = in_precision(subject.opened, "bf16")
     with torch.no_grad():
@@ -142,10 +145,12 @@ def test_rounding_to_bf16_keeps_the_vector_and_its_dose(log: StudyLog) -> None:
     assert {t.case for t in log.trials if t.condition == KL} == {HOME, "bf16"}
 
 
+@pytest.mark.slow
 def test_a_random_vector_is_called_bad(random_subject: Subject) -> None:
     assert run("transfer", random_subject, QUICK).verdict.outcome == "bad"
 
 
+@pytest.mark.slow
 def test_a_model_whose_upper_blocks_are_lost_is_called_bad(subject: Subject) -> None:
     """The stream that the vector steers no longer reaches the answers: the vector is the same, the effect is not."""
     broken = in_precision(subject.opened, "bf16")

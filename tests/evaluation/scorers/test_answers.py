@@ -72,7 +72,7 @@ def test_an_unknown_rival_is_refused():
         LogOdds(against="worst")
 
 
-@pytest.mark.parametrize("family", tiny.BRANCHING)
+@pytest.mark.parametrize("family", tiny.mostly_slow(tiny.BRANCHING))
 def test_values_under_plans_are_those_of_the_models_own_probabilities(family):
     opened = tiny.opened(family)
     items = present(Example("choice", f"Question {i}?", ("apple", "stone", "river"), i % 3) for i in range(7))
