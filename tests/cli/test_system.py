@@ -205,8 +205,13 @@ def test_every_step_is_taken_and_the_first_error_told() -> None:
 FIT = ["fit", "sample:agreeableness", "--method", "caa", "--limit", "150", "--layers", "3,4", "-o", "v.safetensors"]
 
 
+def listens() -> None:
+    """Also where the tests themselves run in the background of a shell, which has its children ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def started(arguments: list[str], folder: Path, ready: Callable[[], bool]) -> subprocess.Popen[str]:
-    running = subprocess.Popen([*MAIN, *arguments], cwd=folder, text=True, stdout=-1, stderr=-1)
+    running = subprocess.Popen([*MAIN, *arguments], cwd=folder, text=True, stdout=-1, stderr=-1, preexec_fn=listens)
     until = time.monotonic() + 240
     while not ready() and running.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
