@@ -88,14 +88,15 @@ def test_the_vector_that_changes_most_is_named() -> None:
 
 def test_what_was_not_run_says_so_and_what_was_refused_says_why() -> None:
     many = [measured("pirate", "caa", log_of(0.5, 0.2)), measured("pirate", "cold-fd", None, "it needs labels")]
-    made = module("chapters").chapters(many)
+    made = module("chapters").chapters([*many, measured("gloomy", "cold-fd", log_of(0.1, 0.2))])
     assert made["gemma3"] == "Not run.\n"
     lines = made["smollm2"].splitlines()
     row = next(line for line in lines if line.startswith("| pirate | 12 |"))
     assert "0.60 (0.50 to 0.70)" in row and "10, 60, 30, none" in row
     assert "| gloomy | not run |" in made["smollm2"]
     methods = next(line for line in lines if line.startswith("| pirate | +0.50"))
-    assert "works" in methods and "refused" in methods and "not run" in methods
+    assert "works" in methods and "refused" in methods
+    assert "Methods not run: prompt-vector" in made["smollm2"] and "Yes/no personas: not run." in made["smollm2"]
     assert "pirate, `cold-fd`: refused. it needs labels" in made["smollm2"]
     assert "a vector does more than the prompt and exemplars: pirate (caa)" in made["in short"]
     assert "not run: cheerful" in made["in short"]

@@ -70,13 +70,20 @@ def of_model(model: str, found: Found) -> str:
         return "Not run.\n"
     parts = []
     for kind, first in (("written", written_row), ("answered", answered_row)):
-        names = [b for b in BEHAVIOURS.values() if b.kind == kind]
+        run = [key[1:] for key in found if key[0] == model and BEHAVIOURS[key[1]].kind == kind]
+        names = [b for b in BEHAVIOURS.values() if b.name in {name for name, _ in run}]
+        methods = [name for name in METHODS if name in {method for _, method in run}]
+        if not names:
+            parts += [f"{_KIND[kind]}: {NOT_RUN}."]
+            continue
         head = HEADS[kind]
         parts += [
             _title(kind),
             markdown_table(Table("", head, tuple(_first(found, model, b, first, head) for b in names))),
         ]
-        parts += [_METHODS_TITLE[kind], markdown_table(_methods(found, model, names))]
+        parts += [_METHODS_TITLE[kind], markdown_table(_methods(found, model, names, methods))]
+        left = [name for name in METHODS if name not in methods]
+        parts += [f"Methods {NOT_RUN}: {', '.join(left)}."] if left else []
     parts += ["#### What was chosen, and what it costs", markdown_table(_costs(mine))]
     parts += ["#### Verdicts", *_verdicts(mine), "#### Texts side by side", *_texts(found, model)]
     return "\n\n".join(parts) + "\n"
@@ -109,6 +116,7 @@ HEADS = {
         "power",
     ),
 }
+_KIND = {"written": "Ways of writing", "answered": "Yes/no personas"}
 _METHODS_TITLE = {
     "written": "Change of the mean score by every method, steered minus unsteered on the same prompts:",
     "answered": "Effect by every method, steered minus unsteered on the same items, pp:",
@@ -138,9 +146,9 @@ def written_row(log: EvaluationLog) -> tuple[str, ...]:
     told = of.get("prompt")
     lead = "" if told is None or told.lead is None else shown_number(told.lead.value, told.lead.interval, signed=True)
     shares = ", ".join(_share(of.get(name)) for name in ("unsteered", "steered", "prompt", "icl"))
-    steered = of.get("steered")
-    n = "0" if steered is None or steered.score is None else str(steered.score.n)
-    return (n, *scores, lead, shares)
+    scores[1] = scores[1] or ("abstains" if log.strength == 0 else "")
+    plain = of["unsteered"].score
+    return ("0" if plain is None else str(plain.n), *scores, lead, shares)
 
 
 def _score(one: WrittenCondition | None) -> str:
@@ -168,10 +176,10 @@ def answered_row(log: EvaluationLog) -> tuple[str, ...]:
     return (str(log.n_test), *rates, shown(log.effect), lead, area, moved, wrong, least)
 
 
-def _methods(found: Found, model: str, names: Sequence[Behaviour]) -> Table:
+def _methods(found: Found, model: str, names: Sequence[Behaviour], methods: Sequence[str]) -> Table:
     """A change per method; in bold where it is the behaviour (see ``standing.works``)."""
-    rows = tuple((b.name, *(_change(found.get((model, b.name, method))) for method in METHODS)) for b in names)
-    return Table("", ("behaviour", *METHODS), rows)
+    rows = tuple((b.name, *(_change(found.get((model, b.name, method))) for method in methods)) for b in names)
+    return Table("", ("behaviour", *methods), rows)
 
 
 def _change(one: Measured | None) -> str:
