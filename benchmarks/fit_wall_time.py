@@ -16,8 +16,9 @@ import torch
 
 import tillerman
 from tillerman.evaluation import grid
-from tillerman.pipeline.run import Unwatched, set_up
+from tillerman.pipeline.run import Unwatched
 from tillerman.pipeline.search import choose
+from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.side_effects import make_meter
 
 DOSES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0, 1.25, 1.5)

@@ -12,7 +12,8 @@ import argparse
 import tillerman
 from tillerman.core.store import Store
 from tillerman.evaluation.exam import Exam
-from tillerman.pipeline.run import Run, Unwatched, set_up
+from tillerman.pipeline.run import Run, Unwatched
+from tillerman.pipeline.set_up import set_up
 
 BY_HAND = (
     "You are a pirate. Talk like a pirate.",

@@ -16,7 +16,8 @@ from torchao.quantization.granularity import PerGroup
 import tillerman
 from tillerman.data.loading import LoadedData
 from tillerman.evaluation.exam import Exam
-from tillerman.pipeline.run import Unwatched, set_up
+from tillerman.pipeline.run import Unwatched
+from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.vectors import fit_methods
 
 BITS: dict[str, Callable[[], object] | None] = {

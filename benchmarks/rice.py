@@ -19,7 +19,7 @@ from tillerman.data.thoughts import Reply
 from tillerman.evaluation.thoughts import thinking
 from tillerman.logs.thoughts import Thinking
 from tillerman.methods.registry import method
-from tillerman.pipeline.run import set_up
+from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.vectors import fit_methods
 from tillerman.reports.numbers import percent, points, span
 

@@ -24,14 +24,16 @@ from tillerman.data.thoughts import Reply
 from tillerman.evaluation.exam import Exam
 from tillerman.evaluation.perplexity import perplexity_of
 from tillerman.evaluation.scorers.labels import LabelScorer
+from tillerman.evaluation.side_effects import drift_over
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.costs import Costs
-from tillerman.pipeline.held_out import make_meter
 from tillerman.pipeline.run import Run, Unwatched
 from tillerman.pipeline.set_up import set_up
+from tillerman.pipeline.side_effects import make_meter
 from tillerman.pipeline.vectors import fit_readings
 from tillerman.pipeline.written import prompts_of, repeated, replies_to, scorer_of_labels, shows, values_of
 
+LOOKED = 3  # batches of neutral text, eight of its windows
 READS, SCOPES, DOSES, PROMPTS = ("mean", "last", "end"), ("after_instruction", "all"), (0.25, 0.4), 4
 
 
@@ -74,7 +76,12 @@ def sweep(out: Path, model: str, opened: OpenModel, behaviour: str, read: str, l
         for cell in [tillerman.Cell((point,), 1.0, "add", make_scope(opened.tokenizer, scope))]
     ]
     said = replies_to(run, prompts, [(), *(plan for *_, plan in cells)], "of every cell")
-    drifts = {(layer, dose): costs.part(plan).kl for scope, layer, dose, plan in cells if scope == "all"}
+    looked = min(LOOKED, costs.batches)
+    drifts = {
+        (layer, dose): drift_over([costs.first(plan, looked)]).kl
+        for scope, layer, dose, plan in cells
+        if scope == "all"
+    }
     rows = [
         {"scope": scope, "layer": layer, "dose": dose, "kl": drifts[layer, dose]}
         | figures(run, prompts, scorer, replies)
