@@ -301,6 +301,7 @@ def test_bad_input_gives_one_clear_error_and_an_exit_code(
     assert sorted(p.name for p in work.rglob("*")) == before, "a bad call left files behind"
 
 
+@pytest.mark.slow
 def test_the_program_prints_the_error_without_a_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from tillerman.cli.app import main; main()", "check", str(tmp_path / "gone.csv")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

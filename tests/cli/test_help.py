@@ -105,6 +105,7 @@ def test_a_quiet_run_says_nothing_but_its_result_and_zero_is_the_exit_code_where
     assert quiet.stdout.startswith("{")
 
 
+@pytest.mark.slow
 def test_an_error_is_said_also_to_those_who_want_quiet(tmp_path):
     done = program("check", str(tmp_path / "gone.csv"), "--quiet")
     assert done.returncode == 1

@@ -168,6 +168,7 @@ def tables(draw: st.DrawFn) -> Table:
     return Table(draw(texts(60)), head, tuple(draw(st.lists(row, max_size=3))))
 
 
+@pytest.mark.slow
 @given(tables(), st.integers(24, 60))
 def test_no_line_of_a_table_is_wider_than_the_terminal(table: Table, width: int) -> None:
     screen = StringIO()

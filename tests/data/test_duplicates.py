@@ -94,6 +94,7 @@ def test_the_less_protected_side_loses_its_near_duplicate(better: str, worse: st
     assert split.dropped == 1
 
 
+@pytest.mark.slow
 def test_the_pairs_found_are_exactly_those_of_a_plain_comparison() -> None:
     texts = [near(sentence(i // 4, words=12 + i % 40), WORDS[i % 2] * (i % 3 > 0)).strip() for i in range(160)]
     plain = {(i, j) for i, j in combinations(range(len(texts)), 2) if jaccard(texts[i], texts[j]) >= 0.9}

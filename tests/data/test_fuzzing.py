@@ -75,6 +75,7 @@ def test_a_missing_field_is_an_error_of_its_row_that_can_be_skipped(name: str) -
             load_examples(bad, layout=layout.name, skip_bad_rows=True)
 
 
+@pytest.mark.slow
 def test_five_hundred_mutants_of_rows_and_files_end_without_a_traceback(tmp_path: Path) -> None:
     counts, faults = run(500, 0, tmp_path)
     assert not faults, "\n".join(faults[:3])

@@ -150,6 +150,7 @@ def test_prompts_that_begin_alike_share_their_beginning_and_keep_their_answers(f
     assert family not in tiny.BRANCHING or sum(shape[0] * shape[1] for shape in tokens) < seen / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortage", ["of a pass over prompts", "of a pass over cells"])
 @pytest.mark.parametrize("examples", [MIXED[:6], MIXED[6:]])
 def test_a_device_without_the_memory_for_a_pass_gets_half_and_the_answers_are_the_same(caplog, shortage, examples):

@@ -61,6 +61,7 @@ def test_a_reply_that_was_cut_off_is_wrong(reasoner, exam):
     assert not cut.correct().any()
 
 
+@pytest.mark.slow
 def test_finished_replies_are_kept(exam, plans, monkeypatch):
     store = Store(None, "")
     first = exam.correct_under(plans, store)

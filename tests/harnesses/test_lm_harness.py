@@ -224,6 +224,7 @@ def test_the_users_tokenizer_and_model_are_left_as_they_were():
     assert all(torch.equal(value, before[name]) for name, value in opened.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_arguments_of_the_command_line_name_the_artefact_and_its_strength(tmp_path):
     opened = open_model("pilot")
     (chosen,) = pilot_plan(opened)

@@ -124,6 +124,7 @@ def test_a_single_step_of_adam_goes_against_the_sign_of_the_gradient(opened):
     assert float(ours.norm()) == pytest.approx(0.3, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_training_lowers_the_loss_at_every_hook_point_added_and_subtracted(family):
     opened = tiny.opened(family)

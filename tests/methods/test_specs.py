@@ -90,6 +90,7 @@ def test_after_a_colon_pieces_with_an_equals_sign_belong_to_the_method_before_th
     assert split_specs(listed) == [*parts, 'actadd:positive="I love, you",negative=a=b', "pas"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [Halfway(0.25), Ends()])
 def test_an_experiment_takes_a_class_of_ones_own(own):
     data = tillerman.load_examples("sample:interest-in-science", limit=60)

@@ -52,6 +52,7 @@ def test_what_attention_and_mlp_add_makes_up_the_residual_stream(family):
             assert torch.equal(pre, got[HookPoint(layer - 1, "resid_post")])
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(
     st.lists(st.integers(1, 20), min_size=1, max_size=8),

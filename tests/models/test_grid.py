@@ -56,6 +56,7 @@ def _cells(points, strengths=(0.0, 1.0, -2.0)):
 branching = pytest.mark.parametrize("family", tiny.mostly_slow(tiny.BRANCHING))
 
 
+@pytest.mark.slow
 @branching
 @pytest.mark.parametrize("scope", [Scope("last"), Scope("positions", (-1, -3)), Scope("all")], ids=str)
 def test_branches_give_the_scores_of_plain_passes_at_every_site(family, scope):
@@ -170,6 +171,7 @@ def test_the_tail_reaches_back_to_the_first_token_that_is_meant():
     assert tail_of(meant) == 5
 
 
+@pytest.mark.slow
 @branching
 def test_nothing_is_left_on_the_model(family):
     opened = tiny.opened(family)

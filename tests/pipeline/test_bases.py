@@ -111,6 +111,7 @@ def test_an_evaluation_on_the_same_data_shows_the_same_exemplars(
     assert log.condition("steered") == outcome.log.condition("steered")
 
 
+@pytest.mark.slow
 def test_an_evaluation_on_every_item_needs_no_training_share(
     outcome: tillerman.Outcome, pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:

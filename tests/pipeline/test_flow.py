@@ -213,6 +213,7 @@ def test_the_nulls_may_not_abstain_and_keep_their_scale(pilot: tillerman.OpenMod
             assert any(cell.strength == pytest.approx(s) for s in allowed)
 
 
+@pytest.mark.slow
 def test_no_two_draws_of_a_null_are_the_same(pilot: tillerman.OpenModel, science: LoadedData) -> None:
     bench = set_up(SMALL, pilot, science, tillerman.Store(None, ""), Unwatched())
     chosen = choose(bench, make_meter(bench))

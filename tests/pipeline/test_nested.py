@@ -33,6 +33,7 @@ def log() -> tillerman.EvaluationLog:
     return tillerman.fit(NESTED, planted.speaker(), planted.labelled(5, 150, 0.7)).log
 
 
+@pytest.mark.slow
 def test_each_train_and_validation_item_is_in_one_outer_fold_and_no_test_item_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -69,6 +70,7 @@ def test_the_log_sums_its_folds_up(log: tillerman.EvaluationLog) -> None:
     assert tillerman.EvaluationLog.from_json(log.to_json()) == log
 
 
+@pytest.mark.slow
 def test_nested_folds_leave_the_run_itself_as_it_is(log: tillerman.EvaluationLog) -> None:
     plain = tillerman.fit(replace(NESTED, nested=None), planted.speaker(), planted.labelled(5, 150, 0.7)).log
     assert plain.nested is None
@@ -83,6 +85,7 @@ def test_the_page_and_the_words_say_what_the_choice_kept(log: tillerman.Evaluati
     assert "Selection optimism" not in tillerman.render_report(replace(log, nested=None))
 
 
+@pytest.mark.slow
 def test_finished_folds_are_not_fitted_again(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = _bench(store=tillerman.Store(tmp_path / "part", "key"))
     done = nested.nested_folds(first, make_meter(first), 3)

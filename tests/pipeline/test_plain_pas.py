@@ -114,6 +114,7 @@ def _plain(bench: Run, method: str) -> tuple[dict[int, Tensor], dict[tuple[int, 
     return vectors, scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_pipeline_gives_the_vectors_the_scores_and_the_cell_of_pas_one_prompt_at_a_time(method: str) -> None:
     experiment = tillerman.Experiment(

@@ -86,6 +86,7 @@ def turned_over(exam: Exam, run: Run) -> Exam:
     return Exam.of(exam.opened, items, run.writer, exam.limit)
 
 
+@pytest.mark.slow
 def test_the_one_right_prompt_of_several_is_found(pilot: tillerman.OpenModel, science: LoadedData) -> None:
     planted = replace(science, described=(OPPOSITE, "Say something sad.", RIGHT, "You judge people fairly."))
     found = run_of(pilot, planted).prompts
@@ -132,6 +133,7 @@ def test_candidates_are_few_and_say_where_they_come_from(run: Run) -> None:
     assert len(run.validation.items) <= ITEMS
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_prompts_and_an_interrupted_search_goes_on_from_its_store(
     pilot: tillerman.OpenModel, science: LoadedData, run: Run, tmp_path: Path
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_prompt_that_is_given_is_taken_without_a_search(pilot: tillerman.OpenM
     assert told.titles == [] and given.prompts.seconds is None
 
 
+@pytest.mark.slow
 def test_what_the_user_says_of_the_behaviour_is_a_candidate(pilot: tillerman.OpenModel, science: LoadedData) -> None:
     tried = run_of(pilot, science, behaviour=RIGHT).prompts.tried
     (said,) = [one for one in tried if one.text == RIGHT]

@@ -87,6 +87,7 @@ def test_readings_that_cannot_be_are_refused() -> None:
         tillerman.Experiment(read="whole", method="actadd", prompt="Be kind.")
 
 
+@pytest.mark.slow
 def test_the_log_says_which_reading_was_chosen_and_counts_the_cells_of_all(
     pilot: tillerman.OpenModel, letters: LoadedData
 ) -> None:

@@ -203,6 +203,7 @@ def run(*command):
     return result
 
 
+@pytest.mark.slow
 def test_the_command_shows_a_table_per_scorer_and_writes_all_texts(file, tmp_path):
     out = tmp_path / "log.json"
     shown = run("score", file, "--scorer", "sentiment,length,keywords:a", "--out", str(out), *SMALL).stdout

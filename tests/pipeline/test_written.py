@@ -154,6 +154,7 @@ def test_without_a_plan_the_model_and_its_prompt_are_measured_alone() -> None:
     assert made is not None and [c.name for c in made.conditions] == ["unsteered", "prompt"]
 
 
+@pytest.mark.slow
 def test_the_budget_holds_for_what_is_written_too() -> None:
     log = tillerman.fit(replace(WRITTEN, max_kl=0.01, layers=(0,)), writers.writer(), writers.preferences()).log
     large = [cell for cell in log.cells if abs(cell.dose - 1) < 0.01]
@@ -197,6 +198,7 @@ def test_json_says_what_was_written(outcome: tillerman.Outcome) -> None:
     assert again.written == outcome.log.written and again.objective == "written"
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_the_artefact_writes_the_same_replies(outcome: tillerman.Outcome) -> None:
     log = tillerman.evaluate(outcome.artefact, SCORED, writers.writer(), writers.preferences())
     assert log.written is not None and outcome.log.written is not None

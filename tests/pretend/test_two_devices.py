@@ -66,6 +66,7 @@ def test_it_can_branch(split):
     assert branch_fault(split) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", ["last", "mean"])
 def test_activations_are_the_same(plain, split, read):
     asked = [*PROMPTS, *((*(5, 6, 7) * 10, *p) for p in PROMPTS)]

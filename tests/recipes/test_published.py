@@ -26,6 +26,7 @@ def test_the_page_is_made_of_the_logs_as_they_are(build):
     assert build.page(text) == text, "stale: run 'python tools/reproductions/build.py'"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_recipe_has_a_published_run_and_a_section(build, name):
     text = build.PAGE.read_text(encoding="utf-8")

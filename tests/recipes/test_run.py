@@ -141,6 +141,7 @@ def test_runs_of_parts_make_one_log(log, pilot):
         merged([log, replace(log, ran=elsewhere)])
 
 
+@pytest.mark.slow
 def test_a_second_model_takes_the_steps_that_the_first_cannot_do(pilot):
     request = Request(None, limit=30, seeds=1, only=("thinking",))
     made = reproduce(read_recipe(SMALL), [pilot, tillerman.open_model("pilot-moe")], request)
@@ -232,6 +233,7 @@ def test_finished_pieces_are_not_run_again_and_other_settings_are(tmp_path, pilo
     assert len(done) == 4
 
 
+@pytest.mark.slow
 def test_an_arm_under_another_name_is_not_run_again(tmp_path, pilot, monkeypatch):
     done, folder = counting(monkeypatch), tmp_path / "pieces"
     request = Request(None, limit=40, seeds=1, only=("curve", "art"))

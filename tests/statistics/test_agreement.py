@@ -11,6 +11,7 @@ from tillerman.statistics.agreement import agreement, repeated, weighted_kappa
 TEN = range(11)
 
 
+@pytest.mark.slow
 def test_equal_ratings_agree_wholly_and_opposite_ones_not_at_all():
     ratings = [0.0, 2.0, 5.0, 9.0, 10.0]
     same = agreement(ratings, ratings, TEN)

@@ -40,6 +40,7 @@ def test_a_strength_that_overflows_is_refused_before_the_first_pass_with_the_str
             raise AssertionError("the block began")
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     st.sampled_from(sorted(TYPES)),

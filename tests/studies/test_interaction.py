@@ -230,6 +230,7 @@ def test_what_looks_ahead_goes_first_and_two_that_cannot_be_combined_are_one_cle
         _joined({"added": earlier, "ahead": ahead(2)})
 
 
+@pytest.mark.slow
 def test_exemplars_of_one_behaviour_are_chosen_by_answers_to_its_own_items(
     subject: Subject, agreeable: tuple[tillerman.Artefact, LoadedData], tmp_path: Path
 ) -> None:

@@ -83,6 +83,7 @@ def test_a_strength_that_overflows_is_refused_before_the_first_pass(
         run("side-effects", Subject(wild, pilot, science), options)
 
 
+@pytest.mark.slow
 def test_free_texts_are_kept_and_measured_at_every_strength(subject: Subject) -> None:
     options = SideEffectsOptions(limit=10, factors=(1.0, 8.0), unrelated_items=5, text_tokens=12)
     log = run("side-effects", subject, options)

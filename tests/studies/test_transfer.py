@@ -165,6 +165,7 @@ def test_a_model_whose_upper_blocks_are_lost_is_called_bad(subject: Subject) -> 
     assert "broken: " in log.verdict.words
 
 
+@pytest.mark.slow
 def test_a_model_of_another_width_is_refused(subject: Subject) -> None:
     other = replace(subject, opener=lambda name: tiny.opened("llama"))
     with pytest.raises(MismatchError, match="width"):

