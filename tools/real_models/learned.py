@@ -1,6 +1,7 @@
-"""The tables of learned defaults: where to read, at which layers and doses, and from where to steer.
+"""What the defaults of a search for what is written go by: where to read, at which layers and doses, and from where to
+steer.
 
-Only validation prompts of half of the behaviours are looked at; the others were kept for the test.
+Only validation prompts are looked at. No behaviour was kept apart to test the choice.
 """
 
 from __future__ import annotations

@@ -31,7 +31,11 @@ class Costs:
 
     def first(self, plan: Plan, count: int) -> Windows:
         """On the first ``count`` batches of the text, each measured by itself."""
-        return joined([self._of([plan], batch, batch + 1)[0] for batch in range(count)])
+        return joined([self.on(plan, batch) for batch in range(count)])
+
+    def on(self, plan: Plan, batch: int) -> Windows:
+        """On one batch of the text."""
+        return self._of([plan], batch, batch + 1)[0]
 
     def together(self, plans: Sequence[Plan], count: int) -> list[Windows]:
         """Of several plans that are measured nowhere else, on the first ``count`` batches."""
@@ -80,11 +84,12 @@ class Budget:
     def _looked(self, candidate: Candidate, most: int) -> Windows:
         """More and more of the text, until it is clear that the cell keeps the budget, or breaks it."""
         plan = candidate.cell.plan(self.vectors[candidate.method])
-        for count in range(1, most):
-            seen = self.costs.first(plan, count)
+        seen = self.costs.on(plan, 0)
+        for batch in range(1, most):
             if is_clear(seen, self.limits):
-                return seen
-        return self.costs.first(plan, most)
+                break
+            seen = joined([seen, self.costs.on(plan, batch)])
+        return seen
 
     def _of(self, seen: Windows) -> tuple[float, ...]:
         drift: Drift = drift_over([seen])

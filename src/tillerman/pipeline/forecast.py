@@ -111,16 +111,17 @@ def _search(run: Run, pace: Pace) -> float:
     return found if e.budget is None else min(found, e.budget)
 
 
+def _doses(run: Run) -> tuple[float, ...]:
+    return run.experiment.strengths or run.experiment.doses or run.experiment.usual_doses
+
+
 def _whole(run: Run, lanes: int) -> int:
-    return (
-        lanes * len(run.points()) * len(run.experiment.strengths or run.experiment.doses or run.experiment.usual_doses)
-    )
+    return lanes * len(run.points()) * len(_doses(run))
 
 
 def _cells(run: Run, lanes: int) -> int:
     """Those of the first pass, and about as many as are looked at after it: in the search and in both nulls'."""
-    doses = run.experiment.strengths or run.experiment.doses or run.experiment.usual_doses
-    grid = [Candidate("", Cell((point,), dose), dose) for point in run.points() for dose in doses if dose]
+    grid = [Candidate("", Cell((point,), dose), dose) for point in run.points() for dose in _doses(run) if dose]
     first = len(next(coarse_to_fine(grid, "first"))) if grid else 1
     return lanes * first + 3 * min(REFINED, len(grid))
 
