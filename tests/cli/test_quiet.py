@@ -56,12 +56,15 @@ def test_a_command_shows_our_lines_only_and_imports_no_library_that_it_does_not_
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed: make test installs it")
-def test_a_library_that_is_needed_is_found_and_does_not_speak_either(folder, tmp_path):
-    asked = ("check", "sample:risk-seeking", "--limit", "12", "--model", folder, "--quantize", "int8")
+@pytest.mark.parametrize(("packed", "library"), [("int8", "torchao"), ("nf4", "bitsandbytes")])
+def test_a_library_that_is_needed_is_found_and_does_not_speak_either(folder, tmp_path, packed, library):
+    if find_spec(library) is None:
+        pytest.skip(f"{library} is not installed: make test installs it")
+    asked = ("check", "sample:risk-seeking", "--limit", "12", "--model", folder, "--quantize", packed)
     code, _, err, imported = _run(tmp_path, *asked)
     assert code == 0, err
-    assert _but_progress(err) == [f"{folder}: float32 with int8 weights on cpu (a small model)"]
-    assert imported == ["torchao"]
+    assert _but_progress(err) == [f"{folder}: float32 with {packed} weights on cpu (a small model)"]
+    assert imported == [library]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A vector fitted in bf16 steers the same model with 8-bit and 4-bit weights."""
+"""A vector fitted in bf16 steers the same model with 8-bit and 4-bit weights, of torchao and of bitsandbytes."""
 
 from __future__ import annotations
 
@@ -12,24 +12,29 @@ from tillerman.core.rows import Row
 from tillerman.models.capture import capture
 from tillerman.models.grid import branch_fault
 from tillerman.models.opened import open_model
+from tillerman.models.quantising import quantiser
 from tillerman.steering.steer import steer
 
 from .. import tiny
 
 quantization = pytest.importorskip("torchao.quantization", reason="torchao is not installed: make test installs it")
+pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: make test installs it")
 granularity = pytest.importorskip("torchao.quantization.granularity")
 
-CONFIGS = {
-    "int8": lambda: quantization.Int8WeightOnlyConfig(),
-    "int4": lambda: quantization.IntxWeightOnlyConfig(torch.int4, granularity.PerGroup(32)),
+PACKERS = {
+    "int8": lambda model: quantization.quantize_(model, quantization.Int8WeightOnlyConfig()),
+    "int4": lambda model: quantization.quantize_(
+        model, quantization.IntxWeightOnlyConfig(torch.int4, granularity.PerGroup(32))
+    ),
+    "nf4": quantiser("nf4"),
 }
-bits = pytest.mark.parametrize("bits", CONFIGS)
+bits = pytest.mark.parametrize("bits", PACKERS)
 POINT = HookPoint(3)
 
 
 def _quantised(bits):
     opened = open_model("pilot", dtype=torch.bfloat16)
-    quantization.quantize_(opened.model, CONFIGS[bits]())
+    PACKERS[bits](opened.model)
     return open_model(opened.model, opened.tokenizer)
 
 

@@ -12,6 +12,7 @@ from tillerman.core.opening import AS_USUAL, Opening
 from tillerman.models import opening as room
 from tillerman.models.machine import bfloat16_speed, device_named
 from tillerman.models.opened import open_as, open_model
+from tillerman.models.quantising import quantiser
 
 from .. import tiny
 
@@ -79,7 +80,7 @@ def _has(kind):
     return True
 
 
-@pytest.mark.parametrize("kind", ["int8", "int4"])
+@pytest.mark.parametrize("kind", ["int8", "int4", "nf4"])
 def test_quantised_weights_keep_the_fingerprint_of_the_model_they_were(saved, kind):
     plain, packed = open_model(saved, device="cpu"), open_model(saved, device="cpu", quantize=kind)
     ids = torch.tensor([[5, 6, 7, 8]])
@@ -90,6 +91,7 @@ def test_quantised_weights_keep_the_fingerprint_of_the_model_they_were(saved, ki
     assert packed.fingerprint == plain.fingerprint
     assert packed.identity != plain.identity  # an interrupted run of one is not gone on with by the other
     assert packed.opened_as["quantize"] == kind
+    assert replace(packed).fingerprint == plain.fingerprint  # read anew: a pass changes nothing
 
 
 def test_weights_that_change_after_they_were_quantised_have_another_fingerprint(saved):
@@ -130,12 +132,16 @@ def test_attention_is_the_one_that_was_asked_for_and_one_that_there_is_not_is_an
         ({"device_map": "all"}, UnknownNameError, "no device map named 'all'"),
         ({"device_map": "auto", "device": "cpu"}, UsageError, "two ways to place a model"),
         ({"revision": "main"}, UsageError, "`revision` main: .* is not on the hub"),
-        ({"quantize": "nf4", "device": "cpu"}, ModelError, "nf4 weights need a CUDA device.*take int8 or int4"),
     ],
 )
 def test_an_option_that_cannot_be_had_is_refused_before_anything_is_loaded(saved, given, kind, said):
     with pytest.raises(kind, match=said):
         open_model(saved, **given)
+
+
+def test_nf4_weights_are_refused_on_a_device_without_a_kernel_for_them():
+    with pytest.raises(ModelError, match="nf4 weights work on cpu, cuda, xpu, and the model goes to mps; take int8 or"):
+        quantiser("nf4", torch.device("mps"))
 
 
 def test_a_loaded_model_takes_no_option_that_would_do_nothing():

@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 
-NOISY = ("torch.utils._pytree", "torchao")  # loggers with handlers of their own, or that speak while they are imported
+# Loggers with handlers of their own, or that speak while they are imported.
+NOISY = ("torch.utils._pytree", "torchao", "bitsandbytes")
 _NOT_AT_ONCE = ("torchao",)
 
 

@@ -37,7 +37,7 @@ def load_as(
     packed = None if embedded else gguf_file(Path(path))
     header = header_of(packed) if packed is not None else None
     config = None if header is not None else config_of(path, asked)
-    if opening.quantize is not None or _quantised_by(config) == "torchao":
+    if _quantised_by(config) == "torchao":
         bring_torchao()
     size = header.parameters if header is not None else _parameters(config)
     dtype, why = choose_dtype(opening.dtype, device, size)

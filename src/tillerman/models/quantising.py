@@ -13,18 +13,20 @@ from tillerman.core.opening import QUANTISATIONS
 from tillerman.models.libraries import bring_torchao
 
 _GROUP = 32  # weights that share a scale in int4
+_NF4_DEVICES = ("cpu", "cuda", "xpu")  # those that bitsandbytes multiplies 4-bit weights on
 
 
 def quantiser(kind: str, device: torch.device | None = None) -> Callable[[nn.Module], None]:
-    """``int8`` (one scale per row), ``int4`` (one per 32 weights), and on CUDA devices ``nf4``. Where ``device`` is
-    given it is checked. ``ModelError`` without the library, or for nf4 elsewhere."""
+    """``int8`` (one scale per row), ``int4`` (one per 32 weights), ``nf4`` (one per 64, QLoRA section 3). Where
+    ``device`` is given it is checked. ``ModelError`` without the library, or for nf4 where it has no kernel."""
     if kind not in QUANTISATIONS:
         raise UnknownNameError("quantisation", kind, QUANTISATIONS)
     if kind == "nf4":
-        if device is not None and device.type != "cuda":
-            raise ModelError(f"nf4 weights need a CUDA device, and the model goes to {device}; take int8 or int4")
+        if device is not None and device.type not in _NF4_DEVICES:
+            known = ", ".join(_NF4_DEVICES)
+            raise ModelError(f"nf4 weights work on {known}, and the model goes to {device}; take int8 or int4")
         if find_spec("bitsandbytes") is None:
-            raise ModelError("nf4 needs bitsandbytes: pip install bitsandbytes; or take int8 or int4")
+            raise ModelError("nf4 needs bitsandbytes: pip install 'tillerman[nf4]'; or take int8 or int4")
         return _to_nf4
     bring_torchao()
     try:
@@ -61,4 +63,7 @@ def _to_nf4(model: nn.Module) -> None:
             )
             packed.bias = layer.bias
             packed.weight = Params4bit(kept, requires_grad=False, quant_type="nf4").to(kept.device)
+            # Its fast path on CPUs repacks weights, and rounds their scales, at the first pass without gradients: then
+            # the fingerprint changes and a pass with gradients gives other numbers.
+            packed.support_avx512bf16_for_cpu = False
             setattr(parent, name, packed.eval())
