@@ -1,8 +1,8 @@
-"""What the door and an engine say to each other: a job in, a stream of pieces out, and how it ended."""
+"""What the door and an engine say to each other: a job in, a stream of chunks out, and how it ended."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -60,7 +60,7 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """A next bit of an answer. ``text`` holds whole characters only and nothing of a stop text; it may be empty
     where tokens were taken whose text is not yet certain."""
 
@@ -114,8 +114,8 @@ class Engine(Protocol):
     async def start(self) -> None:
         """Ready to answer when it returns."""
 
-    def answer(self, job: Job) -> AsyncIterator[Piece | Ended]:
-        """Pieces, then exactly one ``Ended``. Closing the iterator early cancels the job and frees its row."""
+    def answer(self, job: Job) -> AsyncGenerator[Chunk | Ended, None]:
+        """Chunks, then exactly one ``Ended``. Closing the generator early cancels the job and frees its row."""
 
     async def alive(self) -> str | None:
         """None while it works, else what is wrong."""

@@ -1,0 +1,147 @@
+"""The artefacts that a server offers: every file of one folder, read and checked together, all or none."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from tillerman.core.artefact import Artefact
+from tillerman.core.errors import ArtefactError, TillermanError
+from tillerman.core.files import as_ours
+from tillerman.core.plan import Plan
+from tillerman.logs.cards import evaluation_on
+from tillerman.models.artefacts import load
+from tillerman.reports.summary import summary
+from tillerman.serving.settings import ArtefactSettings
+
+SUFFIX = ".safetensors"
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+# What a client is told of a card: the stable keys of ``--json``.
+_TOLD = (
+    "effect",
+    "interval",
+    "p_value",
+    "effect_found",
+    "verdict",
+    "verdict_words",
+    "unsteered",
+    "steered",
+    "prompt_baseline",
+    "perplexity_ratio",
+    "kl",
+    "unrelated_effect",
+    "dose_range",
+    "n_test",
+)
+
+
+@dataclass(frozen=True)
+class Served:
+    """One artefact on offer. ``card`` is what was measured, in the keys of ``tillerman eval --json``; None: nothing."""
+
+    name: str
+    artefact: Artefact
+    sha256: str
+    card: Mapping[str, Any] | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For clients: no tensors, no paths."""
+        cell, steering = self.artefact.cell, self.artefact.steering
+        told = None if self.card is None else {name: self.card.get(name) for name in _TOLD}
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "method": steering.provenance.method,
+            "data": steering.provenance.data_name,
+            "hook_points": [str(point) for point in cell.points],
+            "operator": cell.operator,
+            "strength": cell.strength,
+            "dose": self.artefact.dose,
+            "scope": str(cell.scope),
+            "gate": None if self.artefact.gate is None else str(self.artefact.gate),
+            "card": told,
+            "warnings": list(self.warnings),
+        }
+
+
+Library = Mapping[str, Served]
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What a model and an engine ask of an artefact before it is offered.
+
+    ``belongs`` raises ``MismatchError`` or gives warnings; ``problem`` says why the engine cannot serve a plan.
+    """
+
+    belongs: Callable[[Artefact], tuple[str, ...]]
+    problem: Callable[[Plan], str | None]
+
+
+def read_library(folder: Path, rules: ArtefactSettings, demands: Demands) -> Library:
+    """Every artefact of the folder by the stem of its file. ``ArtefactError`` names each file that cannot be offered
+    and why; then none is."""
+    with as_ours(folder):
+        if not folder.is_dir():
+            raise ArtefactError(f"{folder}: no such folder; 'tillerman demo' writes one, or 'tillerman fit --out'")
+        files = sorted(path for path in folder.iterdir() if path.suffix == SUFFIX)
+    if not files:
+        raise ArtefactError(f"{folder}: holds no artefact (*{SUFFIX}); 'tillerman fit --out' writes one")
+    found: dict[str, Served] = {}
+    wrong: list[str] = []
+    for path in files:
+        try:
+            found[path.stem] = _read(path, folder, rules, demands)
+        except TillermanError as error:
+            wrong.append(str(error))
+    strangers = sorted(set(rules.sha256) - {path.stem for path in files})
+    wrong += [f"{name}: pinned by sha256, and no file of the folder" for name in strangers]
+    if wrong:
+        more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
+        raise ArtefactError(f"{len(wrong)} of {len(files)} artefacts cannot be served: {'; '.join(wrong[:3])}{more}")
+    return MappingProxyType(found)
+
+
+def digest_of_file(path: Path) -> str:
+    with as_ours(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path, folder: Path, rules: ArtefactSettings, demands: Demands) -> Served:
+    name = path.stem
+    if not _NAME.fullmatch(name):
+        raise ArtefactError(f"{path.name}: a served name has letters, digits, '.', '_' and '-' only; rename the file")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ArtefactError(f"{path.name}: a link out of the folder; copy the file into it")
+    digest = digest_of_file(path)
+    artefact = load(path)
+    if digest_of_file(path) != digest:
+        raise ArtefactError(f"{path.name}: was replaced while it was read; try again")
+    pinned = rules.sha256.get(name)
+    if pinned is not None and pinned != digest:
+        raise ArtefactError(f"{path.name}: its sha256 is {digest[:12]}..., the settings pin {pinned[:12]}...")
+    warnings = demands.belongs(artefact)
+    card = _measured(artefact)
+    if rules.require_card and card is None:
+        raise ArtefactError(f"{path.name}: has no card with a measured effect; run 'tillerman fit', or {_REMEDY}")
+    if rules.require_effect and (card is None or not card["effect_found"]):
+        raise ArtefactError(f"{path.name}: its card shows no effect (the interval includes 0); {_REMEDY}")
+    problem = demands.problem(artefact.plan())
+    if problem is not None:
+        raise ArtefactError(f"{path.name}: this engine cannot serve it: {problem}")
+    return Served(name, artefact, digest, card, warnings)
+
+
+_REMEDY = "serve it all the same with --allow-unproven"
+
+
+def _measured(artefact: Artefact) -> Mapping[str, Any] | None:
+    log = None if artefact.card is None else evaluation_on(artefact.card)
+    return None if log is None else MappingProxyType(summary(log))

@@ -1,0 +1,98 @@
+"""Artefacts, folders and an engine for the tests of serving: honest ones, made by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tillerman.core.artefact import Artefact, save
+from tillerman.core.cell import Cell
+from tillerman.core.gates import Gate
+from tillerman.core.hookpoint import HookPoint
+from tillerman.core.plan import Plan, Scope
+from tillerman.core.provenance import Card
+from tillerman.serving.artefacts import Demands
+from tillerman.serving.engine import About, Chunk, Ended, Engine, Job, Taken, Touched
+
+from .. import tiny
+from ..reports.example_log import example_log
+
+# |v| 3, mean |h| 2: dose 1.5 per unit of strength.
+ANY = Demands(belongs=lambda artefact: (), problem=lambda plan: None)
+
+
+def card() -> Card:
+    return Card(json.loads(json.dumps(example_log().to_json())))
+
+
+def artefact(
+    layer: int = 0, strength: float = 0.2, scope: Scope | None = None, gate: Gate | None = None, seed: int = 1
+) -> Artefact:
+    vector = tiny.vector(layer, seed=seed)
+    cell = Cell((HookPoint(layer),), strength, "add", scope or Scope("all"))
+    return Artefact(vector, cell, gate, card())
+
+
+def folder(path: Path, artefacts: Mapping[str, Artefact] | None = None) -> Path:
+    """A folder of artefacts: ``honesty`` and ``calm`` if not given."""
+    path.mkdir(exist_ok=True)
+    for name, one in (artefacts or {"honesty": artefact(), "calm": artefact(1, seed=2)}).items():
+        save(path / f"{name}.safetensors", one)
+    return path
+
+
+def touched(plan: Plan, tokens: int) -> tuple[Touched, ...]:
+    """What an honest engine tells of a plan."""
+    told = []
+    for item in plan:
+        count = 0 if item.strength == 0 else tokens
+        gate = None if item.gate is None else True
+        told.append(Touched({str(point): count for point in item.steering.points}, gate))
+    return tuple(told)
+
+
+@dataclass
+class ScriptEngine(Engine):
+    """Answers every job with the same words, and tells of them what it was told to: honestly, if nothing else is."""
+
+    words: tuple[str, ...] = ("Hel", "lo", " there")
+    ended: Ended | None = None
+    pause: float = 0.0
+    fault: Exception | None = None
+    cannot: str | None = None
+    ill: str | None = None
+    jobs: list[Job] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+
+    @property
+    def about(self) -> About:
+        return About("script-1", "tiny", "0123456789abcdef", 3, 256)
+
+    def problem(self, plan: Plan) -> str | None:
+        return self.cannot
+
+    async def start(self) -> None: ...
+
+    async def answer(self, job: Job) -> AsyncGenerator[Chunk | Ended, None]:
+        self.jobs.append(job)
+        try:
+            for number, word in enumerate(self.words[: job.drawing.max_tokens]):
+                await asyncio.sleep(self.pause)
+                wanted = job.drawing.logprobs
+                others = tuple((n, f"t{n}", -1.0 - n) for n in range(wanted or 0))
+                yield Chunk(word, (Taken(number, word, None if wanted is None else -0.5, others),))
+            if self.fault is not None:
+                raise self.fault
+        except (GeneratorExit, asyncio.CancelledError):
+            self.cancelled.append(job.id)
+            raise
+        made = min(len(self.words), job.drawing.max_tokens)
+        yield self.ended or Ended("stop", len(job.prompt), made, touched(job.plan, len(job.prompt) + made))
+
+    async def alive(self) -> str | None:
+        return self.ill
+
+    async def close(self) -> None: ...

@@ -1,0 +1,110 @@
+"""The folder of artefacts: all of it, or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tillerman.core.artefact import save
+from tillerman.core.errors import ArtefactError, MismatchError
+from tillerman.serving.artefacts import Demands, Library, read_library
+from tillerman.serving.settings import ArtefactSettings
+
+from . import made
+
+CAREFUL = ArtefactSettings()
+
+
+def read(path: Path, rules: ArtefactSettings = CAREFUL, demands: Demands = made.ANY) -> Library:
+    return read_library(path, rules, demands)
+
+
+def test_every_file_is_served_by_its_stem_with_digest_and_card(tmp_path: Path) -> None:
+    library = read(made.folder(tmp_path))
+    assert sorted(library) == ["calm", "honesty"]
+    one = library["honesty"]
+    assert one.sha256 == hashlib.sha256((tmp_path / "honesty.safetensors").read_bytes()).hexdigest()
+    facts = json.loads(json.dumps(one.facts))
+    assert facts["dose"] == pytest.approx(0.3) and facts["hook_points"] == ["layers.0.resid_post"]
+    assert facts["card"]["effect_found"] is True and facts["card"]["interval"][0] > 0
+    assert str(tmp_path) not in json.dumps(facts)
+
+
+def refuse(belongs: object) -> tuple[str, ...]:
+    raise MismatchError("fitted on another model")
+
+
+def test_one_bad_file_and_nothing_is_served(tmp_path: Path) -> None:
+    folder = made.folder(tmp_path / "a")
+    (folder / "torn.safetensors").write_bytes((folder / "calm.safetensors").read_bytes()[:-10])
+    with pytest.raises(ArtefactError, match=r"1 of 3 artefacts cannot be served: .*torn"):
+        read(folder)
+
+
+@pytest.mark.parametrize(
+    ("demands", "word"),
+    [
+        (Demands(refuse, made.ANY.problem), "another model"),
+        (Demands(made.ANY.belongs, lambda plan: "no gates here"), "cannot serve it: no gates here"),
+    ],
+)
+def test_what_model_and_engine_cannot_take_is_not_served(tmp_path: Path, demands: Demands, word: str) -> None:
+    with pytest.raises(ArtefactError, match=word):
+        read(made.folder(tmp_path), demands=demands)
+
+
+def test_without_a_measured_effect_nothing_is_served_unless_allowed(tmp_path: Path) -> None:
+    bare = replace(made.artefact(), card=None)
+    folder = made.folder(tmp_path, {"bare": bare})
+    with pytest.raises(ArtefactError, match=r"no card with a measured effect.*--allow-unproven"):
+        read(folder)
+    with pytest.raises(ArtefactError, match="shows no effect"):
+        read(folder, ArtefactSettings(require_card=False))
+    assert read(folder, ArtefactSettings(require_card=False, require_effect=False))["bare"].card is None
+
+
+def test_an_effect_whose_interval_holds_0_is_none(tmp_path: Path) -> None:
+    one = made.artefact()
+    assert one.card is not None
+    report = json.loads(json.dumps(one.card.to_json()["report"]))
+    for condition in report["conditions"]:
+        if condition["name"] == "steered":
+            condition["effect"].update(value=0.01, interval={"low": -0.05, "high": 0.07}, p_value=0.8)
+    folder = made.folder(tmp_path, {"idle": replace(one, card=replace(one.card, report=report))})
+    with pytest.raises(ArtefactError, match=r"idle.*shows no effect"):
+        read(folder)
+
+
+def test_a_pinned_digest_is_kept_to(tmp_path: Path) -> None:
+    folder = made.folder(tmp_path)
+    digest = hashlib.sha256((folder / "calm.safetensors").read_bytes()).hexdigest()
+    assert read(folder, ArtefactSettings(sha256={"calm": digest}))
+    save(folder / "calm.safetensors", made.artefact(1, strength=0.3, seed=2))
+    with pytest.raises(ArtefactError, match=r"calm\.safetensors: its sha256 is .* pin"):
+        read(folder, ArtefactSettings(sha256={"calm": digest}))
+    with pytest.raises(ArtefactError, match="gone: pinned by sha256, and no file"):
+        read(folder, ArtefactSettings(sha256={"gone": digest}))
+
+
+def test_names_that_could_be_taken_for_something_else_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="letters, digits"):
+        read(made.folder(tmp_path, {"a plan+b": made.artefact()}))
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    outside = made.folder(tmp_path / "outside")
+    inside = made.folder(tmp_path / "inside", {"mine": made.artefact()})
+    (inside / "theirs.safetensors").symlink_to(outside / "calm.safetensors")
+    with pytest.raises(ArtefactError, match=r"theirs\.safetensors: a link out of the folder"):
+        read(inside)
+
+
+def test_no_folder_and_an_empty_one_say_what_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="no such folder"):
+        read(tmp_path / "nowhere")
+    with pytest.raises(ArtefactError, match="holds no artefact"):
+        read(tmp_path)
