@@ -6,7 +6,10 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from tillerman.core.artefact import Artefact, save
 from tillerman.core.cell import Cell
@@ -14,8 +17,14 @@ from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Plan, Scope
 from tillerman.core.provenance import Card
-from tillerman.serving.artefacts import Demands
+from tillerman.serving.artefacts import Demands, Library, read_library
+from tillerman.serving.audit import Audit, check_chain, last_lines
+from tillerman.serving.door import Door, Rules, make_rules
 from tillerman.serving.engine import About, Chunk, Ended, Engine, Job, Taken, Touched
+from tillerman.serving.keys import hash_of
+from tillerman.serving.metrics import Metrics
+from tillerman.serving.prompts import PromptReader
+from tillerman.serving.settings import ArtefactSettings, read_settings
 
 from .. import tiny
 from ..reports.example_log import example_log
@@ -96,3 +105,47 @@ class ScriptEngine(Engine):
         return self.ill
 
     async def close(self) -> None: ...
+
+
+KEY, ADMIN = "tlm-alice", "tlm-admin"
+
+
+def opened(path: Path, engine: Engine | None = None, text: str = "", audited: bool = True) -> Door:
+    """A door over the tiny model's tokenizer, ``honesty`` and ``calm``; ``text`` is its ``serve.toml``. A reload reads
+    ``path/artefacts``."""
+    path.mkdir(exist_ok=True)
+    (path / "serve.toml").write_text(text)
+    prompts = PromptReader(tiny.tokenizer(tiny.CHAT))
+
+    def rules() -> Rules:
+        settings = read_settings(path / "serve.toml")
+        return make_rules(read_library(path / "artefacts", settings.artefacts, ANY), settings, prompts)
+
+    first = make_rules(usual(), read_settings(path / "serve.toml"), prompts)
+    audit = Audit(path / "audit.jsonl") if audited else None
+    door = Door(engine or ScriptEngine(), "tiny", prompts, first, audit, Metrics())
+    door.read_anew, door.checked = rules, 1.0
+    return door
+
+
+@cache
+def usual() -> Library:
+    """Read once: it takes a tenth of a second."""
+    with TemporaryDirectory() as there:
+        return read_library(folder(Path(there)), ArtefactSettings(), ANY)
+
+
+def keyed(**more: str) -> str:
+    """Settings with two keys: alice, who may use honesty, and an admin."""
+    lines = [f"{name} = {value}" for name, value in {"allow": '["honesty"]', **more}.items()]
+    return (
+        f'[[keys]]\nname = "alice"\nsha256 = "{hash_of(KEY)}"\n'
+        + "\n".join(lines)
+        + f'\n[[keys]]\nname = "root"\nsha256 = "{hash_of(ADMIN)}"\nadmin = true\n'
+    )
+
+
+def audited(door: Door) -> list[dict[str, Any]]:
+    assert door.audit is not None
+    check_chain(door.audit.path)
+    return last_lines(door.audit.path, 1000)

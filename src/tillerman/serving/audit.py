@@ -32,6 +32,7 @@ class Audit:
     def __init__(self, path: Path) -> None:
         if not path.parent.is_dir():
             raise UsageError(f"{path}: the folder {path.parent} does not exist; create it first")
+        self.path = path
         self._lock = threading.Lock()
         with as_ours(path):
             self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -81,7 +82,9 @@ class Door:
         self.rates = Rates()
         self.stopping = False
         self.checked = 0.0  # when steering was last proved, seconds since 1970
-        self.reload: Callable[[], Rules] | None = None  # reads the rules anew; None: there is nothing to read
+        self.opened = time.time()
+        self.read_anew: Callable[[], Rules] | None = None  # from their files; None: they came from none
+        self._renewing = asyncio.Lock()
         self._running = 0
 
     def caller(self, authorization: str | None) -> Caller:
@@ -135,6 +138,14 @@ class Door:
         self.metrics.refused.labels(refusal.code).inc()
         if caller is not None and refusal.code not in ("rate_limit_exceeded", "audit_failed", "busy"):
             self._write("refused", {"id": id, "key": caller.name, "code": refusal.code, "param": refusal.param})
+
+    async def renew(self) -> None:
+        """Other rules from now on, for requests that come; those that run keep theirs. ``TillermanError`` where they
+        cannot be read, and then all stays as it was."""
+        if self.read_anew is None:
+            raise Refusal("not_found", "this server reads its rules from no file")
+        async with self._renewing:
+            self.rules = await asyncio.to_thread(self.read_anew)
 
     def _asked(self, rules: Rules, order: Order) -> Asked:
         """Of the field, the model's alias, or the server's default."""
