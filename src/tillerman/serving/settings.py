@@ -114,7 +114,7 @@ class LimitSettings:
 
 
 @dataclass(frozen=True)
-class LocalSettings:
+class LocalTable:
     """Of the local engine: rows of a batch, and how long it waits for more of them."""
 
     max_batch: int = 16
@@ -130,7 +130,7 @@ class LocalSettings:
 class EngineSettings:
     """Tables of the engines, each read by the one it is of."""
 
-    local: LocalSettings = LocalSettings()
+    local: LocalTable = LocalTable()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tillerman import __version__
 from tillerman.serving.door import Door, new_id
 from tillerman.serving.http import catalogue, generation, operation
 from tillerman.serving.http.requests import ChatBody, TextBody
@@ -22,7 +22,7 @@ from tillerman.serving.refusals import Refusal
 def create_app(door: Door, hosts: Sequence[str] | None = None) -> ASGIApp:
     """``hosts``: names under which the server may be called; None: any. A page in a browser that was led to a loopback
     address by a name of its own is so kept out."""
-    app = FastAPI(title="Tillerman", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Tillerman", version=version("tillerman"), docs_url=None, redoc_url=None)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_routed)
     app.add_exception_handler(Exception, _failed)
