@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import tillerman
 from tillerman.cli.app import app
 from tillerman.core.errors import UnknownNameError, UsageError
+from tillerman.core.row_files import ROW_FILES
 from tillerman.data.samples import SAMPLES, sample_rows, sample_texts
 
 
@@ -25,11 +26,12 @@ def test_all_samples_are_listed_with_their_sizes() -> None:
     assert all(name in _run() for name in SAMPLES)
 
 
+@pytest.mark.parametrize("ending", ROW_FILES)
 @pytest.mark.parametrize("name", [name for name, sample in SAMPLES.items() if sample.kind != "neutral"])
-def test_a_sample_as_a_file_holds_the_same_examples(name: str, tmp_path: Path) -> None:
-    said = _run(name, "--out", str(tmp_path / "mine.jsonl"))
+def test_a_sample_as_a_file_holds_the_same_examples(name: str, ending: str, tmp_path: Path) -> None:
+    said = _run(name, "--out", str(tmp_path / f"mine{ending}"))
     assert said.endswith(f"({SAMPLES[name].items} items)\n")
-    read = tillerman.load_examples(tmp_path / "mine.jsonl")
+    read = tillerman.load_examples(tmp_path / f"mine{ending}")
     assert read.examples == tillerman.load_examples(f"sample:{name}").examples
 
 
@@ -50,6 +52,7 @@ def test_neutral_text_is_written_as_text(tmp_path: Path) -> None:
     [
         (["--limit", "3"], "name it"),
         (["risk-seeking"], "--out risk-seeking.jsonl"),
+        (["risk-seeking", "--out", "mine.xlsx"], "written as .jsonl, .csv, .parquet"),
         (["risk-seeking", "--out", "no folder/x.jsonl"], "does not exist"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ def samples(
         str | None, typer.Argument(help="a sample to write as a file; all are listed if not given", metavar="NAME")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="file to write: jsonl, or text of neutral samples")
+        Path | None, typer.Option("--out", "-o", help="file to write: jsonl, csv or parquet; neutral samples are written as text")
     ] = None,
     limit: o.Limit = None,
     as_json: o.Json = False,
@@ -50,9 +51,13 @@ def list_samples(*, as_json: bool) -> None:
 
 def write_sample(name: str, out: Path, limit: int | None) -> None:
     from tillerman.core.files import write_text
-    from tillerman.data.samples import sample_rows
+    from tillerman.core.row_files import write_rows
+    from tillerman.data.samples import SAMPLES, sample_rows
 
     values.writable(out)
     rows = sample_rows(name, limit)
-    write_text(out, "".join(f"{row}\n" for row in rows))
+    if SAMPLES[name].kind == "neutral":
+        write_text(out, "".join(f"{row}\n" for row in rows))
+    else:
+        write_rows(out, [json.loads(row) for row in rows])
     OUT.print(f"written: {out} ({len(rows)} items)", highlight=False, markup=False, soft_wrap=True)
