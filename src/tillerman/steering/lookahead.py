@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,13 +18,20 @@ from tillerman.core.steerings.lookahead import LookaheadSteering
 from tillerman.models.families import Anatomy
 from tillerman.models.forward import ForwardInfo
 from tillerman.models.lookahead import SecondStream
-from tillerman.steering.scopes import Sequences
 
 _PROMPT_ONLY = ("prompt", "last")  # scopes that need no cache of the second stream
 
 
 def looks_ahead(plan: Plan) -> bool:
     return any(item.steering.looks_ahead for item in plan)
+
+
+@runtime_checkable
+class KnownTexts(Protocol):
+    """Who knows the texts that a pass goes on with."""
+
+    def text(self) -> tuple[Int[Tensor, "b k"], Bool[Tensor, "b k"]]:
+        """All tokens up to this pass's last, and which of them are real."""
 
 
 class Ahead:
@@ -45,7 +53,7 @@ class Ahead:
         steering: Steering,
         point: HookPoint,
         h: Float[Tensor, "b s d"],
-        sequences: Sequences,
+        sequences: KnownTexts,
         info: ForwardInfo,
     ) -> Float[Tensor, "b s d"]:
         """The change at strength 1 of this pass's tokens; ``h`` is the stream as the unsteered model has it."""
@@ -53,7 +61,7 @@ class Ahead:
             return self._changed(steering, point, h, sequences, info)
 
     def _changed(
-        self, steering: Steering, point: HookPoint, h: Tensor, sequences: Sequences, info: ForwardInfo
+        self, steering: Steering, point: HookPoint, h: Tensor, sequences: KnownTexts, info: ForwardInfo
     ) -> Tensor:
         stream = self._streams[steering]
         tokens, real = sequences.text()

@@ -8,6 +8,7 @@ many plans there are.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,7 +19,7 @@ from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import OPERATORS, applied, prepared
 from tillerman.core.plan import Intervention, Plan, Scope
-from tillerman.core.steerings.base import Steering
+from tillerman.core.steerings.base import RunningPass, Steering
 from tillerman.models.forward import ForwardInfo
 from tillerman.steering.lookahead import Ahead
 from tillerman.steering.streams import Stream
@@ -33,6 +34,7 @@ class Conditions:
     mask must not cost a comparison per plan, token and layer."""
 
     def __init__(self, of_plans: tuple[Condition | None, ...]) -> None:
+        self.of_plans = of_plans
         distinct = dict.fromkeys(condition for condition in of_plans if condition is not None)
         self._plans: list[tuple[Condition, list[bool]]] = [(one, [c == one for c in of_plans]) for one in distinct]
         self._ready: tuple[tuple[int, torch.device], list[Member]] | None = None
@@ -55,6 +57,17 @@ class Conditions:
 
 
 Known = dict[tuple[Condition | None, ...], Conditions]
+
+
+@runtime_checkable
+class Masked(RunningPass, Protocol):
+    """A pass that knows which of its tokens meet a condition."""
+
+    def mask(self, conditions: Conditions, device: torch.device) -> Bool[Tensor, "b s"]:
+        """True for the tokens that meet the condition of their row's plan."""
+
+    def meets_none(self, conditions: Conditions) -> bool:
+        """Whether it is known without a look at the device that no token meets them."""
 
 
 class Pass:
@@ -85,8 +98,7 @@ class Pass:
         return self._ahead.change(steering, point, h, self.stream.sequences, self.info)
 
     def mask(self, conditions: Conditions, device: torch.device) -> Bool[Tensor, "b s"]:
-        """True for the tokens that meet the condition of their row's plan. Of a model that is split over several
-        devices, each gets it once per pass."""
+        """Of a model that is split over several devices, each gets it once per pass."""
         home = self.info.real.device
         if (conditions, device) not in self._masks:
             made = self._met(conditions) if device == home else self.mask(conditions, home).to(device)
@@ -94,7 +106,6 @@ class Pass:
         return self._masks[conditions, device]
 
     def meets_none(self, conditions: Conditions) -> bool:
-        """Whether it is known without a look at the device that no token meets them."""
         return all(self.stream.sequences.means_none(scope, self.info) for scope, _, _ in conditions.distinct)
 
     def _met(self, conditions: Conditions) -> Bool[Tensor, "b s"]:
@@ -141,7 +152,7 @@ class Round:
             if not steering.is_constant:
                 self._steps.append(_Contextual(point, self.items, steering, known))
 
-    def apply(self, h: Float[Tensor, "b s d"], now: Pass) -> Float[Tensor, "b s d"]:
+    def apply(self, h: Float[Tensor, "b s d"], now: Masked) -> Float[Tensor, "b s d"]:
         for step in self._steps:  # a row has one intervention per round, so their order does not matter
             h = step.apply(h, now)
         return h
@@ -162,7 +173,7 @@ class _Step:
         self._places = [next(places) if item is not None and mine(item) else 0 for item in items]
         self._ready: tuple[tuple[int, torch.device, torch.dtype], Tensor, Tensor] | None = None
 
-    def apply(self, h: Float[Tensor, "b s d"], now: Pass) -> Float[Tensor, "b s d"]:
+    def apply(self, h: Float[Tensor, "b s d"], now: Masked) -> Float[Tensor, "b s d"]:
         directions, strengths = self._gathered(h)
         mask = now.mask(self.conditions, h.device)[..., None]
         # where, not multiply: rows and tokens outside the scope stay bit-equal, NaN included
@@ -195,7 +206,7 @@ class _Contextual:
         self.conditions = _conditions(items, mine, known)
         self._strengths = [0.0 if item is None or not mine(item) else item.strength for item in items]
 
-    def apply(self, h: Float[Tensor, "b s d"], now: Pass) -> Float[Tensor, "b s d"]:
+    def apply(self, h: Float[Tensor, "b s d"], now: Masked) -> Float[Tensor, "b s d"]:
         if now.meets_none(self.conditions):
             return h
         mask = now.mask(self.conditions, h.device)[..., None]

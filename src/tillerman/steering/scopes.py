@@ -16,7 +16,7 @@ from tillerman.models.generating import Prompt
 from tillerman.steering.spans import CodeReader, tag_ends, thinking_spans
 
 _UNKNOWN = -(2**40)  # a length that no position matches
-_OF_GENERATED = {"all": True, "generated": True, "after_instruction": True, "prompt": False, "last": False}
+OF_GENERATED = {"all": True, "generated": True, "after_instruction": True, "prompt": False, "last": False}
 
 
 class Sequences:
@@ -76,12 +76,12 @@ class Sequences:
 
     def means_none(self, scope: Scope, info: ForwardInfo) -> bool:
         """Whether the scope means no token of this pass, where that is known without a look at the tokens."""
-        return info.past >= self._prompt_columns and _OF_GENERATED.get(scope.name) is False
+        return info.past >= self._prompt_columns and OF_GENERATED.get(scope.name) is False
 
     def mask(self, scope: Scope, info: ForwardInfo) -> Bool[Tensor, "b s"]:
         """True for the tokens of this pass that the scope means; never for padding."""
-        if info.past >= self._prompt_columns and scope.name in _OF_GENERATED:  # the steps of ``generate``
-            return info.real if _OF_GENERATED[scope.name] else torch.zeros_like(info.real)
+        if info.past >= self._prompt_columns and scope.name in OF_GENERATED:  # the steps of ``generate``
+            return info.real if OF_GENERATED[scope.name] else torch.zeros_like(info.real)
         return info.real & self._chosen(scope, info, _columns(info) >= self._prompt_columns)
 
     def _chosen(self, scope: Scope, info: ForwardInfo, generated: Tensor) -> Tensor:

@@ -162,7 +162,7 @@ def _belonging(
 @contextmanager
 def _block(model: nn.Module, steered: Steered, must_apply: bool) -> Iterator[Steered]:
     parts = anatomy(model)
-    _check(parts, steered.plan)
+    ensure_fits(parts, steered.plan)
     renew_graphs(model)
     keep_text = any(item.scope.name in _TEXT_SCOPES for item in steered.plan) or looks_ahead(steered.plan)
     streams, ahead = Streams(keep_text=keep_text), Ahead(parts, steered.plans)
@@ -195,7 +195,8 @@ def _block(model: nn.Module, steered: Steered, must_apply: bool) -> Iterator[Ste
         steered.ensure_applied()
 
 
-def _check(parts: Anatomy, plan: Plan) -> None:
+def ensure_fits(parts: Anatomy, plan: Plan) -> None:
+    """The model has the plan's hook points, in the vectors' width, and can compute with what they make of it."""
     if not plan:
         raise UsageError("the plan is empty; give at least one intervention")
     for item in plan:

@@ -1,0 +1,148 @@
+"""Served answers are those of ``steer`` and ``generate``: token by token, log-probabilities and receipts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tillerman.core.gates import ProbeGate, SimilarityGate
+from tillerman.core.hookpoint import HookPoint
+from tillerman.core.plan import Intervention, Scope
+from tillerman.core.steerings.kernel import KernelSteering
+from tillerman.core.steerings.lookahead import LookaheadSteering
+from tillerman.core.steerings.sequence import SequenceSteering
+from tillerman.models.families import anatomy
+from tillerman.models.opened import OpenModel
+from tillerman.models.running import MANNERS, manner_of
+
+from ... import families, tiny
+from .driving import alone, by_hand, drive, job, vector
+
+ROWS = tiny.random_rows([5, 14, 3, 9, 6], seed=4)
+MARKER = ROWS[1][3:5]
+SCOPES = {
+    "all": Scope(),
+    "prompt": Scope("prompt"),
+    "last": Scope("last"),
+    "generated": Scope("generated"),
+    "after_instruction": Scope("after_instruction", marker=MARKER),
+    "positions": Scope("positions", (1, -2, 16)),
+    "thinking": Scope("thinking", opening=(ROWS[1][2],), closing=(2,)),
+    "not_in_code": Scope("not_in_code", piece=lambda token: "\n```\n" if token % 7 == 0 else "w"),
+}
+
+
+def ensure_parity(opened, jobs, begins, *, cached=True, **how):
+    """``cached``: ``generate`` runs every token once, so that its receipt counts each once."""
+    answers = drive(opened, jobs, begins, **how)
+    for one, answer in zip(jobs, answers, strict=True):
+        tokens, logprobs, receipt = alone(opened, one)
+        assert answer.ended.why == ""
+        assert answer.ids == tokens
+        assert answer.logprobs == pytest.approx(logprobs, abs=1e-4)
+        if cached:
+            assert tuple(dict(touched.tokens) for touched in answer.ended.touched) == receipt
+        assert answer.ended.prompt_tokens == len(one.prompt)
+    return answers
+
+
+def _jobs_with(*scopes):
+    own = [job(ROWS[1], (vector(1, 2.0, scope=scope),), max_tokens=6) for scope in scopes]
+    return [job(ROWS[0], max_tokens=9), *own, job(ROWS[2], (vector(0, seed=3),), max_tokens=4)]
+
+
+def test_scopes_are_exact_where_their_rows_join_late(opened):
+    jobs = _jobs_with(*SCOPES.values())
+    ensure_parity(opened, jobs, [0, 1, 1, 2, 2, 2, 3, 3, 4, 5])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(SCOPES))
+def test_every_scope_is_exact_whatever_the_joins_and_the_pieces_of_prompts(opened, name):
+    jobs = _jobs_with(SCOPES[name])
+    ensure_parity(opened, jobs, [2, 0, 4])
+    ensure_parity(opened, jobs, [0, 3, 3], at_once=4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("operator", tiny.DIRECTED)
+def test_every_operator_is_exact_over_joins(opened, operator):
+    two = (vector(0, 0.7, operator, seed=2), vector(HookPoint(1, "mlp_out"), 1.0, operator, Scope("generated"), seed=3))
+    jobs = [job(ROWS[0], two, max_tokens=8), job(ROWS[1], (vector(1),), max_tokens=6), job(ROWS[3], two, max_tokens=4)]
+    ensure_parity(opened, jobs, [0, 1, 3])
+
+
+def test_gates_open_and_shut_for_each_row(opened):
+    direction = tiny.vector(1, seed=9).directions[HookPoint(1)]
+    open_, shut = (SimilarityGate(direction, HookPoint(1), threshold) for threshold in (-1.0, 1.0))
+    probe = ProbeGate(direction, 100.0, HookPoint(0), read="last")
+    plans = [(vector(2, gate=gate), vector(0, scope=Scope("last"))) for gate in (open_, shut, probe)]
+    jobs = [job(row, plan) for row, plan in zip(ROWS, plans, strict=False)]
+    answers = ensure_parity(opened, jobs, [0, 2, 2], at_once=3)
+    assert [answer.ended.touched[0].gate_open for answer in answers] == [True, False, True]
+    assert answers[0].ended.touched[1].gate_open is None
+    assert answers[1].ended.touched[0].tokens == {"layers.2.resid_post": 0}
+
+
+def _contextual() -> dict[str, Intervention]:
+    points = (HookPoint(1),)
+    norms = dict.fromkeys(points, 2.0)
+    drawn = torch.Generator().manual_seed(5)
+    table, keys = ({points[0]: torch.randn(4, tiny.WIDTH, generator=drawn)} for _ in range(2))
+    name = "layers.0.mlp.down_proj.weight"
+    moved = {name: torch.randn(dict(tiny.model().model.named_parameters())[name].shape, generator=drawn)}
+    made = tiny.provenance()
+    return {
+        "kernel": Intervention(KernelSteering(norms, norms, made, table, keys, {}), 0.5),
+        "sequence": Intervention(SequenceSteering(norms, norms, made, table), 0.5),
+        "lookahead": Intervention(
+            LookaheadSteering(norms, norms, made, moved, {name: 0}, dict.fromkeys(points, tiny.WIDTH), "fd", 0.1), 0.5
+        ),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["kernel", "sequence", "lookahead"])
+def test_changes_that_depend_on_what_is_read_are_exact_over_joins(opened, name):
+    plan = by_hand((_contextual()[name],))
+    jobs = [job(ROWS[0], plan, max_tokens=9), job(ROWS[1], plan, max_tokens=5), job(ROWS[2], (vector(0),))]
+    ensure_parity(opened, jobs, [0, 2, 3])
+
+
+PLANS = (
+    (vector(0, seed=3), vector(HookPoint(1, "attn_out"), scope=Scope("last"))),
+    (),
+    (vector(1, 0.5, "rotate", seed=4), vector(2, -2.0, scope=Scope("generated"), seed=6)),
+    (vector(0, 1.0, "clamp", Scope("prompt"), seed=7),),
+    (vector(HookPoint(2, "heads"), scope=Scope("positions", (0, -1))),),
+)
+
+
+def ensure_family(opened):
+    jobs = [job(row, plan, max_tokens=n) for row, plan, n in zip(ROWS, PLANS, (10, 4, 9, 6, 8), strict=True)]
+    ensure_parity(opened, jobs, [0, 0, 3, 5, 5])
+
+
+@pytest.mark.parametrize("kind", tiny.mostly_slow(sorted(tiny.CONFIGS)))
+def test_every_family_serves_its_rows_as_alone(kind):
+    opened = tiny.opened(kind)
+    assert manner_of(opened).joins == (kind != "qwen3_next")
+    ensure_family(opened)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", sorted(families.KINDS))
+def test_every_other_family_serves_its_rows_as_alone(kind):
+    causal = families.model(kind)
+    opened = OpenModel(causal, tiny.tokenizer(), kind, anatomy(causal))
+    jobs = [job(row, (vector(1),) if i else (), max_tokens=4 + i) for i, row in enumerate(ROWS[:3])]
+    ensure_parity(opened, jobs, [0, 0, 2], cached=kind != "mpt")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("manner", MANNERS, ids=str)
+def test_every_manner_gives_the_same_answers(opened, manner):
+    jobs = [job(row, plan) for row, plan in zip(ROWS, PLANS, strict=True)]
+    if not manner.together:
+        jobs = jobs[:1]
+    ensure_parity(opened, jobs, [0] * len(jobs), manner=manner)
