@@ -11,7 +11,7 @@ import torch
 from tillerman.core.plan import Intervention, Plan
 from tillerman.models.opened import OpenModel
 from tillerman.models.running import Manner, manner_of
-from tillerman.serving.engine import Drawing, Ended, Job, Piece, Taken
+from tillerman.serving.engine import Chunk, Drawing, Ended, Job, Taken
 from tillerman.serving.engines.local.batch import RunningBatch
 from tillerman.serving.engines.local.mailbox import Mailbox
 from tillerman.serving.engines.local.row import AnswerRow
@@ -60,8 +60,8 @@ def job(prompt, plan=(), *, max_tokens=8, logprobs: int | None = 3, temperature=
     return Job("id", tuple(prompt), tuple(plan), names, "fp", how)
 
 
-def gathered(parts: Sequence[Piece | Ended]) -> Answer:
-    pieces = [one for one in parts if isinstance(one, Piece)]
+def gathered(parts: Sequence[Chunk | Ended]) -> Answer:
+    pieces = [one for one in parts if isinstance(one, Chunk)]
     (ended,) = [one for one in parts if isinstance(one, Ended)]
     tokens = tuple(taken for piece in pieces for taken in piece.tokens)
     return Answer("".join(piece.text for piece in pieces), tokens, ended, len(pieces))

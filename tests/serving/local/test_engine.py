@@ -13,7 +13,7 @@ import torch
 import tillerman
 from tillerman.core.errors import UsageError
 from tillerman.core.plan import Intervention, Scope
-from tillerman.serving.engine import Ended, Engine, Piece
+from tillerman.serving.engine import Chunk, Ended, Engine
 from tillerman.serving.engines.local import LocalEngine, LocalSettings
 
 from ... import tiny
@@ -49,7 +49,7 @@ def test_an_answer_comes_in_pieces_and_says_what_it_was(opened):
     assert (about.engine, about.layers, about.context) == (f"local-{tillerman.__version__}", tiny.LAYERS, 256)
     assert about.fingerprint == opened.fingerprint
     *pieces, ended = parts
-    assert len(pieces) > 3 and all(isinstance(one, Piece) for one in pieces)
+    assert len(pieces) > 3 and all(isinstance(one, Chunk) for one in pieces)
     assert (ended.ending, ended.prompt_tokens, ended.answer_tokens) == ("length", 5, 20)
     assert ended.touched[0].tokens == {"layers.1.resid_post": 20}
     tokens = [taken.token for piece in pieces for taken in piece.tokens]
@@ -108,7 +108,7 @@ def test_a_job_beside_a_closed_batch_waits_no_longer_than_it_must():
 def test_closing_the_iterator_frees_the_row(opened):
     async def act(engine):
         going = engine.answer(long_job(opened))
-        assert isinstance(await anext(going), Piece)
+        assert isinstance(await anext(going), Chunk)
         await going.aclose()
         return await ask(engine, job(ROWS[1], max_tokens=2))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from importlib.metadata import version
 
 from tillerman.core.errors import UsageError
 from tillerman.core.plan import Plan
 from tillerman.models.opened import OpenModel
-from tillerman.serving.engine import About, Ended, Job, Piece
+from tillerman.serving.engine import About, Chunk, Ended, Job
 from tillerman.serving.engines.local.mailbox import Mailbox
 from tillerman.serving.engines.local.settings import LocalSettings, problem_of
 from tillerman.serving.engines.local.worker import Worker
@@ -52,7 +52,7 @@ class LocalEngine:
         if self._worker.fault is not None:
             raise UsageError(self._worker.fault)
 
-    async def answer(self, job: Job) -> AsyncIterator[Piece | Ended]:
+    async def answer(self, job: Job) -> AsyncGenerator[Chunk | Ended, None]:
         if self._worker is None:
             raise UsageError("this engine does not run: await start() first")
         box = Mailbox(job, asyncio.get_running_loop())

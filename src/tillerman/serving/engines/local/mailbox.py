@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from tillerman.serving.engine import Ended, Job, Piece
+from tillerman.serving.engine import Chunk, Ended, Job
 
 
 class Mailbox:
@@ -18,9 +18,9 @@ class Mailbox:
         self._news = asyncio.Event()
         self._lock = threading.Lock()
         self._ended: Ended | None = None
-        self._waiting: list[Piece] = []
+        self._waiting: list[Chunk] = []
 
-    def put(self, piece: Piece) -> None:
+    def put(self, piece: Chunk) -> None:
         with self._lock:
             self._waiting.append(piece)
             first = len(self._waiting) == 1
@@ -32,7 +32,7 @@ class Mailbox:
             self._ended = self._ended or ended
         self._tell()
 
-    async def read(self) -> list[Piece | Ended]:
+    async def read(self) -> list[Chunk | Ended]:
         """What has come since the last time, at least one thing."""
         while True:
             self._news.clear()
@@ -41,11 +41,11 @@ class Mailbox:
                 return found
             await self._news.wait()
 
-    def collect(self) -> list[Piece | Ended]:
+    def collect(self) -> list[Chunk | Ended]:
         """What has come since the last time."""
         with self._lock:
             pieces, self._waiting, ended = self._waiting, [], self._ended
-        found: list[Piece | Ended] = [_as_one(pieces)] if pieces else []
+        found: list[Chunk | Ended] = [_as_one(pieces)] if pieces else []
         return found if ended is None else [*found, ended]
 
     def _tell(self) -> None:
@@ -55,7 +55,7 @@ class Mailbox:
             self.cancelled = True
 
 
-def _as_one(pieces: list[Piece]) -> Piece:
+def _as_one(pieces: list[Chunk]) -> Chunk:
     if len(pieces) == 1:
         return pieces[0]
-    return Piece("".join(piece.text for piece in pieces), tuple(one for piece in pieces for one in piece.tokens))
+    return Chunk("".join(piece.text for piece in pieces), tuple(one for piece in pieces for one in piece.tokens))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 
 from tillerman.core.errors import UsageError
-from tillerman.serving.engine import Ended, Ending, Piece, Taken, Touched
+from tillerman.serving.engine import Chunk, Ended, Ending, Taken, Touched
 from tillerman.serving.engines.local.mailbox import Mailbox
 from tillerman.serving.engines.local.taking import DrawnToken, Taker
 from tillerman.serving.engines.local.wording import ShownText, Wording, Words
@@ -65,7 +65,7 @@ class AnswerRow:
 
     def _put(self, shown: ShownText) -> None:
         if shown.text or shown.tokens:
-            self.box.put(Piece(shown.text, shown.tokens))
+            self.box.put(Chunk(shown.text, shown.tokens))
 
     def _finish(self, ending: Ending, last: ShownText) -> None:
         self._put(last)
