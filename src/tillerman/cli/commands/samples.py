@@ -18,7 +18,8 @@ def samples(
         str | None, typer.Argument(help="a sample to write as a file; all are listed if not given", metavar="NAME")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="file to write: jsonl, csv or parquet; neutral samples are written as text")
+        Path | None,
+        typer.Option("--out", "-o", help="file to write: jsonl, csv or parquet; neutral samples are written as text"),
     ] = None,
     limit: o.Limit = None,
     as_json: o.Json = False,
