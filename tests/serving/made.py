@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+import socket
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import uvicorn
 
 from tillerman.core.artefact import Artefact, save
 from tillerman.core.cell import Cell
@@ -21,6 +27,7 @@ from tillerman.serving.artefacts import Demands, Library, read_library
 from tillerman.serving.audit import Audit, check_chain, last_lines
 from tillerman.serving.door import Door, Rules, make_rules
 from tillerman.serving.engine import About, Chunk, Ended, Engine, Job, Taken, Touched
+from tillerman.serving.http.app import create_app
 from tillerman.serving.keys import hash_of
 from tillerman.serving.metrics import Metrics
 from tillerman.serving.prompts import PromptReader
@@ -149,3 +156,27 @@ def audited(door: Door) -> list[dict[str, Any]]:
     assert door.audit is not None
     check_chain(door.audit.path)
     return last_lines(door.audit.path, 1000)
+
+
+@contextmanager
+def listening(door: Door, hosts: tuple[str, ...] | None = None) -> Iterator[str]:
+    """The door behind a real server on a free port, in a thread of this process; its address."""
+    made = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(create_app(door, hosts), log_config=None, lifespan="off", timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=lambda: server.run(sockets=[made]), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{made.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait for what another thread does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)

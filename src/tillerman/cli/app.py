@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 import tillerman
+from tillerman.cli.commands.audit import audit
 from tillerman.cli.commands.check import check
 from tillerman.cli.commands.compare import compare
 from tillerman.cli.commands.demo import demo
@@ -19,11 +20,14 @@ from tillerman.cli.commands.evaluate import evaluate
 from tillerman.cli.commands.export_task import export_task
 from tillerman.cli.commands.fit import fit
 from tillerman.cli.commands.generate import generate
+from tillerman.cli.commands.keys import keys
 from tillerman.cli.commands.reproduce import reproduce
 from tillerman.cli.commands.samples import samples
 from tillerman.cli.commands.score import score
+from tillerman.cli.commands.serve import serve
 from tillerman.cli.commands.show import show
 from tillerman.cli.commands.study import study
+from tillerman.cli.commands.verify import verify
 from tillerman.cli.common import dressed
 from tillerman.cli.libraries import quiet_libraries
 from tillerman.cli.output import ERR, OUT
@@ -122,3 +126,7 @@ app.command()(dressed("score", score, config=True))
 app.command()(dressed("show", show))
 app.command()(dressed("generate", generate, config=True))
 app.command(name="export-task")(dressed("export-task", export_task, config=True))
+app.command()(dressed("serve", serve))
+app.command()(dressed("verify", verify))
+app.command()(dressed("keys", keys))
+app.command()(dressed("audit", audit))

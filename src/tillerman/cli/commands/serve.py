@@ -1,0 +1,52 @@
+"""``tillerman serve``: a steered model behind OpenAI's wire."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tillerman.cli import options as o, serving as c
+from tillerman.core.opening import AS_USUAL, Opening
+
+
+def serve(
+    model: c.ServedModel = None,
+    artefacts: c.ArtefactFolder = None,
+    config: c.SettingsFile = None,
+    host: Annotated[str, typer.Option(help="address to listen at; any but loopback needs keys")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8000,
+    default: Annotated[
+        str | None, typer.Option(help="plan of requests that name none, e.g. science@0.3", metavar="PLAN")
+    ] = None,
+    max_dose: Annotated[float | None, typer.Option(help="highest |dose| of an artefact; 1 if not given")] = None,
+    audit: Annotated[
+        str | None,
+        typer.Option(help="file of the audit; audit.jsonl if not given, none keeps no audit", metavar="FILE"),
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="certificate chain, PEM")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="the certificate's private key, PEM")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="show that steering fires, as 'verify' does, and stop")
+    ] = False,
+    allow_unproven: c.AllowUnproven = False,
+    allow_mismatch: o.AllowMismatch = False,
+    opening: Opening = AS_USUAL,
+) -> None:
+    """Serve a steered model over HTTP, to OpenAI's clients.
+
+    Every artefact is first shown to steer on this machine; every answer says what was done to it."""
+    c.ensure_installed()
+    from tillerman.serving.http.server import Address, bound
+
+    address = Address(host, port, tls_cert, tls_key)
+    served = c.ServeOptions(model, artefacts, config, default, max_dose, audit, allow_unproven, allow_mismatch, address)
+    choice = o.ModelChoice(served.model_of(served.settings()), opening)
+    if check:
+        c.show_proofs(served, choice, as_json=False)
+        return
+    listening = bound(address)
+    opened = choice.open()
+    asyncio.run(c.serve_until_stopped(c.make_door(served, opened), opened, address, listening))

@@ -1,0 +1,29 @@
+"""``tillerman verify``: proof on this machine that artefacts steer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tillerman.cli import options as o, serving as c
+from tillerman.core.opening import AS_USUAL, Opening
+
+
+def verify(
+    model: c.ServedModel = None,
+    artefacts: c.ArtefactFolder = None,
+    config: c.SettingsFile = None,
+    max_dose: Annotated[float | None, typer.Option(help="dose to try; 1 if not given")] = None,
+    allow_unproven: c.AllowUnproven = False,
+    allow_mismatch: o.AllowMismatch = False,
+    opening: Opening = AS_USUAL,
+    as_json: o.Json = False,
+) -> None:
+    """Show on this machine that each artefact steers.
+
+    Dose 0 leaves an answer as it was, the highest dose changes it, a neighbour is left alone, and the tokens that are
+    touched are those of tillerman.steer; with what it costs. Exit code 1 where one is not so."""
+    c.ensure_installed()
+    served = c.ServeOptions(model, artefacts, config, None, max_dose, "none", allow_unproven, allow_mismatch)
+    c.show_proofs(served, o.ModelChoice(served.model_of(served.settings()), opening), as_json=as_json)

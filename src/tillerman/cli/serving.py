@@ -1,0 +1,213 @@
+"""What ``tillerman serve`` and ``tillerman verify`` share: their options, the door they open, and what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tillerman.cli import options as o
+from tillerman.cli.output import ERR, OUT, print_json
+from tillerman.core.errors import NotAppliedError, UsageError
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from tillerman.models.opened import OpenModel
+    from tillerman.reports.serving import ShownArtefact
+    from tillerman.serving.door import Door
+    from tillerman.serving.http.server import Address
+    from tillerman.serving.proof import ArtefactProof
+    from tillerman.serving.settings import Settings
+
+ServedModel = Annotated[
+    str | None,
+    typer.Argument(
+        help="'pilot' (embedded), a folder, a GGUF file, or a hub name; of --config if not given", metavar="MODEL"
+    ),
+]
+ArtefactFolder = Annotated[
+    Path | None, typer.Option("--artefacts", help="folder of the artefacts to serve; of --config if not given")
+]
+SettingsFile = Annotated[
+    Path | None, typer.Option("--config", help="serve.toml: keys, caps, audit, limits, presets", metavar="FILE")
+]
+AllowUnproven = Annotated[
+    bool, typer.Option("--allow-unproven", help="serve artefacts whose card shows no effect, or that have no card")
+]
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What the command line says, over the file of settings."""
+
+    model: str | None
+    folder: Path | None
+    config: Path | None
+    default: str | None
+    max_dose: float | None
+    audit: str | None
+    unproven: bool
+    allow_mismatch: bool
+    address: Address | None = None
+
+    def settings(self) -> Settings:
+        """Read anew each time, for a reload. ``UsageError`` where it would open the server to all."""
+        from tillerman.serving.settings import Settings, read_settings
+
+        found = Settings() if self.config is None else read_settings(self.config)
+        policy, artefacts, audit = found.policy, found.artefacts, found.audit
+        if self.default is not None:
+            policy = replace(policy, default=self.default)
+        if self.max_dose is not None:
+            policy = replace(policy, max_dose=self.max_dose)
+        if self.unproven:
+            artefacts = replace(artefacts, require_card=False, require_effect=False)
+        if self.audit is not None:
+            audit = replace(audit, file="" if self.audit == "none" else self.audit)
+        whole = replace(found, policy=policy, artefacts=artefacts, audit=audit)
+        if self.address is not None:
+            self.address.ensure_guarded(whole)
+        return whole
+
+    def model_of(self, settings: Settings) -> str:
+        if not (self.model or settings.model):
+            raise UsageError(
+                "name the model: tillerman serve MODEL --artefacts DIR, or model = in the file of --config"
+            )
+        return self.model or settings.model
+
+    def folder_of(self, settings: Settings) -> Path:
+        """Of a file of settings it is beside that file."""
+        if self.folder is not None:
+            return self.folder
+        if not settings.artefacts.folder or self.config is None:
+            raise UsageError("name the folder of the artefacts: --artefacts DIR ('tillerman demo' writes demo)")
+        return self.config.parent / settings.artefacts.folder
+
+
+def ensure_installed() -> None:
+    """``UsageError`` names the extra."""
+    try:
+        import fastapi
+        import httpx
+        import openai
+        import prometheus_client
+        import uvicorn
+    except ImportError as error:
+        raise UsageError(f"serving needs {error.name}; install it with: pip install 'tillerman[serve]'") from error
+    del fastapi, httpx, openai, prometheus_client, uvicorn
+
+
+def make_door(served: ServeOptions, opened: OpenModel) -> Door:
+    """Over the local engine, which does not run yet."""
+    from tillerman.serving.assembly import Parts, assemble
+    from tillerman.serving.engines.local.engine import LocalEngine
+    from tillerman.serving.engines.local.settings import LocalSettings
+
+    settings = served.settings()
+    table = settings.engine.local
+    how = LocalSettings(max_batch=table.max_batch, max_wait_ms=table.max_wait_ms, allow_mismatch=served.allow_mismatch)
+    engine = LocalEngine(opened, how)
+    return assemble(Parts(opened, engine, served.folder_of(settings), served.settings, served.allow_mismatch))
+
+
+def show_proofs(served: ServeOptions, model: o.ModelChoice, *, as_json: bool) -> None:
+    """A report to paste; ``typer.Exit`` 1 where something is not shown."""
+    from tillerman.cli.render import print_line, print_table
+    from tillerman.reports.serving import proof_lines, proofs_table
+
+    opened = model.open()
+    door = make_door(replace(served, audit="none", address=None), opened)
+    proofs = asyncio.run(_proved(door, opened, measure=True))
+    if as_json:
+        print_json({"engine": door.engine.about.engine, "artefacts": [asdict(one) for one in proofs]})
+    else:
+        shown = _shown(proofs)
+        print_table(OUT, proofs_table(f"{door.engine.about.engine}, {opened.id}, {opened.model.dtype}", shown))
+        for line in proof_lines(shown):
+            print_line(OUT, line)
+    if not all(one.passed for one in proofs):
+        raise typer.Exit(1)
+
+
+async def _proved(door: Door, opened: OpenModel, *, measure: bool) -> tuple[ArtefactProof, ...]:
+    await door.engine.start()
+    try:
+        return await _proofs(door, opened, measure=measure)
+    finally:
+        await door.engine.close()
+
+
+async def _proofs(door: Door, opened: OpenModel, *, measure: bool = False) -> tuple[ArtefactProof, ...]:
+    from tillerman.serving.proof import prove
+    from tillerman.serving.reference import SteerReference
+
+    dtype = str(opened.model.dtype).removeprefix("torch.")
+    return await prove(door, sorted(door.rules.library), SteerReference(opened), dtype=dtype, measure=measure)
+
+
+def _shown(proofs: Sequence[ArtefactProof]) -> list[ShownArtefact]:
+    from tillerman.reports.serving import ShownArtefact
+
+    return [
+        ShownArtefact(one.name, one.sha256, one.dose, tuple((c.what, c.passed, c.found) for c in one.checks), one.cost)
+        for one in proofs
+    ]
+
+
+async def serve_until_stopped(door: Door, opened: OpenModel, address: Address, listening: socket) -> None:
+    """``NotAppliedError`` where an artefact is not shown to steer; then nothing is listened to."""
+    from tillerman.cli.render import print_line, print_table
+    from tillerman.reports.serving import proof_lines, proofs_table
+    from tillerman.serving.http.server import run
+
+    port = listening.getsockname()[1]
+    try:
+        await door.engine.start()
+        shown = _shown(await _proofs(door, opened))
+        if not door.checked:
+            print_table(ERR, proofs_table(door.engine.about.engine, shown))
+            raise NotAppliedError(f"{'; '.join(proof_lines(shown))}; nothing is served")
+        print_line(ERR, proof_lines(shown)[-1])
+        await run(door, address, listening, lambda: _say(door, address.url(port)))
+    finally:
+        await door.engine.close()
+        if door.audit is not None:
+            door.audit.close()
+
+
+def _say(door: Door, url: str) -> None:
+    """What is served, and a line that works."""
+    for line in (f"serving {door.name} at {url}/v1", *_offer(door)):
+        OUT.print(line, highlight=False, markup=False, soft_wrap=True)
+    OUT.print(_curl(door, url), highlight=False, markup=False, soft_wrap=True)
+
+
+def _offer(door: Door) -> list[str]:
+    return [f"  {one.name}: dose {one.artefact.dose:.3g}, {_effect(one.card)}" for one in door.rules.library.values()]
+
+
+def _effect(card: Any) -> str:
+    if card is None:
+        return "nothing measured"
+    low, high = card["interval"]
+    return f"effect {100 * card['effect']:+.0f} pp ({100 * low:+.0f} to {100 * high:+.0f})"
+
+
+def _curl(door: Door, url: str) -> str:
+    first = next(iter(door.rules.library.values()))
+    said = {"steering": f"{first.name}@{first.artefact.dose:.3g}", "max_tokens": 40, "temperature": 0}
+    if door.prompts.has_template:
+        path, asked = "chat/completions", {"messages": [{"role": "user", "content": "Tell me about yourself."}]}
+        body = {"model": door.name, **asked, **said}
+    else:
+        path, body = "completions", {"model": door.name, "prompt": "I am", **said}
+    key = " -H 'Authorization: Bearer KEY'" if door.rules.settings.keys else ""
+    return f"curl {url}/v1/{path}{key} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
