@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from tillerman.core.errors import EndpointError, NotAppliedError, UsageError
-from tillerman.serving.client import Client, ensure_applied
+from tillerman.serving.client import SteeringClient, ensure_applied
 from tillerman.serving.door import Door
 from tillerman.serving.engine import Ended
 from tillerman.serving.http.server import Address, bound
@@ -140,14 +140,14 @@ def test_one_who_reads_slowly_holds_up_nobody(door: Door) -> None:
     body = json.dumps({"model": "tiny", "messages": SAID, "stream": True}).encode()
     with made.listening(door) as url, socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as one:
         one.sendall(_head(len(body)) + body)
-        with Client(url, model="tiny") as other:
+        with SteeringClient(url, model="tiny") as other:
             began = time.monotonic()
             assert other.chat("Hi").receipt["applied"] == []
             assert time.monotonic() - began < 2
 
 
 def test_the_client_tells_what_was_done_and_raises_where_it_was_not(door: Door) -> None:
-    with made.listening(door) as url, Client(url) as client:
+    with made.listening(door) as url, SteeringClient(url) as client:
         assert client.model == "tiny" and [one["name"] for one in client.artefacts()] == ["calm", "honesty"]
         reply = client.chat("Who are you?", steering="honesty@0.4", options={"max_tokens": 2})
         assert reply.text == "Hello" and reply.receipt["applied"][0]["dose"] == pytest.approx(0.4)
@@ -161,7 +161,7 @@ def test_the_client_tells_what_was_done_and_raises_where_it_was_not(door: Door) 
             client.chat("Hi", steering="calm")
         with pytest.raises(NotAppliedError, match="withheld"):
             list(client.stream("Hi", steering="calm"))
-    with Client(url, model="tiny") as client, pytest.raises(EndpointError, match="cannot be reached"):
+    with SteeringClient(url, model="tiny") as client, pytest.raises(EndpointError, match="cannot be reached"):
         client.chat("Hi")
 
 

@@ -109,12 +109,9 @@ def make_door(served: ServeOptions, opened: OpenModel) -> Door:
     """Over the local engine, which does not run yet."""
     from tillerman.serving.assembly import Parts, assemble
     from tillerman.serving.engines.local.engine import LocalEngine
-    from tillerman.serving.engines.local.settings import LocalSettings
 
     settings = served.settings()
-    table = settings.engine.local
-    how = LocalSettings(max_batch=table.max_batch, max_wait_ms=table.max_wait_ms, allow_mismatch=served.allow_mismatch)
-    engine = LocalEngine(opened, how)
+    engine = LocalEngine(opened, replace(settings.engine.local, allow_mismatch=served.allow_mismatch))
     return assemble(Parts(opened, engine, served.folder_of(settings), served.settings, served.allow_mismatch))
 
 

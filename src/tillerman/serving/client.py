@@ -27,7 +27,7 @@ class ServedReply:
     raw: Mapping[str, Any]
 
 
-class Client:
+class SteeringClient:
     """Asks a Tillerman server. ``model`` None: the first that it lists.
 
     ``EndpointError`` for what the server refuses, with its words; ``NotAppliedError`` for an answer without a receipt,
@@ -43,10 +43,10 @@ class Client:
     ) -> None:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         base = url.rstrip("/").removesuffix("/v1")
-        self._http = httpx.Client(base_url=base, headers=headers, timeout=seconds)
+        self._http = httpx.SteeringClient(base_url=base, headers=headers, timeout=seconds)
         self._model = model
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> SteeringClient:
         return self
 
     def __exit__(self, *ended: object) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from tillerman.core.decoding import build
 from tillerman.core.errors import DataError, TillermanError, UsageError
 from tillerman.core.plan import Scope
+from tillerman.serving.engines.local.settings import LocalSettings
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -114,23 +115,10 @@ class LimitSettings:
 
 
 @dataclass(frozen=True)
-class LocalTable:
-    """Of the local engine: rows of a batch, and how long it waits for more of them."""
-
-    max_batch: int = 16
-    max_wait_ms: float = 20.0
-
-    def __post_init__(self) -> None:
-        _check_above_zero("max_batch", self.max_batch)
-        if not 0 <= self.max_wait_ms < inf:
-            raise UsageError(f"max_wait_ms {self.max_wait_ms}: expected 0 or more")
-
-
-@dataclass(frozen=True)
 class EngineSettings:
     """Tables of the engines, each read by the one it is of."""
 
-    local: LocalTable = LocalTable()
+    local: LocalSettings = LocalSettings()  # noqa: RUF009 (a frozen value)
 
 
 @dataclass(frozen=True)
