@@ -43,7 +43,7 @@ class SteeringClient:
     ) -> None:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         base = url.rstrip("/").removesuffix("/v1")
-        self._http = httpx.SteeringClient(base_url=base, headers=headers, timeout=seconds)
+        self._http = httpx.Client(base_url=base, headers=headers, timeout=seconds)
         self._model = model
 
     def __enter__(self) -> SteeringClient:
