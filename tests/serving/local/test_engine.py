@@ -215,6 +215,23 @@ def test_a_pass_that_fails_ends_its_jobs_and_the_engine_lives_on(opened):
     assert whole.ids == alone(opened, job(ROWS[1], STEERED))[0] and alive is None
 
 
+def test_a_worker_that_has_ended_says_so_to_everybody(opened):
+    def ends(_, __):
+        raise SystemExit
+
+    async def act(engine):
+        handle = opened.parts.decoder.register_forward_pre_hook(ends)
+        try:
+            going, waiting = await asyncio.gather(*(ask(engine, job(ROWS[0])) for _ in range(2)))
+        finally:
+            handle.remove()
+        return going.ended, waiting.ended, (await ask(engine, job(ROWS[0]))).ended, await engine.alive()
+
+    *endings, alive = with_engine(opened, act, max_batch=1)
+    assert alive == "the local engine's worker ended with SystemExit"
+    assert [(one.ending, one.why) for one in endings] == [("error", alive)] * 3
+
+
 @pytest.mark.parametrize("most", [16, 3], ids=["prompts", "answers"])
 def test_a_device_without_memory_for_a_batch_runs_it_in_halves(opened, most):
     jobs = [job(row, STEERED, max_tokens=5, logit_bias={2: -100.0}) for row in (ROWS[0], ROWS[4], ROWS[5], ROWS[6])]

@@ -40,7 +40,8 @@ class Worker:
         self._waiting: deque[tuple[float, Mailbox]] = deque()
         self._batches: list[RunningBatch] = []
         self._most = settings.max_batch  # rows in one batch; less once a device has run out of memory
-        self._closing = False
+        self._closing = self._ended = False
+        self._lock = threading.Lock()  # no job comes in once the last ones have been ended
         self.ready = threading.Event()
         self.fault: str | None = None
         self._thread = threading.Thread(target=self._main, name="tillerman-local-engine", daemon=True)
@@ -53,12 +54,13 @@ class Worker:
         return self._thread.is_alive()
 
     def take(self, box: Mailbox) -> None:
-        if self._closing or self.fault is not None:
-            box.end(_refused(box, self.fault or _CLOSED))
-        elif self._inbox.qsize() + len(self._waiting) >= self._settings.max_waiting:
-            box.end(_refused(box, f"{self._settings.max_waiting} requests are waiting already; try again later"))
-        else:
-            self._inbox.put(box)
+        with self._lock:
+            if self._ended:
+                box.end(_refused(box, self.fault or _CLOSED))
+            elif self._inbox.qsize() + len(self._waiting) >= self._settings.max_waiting:
+                box.end(_refused(box, f"{self._settings.max_waiting} requests are waiting already; try again later"))
+            else:
+                self._inbox.put(box)
 
     def close(self) -> None:
         """Returns when the thread has ended."""
@@ -95,7 +97,9 @@ class Worker:
             else:
                 row.end("error", self.fault)
         self._batches = []
-        self._drain()
+        with self._lock:
+            self._ended = True
+            self._drain()
         while self._waiting:
             box = self._waiting.popleft()[1]
             box.end(_refused(box, self.fault or _CLOSED))
