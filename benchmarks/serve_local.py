@@ -116,7 +116,10 @@ def jobs(asked: Sequence[tuple[int, ...]], chosen: Sequence[Plan], tokens: int, 
 
 
 def compare(
-    what: str, rounds: int, first: Callable[[], tuple[int, float, float]], second: Callable[[], tuple[int, float, float]]
+    what: str,
+    rounds: int,
+    first: Callable[[], tuple[int, float, float]],
+    second: Callable[[], tuple[int, float, float]],
 ) -> None:
     """In turns, after a warm-up of each; the ratio is first over second, of tokens per second."""
     cpu, wall = [], []

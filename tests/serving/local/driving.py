@@ -22,6 +22,7 @@ from tillerman.steering.steer import steer
 
 from ... import tiny
 
+NO_END = {2: -100.0}  # a bias under which no tiny model ends its text
 LOOP = asyncio.new_event_loop()  # nobody runs it: what is told to it waits
 
 
@@ -113,6 +114,7 @@ def alone(opened: OpenModel, one: Job) -> tuple[list[int], list[float], tuple[di
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=one.drawing.max_tokens,
+            min_new_tokens=one.drawing.max_tokens if one.drawing.logit_bias == NO_END else None,
             do_sample=False,
             output_logits=True,
             return_dict_in_generate=True,

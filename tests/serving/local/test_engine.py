@@ -19,15 +19,15 @@ from tillerman.serving.engines.local import LocalEngine, LocalSettings
 from ... import tiny
 from ...small_device import small_device
 from .asking import answers, ask, running, with_engine
-from .driving import alone, by_hand, drive, job, vector
+from .driving import NO_END, alone, by_hand, drive, job, vector
 
 ROWS = tiny.random_rows([5, 14, 3, 9, 6, 7, 4, 8], seed=8)
 STEERED = (vector(1, 2.0, scope=Scope("generated")),)
 
 
-def long_job(opened, plan=(), tokens=200):
+def long_job(opened, plan=(), tokens=100):
     """One that no end token cuts short."""
-    return job(ROWS[0], plan, max_tokens=tokens, logit_bias={2: -100.0})
+    return job(ROWS[0], plan, max_tokens=tokens, logit_bias=NO_END)
 
 
 def test_jobs_at_once_are_answered_as_each_alone(opened):
@@ -117,9 +117,9 @@ def test_closing_the_iterator_frees_the_row(opened):
 
 def test_a_slow_reader_keeps_nobody_waiting_and_gets_what_it_missed_in_one_piece(opened):
     async def act(engine):
-        slow = engine.answer(long_job(opened, tokens=60))
+        slow = engine.answer(long_job(opened, tokens=40))
         first = await anext(slow)
-        quick = await ask(engine, long_job(opened, tokens=60))
+        quick = await ask(engine, long_job(opened, tokens=40))
         rest = [one async for one in slow]
         return first, rest, quick
 
@@ -139,7 +139,7 @@ def test_closing_the_engine_ends_running_jobs_as_cancelled_with_what_was_done(op
         return parts[-1], (await waiting).ended, await engine.alive()
 
     ended, other, alive = asyncio.run(act())
-    assert ended.ending == "cancelled" and 0 < ended.answer_tokens < 200
+    assert ended.ending == "cancelled" and 0 < ended.answer_tokens < 100
     assert ended.touched[0].tokens["layers.1.resid_post"] >= ended.answer_tokens
     assert other.ending == "cancelled" or "closed" in other.why
     assert alive == "the local engine does not run"
@@ -234,7 +234,7 @@ def test_a_worker_that_has_ended_says_so_to_everybody(opened):
 
 @pytest.mark.parametrize("most", [16, 3], ids=["prompts", "answers"])
 def test_a_device_without_memory_for_a_batch_runs_it_in_halves(opened, most):
-    jobs = [job(row, STEERED, max_tokens=5, logit_bias={2: -100.0}) for row in (ROWS[0], ROWS[4], ROWS[5], ROWS[6])]
+    jobs = [job(row, STEERED, max_tokens=5, logit_bias=NO_END) for row in (ROWS[0], ROWS[4], ROWS[5], ROWS[6])]
     if most == 3:  # a token of each prompt at a time, and then four at once
         jobs = [replace(one, prompt=one.prompt[:3]) for one in jobs]
     with small_device(opened, most) as sizes:
@@ -253,7 +253,7 @@ def test_an_answer_that_half_the_batch_leaves_no_memory_for_is_an_error(opened):
 
 
 def test_more_jobs_than_may_wait_are_refused(opened):
-    jobs = [long_job(opened, tokens=30) for _ in range(8)]
+    jobs = [long_job(opened, tokens=8) for _ in range(8)]
     endings = [one.ended for one in answers(opened, jobs, max_batch=1, max_waiting=3, max_wait_ms=200.0)]
     refused = [one for one in endings if one.ending == "error"]
     assert 3 <= len(refused) <= 5 and "waiting already" in refused[0].why

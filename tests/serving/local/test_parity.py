@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -11,13 +13,16 @@ from tillerman.core.plan import Intervention, Scope
 from tillerman.core.steerings.kernel import KernelSteering
 from tillerman.core.steerings.lookahead import LookaheadSteering
 from tillerman.core.steerings.sequence import SequenceSteering
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.models.families import anatomy
 from tillerman.models.opened import OpenModel
 from tillerman.models.running import MANNERS, manner_of
 
-from ... import families, tiny
-from .driving import alone, by_hand, drive, job, vector
+from ... import families, sae_files, tiny
+from . import driving
+from .driving import NO_END, alone, by_hand, drive, vector
 
+job = partial(driving.job, logit_bias=NO_END)  # all answers are as long as they may be
 ROWS = tiny.random_rows([5, 14, 3, 9, 6], seed=4)
 MARKER = ROWS[1][3:5]
 SCOPES = {
@@ -38,12 +43,25 @@ def ensure_parity(opened, jobs, begins, *, cached=True, **how):
     for one, answer in zip(jobs, answers, strict=True):
         tokens, logprobs, receipt = alone(opened, one)
         assert answer.ended.why == ""
-        assert answer.ids == tokens
+        assert answer.ids == tokens and len(tokens) == one.drawing.max_tokens
         assert answer.logprobs == pytest.approx(logprobs, abs=2e-5)
         if cached:
             assert tuple(dict(touched.tokens) for touched in answer.ended.touched) == receipt
         assert answer.ended.prompt_tokens == len(one.prompt)
     return answers
+
+
+@pytest.mark.slow
+def test_routers_and_atoms_are_steered_over_joins():
+    opened = tiny.opened("mixtral")
+    router = Intervention(tiny.vector(HookPoint(1, "router"), width=4), 2.0, scope=Scope("generated"))
+    weights = Intervention(tiny.vector(HookPoint(0, "router_weights"), width=4, seed=2), 1.0, "reweigh")
+    sae = sae_files.orthogonal(tiny.WIDTH, 5, threshold=0.1)
+    made = tiny.provenance(width=sae.width)
+    atom = SteeringVector({sae.point: sae.w_dec[1]}, {sae.point: 2.0}, made, {sae.point: sae.atom(1).per(1.0)})
+    plans = (by_hand((router, weights)), by_hand((Intervention(atom, 1.5, "clamp_atom"),)), ())
+    jobs = [job(row, plan, max_tokens=7 - i) for i, (row, plan) in enumerate(zip(ROWS, plans, strict=False))]
+    ensure_parity(opened, jobs, [0, 1, 2])
 
 
 def _jobs_with(*scopes):
@@ -132,7 +150,8 @@ def ensure_family(opened):
     ensure_parity(opened, jobs, [0, 0, 3, 5, 5])
 
 
-@pytest.mark.parametrize("kind", tiny.mostly_slow(sorted(tiny.CONFIGS)))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", sorted(tiny.CONFIGS))
 def test_every_family_serves_its_rows_as_alone(kind):
     opened = tiny.opened(kind)
     assert manner_of(opened).joins == (kind != "qwen3_next")

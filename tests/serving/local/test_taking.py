@@ -14,7 +14,7 @@ from tillerman.serving.engines.local.taking import Taker, draw, narrowed
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -3.0])
 
 
-def _drawn(times=4000, logits=LOGITS, **drawing):
+def _drawn(times=1500, logits=LOGITS, **drawing):
     taker = Taker(Drawing(1, **drawing))
     return Counter(taker.take(logits) for _ in range(times))
 
@@ -23,7 +23,7 @@ def test_tokens_are_drawn_as_often_as_their_probability_says():
     expected = (LOGITS / 0.8).softmax(0)
     counts = _drawn(temperature=0.8, seed=3)
     for token, p in enumerate(expected.tolist()):
-        assert counts[token] / 4000 == pytest.approx(p, abs=4 * (p * (1 - p) / 4000) ** 0.5 + 1e-3)
+        assert counts[token] / 1500 == pytest.approx(p, abs=4 * (p * (1 - p) / 1500) ** 0.5 + 1e-3)
 
 
 def test_a_tiny_temperature_is_no_overflow_but_the_largest_logit():
@@ -36,7 +36,7 @@ def test_top_k_leaves_the_likeliest_and_ties_with_the_last_of_them():
 
 
 @given(st.integers(0, 10**6), st.floats(0.05, 0.999))
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_top_p_leaves_the_fewest_tokens_that_together_have_it(seed, top_p):
     logits = torch.randn(2000, generator=torch.Generator().manual_seed(seed)) * 3
     order = logits.softmax(0).sort(descending=True)
@@ -44,14 +44,14 @@ def test_top_p_leaves_the_fewest_tokens_that_together_have_it(seed, top_p):
     allowed = set(order.indices[:fewest].tolist())
     left = torch.isfinite(narrowed(logits, 0, top_p)).nonzero().flatten()
     assert set(left.tolist()) == allowed
-    assert set(_drawn(60, logits, top_p=top_p)) <= allowed
+    assert set(_drawn(20, logits, top_p=top_p)) <= allowed
 
 
 def test_a_flat_distribution_is_narrowed_beyond_the_tokens_looked_at_first():
     logits = torch.zeros(2000)
     logits[:1500] = 3.0
-    drawn = _drawn(3000, logits, temperature=1.0, top_p=0.9)
-    assert len(drawn) > 1000 and max(drawn) < 1500
+    drawn = _drawn(900, logits, temperature=1.0, top_p=0.9)
+    assert len(drawn) > 520 and max(drawn) < 1500
 
 
 def test_penalties_and_bias_are_those_of_the_interface():
