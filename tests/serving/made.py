@@ -122,15 +122,15 @@ def opened(path: Path, engine: Engine | None = None, text: str = "", audited: bo
     ``path/artefacts``."""
     path.mkdir(exist_ok=True)
     (path / "serve.toml").write_text(text)
-    prompts = PromptReader(tiny.tokenizer(tiny.CHAT))
+    prompts, serves = PromptReader(tiny.tokenizer(tiny.CHAT)), engine or ScriptEngine()
 
     def rules() -> Rules:
         settings = read_settings(path / "serve.toml")
-        return make_rules(read_library(path / "artefacts", settings.artefacts, ANY), settings, prompts)
+        return make_rules(read_library(path / "artefacts", settings.artefacts, ANY), settings, prompts, serves)
 
-    first = make_rules(usual(), read_settings(path / "serve.toml"), prompts)
+    first = make_rules(usual(), read_settings(path / "serve.toml"), prompts, serves)
     audit = Audit(path / "audit.jsonl") if audited else None
-    door = Door(engine or ScriptEngine(), "tiny", prompts, first, audit, Metrics())
+    door = Door(serves, "tiny", prompts, first, audit, Metrics())
     door.read_anew, door.checked = rules, 1.0
     return door
 

@@ -39,7 +39,7 @@ def assemble(parts: Parts) -> Door:
     def rules() -> Rules:
         settings = parts.settings()
         demands = Demands(belongs, parts.engine.problem)
-        return make_rules(read_library(parts.folder, settings.artefacts, demands), settings, prompts)
+        return make_rules(read_library(parts.folder, settings.artefacts, demands), settings, prompts, parts.engine)
 
     first = rules()
     file = first.settings.audit.file

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from tillerman.serving.artefacts import Library
@@ -23,6 +24,7 @@ from tillerman.serving.refusals import Refusal
 from tillerman.serving.settings import Settings
 
 _SEEDS = 2**63
+_PLANS = 1024  # plans that are kept ready
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,25 @@ class Rules:
     settings: Settings
     default: Asked
     presets: Mapping[str, Asked]
+    ready: Callable[[Asked], ServedPlan]  # what is asked for as a plan; ``Refusal`` where it cannot be served
 
 
-def make_rules(library: Library, settings: Settings, prompts: PromptReader) -> Rules:
+def make_rules(library: Library, settings: Settings, prompts: PromptReader, engine: Engine) -> Rules:
     """``Refusal`` where the default plan or a preset could not be served."""
+
+    @lru_cache(_PLANS)
+    def ready(asked: Asked) -> ServedPlan:
+        plan = make_plan(asked, library, prompts.make_scope)
+        problem = engine.problem(plan.plan)
+        if problem is not None:
+            raise Refusal("not_servable", f"steering: this engine cannot serve the plan: {problem}", "steering")
+        return plan
+
     default = read_steering(settings.policy.default, "policy.default") or ()
     presets = {name: read_steering(text, f"presets.{name}") or () for name, text in settings.presets.items()}
     for asked in (default, *presets.values()):
-        ensure_within(make_plan(asked, library, prompts.make_scope), Caller(), settings.policy)
-    return Rules(library, settings, default, presets)
+        ensure_within(ready(asked), Caller(), settings.policy)
+    return Rules(library, settings, default, presets, ready)
 
 
 @dataclass(frozen=True)
@@ -98,11 +110,8 @@ class Door:
         asked = self._asked(rules, order)
         ensure_few(asked, rules.settings.policy)
         ensure_names(asked, caller, rules.library)
-        plan = make_plan(asked, rules.library, self.prompts.make_scope)
+        plan = rules.ready(asked)
         ensure_within(plan, caller, rules.settings.policy)
-        problem = self.engine.problem(plan.plan)
-        if problem is not None:
-            raise Refusal("not_servable", f"steering: this engine cannot serve the plan: {problem}", "steering")
         admitted = self._admitted(caller, order, plan, self._drawings(order, rules))
         count = len(admitted.jobs)
         if count > rules.settings.limits.choices:

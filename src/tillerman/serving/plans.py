@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from tillerman.core.artefact import ABSTAINS
 from tillerman.core.cell import Cell
 from tillerman.core.errors import TillermanError
+from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Plan, Scope
 from tillerman.serving.artefacts import Library, Served
 from tillerman.serving.asked import FIELD, Asked, Wanted
+from tillerman.serving.doses import total_doses
 from tillerman.serving.refusals import Refusal
 
 Scopes = Callable[[str], Scope]
@@ -27,7 +30,7 @@ class Act:
     cell: Cell
     served: Served
 
-    @property
+    @cached_property
     def dose(self) -> float:
         """Its mean over the hook points, as artefacts and plans tell it."""
         return self.cell.dose(self.intervention.steering)
@@ -60,6 +63,11 @@ class ServedPlan:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(act.served.name for act in self.acts)
+
+    @cached_property
+    def totals(self) -> Mapping[HookPoint, float]:
+        """The dose of all together, per hook point."""
+        return total_doses(self.plan)
 
 
 def make_plan(asked: Asked, library: Library, make_scope: Scopes) -> ServedPlan:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from tillerman.serving.artefacts import Library
 from tillerman.serving.asked import FIELD, Asked
-from tillerman.serving.doses import total_doses
 from tillerman.serving.keys import find_key
 from tillerman.serving.plans import Act, ServedPlan
 from tillerman.serving.refusals import Refusal
@@ -76,7 +75,7 @@ def ensure_within(plan: ServedPlan, caller: Caller, settings: PolicySettings) ->
         dose, cap = act.dose, cap_of(act.served.name, caller, settings)
         if not abs(dose) <= cap + _SLACK:
             raise Refusal("over_cap", f"{FIELD}: {act.served.name}: dose {dose:.4g} is over the cap of {cap:g}", FIELD)
-    for point, total in total_doses(plan.plan).items():
+    for point, total in plan.totals.items():
         if not total <= settings.max_total_dose + _SLACK:
             raise Refusal(
                 "over_cap",

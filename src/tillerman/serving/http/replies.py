@@ -14,6 +14,7 @@ from tillerman.serving.answering import Answer
 from tillerman.serving.door import Admitted
 from tillerman.serving.engine import Chunk, Ended, Taken
 
+_JSON = json.JSONEncoder(separators=(",", ":")).encode
 DONE = b"data: [DONE]\n\n"
 _LOWEST = -9999.0  # in place of a log-probability of minus infinity, which JSON has not
 
@@ -149,7 +150,7 @@ def error_event(body: dict[str, Any]) -> bytes:
 
 
 def _data(value: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n"
+    return b"data: " + _JSON(value).encode() + b"\n\n"
 
 
 def _reason(ended: Ended | None) -> str:
