@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +31,7 @@ from tillerman.serving.http.app import create_app
 from tillerman.serving.keys import hash_of
 from tillerman.serving.metrics import Metrics
 from tillerman.serving.prompts import PromptReader
-from tillerman.serving.settings import ArtefactSettings, read_settings
+from tillerman.serving.settings import ArtefactSettings, Settings, read_settings
 
 from .. import tiny
 from ..reports.example_log import example_log
@@ -47,7 +47,7 @@ def card() -> Card:
 def artefact(
     layer: int = 0, strength: float = 0.2, scope: Scope | None = None, gate: Gate | None = None, seed: int = 1
 ) -> Artefact:
-    vector = tiny.vector(layer, seed=seed)
+    vector = replace(tiny.vector(layer, seed=seed), provenance=tiny.provenance(""))  # of no model that it could miss
     cell = Cell((HookPoint(layer),), strength, "add", scope or Scope("all"))
     return Artefact(vector, cell, gate, card())
 
@@ -180,3 +180,9 @@ def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)
+
+
+def opened_with(engine: Engine, settings: Settings) -> Door:
+    """A door over another engine on the tiny model, unaudited."""
+    prompts = PromptReader(tiny.tokenizer(tiny.CHAT))
+    return Door(engine, "tiny", prompts, make_rules(usual(), settings, prompts, engine), None, Metrics())

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from tillerman.core.errors import TillermanError
+from tillerman.core.errors import TillermanError, UsageError
 from tillerman.core.named_plan import NamedPart
 from tillerman.core.plan import Plan
 from tillerman.serving.artefacts import Served
@@ -64,9 +64,14 @@ class _Made:
     tokens: tuple[Taken, ...]
     ended: Ended
 
+    @property
+    def broken(self) -> str | None:
+        """Why there is no whole answer; None where there is one."""
+        return None if self.ended.ending in ("stop", "length") else self.ended.why or self.ended.ending
+
     def same(self, other: _Made) -> bool:
         """To the last bit."""
-        return self.tokens == other.tokens
+        return self.tokens == other.tokens and self.broken is None
 
     def apart(self, other: _Made) -> float:
         """The largest difference of log-probabilities; infinite where a token differs."""
@@ -106,8 +111,10 @@ async def _proof(
     checks = []
     still = await _made(door, prompt, none)
     checks.append(Check("dose 0 unsteered", plain.same(still), _apart(plain, still)))
-    steered, beside = await asyncio.gather(_made(door, prompt, full), _made(door, prompt, ServedPlan((), "unsteered")))
-    wrong = difference(full, steered.ended)
+    # Alone, as the unsteered answer was made: beside another one rounding alone would be a change.
+    steered = await _made(door, prompt, full)
+    _, beside = await asyncio.gather(_made(door, prompt, full), _made(door, prompt, ServedPlan((), "unsteered")))
+    wrong = steered.broken or difference(full, steered.ended)
     checks.append(Check("receipt", wrong is None, wrong or "as asked"))
     checks.append(_changes(plain, steered))
     near = _NEAR.get(dtype, _HALF)
@@ -122,7 +129,7 @@ def _changes(plain: _Made, steered: _Made) -> Check:
     """A gate that stays shut on the probe's prompt leaves it as it was."""
     shut = any(touched.gate_open is False for touched in steered.ended.touched)
     words = f"{'its gate is shut: ' if shut else ''}{_apart(plain, steered)}"
-    return Check("changes", plain.same(steered) == shut, words)
+    return Check("changes", steered.broken is None and plain.same(steered) == shut, words)
 
 
 async def _as_reference(reference: Reference, prompt: TokenPrompt, plan: ServedPlan, steered: _Made) -> Check:
@@ -131,11 +138,11 @@ async def _as_reference(reference: Reference, prompt: TokenPrompt, plan: ServedP
         try:
             meant = await asyncio.to_thread(reference, prompt.tokens, plan.plan, steered.ended.answer_tokens)
             break
-        except TillermanError as error:  # the engine lets go of the model a moment after its last word
+        except TillermanError as error:
             left -= 1
-            if not left:
+            if not left or not isinstance(error, UsageError):
                 return Check(what, False, str(error))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # the engine lets go of the model a moment after its last word
     done = [dict(one.tokens) for one in steered.ended.touched]
     words = ", ".join(f"{count} at {point}" for one in done for point, count in one.items())
     return Check(what, done == [dict(one) for one in meant], words or "nothing")
