@@ -21,7 +21,7 @@ from tillerman.pipeline.costs import Budget, Costs
 from tillerman.pipeline.forecast import cells_within
 from tillerman.pipeline.progress import spoken_time
 from tillerman.pipeline.run import Run
-from tillerman.pipeline.vectors import AS, fit_readings
+from tillerman.pipeline.vectors import ALIKE, AS, alike, fit_readings
 from tillerman.selection.choice import Candidate, Scored, search
 from tillerman.selection.refine import Look, Looking, Seen, coarse_to_fine, together, whole
 
@@ -73,17 +73,19 @@ def choose(run: Run, meter: DriftMeter, nulls: Sequence[str] = ()) -> Choice:
     """Search hook point x strength x method x reading on the validation share, under the constraints. Of ``nulls``
     one draw each is searched in the same passes where there is but one vector that they can belong to."""
     found = fit_readings(run, run.readings)
-    vectors = {name: one.vector for name, one in found.fitted.items()}
-    grid, budget = whole_grid(run, found.fitted), Budget(Costs(run, meter), vectors)
+    doubles = alike(found.fitted) if run.experiment.grid == "coarse" and run.experiment.strengths is None else {}
+    fitted = {name: one for name, one in found.fitted.items() if name not in doubles}
+    vectors = {name: one.vector for name, one in fitted.items()}
+    grid, budget = whole_grid(run, fitted), Budget(Costs(run, meter), vectors)
     most = within(run, len(vectors))
-    searches = [looking(run, grid, budget, frozenset(found.readings), most)]
-    draws = _first_draws(run, found.fitted, nulls)
+    searches = [looking(run, grid, budget, _begin_small(run, fitted, found.readings), most)]
+    draws = _first_draws(run, fitted, nulls)
     searches += [looking(run, _null_grid(run, name, *draw), most=most) for name, draw in draws.items()]
     every = vectors | {f"null:{name}": draw for name, (draw, _) in draws.items()}
     seen, *of_nulls = together(searches, lambda asked: looks_at(run, asked, every))
     taken = search(list(seen), lambda one: seen[one].score, budget.constraints, run.experiment.ties)
     cells = {name: (draws[name][0], _best(run, mine)) for name, mine in zip(draws, of_nulls, strict=True)}
-    chosen = found.fitted[taken.chosen.candidate.method]
+    chosen = fitted[taken.chosen.candidate.method]
     return Choice(
         chosen,
         taken.chosen,
@@ -91,9 +93,23 @@ def choose(run: Run, meter: DriftMeter, nulls: Sequence[str] = ()) -> Choice:
         found.skipped,
         tuple(grid),
         readings=found.readings,
-        notes=cut_notes(run, most, len(seen)),
+        notes=(*cut_notes(run, most, len(seen)), *_doubles_note(doubles)),
         nulls=cells,
     )
+
+
+def _begin_small(run: Run, fitted: Mapping[str, Fitted], readings: Mapping[str, object]) -> frozenset[str]:
+    """Vectors of whose cells few are in the first pass: further readings, and where a cell is dear, because whole
+    answers are scored, all but the first vector."""
+    dear = any(written.whole for written in run.validation.written)
+    return frozenset([*fitted][1:] if dear else readings)
+
+
+def _doubles_note(doubles: Mapping[str, str]) -> tuple[str, ...]:
+    if not doubles:
+        return ()
+    pairs = "; ".join(f"{name} where {other} does" for name, other in doubles.items())
+    return (f"not searched, since they point where another does (cosine above {ALIKE} at every hook point): {pairs}",)
 
 
 def within(run: Run, lanes: int) -> int | None:

@@ -56,6 +56,10 @@ def coarse_to_fine(
     lattice, beam = _Lattice(grid, few, most), _Beam(grid, ties, keeps)
     seen: Seen = {}
     asked, level = lattice.first, 0
+
+    def out(one: Candidate) -> bool:
+        return one in seen or beam.breaks(one)
+
     while asked:
         looks = yield asked
         seen |= zip(asked, looks, strict=True)
@@ -64,8 +68,8 @@ def coarse_to_fine(
             best, dear, done = beam.of(seen)
             while not asked and level < lattice.levels:
                 level += 1
-                asked = lattice.around(best, dear, level, seen)
-            asked = asked or lattice.around(best[:1], dear, level, seen)
+                asked = lattice.around(best, dear, level, out)
+            asked = asked or lattice.around(best[:1], dear, level, out)
             if done:
                 break
         if most is not None:
@@ -95,6 +99,10 @@ class _Beam:
     def __init__(self, grid: Sequence[Candidate], ties: str, keeps: Callable[[Candidate], bool] | None) -> None:
         self._grid, self._ties, self._keeps = grid, ties, keeps
         self._broken = Broken()
+
+    def breaks(self, one: Candidate) -> bool:
+        """Whether it is known to break the budget, so that it can be neither chosen nor a guide."""
+        return self._broken.known(one)
 
     def of(self, seen: Mapping[Candidate, Look]) -> tuple[list[Candidate], list[Candidate], bool]:
         """The cell that would be chosen now, where it steers, with the best others by score and guide; better ones that
@@ -174,11 +182,12 @@ class _Lattice:
             self._of |= {one: lane for row in lane.places for one in row}
 
     def around(
-        self, best: Sequence[Candidate], dear: Sequence[Candidate], level: int, seen: Mapping[Candidate, Look]
+        self, best: Sequence[Candidate], dear: Sequence[Candidate], level: int, out: Callable[[Candidate], bool]
     ) -> tuple[Candidate, ...]:
+        """Neighbours of the ``best`` and what lies below the ``dear``, but for those that are ``out``."""
         found = dict.fromkeys(near for one in best for near in self._of[one].around(one, level))
         found |= dict.fromkeys(near for one in dear for near in self._of[one].below(one, level))
-        return tuple(one for one in found if one not in seen)
+        return tuple(one for one in found if not out(one))
 
 
 def _lane(rows: Iterable[Sequence[Candidate]], few: bool, room: int | None) -> _Lane:
