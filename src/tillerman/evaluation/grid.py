@@ -34,7 +34,7 @@ from tillerman.models.grid import (
 )
 from tillerman.models.memory import fitting
 from tillerman.models.opened import OpenModel
-from tillerman.models.prompt_cache import Asking, PromptCache
+from tillerman.models.prompt_cache import AskedPrompts, PromptCache
 from tillerman.steering.scopes import meant_after, meant_in
 from tillerman.steering.steer import steer
 
@@ -198,14 +198,14 @@ def _asked(opened: OpenModel, written: Sequence[Written]) -> Iterator[_Asked]:
 
 
 def _scores(
-    opened: OpenModel, asking: Asking, cells: Sequence[GridCell], kept: PromptCache | None, progress: Progress
+    opened: OpenModel, asking: AskedPrompts, cells: Sequence[GridCell], kept: PromptCache | None, progress: Progress
 ) -> Tensor:
     return asking.score(cells, None, progress) if kept is None else kept.scores(opened.parts, asking, cells, progress)
 
 
 def _asking(
     opened: OpenModel, asked: _Asked, written: Sequence[Written], cells: Sequence[GridCell], scope: Scope
-) -> tuple[Asking, int]:
+) -> tuple[AskedPrompts, int]:
     """How cells ask a batch, and how many tokens they edit."""
     batch, begun = asked.batch, asked.begun
     meant, name = meant_in(scope, batch), digest_of(opened.identity, written, scope)
@@ -220,7 +220,7 @@ def _asking(
             first = begun() if ready is None else None
             return grid_scores(opened, batch, options, some, meant, beginning=first, ready=ready, progress=progress)
 
-        return Asking(name, batch.tokens.numel(), tail, run, scored), int(meant.sum())
+        return AskedPrompts(name, batch.tokens.numel(), tail, run, scored), int(meant.sum())
     whole = [w.answers for w in written]
     # The last token of an answer makes none that is scored.
     after = meant_after(scope, batch, max(len(answer) for w in written for answer in w.answers) - 1)
@@ -236,7 +236,7 @@ def _asking(
 
     edited = max(sum(tail // len(batch.rows) + len(answer) - 1 for answer in answers) for answers in whole)
     queries = len(batch.rows) * edited
-    return Asking(name, batch.tokens.numel(), queries, run_answers, answered), int(meant.sum()) + int(after.sum())
+    return AskedPrompts(name, batch.tokens.numel(), queries, run_answers, answered), int(meant.sum()) + int(after.sum())
 
 
 def _kept_of(score: Callable[[], Tensor], piece: _Piece, written: Sequence[Written]) -> list[list[Any]]:

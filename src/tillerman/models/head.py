@@ -104,6 +104,11 @@ class Predictions:
         """Those of the same rows at later tokens, after these."""
         return replace(self, states=torch.cat([self.states, other.states], dim=1))
 
+    def made(self) -> Predictions:
+        """The same with the logits of the whole vocabulary in the place of hidden states."""
+        logits = torch.cat([self.logits(here) for here in self.places])
+        return replace(self, states=logits.unflatten(0, self.states.shape[:2]), hidden=False)
+
     @property
     def places(self) -> list[slice]:
         """Some tokens at a time, as many as the room for logits holds; tokens are counted row after row."""

@@ -21,7 +21,7 @@ Score = Callable[[Sequence[GridCell], Ready | None, Progress], Float[Tensor, "c 
 
 
 @dataclass(frozen=True, eq=False)
-class Asking:
+class AskedPrompts:
     """Prompts as cells ask them. ``name`` tells them from all others; ``shared`` and ``edited`` tokens are what their
     unsteered pass keeps: of the former keys and values, of the latter what enters each block too. ``run`` makes that
     pass for cells at any border, ``score`` goes on from it (from None: from a pass of its own)."""
@@ -43,7 +43,7 @@ class PromptCache:
     _sizes: dict[str, int] = field(default_factory=dict)  # bytes of each pass
 
     def scores(
-        self, parts: Anatomy, asked: Asking, cells: Sequence[GridCell], progress: Progress
+        self, parts: Anatomy, asked: AskedPrompts, cells: Sequence[GridCell], progress: Progress
     ) -> Float[Tensor, "c b o"]:
         """Of cells that were not asked before what ``score`` gives. ``progress`` is told prompts times cells."""
         known = self._scores.setdefault(asked.name, {})
@@ -61,7 +61,7 @@ class PromptCache:
         self._ready.clear()
         self._sizes.clear()
 
-    def _pass_of(self, parts: Anatomy, asked: Asking) -> Ready | None:
+    def _pass_of(self, parts: Anatomy, asked: AskedPrompts) -> Ready | None:
         if asked.name not in self._ready:
             size = kept_size(parts, asked.shared, asked.edited)
             if sum(self._sizes.values()) + size > kept_room(parts):

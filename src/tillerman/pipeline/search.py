@@ -23,7 +23,7 @@ from tillerman.pipeline.progress import spoken_time
 from tillerman.pipeline.run import Run
 from tillerman.pipeline.vectors import ALIKE, AS, alike, fit_readings
 from tillerman.selection.choice import Candidate, Scored, search
-from tillerman.selection.refine import Look, Looking, Seen, coarse_to_fine, together, whole
+from tillerman.selection.refine import BEAM_OF_DEAR, Look, Looking, Seen, coarse_to_fine, together, whole
 
 NULLS = ("random", "shuffled")
 LEAST_DRAWS = 2  # an interval needs two
@@ -78,7 +78,7 @@ def choose(run: Run, meter: DriftMeter, nulls: Sequence[str] = ()) -> Choice:
     vectors = {name: one.vector for name, one in fitted.items()}
     grid, budget = whole_grid(run, fitted), Budget(Costs(run, meter), vectors)
     most = within(run, len(vectors))
-    searches = [looking(run, grid, budget, _begin_small(run, fitted, found.readings), most)]
+    searches = [looking(run, grid, budget, frozenset(found.readings), most)]
     draws = _first_draws(run, fitted, nulls)
     searches += [looking(run, _null_grid(run, name, *draw), most=most) for name, draw in draws.items()]
     every = vectors | {f"null:{name}": draw for name, (draw, _) in draws.items()}
@@ -96,13 +96,6 @@ def choose(run: Run, meter: DriftMeter, nulls: Sequence[str] = ()) -> Choice:
         notes=(*cut_notes(run, most, len(seen)), *_doubles_note(doubles)),
         nulls=cells,
     )
-
-
-def _begin_small(run: Run, fitted: Mapping[str, Fitted], readings: Mapping[str, object]) -> frozenset[str]:
-    """Vectors of whose cells few are in the first pass: further readings, and where a cell is dear, because whole
-    answers are scored, all but the first vector."""
-    dear = any(written.whole for written in run.validation.written)
-    return frozenset([*fitted][1:] if dear else readings)
 
 
 def _doubles_note(doubles: Mapping[str, str]) -> tuple[str, ...]:
@@ -139,7 +132,10 @@ def looking(
     if run.experiment.grid == "full":
         return whole(grid)
     keeps = budget.keeps if budget is not None and budget.limits else None
-    return coarse_to_fine(grid, run.experiment.ties, keeps, few=few, most=most)
+    if not run.cells_are_dear:  # else every vector begins with few cells, a null's as the real one
+        return coarse_to_fine(grid, run.experiment.ties, keeps, few=few, most=most)
+    every = frozenset(one.method for one in grid)
+    return coarse_to_fine(grid, run.experiment.ties, keeps, few=every, wide=BEAM_OF_DEAR, most=most)
 
 
 def whole_grid(run: Run, fitted: Mapping[str, Fitted]) -> list[Candidate]:
