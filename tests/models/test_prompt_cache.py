@@ -38,7 +38,14 @@ def close(ours, theirs):
                 torch.testing.assert_close(row, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("scope", ["last", "all", after_instruction(tiny.tokenizer(tiny.CHAT))])
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "last",
+        pytest.param("all", marks=pytest.mark.slow),
+        pytest.param(after_instruction(tiny.tokenizer(tiny.CHAT)), marks=pytest.mark.slow),
+    ],
+)
 def test_scores_of_prompts_that_are_kept_are_those_of_prompts_that_run_anew(scope):
     opened = tiny.opened(chat=tiny.CHAT)
     rounds = [[*plans(scope, [0.5, 1.0])[1:], ()], plans(scope, [0.5, 2.0]), plans(scope, [1.0, 0.5])]
@@ -56,6 +63,7 @@ def test_a_cell_that_was_asked_before_runs_nothing_and_another_one_its_branches_
     assert ran[1] == 0 < ran[2] < ran[0] / 2
 
 
+@pytest.mark.slow
 def test_without_room_nothing_is_kept_but_the_scores(opened, monkeypatch):
     monkeypatch.setattr(memory, "CPU_KEPT", 1)
     rounds = [plans("last", [0.5]), plans("last", [2.0])]
