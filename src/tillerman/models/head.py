@@ -107,7 +107,7 @@ class Predictions:
     def made(self) -> Predictions:
         """The same with the logits of the whole vocabulary in the place of hidden states."""
         logits = torch.cat([self.logits(here) for here in self.places])
-        return replace(self, states=logits.unflatten(0, self.states.shape[:2]), hidden=False)
+        return replace(self, states=logits.reshape(*self.states.shape[:2], -1), hidden=False)
 
     @property
     def places(self) -> list[slice]:
