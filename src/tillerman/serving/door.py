@@ -199,7 +199,8 @@ class Door:
             ensure_meets(plan, prompt.tokens, drawing.max_tokens)
             for _ in range(order.choices):
                 own = replace(drawing, seed=(seed + len(made)) % _SEEDS)
-                made.append(Job(f"{id}-{len(made)}", prompt.tokens, plan.plan, plan.names, plan.fingerprint, own))
+                name = f"{id}-{len(made)}"
+                made.append(Job(name, prompt.tokens, plan.plan, plan.names, plan.fingerprint, own, plan.digests))
         return Admitted(id, caller, order.model, plan, tuple(made), seed, time.monotonic())
 
     def _of_prompts(self, order: Order, rules: Rules) -> dict[str, Any]:

@@ -36,8 +36,8 @@ class Drawing:
 class Job:
     """One answer to make: the prompt's token ids as the model reads them, the plan on it, how tokens are taken.
 
-    ``names`` has, for each intervention of ``plan``, the artefact that it comes from; ``fingerprint`` is of the whole
-    plan and of the artefacts' digests (the empty plan has one, too).
+    ``names`` and ``digests`` have, for each intervention of ``plan``, the artefact that it comes from and the sha256
+    of its file; ``fingerprint`` is of the whole plan and of the digests (the empty plan has one, too).
     """
 
     id: str
@@ -46,6 +46,7 @@ class Job:
     names: tuple[str, ...]
     fingerprint: str
     drawing: Drawing
+    digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,10 @@ class ServedPlan:
         """The dose of all together, per hook point."""
         return total_doses(self.plan)
 
+    @property
+    def digests(self) -> tuple[str, ...]:
+        return tuple(act.served.sha256 for act in self.acts)
+
 
 def make_plan(asked: Asked, library: Library, make_scope: Scopes) -> ServedPlan:
     """``Refusal`` for an artefact that there is not, or one that cannot be applied so."""

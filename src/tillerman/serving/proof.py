@@ -171,7 +171,7 @@ def _plan(door: Door, served: Served, dose: float) -> ServedPlan:
 
 async def _made(door: Door, prompt: TokenPrompt, plan: ServedPlan) -> _Made:
     drawing = Drawing(_TOKENS, temperature=0, logprobs=0)
-    job = Job("proof", prompt.tokens, plan.plan, plan.names, plan.fingerprint, drawing)
+    job = Job("proof", prompt.tokens, plan.plan, plan.names, plan.fingerprint, drawing, plan.digests)
     tokens: list[Taken] = []
     ended = Ended("error", 0, 0, ())
     async with aclosing(door.engine.answer(job)) as found:

@@ -15,6 +15,7 @@ from tillerman.core.decoding import build
 from tillerman.core.errors import DataError, TillermanError, UsageError
 from tillerman.core.plan import Scope
 from tillerman.serving.engines.local.settings import LocalSettings
+from tillerman.serving.engines.vllm.options import VllmSettings
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -116,9 +117,11 @@ class LimitSettings:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Tables of the engines, each read by the one it is of."""
+    """Which engine answers, and tables of the engines, each read by the one it is of."""
 
+    name: Literal["local", "vllm"] = "local"
     local: LocalSettings = LocalSettings()  # noqa: RUF009 (a frozen value)
+    vllm: VllmSettings = VllmSettings()  # noqa: RUF009
 
 
 @dataclass(frozen=True)

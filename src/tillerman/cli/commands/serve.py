@@ -31,6 +31,8 @@ def serve(
     check: Annotated[
         bool, typer.Option("--check", help="show that steering fires, as 'verify' does, and stop")
     ] = False,
+    engine: c.EngineName = None,
+    engine_args: c.EngineArgs = None,
     allow_unproven: c.AllowUnproven = False,
     allow_mismatch: o.AllowMismatch = False,
     opening: Opening = AS_USUAL,
@@ -42,8 +44,10 @@ def serve(
     from tillerman.serving.http.server import Address, bound
 
     address = Address(host, port, tls_cert, tls_key)
-    served = c.ServeOptions(model, artefacts, config, default, max_dose, audit, allow_unproven, allow_mismatch, address)
-    choice = o.ModelChoice(served.model_of(served.settings()), opening)
+    served = c.ServeOptions(
+        model, artefacts, config, default, max_dose, audit, allow_unproven, allow_mismatch, address, engine, engine_args
+    )
+    choice = served.choice(opening)
     if check:
         c.show_proofs(served, choice, as_json=False)
         return

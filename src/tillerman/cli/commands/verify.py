@@ -15,6 +15,8 @@ def verify(
     artefacts: c.ArtefactFolder = None,
     config: c.SettingsFile = None,
     max_dose: Annotated[float | None, typer.Option(help="dose to try; 1 if not given")] = None,
+    engine: c.EngineName = None,
+    engine_args: c.EngineArgs = None,
     allow_unproven: c.AllowUnproven = False,
     allow_mismatch: o.AllowMismatch = False,
     opening: Opening = AS_USUAL,
@@ -25,5 +27,7 @@ def verify(
     Dose 0 leaves an answer as it was, the highest dose changes it, a neighbour is left alone, and the tokens that are
     touched are those of tillerman.steer; with what it costs. Exit code 1 where one is not so."""
     c.ensure_installed()
-    served = c.ServeOptions(model, artefacts, config, None, max_dose, "none", allow_unproven, allow_mismatch)
-    c.show_proofs(served, o.ModelChoice(served.model_of(served.settings()), opening), as_json=as_json)
+    served = c.ServeOptions(
+        model, artefacts, config, None, max_dose, "none", allow_unproven, allow_mismatch, None, engine, engine_args
+    )
+    c.show_proofs(served, served.choice(opening), as_json=as_json)

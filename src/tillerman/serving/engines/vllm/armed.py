@@ -1,0 +1,135 @@
+"""A worker's table of sums, and the change that it makes at the outputs of decoder blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from tillerman.core.errors import ModelError, TillermanError
+from tillerman.serving.engines.vllm.setting import Setting
+from tillerman.serving.engines.vllm.vectors import ServedVectors
+from tillerman.serving.lane_rows import LaneRows
+from tillerman.serving.lanes import MOST_SUMS, LanePlan, Pulls
+
+_SPARE = 512  # tokens by which captured graphs are padded, at most
+
+
+@torch.library.custom_op("tillerman::add_rows", mutates_args=("hits",))
+def add_rows(h: Tensor, table: Tensor, rows: Tensor, hits: Tensor) -> Tensor:
+    """``h + table[rows]`` for the first tokens of a step, and one more pass counted. In a captured graph both are there
+    or neither: the count is the witness."""
+    hits.add_(1)
+    return h + table.index_select(0, rows[: h.shape[0]])
+
+
+@add_rows.register_fake
+def _(h: Tensor, table: Tensor, rows: Tensor, hits: Tensor) -> Tensor:
+    return torch.empty_like(h)
+
+
+class Armed:
+    """What one worker holds: ``table [layers, rows + 1, d]`` with row 0 of zeros, the row of each token of a step, and
+    how often each layer's change ran. All of it is allocated before graphs are captured, at its final size."""
+
+    def __init__(
+        self, wanted: Setting, layers: tuple[int, ...], width: int, requests: int, tokens: int, like: Tensor
+    ) -> None:
+        self.layers, self.width = layers, width
+        self.vectors = ServedVectors(wanted.folder)
+        size = min(requests * MOST_SUMS, 4 * requests)
+        self.table: Float[Tensor, "layers rows d"] = like.new_zeros(len(layers), size + 1, width)
+        self.rows: Int[Tensor, " tokens"] = torch.zeros(tokens + _SPARE, dtype=torch.int64, device=like.device)
+        self.hits: Int[Tensor, " layers"] = torch.zeros(len(layers), dtype=torch.int64, device=like.device)
+        self.book = LaneRows(size, self._write)
+        self.failed: dict[str, str] = {}
+        self._host = np.zeros(tokens + _SPARE, dtype=np.int64)
+        self._dirty = 0
+
+    def acquire(self, request: str, plan: LanePlan, prompt: Sequence[int]) -> None:
+        """Rows for a request that begins. One that cannot have them is remembered: it must not go on unsteered, and a
+        worker that raises would take all others with it."""
+        try:
+            self.book.acquire(request, plan.lanes(prompt))
+        except TillermanError as error:
+            self.failed[request] = str(error)
+
+    def release(self, request: str) -> None:
+        self.book.release(request)
+        self.failed.pop(request, None)
+
+    def fill(self, requests: Sequence[str], counts: Sequence[int], done: Sequence[int]) -> None:
+        """The rows of the tokens of the coming pass."""
+        if not self.book.requests and not self._dirty:
+            return
+        size = self.book.fill(self._host, requests, counts, done)
+        self._host[size : max(size, self._dirty)] = 0
+        reach = max(size, self._dirty)
+        self.rows[:reach].copy_(torch.from_numpy(self._host[:reach]), non_blocking=True)
+        self._dirty = size if self.book.requests else 0
+
+    def told(self) -> dict[str, Any]:
+        """What goes to the engine core with the result of a step."""
+        return {"hits": self.hits.tolist(), "failed": dict(self.failed)}
+
+    def _write(self, row: int, pulls: Pulls) -> None:
+        made = self.vectors.sum(pulls, self.layers, self.width, self.table.dtype)
+        self.table[:, row].copy_(made)
+
+
+def arm(runner: Any, wanted: Setting) -> Armed:
+    """Hang the change into the model of a runner that has just loaded it. ``ModelError`` where steering cannot be right
+    with how vLLM was started."""
+    config = runner.vllm_config
+    _refuse(config)
+    text = config.model_config.hf_config.get_text_config()
+    blocks = _blocks(runner.model, text.num_hidden_layers)
+    wide = tuple(range(len(blocks))) if wanted.layers is None else wanted.layers
+    beyond = [layer for layer in wide if layer >= len(blocks)]
+    if beyond:
+        raise ModelError(f"the artefacts steer block {beyond[0]}, and the model has {len(blocks)}: another model's?")
+    like = next(runner.model.parameters()).new_zeros((), dtype=config.model_config.dtype)
+    with torch.inference_mode(False):
+        armed = Armed(wanted, wide, text.hidden_size, config.scheduler_config.max_num_seqs, runner.max_num_tokens, like)
+    for i, layer in enumerate(wide):
+        if type(blocks[layer]).__name__ != "PPMissingLayer":  # another worker's, under pipeline parallelism
+            blocks[layer].register_forward_hook(_hook(armed, i))
+    return armed
+
+
+def _hook(armed: Armed, i: int) -> Any:
+    table, rows, hits = armed.table[i], armed.rows, armed.hits[i : i + 1]
+
+    def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+        if isinstance(output, Tensor):
+            return add_rows(output, table, rows, hits)
+        if isinstance(output, tuple) and len(output) == 2 and all(isinstance(one, Tensor) for one in output):
+            # The residual, not what the block adds to it: the fused sum and norm after it stay whole.
+            return output[0], add_rows(output[1], table, rows, hits)
+        raise ModelError(f"{type(module).__name__} gives neither a tensor nor a pair: this model cannot be steered")
+
+    return hook
+
+
+def _blocks(model: nn.Module, count: int) -> nn.ModuleList:
+    found = [one for one in model.modules() if isinstance(one, nn.ModuleList) and len(one) == count]
+    if not found:
+        raise ModelError(f"no list of {count} decoder blocks was found in {type(model).__name__}")
+    return found[0]
+
+
+def _refuse(config: Any) -> None:
+    """What moves tokens after their rows were written, or caches by keys of its own."""
+    parallel, cache = config.parallel_config, config.cache_config
+    for found, flag in (
+        (getattr(cache, "kv_sharing_fast_prefill", False), "--kv-sharing-fast-prefill"),
+        (getattr(parallel, "enable_dbo", False) or getattr(parallel, "use_ubatching", False), "--enable-dbo"),
+        (getattr(parallel, "prefill_context_parallel_size", 1) > 1, "--prefill-context-parallel-size"),
+        (config.kv_transfer_config is not None, "--kv-transfer-config"),
+    ):
+        if found:
+            raise ModelError(f"steering is not right under {flag}; start vLLM without it")

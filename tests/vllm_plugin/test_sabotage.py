@@ -1,0 +1,124 @@
+"""Whatever breaks, a request that asked for steering never ends as if it had been steered."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tillerman.core.plan import Scope
+from tillerman.serving.lanes import lane_plan
+
+from . import models
+
+pytestmark = pytest.mark.vllm
+ASKED = (("a", 1.0, Scope()),)
+
+
+def _params(text):
+    from vllm import SamplingParams
+
+    extra = None if text is None else {"tillerman": text}
+    return SamplingParams(temperature=0, max_tokens=6, ignore_eos=True, detokenize=False, extra_args=extra)
+
+
+def _pair(llm, text):
+    """How a steered request and an unsteered one beside it end: reason and number of tokens."""
+    prompt = {"prompt_token_ids": models.prompts()[1]}
+    outputs = llm.generate([prompt, prompt], [_params(text), _params(None)], use_tqdm=False)
+    told = [(one.outputs[0].finish_reason, len(one.outputs[0].token_ids)) for one in outputs]
+    return told, (outputs[0].kv_transfer_params or {}).get("tillerman", {})
+
+
+def _runner(llm):
+    return llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
+
+
+def test_a_hook_that_is_removed_ends_the_steered_request_and_not_its_neighbour(running, digests):
+    text = lane_plan(models.plan(ASKED), [digests["a"]]).text()
+    with running("llama") as llm:
+        assert _pair(llm, text)[0] == [("length", 6), ("length", 6)]
+        for module in _runner(llm).model.modules():
+            module._forward_hooks.clear()
+        told, receipt = _pair(llm, text)
+        assert told == [("error", 0), ("length", 6)]
+        assert "could not show that this answer was steered" in receipt["why"]
+
+
+def test_one_hook_of_several_that_is_removed_is_seen_too(running, digests):
+    text = lane_plan(models.plan(ASKED), [digests["a"]]).text()
+    with running("llama") as llm:
+        _runner(llm).model.model.layers[0]._forward_hooks.clear()
+        assert _pair(llm, text)[0] == [("error", 0), ("length", 6)]
+
+
+def test_an_artefact_that_changed_on_disk_ends_the_request_and_not_its_neighbour(running, digests):
+    text = lane_plan(models.plan(ASKED), ["0" * 64]).text()
+    with running("llama") as llm:
+        told, receipt = _pair(llm, text)
+        assert told == [("error", 0), ("length", 6)]
+        assert "no artefact with the digest 000000000000: its file was changed or removed" in receipt["why"]
+
+
+def test_a_sum_that_overflows_ends_the_request(running, digests):
+    asked = (("a", 1e39, Scope()),)
+    text = lane_plan(models.plan(asked), [digests["a"]]).text()
+    with running("llama") as llm:
+        told, receipt = _pair(llm, text)
+    assert told == [("error", 0), ("length", 6)]
+    assert "overflows float32" in receipt["why"]
+
+
+def test_a_worker_that_tells_nothing_is_not_believed(running, digests):
+    text = lane_plan(models.plan(ASKED), [digests["a"]]).text()
+    with running("llama") as llm:
+        runner = _runner(llm)
+        wrapped = type(runner).sample_tokens
+        runner.sample_tokens = wrapped.__wrapped__.__get__(runner)  # as if the plugin were not in this process
+        assert _pair(llm, text)[0] == [("error", 0), ("length", 6)]
+
+
+def test_rows_come_back_when_requests_end_or_are_given_up(running, digests):
+    text = lane_plan(models.plan(ASKED), [digests["a"]]).text()
+    with running("llama") as llm:
+        engine = llm.llm_engine
+        engine.add_request("one", {"prompt_token_ids": models.prompts()[1]}, _params(text))
+        engine.step()
+        assert vars(_runner(llm))["tillerman"].book.in_use == 1
+        engine.abort_request(["one"])
+        _pair(llm, None)
+        assert vars(_runner(llm))["tillerman"].book.in_use == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("nope", "no artefact 'nope'; there are: a, b, c"),
+        ("a@0.1:thinking", "scope 'thinking' is not served"),
+        ("a@", "expected a dose"),
+        ("[1]", "an intervention of a plan has a scope and pulls"),
+        ('[{"scope": 1, "pulls": []}]', "scope"),
+    ],
+)
+def test_a_plan_that_cannot_be_served_is_refused_before_any_token(running_once, text, why):
+    from vllm.exceptions import VLLMValidationError
+
+    with pytest.raises(VLLMValidationError, match=why):
+        running_once.generate([{"prompt_token_ids": [5, 6, 7]}], _params(text), use_tqdm=False)
+
+
+def test_names_and_doses_are_read_as_the_command_line_reads_them(running_once):
+    (said,) = running_once.generate([{"prompt_token_ids": [5, 6, 7]}], _params("a@0.2+b:last"), use_tqdm=False)
+    assert said.kv_transfer_params["tillerman"]["touched"] == [8, 1]
+
+
+@pytest.fixture(scope="module")
+def running_once(tmp_path_factory):
+    from vllm import LLM
+
+    folder = tmp_path_factory.mktemp("model")
+    models.model("llama").save_pretrained(folder)
+    llm = LLM(model=str(folder), skip_tokenizer_init=True, dtype="float32", enforce_eager=True, max_model_len=512)
+    yield llm
+    llm.llm_engine.engine_core.shutdown()
+    del llm
+    torch.manual_seed(0)
