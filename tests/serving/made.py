@@ -186,3 +186,8 @@ def opened_with(engine: Engine, settings: Settings) -> Door:
     """A door over another engine on the tiny model, unaudited."""
     prompts = PromptReader(tiny.tokenizer(tiny.CHAT))
     return Door(engine, "tiny", prompts, make_rules(usual(), settings, prompts, engine), None, Metrics())
+
+
+def script(door: Door) -> ScriptEngine:
+    assert isinstance(door.engine, ScriptEngine)
+    return door.engine

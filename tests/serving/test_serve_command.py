@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import httpx
 import pytest
 
 from tillerman.cli.commands.serve import serve
+from tillerman.cli.serving import ServeOptions, make_door
 from tillerman.core.artefact import Artefact, save
 from tillerman.core.cell import Cell
 from tillerman.core.errors import TillermanError, UsageError
@@ -26,6 +28,7 @@ from tillerman.data.marked_scopes import after_instruction
 from tillerman.models.opened import open_model
 from tillerman.serving.audit import check_chain, last_lines
 from tillerman.serving.client import SteeringClient
+from tillerman.serving.http.server import Address
 from tillerman.serving.keys import hash_of
 
 from . import made
@@ -142,6 +145,18 @@ def test_what_cannot_be_served_is_told_before_anything_is_listened_to(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TillermanError, match=words):
         serve(**{"model": "pilot", "artefacts": folder, "port": 0, **more})
+
+
+def test_a_reload_without_keys_does_not_open_a_server_to_all(folder: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "serve.toml"
+    settings.write_text(made.keyed())
+    options = ServeOptions("pilot", folder, settings, None, None, "none", False, False, Address("0.0.0.0"))
+    door = make_door(options, open_model("pilot"))
+    before = door.rules
+    settings.write_text("")
+    with pytest.raises(UsageError, match="no keys are set"):
+        asyncio.run(door.renew())
+    assert door.rules is before
 
 
 def test_without_the_extra_serve_says_what_to_install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -1,0 +1,50 @@
+"""lm-eval and Inspect, as clients of OpenAI's wire, with a plan in the model's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from . import made
+
+pytestmark = pytest.mark.slow
+
+
+def test_lm_eval_asks_for_chats_and_completions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
+
+    monkeypatch.setenv("OPENAI_API_KEY", made.KEY)
+    door = made.opened(tmp_path, text=made.keyed())
+    with made.listening(door) as url:
+        for kind, path in ((LocalChatCompletion, "chat/completions"), (LocalCompletionsAPI, "completions")):
+            model = kind(
+                base_url=f"{url}/v1/{path}", model="tiny+honesty@0.3", num_concurrent=2, tokenizer_backend=None
+            )
+            said = [{"role": "user", "content": "Who are you?"}]
+            prompt = model.apply_chat_template(said) if "chat" in path else "Who are you?"
+            how = {"until": ["there"], "max_gen_toks": 8, "temperature": 0.0}
+            asked = [Instance("generate_until", {}, (prompt, how), i) for i in range(3)]
+            assert model.generate_until(asked) == ["Hello there"] * 3
+    assert {job.names for job in made.script(door).jobs} == {("honesty",)}
+    assert {job.drawing.stop for job in made.script(door).jobs} == {("there",)}
+    assert [line["key"] for line in made.audited(door) if line["event"] == "admitted"] == ["alice"] * 6
+
+
+def test_inspect_evaluates_a_steered_model(tmp_path: Path) -> None:
+    from inspect_ai import Task, eval as inspect_eval
+    from inspect_ai.dataset import Sample
+    from inspect_ai.model import GenerateConfig, get_model
+    from inspect_ai.scorer import includes
+
+    door = made.opened(tmp_path / "door")
+    with made.listening(door) as url:
+        config = GenerateConfig(max_tokens=8, temperature=0, seed=3, logprobs=True, top_logprobs=2)
+        model = get_model("openai-api/here/tiny+calm@0.2", base_url=f"{url}/v1", api_key="none", config=config)
+        task = Task([Sample("Who are you?", target="Hello", id=i) for i in range(3)], scorer=includes())
+        (log,) = inspect_eval(task, model=model, log_dir=str(tmp_path / "logs"), display="none")
+    assert log.status == "success", log.error
+    assert log.results.scores[0].metrics["accuracy"].value == 1.0
+    assert {job.names for job in made.script(door).jobs} == {("calm",)}
+    assert {job.drawing.seed for job in made.script(door).jobs} == {3}
