@@ -1,49 +1,83 @@
 """Where the CPU seconds of a whole fit go, stage by stage, of one thread.
 
-    python benchmarks/search.py MODEL DATA [--limit 60] [--grid full] [--fast] [--objective written] [--read auto]
-        [--dtype bfloat16]
+    python benchmarks/search.py MODEL DATA [--limit 60] [--method caa] [--layers 8-20] [--grid full] [--fast]
+        [--objective written] [--read auto] [--dtype bfloat16]
 
-MODEL as ``--model`` of ``tillerman fit``; DATA as its argument. Everything else is at its default.
+MODEL as ``--model`` of ``tillerman fit``; DATA as its argument. Everything else is at its default. Beside the seconds
+of a stage stand the tokens that it ran through all blocks (a token in half of them is half a token) and through the
+head; at the end the process's peak beyond what it held when the model was open, as a multiple of the weights (Linux).
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import torch
 
 import tillerman
 from tillerman.core.rows import Progress, silent
 from tillerman.data.loading import load_examples
-from tillerman.models.opened import open_model
+from tillerman.models.opened import OpenModel, open_model
 from tillerman.pipeline.experiment import quick
 from tillerman.pipeline.flow import fit
 from tillerman.reports.verdict import judge_log
 
+OUTSIDE = "outside of stages"
+
 
 class Stopwatch:
-    """A watch that keeps CPU seconds by title; a stage within a stage counts for the outer one."""
+    """A watch that keeps CPU seconds and tokens by title; a stage within a stage counts for the outer one."""
 
-    def __init__(self) -> None:
+    def __init__(self, opened: OpenModel) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
-        self._busy = False
+        self.blocks: dict[str, float] = defaultdict(float)
+        self.head: dict[str, float] = defaultdict(float)
+        self._title, self._began = OUTSIDE, time.thread_time()
+        parts, head = opened.parts, opened.parts.causal.get_output_embeddings()
+
+        def in_block(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            h = args[0] if args else kwargs["hidden_states"]
+            self.blocks[self._title] += h.shape[0] * h.shape[1] / len(parts.blocks)
+
+        def in_head(_: object, args: tuple[Any, ...]) -> None:
+            self.head[self._title] += args[0].numel() / args[0].shape[-1]
+
+        for block in parts.blocks:  # a block that is left out does not call its mlp
+            block.mlp.register_forward_pre_hook(in_block, with_kwargs=True)
+        head.register_forward_pre_hook(in_head)
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Progress]:
         del total
-        if self._busy:
+        if self._title != OUTSIDE:
             yield silent
             return
-        self._busy, began = True, time.process_time()
+        self.turn(title.split(",")[0] if title.startswith(("grid", "activations")) else title)
         try:
             yield silent
         finally:
-            self._busy = False
-            self.seconds[title.split(",")[0] if title.startswith("grid") else title] += time.process_time() - began
+            self.turn(OUTSIDE)
+
+    def turn(self, title: str) -> None:
+        """What comes now counts for this title."""
+        now = time.thread_time()
+        self.seconds[self._title] += now - self._began
+        self._title, self._began = title, now
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def main() -> None:
@@ -52,6 +86,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--limit", type=int, default=60)
     parser.add_argument("--method", default="auto")
+    parser.add_argument("--layers")
     parser.add_argument("--grid", default="coarse")
     parser.add_argument("--read", default="auto")
     parser.add_argument("--objective", default="scored")
@@ -61,14 +96,25 @@ def main() -> None:
     torch.set_num_threads(1)
     opened = open_model(given.model, dtype=given.dtype)
     data = load_examples(given.data, limit=given.limit)
-    asked = tillerman.Experiment(method=given.method, grid=given.grid, read=given.read, objective=given.objective)
-    watch, began = Stopwatch(), time.process_time()
+    ends = [int(end) for end in given.layers.split("-")] if given.layers else []
+    asked = tillerman.Experiment(
+        method=given.method,
+        grid=given.grid,
+        read=given.read,
+        objective=given.objective,
+        layers=tuple(range(ends[0], ends[-1] + 1)) if ends else None,
+    )
+    held, weights = _resident(), opened.parts.causal.get_memory_footprint()
+    watch = Stopwatch(opened)
     log = fit(quick(asked) if given.fast else asked, opened, data, watch=watch).log
-    total = time.process_time() - began
+    watch.turn(OUTSIDE)
+    print("     CPU s   tokens     head")
     for title, seconds in sorted(watch.seconds.items(), key=lambda pair: -pair[1]):
-        print(f"{seconds:8.1f} s  {title}")
-    print(f"{total - sum(watch.seconds.values()):8.1f} s  outside of stages")
-    print(f"{total:8.1f} s  all; {log.cells_compared} cells; {log.method} {log.hook_point} dose {log.dose:.2f}")
+        print(f"{seconds:8.1f} {watch.blocks[title]:9,.0f} {watch.head[title]:8,.0f}  {title}")
+    totals = [sum(side.values()) for side in (watch.seconds, watch.blocks, watch.head)]
+    print(f"{totals[0]:8.1f} {totals[1]:9,.0f} {totals[2]:8,.0f}  all; {log.cells_compared} cells")
+    print(f"{log.method} {log.hook_point} dose {log.dose:.2f}, effect {log.effect.value:+.3f} {log.effect.interval}")
+    print(f"peak beyond the weights: {(_peak() - held) / weights:.2f} of them")
     print(judge_log(log).outcome, judge_log(log).words)
 
 

@@ -17,6 +17,7 @@ from tillerman.data.writing import Written, make_writer
 from tillerman.evaluation.exam import Exam, condition, fitting_shots
 from tillerman.evaluation.scoring import answers_given, correct
 from tillerman.evaluation.side_effects import WINDOW, DriftMeter, NeutralText, joined, neutral_text
+from tillerman.models import head
 from tillerman.models.checking import check
 from tillerman.steering.steer import steer
 
@@ -170,6 +171,33 @@ def test_the_unsteered_model_reads_each_batch_of_a_text_once(family, text):
     torch.testing.assert_close(part[0].kl, first.kl[places[:4]])
     torch.testing.assert_close(joined(rest).kl, second.kl[places])
     torch.testing.assert_close(joined(rest).unsteered, first.unsteered[places])
+
+
+def test_the_head_says_once_what_the_unsteered_model_says_of_the_window_that_every_cell_is_asked(opened, text):
+    check(opened.model, opened.parts, opened.id)
+    meter, plans = DriftMeter(opened, text), [(Intervention(tiny.vector(HookPoint(2)), s),) for s in (0.5, 1.0)]
+    asked = []
+    handle = opened.parts.causal.get_output_embeddings().register_forward_hook(lambda *_: asked.append(1))
+    counts = []
+    for plan in (*plans, *plans):
+        asked.clear()
+        meter.windows_in(meter.batches[:1], [plan])
+        counts.append(len(asked))
+    handle.remove()
+    assert counts[0] > counts[1] == counts[2] == counts[3]
+
+
+def test_a_softmax_of_a_few_rows_at_a_time_gives_the_same_bits(opened, text, monkeypatch):
+    check(opened.model, opened.parts, opened.id)
+    hidden, tokens = torch.randn(7, 3, opened.parts.width), torch.arange(7)
+    found = []
+    for most in (head.CACHED_LOGITS, 2 * tiny.VOCAB, 1):
+        monkeypatch.setattr(head, "CACHED_LOGITS", most)
+        (drift,) = DriftMeter(opened, text).windows([(Intervention(tiny.vector(HookPoint(2)), 1.0),)])
+        said = head.token_logprobs(opened.parts, hidden, tokens)
+        found.append([said, drift.unsteered, drift.steered, drift.kl])
+    for other in found[1:]:
+        assert all(map(torch.equal, found[0], other))
 
 
 def test_the_first_batches_of_a_text_lie_spread_over_it(opened):

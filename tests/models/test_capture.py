@@ -14,6 +14,7 @@ from tillerman.models.capture import capture
 from tillerman.models.opened import OpenModel
 
 from .. import tiny
+from ..small_device import small_device
 
 TOKENS = tiny.random_rows([5, 1, 9, 3, 5, 12])
 ROWS = [Row(t, read_from=len(t) // 2) for t in TOKENS]
@@ -38,6 +39,28 @@ def test_capture_equals_a_plain_hook_at_every_site(family, read):
         assert ours[point].shape == (len(ROWS), tiny.WIDTH)
         for i, row in enumerate(ROWS):
             assert torch.allclose(ours[point][i], _by_hand(family, point, row, read), atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("branches", [True, False])
+def test_rows_of_the_same_tokens_run_once_however_many_places_are_read(monkeypatch, branches):
+    """As one answer is read at the end of its turn, at its last token and as a mean."""
+    opened = tiny.fresh_opened()
+    if not branches:
+        monkeypatch.setattr("tillerman.models.capture.branch_fault", lambda _: "none here")
+    asked, other = tiny.random_rows([9, 7])
+    answers = [tiny.random_rows([size], seed=size)[0] for size in (4, 6)]
+    rows = []
+    for answer in answers:
+        whole, closed = (*asked, *answer), (*asked, *answer, 2)
+        rows += [Row(whole, 9), Row(closed, len(closed) - 1), Row(whole, len(whole) - 1), Row(whole, 0)]
+    rows.append(Row(other, 3))
+    alone = [capture(opened, [row], POINTS, read="mean") for row in rows]
+    with small_device(opened, 10**6) as sizes:
+        ours = capture(opened, rows, POINTS, read="mean")
+    assert sum(sizes) == 3 * 16  # of the three different texts, padded
+    for point in POINTS:
+        theirs = torch.cat([one[point] for one in alone])
+        torch.testing.assert_close(ours[point], theirs, atol=1e-5, rtol=1e-4)
 
 
 def test_what_attention_and_mlp_add_makes_up_the_residual_stream(family):

@@ -8,12 +8,14 @@ import pytest
 import torch
 
 import tillerman
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.data.loading import LoadedData
 from tillerman.pipeline.experiment import DEFAULT_DOSES, WRITTEN_DOSES
 from tillerman.pipeline.run import Run, Unwatched
-from tillerman.pipeline.search import whole_grid
+from tillerman.pipeline.search import choose, whole_grid
 from tillerman.pipeline.set_up import set_up
-from tillerman.pipeline.vectors import fit_methods, fit_readings
+from tillerman.pipeline.side_effects import make_meter
+from tillerman.pipeline.vectors import alike, fit_methods, fit_readings
 
 SMALL = tillerman.Experiment(method="caa", max_train=12, max_validation=6, max_test=6, layers=(2, 4))
 
@@ -120,3 +122,31 @@ def test_a_search_for_what_is_written_reads_answers_steers_every_token_and_has_d
     asked = run_of(pilot, letters, objective="written", read="end", scope="last")
     assert asked.readings == ("end",) and str(asked.scope("caa")) == "last"
     assert run_of(pilot, letters, objective="written", read="usual").readings == ("end",)
+
+
+@pytest.mark.slow
+def test_a_vector_that_points_where_another_does_is_searched_once_and_said(pilot: tillerman.OpenModel) -> None:
+    rows = [
+        {"prompt": f"What do you do on day {k}?", "chosen": f"Zq {k} xv brrt.", "rejected": "I sleep late."}
+        for k in range(40)
+    ]  # the model gets them all wrong
+    run = run_of(pilot, tillerman.load_examples(rows), method=("caa", "ipas-wrong"), read="mean", neutral_tokens=256)
+    fitted = fit_methods(run)[0]
+    assert alike(fitted) == {"ipas-wrong": "caa"}
+    turned = {"caa": fitted["caa"], "turned": replace(fitted["caa"], vector=_turned(fitted["caa"].vector))}
+    assert alike(turned) == {}
+    choice = choose(run, make_meter(run))
+    assert {one.candidate.method for one in choice.scored} == {"caa"}
+    assert any("ipas-wrong where caa does" in note for note in choice.notes)
+    whole = choose(replace(run, experiment=replace(run.experiment, grid="full", doses=(0.1,))), make_meter(run))
+    assert {one.candidate.method for one in whole.scored} == {"caa", "ipas-wrong"}
+    assert not whole.notes
+
+
+def _turned(vector: SteeringVector) -> SteeringVector:
+    return replace(vector, directions={point: v + v.norm() * _across(v) for point, v in vector.directions.items()})
+
+
+def _across(v: torch.Tensor) -> torch.Tensor:
+    other = torch.ones_like(v) - v * (v.sum() / v.dot(v))
+    return 0.2 * other / other.norm()

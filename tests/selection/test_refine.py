@@ -57,6 +57,27 @@ def test_a_small_grid_is_looked_at_whole_and_a_large_one_is_not() -> None:
     assert len(looked_at(large, lambda one: one.dose)) < len(large) / 4
 
 
+def test_no_cell_is_looked_at_beyond_a_dose_that_is_known_to_break_the_budget() -> None:
+    asked: list[Candidate] = []
+
+    def keeps(one: Candidate) -> bool:
+        asked.append(one)
+        return one.dose <= 0.2
+
+    cells, known = grid(32), []
+    search, broken = coarse_to_fine(cells, "smaller-dose", keeps), set[Candidate]()
+    wanted = next(search)
+    try:
+        while True:
+            known.append([one for one in wanted if any(one.line == b.line and one.dose >= b.dose for b in broken)])
+            wanted = search.send([Look(-abs(one.cell.points[0].layer - 12) + one.dose) for one in wanted])
+            broken = {one for one in asked if one.dose > 0.2}
+    except StopIteration as end:
+        seen = end.value
+    assert broken and not any(known)
+    assert any(one.dose == 0.2 and one.cell.points[0].layer == 12 for one in seen)
+
+
 def test_smaller_doses_are_looked_at_where_the_best_cells_break_the_budget() -> None:
     cells, limit = grid(32), 0.12
     seen = looked_at(cells, lambda one: one.dose, keeps=lambda one: one.dose <= limit)

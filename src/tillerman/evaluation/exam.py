@@ -21,6 +21,7 @@ from tillerman.evaluation.replies import replies_under
 from tillerman.evaluation.scoring import answers_given, correct
 from tillerman.logs.evaluation import Condition
 from tillerman.models.opened import OpenModel
+from tillerman.models.prompt_cache import PromptCache
 from tillerman.statistics.estimates import balanced, bootstrap_mean, effect, mean_effect, rate, t_interval
 from tillerman.statistics.values import Effect, Interval, Rate
 from tillerman.steering.steer import steer
@@ -30,12 +31,14 @@ from tillerman.steering.steer import steer
 class Exam:
     """Items to be answered, as written for the model, and the letters (or words) that are right.
 
-    Open questions are answered in the model's own words, of at most ``limit`` tokens."""
+    Open questions are answered in the model's own words, of at most ``limit`` tokens. ``kept`` is of items that are
+    asked again and again."""
 
     opened: OpenModel
     items: tuple[Item, ...]
     written: tuple[Written, ...]
     limit: int = 256
+    kept: PromptCache | None = None
 
     @classmethod
     def of(cls, opened: OpenModel, items: Sequence[Item], writer: Writer, limit: int = 256) -> Exam:
@@ -76,14 +79,15 @@ class Exam:
             replies = self.replies_under(plans, store, progress)
             references = [item.answers[item.right] for item in self.items]
             return np.array([[*map(is_right, said, references)] for said in replies], dtype=bool)
-        return correct(answers_under(self.opened, self.written, plans, store=store, progress=progress), self.written)
+        given = answers_under(self.opened, self.written, plans, store=store, kept=self.kept, progress=progress)
+        return correct(given, self.written)
 
     def scores_under(self, plans: Sequence[Plan], store: Store, progress: Progress = silent) -> list[list[list[float]]]:
         """The scores of each item's options, ``[plans][items][options]``, for the scorers of answers:
         log-probabilities up to a constant of the item. Open questions have no options."""
         if self.is_open:
             raise UsageError("open questions have no options to score; score their replies, or whether they are right")
-        return scores_under(self.opened, self.written, plans, store=store, progress=progress)
+        return scores_under(self.opened, self.written, plans, store=store, kept=self.kept, progress=progress)
 
     def answered_under(self, plans: Sequence[Plan], store: Store, progress: Progress = silent) -> list[Answered]:
         """``correct_under`` with what was given and by which scores, from the same passes ``[plans]``."""

@@ -23,9 +23,18 @@ from tillerman.evaluation.scoring import best, calibrated, option_scores
 from tillerman.models.batches import Batch, batches, padded, token_budget
 from tillerman.models.beginnings import Beginning, begin, clusters
 from tillerman.models.cells import GridCell, unedited
-from tillerman.models.grid import branch_fault, grid_answer_scores, grid_scores
+from tillerman.models.grid import (
+    Ready,
+    branch_fault,
+    grid_answer_scores,
+    grid_scores,
+    ready_for_answers,
+    ready_for_options,
+    tail_of,
+)
 from tillerman.models.memory import fitting
 from tillerman.models.opened import OpenModel
+from tillerman.models.prompt_cache import AskedPrompts, PromptCache
 from tillerman.steering.scopes import meant_after, meant_in
 from tillerman.steering.steer import steer
 
@@ -36,15 +45,17 @@ def answers_under(
     plans: Sequence[Plan],
     *,
     store: Store,
+    kept: PromptCache | None = None,
     progress: Progress = silent,
 ) -> NDArray[np.int64]:
     """The most likely answer ``[plans, items]``, as ``answers_given`` inside ``steer`` gives it.
 
     Plans of one intervention at one hook point share the prompts (``models.grid``); others, and models
     that cannot branch, take one pass per plan. Finished pieces
-    are in ``store``, by model, prompts and plans. ``progress`` is told plans times items.
+    are in ``store``, by model, prompts and plans; ``kept`` is of prompts that are asked more than once. ``progress``
+    is told plans times items.
     """
-    found = _under(opened, written, plans, _Piece(store, "answers", _places), progress)
+    found = _under(opened, written, plans, _Piece(store, kept, "answers", _places), progress)
     return np.array(found, dtype=np.int64).reshape(len(plans), len(written))
 
 
@@ -54,10 +65,11 @@ def scores_under(
     plans: Sequence[Plan],
     *,
     store: Store,
+    kept: PromptCache | None = None,
     progress: Progress = silent,
 ) -> list[list[list[float]]]:
     """What ``answers_under`` goes by, ``[plans][items][options]``: log-probabilities up to a constant of the item."""
-    return _under(opened, written, plans, _Piece(store, "scores", _options), progress)
+    return _under(opened, written, plans, _Piece(store, kept, "scores", _options), progress)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +77,7 @@ class _Piece:
     """What is kept of the scores of some items' options, and where."""
 
     store: Store
+    kept: PromptCache | None
     kind: str
     keep: Callable[[Sequence[Sequence[float]], Sequence[Written]], list[Any]]
 
@@ -136,12 +149,13 @@ def _branched(
         made = []
         for scope, members in by_scope.items():
             cells = [_cell(items[k]) if items[k].strength else unedited(opened.parts) for k in members]
-            score, count = _scoring(opened, asked, mine, cells, scope, progress)
+            asking, count = _asking(opened, asked, mine, cells, scope)
             facts = (opened.identity, mine, scope, cells_of[scope])
+            score = partial(_scores, opened, asking, cells, piece.kept, progress)
             made.append((count, piece.value(facts, partial(_kept_of, score, piece, mine))))
         return made
 
-    for asked, made in fitting(opened.parts, _asked(opened, [w.prompt for w in written]), run, _Asked.halves):
+    for asked, made in fitting(opened.parts, _asked(opened, written), run, _Asked.halves):
         rows = asked.batch.rows.tolist()
         for members, (count, of_cells) in zip(by_scope.values(), made, strict=True):
             touched += count
@@ -151,6 +165,12 @@ def _branched(
     if not touched:
         raise NotAppliedError(f"scope {items[0].scope} covers no token of any prompt; choose another scope")
     return found
+
+
+def _passed(written: Written, begun: int) -> tuple[int, ...]:
+    """The tokens of a prompt after its beginning, and of its answers where these are scored whole."""
+    rest = written.prompt[begun:]
+    return (*rest, *(token for answer in written.answers for token in answer)) if written.whole else rest
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,43 +185,58 @@ class _Asked:
         return tuple(replace(self, batch=half) for half in self.batch.halves())
 
 
-def _asked(opened: OpenModel, prompts: Sequence[tuple[int, ...]]) -> Iterator[_Asked]:
-    budget = token_budget(opened.parts)
+def _asked(opened: OpenModel, written: Sequence[Written]) -> Iterator[_Asked]:
+    """Whole answers count as what they are: so many tokens of a pass, and padded to the longest."""
+    budget, prompts = token_budget(opened.parts), [w.prompt for w in written]
     for cluster in clusters([prompt[:-1] for prompt in prompts]):
         begun = cache(partial(begin, opened.parts, prompts[cluster.rows[0]][: cluster.shared]))
-        rests = [prompts[i][cluster.shared :] for i in cluster.rows]
+        rests = [_passed(written[i], cluster.shared) for i in cluster.rows]
         for cut in batches(rests, pad=opened.pad_id, budget=budget):
             rows = [cluster.rows[k] for k in cut.rows.tolist()]
             whole = padded([prompts[i] for i in rows], pad=opened.pad_id)
             yield _Asked(replace(whole, rows=torch.tensor(rows)), begun)
 
 
-def _scoring(
-    opened: OpenModel,
-    asked: _Asked,
-    written: Sequence[Written],
-    cells: list[GridCell],
-    scope: Scope,
-    progress: Progress,
-) -> tuple[Callable[[], Tensor], int]:
-    """What scores a batch, and how many tokens its cells edit."""
+def _scores(
+    opened: OpenModel, asking: AskedPrompts, cells: Sequence[GridCell], kept: PromptCache | None, progress: Progress
+) -> Tensor:
+    return asking.score(cells, None, progress) if kept is None else kept.scores(opened.parts, asking, cells, progress)
+
+
+def _asking(
+    opened: OpenModel, asked: _Asked, written: Sequence[Written], cells: Sequence[GridCell], scope: Scope
+) -> tuple[AskedPrompts, int]:
+    """How cells ask a batch, and how many tokens they edit."""
     batch, begun = asked.batch, asked.begun
-    meant = meant_in(scope, batch)
+    meant, name = meant_in(scope, batch), digest_of(opened.identity, written, scope)
+    tail = len(batch.rows) * max(1, tail_of(meant))
     if not written[0].whole:
         options = [[answer[0] for answer in w.answers] for w in written]
 
-        def scored() -> Tensor:
-            return grid_scores(opened, batch, options, cells, meant, beginning=begun(), progress=progress)
+        def run(borders: Sequence[int]) -> Ready:
+            return ready_for_options(opened, batch, meant, borders, begun())
 
-        return scored, int(meant.sum())
+        def scored(some: Sequence[GridCell], ready: Ready | None, progress: Progress) -> Tensor:
+            first = begun() if ready is None else None
+            return grid_scores(opened, batch, options, some, meant, beginning=first, ready=ready, progress=progress)
+
+        return AskedPrompts(name, batch.tokens.numel(), tail, run, scored), int(meant.sum())
     whole = [w.answers for w in written]
     # The last token of an answer makes none that is scored.
     after = meant_after(scope, batch, max(len(answer) for w in written for answer in w.answers) - 1)
 
-    def answered() -> Tensor:
-        return grid_answer_scores(opened, batch, whole, cells, meant, after, beginning=begun(), progress=progress)
+    def run_answers(borders: Sequence[int]) -> Ready:
+        return ready_for_answers(opened, batch, whole, meant, after, borders, begun())
 
-    return answered, int(meant.sum()) + int(after.sum())
+    def answered(some: Sequence[GridCell], ready: Ready | None, progress: Progress) -> Tensor:
+        first = begun() if ready is None else None
+        return grid_answer_scores(
+            opened, batch, whole, some, meant, after, beginning=first, ready=ready, progress=progress
+        )
+
+    edited = max(sum(tail // len(batch.rows) + len(answer) - 1 for answer in answers) for answers in whole)
+    queries = len(batch.rows) * edited
+    return AskedPrompts(name, batch.tokens.numel(), queries, run_answers, answered), int(meant.sum()) + int(after.sum())
 
 
 def _kept_of(score: Callable[[], Tensor], piece: _Piece, written: Sequence[Written]) -> list[list[Any]]:

@@ -17,7 +17,7 @@ from tillerman.core.plan import Plan, Scope
 from tillerman.core.rows import Progress, silent
 from tillerman.evaluation.unsteered_text import Unsteered, UnsteeredText
 from tillerman.models.batches import Batch, padded
-from tillerman.models.head import Predictions, can_be_asked
+from tillerman.models.head import Predictions, can_be_asked, in_cache
 from tillerman.models.logits import text_predictions
 from tillerman.models.memory import fitting, positions_at_once
 from tillerman.models.opened import OpenModel
@@ -199,13 +199,20 @@ def _against(base: Predictions, others: Sequence[Predictions], tokens: Tensor) -
     targets, plain = _targets(tokens), []
     found: list[tuple[list[Tensor], list[Tensor]]] = [([], []) for _ in others]
     for here in base.places:
-        mine, wanted = base.logprobs(here), targets[here]
-        plain.append(_surprise(mine, wanted))
-        weights = mine.exp()
+        mine = [some.float().log_softmax(-1) for some in in_cache(base.logits(here))]
+        rows = [len(some) for some in mine]
+        wanted = torch.split(targets[here], rows)
+        unsteered = [*map(_surprise, mine, wanted)]
+        plain += unsteered
         for (nats, kl), other in zip(found, others, strict=True):
-            theirs = mine.clone() if other is base else other.logprobs(here)
-            nats.append(_surprise(theirs, wanted))
-            kl.append((theirs.neg_().add_(mine).mul_(weights)).sum(-1))
+            if other is base:
+                nats += unsteered
+                kl += map(torch.zeros_like, unsteered)
+                continue
+            for some, those, logits in zip(mine, wanted, torch.split(other.logits(here), rows), strict=True):
+                theirs = logits.to(some.device).float().log_softmax(-1)
+                nats.append(_surprise(theirs, those))
+                kl.append((theirs.neg_().add_(some).mul_(some.exp())).sum(-1))
     first = _windows_mean(torch.cat(plain), tokens)
     means = [[_windows_mean(torch.cat(side), tokens) for side in sides] for sides in found]
     return [Windows(first, nats, kl) for nats, kl in means]

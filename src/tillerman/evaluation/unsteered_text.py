@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tillerman.models.batches import Batch
 from tillerman.models.head import Predictions
@@ -28,8 +28,9 @@ class Unsteered:
 
 @dataclass(frozen=True, eq=False)
 class UnsteeredText:
-    """The passes of one model over batches of windows. Kept are activations, never logits: where the head cannot be
-    asked alone, a batch runs anew each time."""
+    """The passes of one model over batches of windows. Kept are activations, and logits of a batch of one window alone,
+    which is what a search asks of every cell first. Where the head cannot be asked alone, a batch runs anew each
+    time."""
 
     opened: OpenModel
     _known: dict[tuple[int, ...], Unsteered] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class UnsteeredText:
             return self._known[name]
         found = Unsteered(*kept_text_predictions(self.opened, batch.tokens, self._borders))
         if found.said.hidden:
+            found = replace(found, said=found.said.made()) if len(name) == 1 else found
             self._known[name] = found
         return found
 

@@ -1,5 +1,6 @@
 """Read activations: only the hook points asked for, no block above the deepest of them, and what rows
-begin with in common only once: the beginning of all, and of the answers to one question the question."""
+begin with in common only once: the beginning of all, and of the answers to one question the question. Rows of the same
+tokens, or of which one goes on from the other, are one row that is read in several places."""
 
 from __future__ import annotations
 
@@ -48,11 +49,11 @@ def capture(
     for point in points:
         opened.parts.check(point)
     out = {point: torch.empty(len(rows), opened.parts.width_at(point)) for point in points}
-    budget = budget or token_budget(opened.parts)
+    budget, read_rows = budget or token_budget(opened.parts), _read_rows(rows, read)
     if branch_fault(opened) is None:
-        pieces = _in_branches(opened, rows, points, read, budget)
+        pieces = _in_branches(opened, read_rows, points, budget)
     else:
-        pieces = _rows_alone(opened, rows, points, read, budget)
+        pieces = _rows_alone(opened, read_rows, points, budget)
     for places, values in pieces:
         for point, value in values.items():
             out[point][places] = value.float().cpu()
@@ -63,46 +64,71 @@ def capture(
 Piece = tuple[list[int], dict[HookPoint, Tensor]]  # places in the caller's list, activations [places, d]
 
 
+@dataclass(frozen=True)
+class _ReadRow:
+    """Tokens, and what is read of them: of each reading the place in the caller's list, and the tokens whose mean it
+    is, from the first to before the last. The first ``question`` tokens may be those of other rows too."""
+
+    tokens: tuple[int, ...]
+    readings: tuple[tuple[int, int, int], ...]
+    question: int
+
+    @property
+    def unread(self) -> int:
+        """So many first tokens are not read; the last one always is."""
+        return min(start for _, start, _ in self.readings)
+
+
+def _read_rows(rows: Sequence[Row], read: str) -> list[_ReadRow]:
+    """One for all rows whose tokens it begins with: in a causal model what follows changes nothing."""
+    found: list[_ReadRow] = []
+    for i in sorted(range(len(rows)), key=lambda i: rows[i].tokens, reverse=True):  # what goes on from a row first
+        tokens, stop = rows[i].tokens, len(rows[i].tokens)
+        start = stop - 1 if read == "last" else min(rows[i].read_from, stop - 1)
+        mine = _ReadRow(tokens, ((i, start, stop),), min(start, rows[i].read_from or start))
+        if found and found[-1].tokens[:stop] == tokens:
+            last = found.pop()
+            mine = _ReadRow(last.tokens, (*last.readings, *mine.readings), min(last.question, mine.question))
+        found.append(mine)
+    return found
+
+
 def _rows_alone(
-    opened: OpenModel, rows: Sequence[Row], points: Sequence[HookPoint], read: str, budget: int
+    opened: OpenModel, rows: Sequence[_ReadRow], points: Sequence[HookPoint], budget: int
 ) -> Iterator[Piece]:
     # Right padding: a causal model's real tokens then never see it, so no family can go wrong.
     work = batches([row.tokens for row in rows], pad=opened.pad_id, side="right", budget=budget)
-    for batch, got in fitting(opened.parts, work, partial(_one_pass, opened, rows, points, read), Batch.halves):
-        yield batch.rows.tolist(), got
+    for _, piece in fitting(opened.parts, work, partial(_one_pass, opened, rows, points), Batch.halves):
+        yield piece
 
 
-def _one_pass(
-    opened: OpenModel, rows: Sequence[Row], points: Sequence[HookPoint], read: str, batch: Batch
-) -> dict[HookPoint, Tensor]:
-    weights = torch.zeros(batch.tokens.shape)
-    for at, i in enumerate(batch.rows.tolist()):
-        _mark(weights[at], rows[i], read, 0)
-    run = _reading(points, weights.to(opened.device), "bs,bsd->bd")
+def _one_pass(opened: OpenModel, rows: Sequence[_ReadRow], points: Sequence[HookPoint], batch: Batch) -> Piece:
+    members = [rows[i] for i in batch.rows.tolist()]
+    weights = torch.zeros(len(members), max(len(row.readings) for row in members), batch.tokens.shape[1])
+    for at, row in enumerate(members):
+        _mark(weights[at], row, 0)
+    run = _reading(points, weights.to(opened.device))
     device = opened.device
     with edit_forward(opened.parts, run.edits, lambda _: None), suppress(DeepEnoughError):
         opened.model(input_ids=batch.tokens.to(device), attention_mask=batch.mask.to(device), use_cache=False)
-    return run.got
+    return _piece([[row] for row in members], run)
 
 
 def _in_branches(
-    opened: OpenModel, rows: Sequence[Row], points: Sequence[HookPoint], read: str, budget: int
+    opened: OpenModel, rows: Sequence[_ReadRow], points: Sequence[HookPoint], budget: int
 ) -> Iterator[Piece]:
     """Beginning, questions, answers: each runs once. What nothing is shared of runs plainly."""
-    most = [len(row.tokens) - 1 if read == "last" else min(row.read_from, len(row.tokens) - 1) for row in rows]
     # The answers to one question count once: they will share it anyway.
-    questions = [row.tokens[: min(k, row.read_from or k)] for row, k in zip(rows, most, strict=True)]
-    for cluster in clusters(questions):
-        groups, begun = list(_groups(rows, cluster.rows, most, cluster.shared)), None
+    for cluster in clusters([row.tokens[: row.question] for row in rows]):
+        groups, begun = list(_groups(rows, cluster.rows, cluster.shared)), None
         if not cluster.shared:
-            alone = [group.rows[0] for group in groups if len(group.rows) == 1]
-            for places, values in _rows_alone(opened, [rows[i] for i in alone], points, read, budget):
-                yield [alone[i] for i in places], values
+            alone = [rows[group.rows[0]] for group in groups if len(group.rows) == 1]
+            yield from _rows_alone(opened, alone, points, budget)
             groups = [group for group in groups if len(group.rows) > 1]
         else:
             (first,) = batches([rows[cluster.rows[0]].tokens[: cluster.shared]], pad=opened.pad_id)
             begun = run_stem(opened.parts, first, 0, until=_deepest(points))
-        run = partial(_branched, opened, rows, points, read, begun=begun)
+        run = partial(_branched, opened, rows, points, begun=begun)
         copies = copies_at_once(opened.parts, cluster.shared)  # the beginning is copied for each
         for _, piece in fitting(opened.parts, _together(rows, groups, cluster.shared, budget, copies), run, in_two):
             yield piece
@@ -116,7 +142,7 @@ class _Group:
     shared: int
 
 
-def _groups(rows: Sequence[Row], members: Sequence[int], most: Sequence[int], begun: int) -> Iterator[_Group]:
+def _groups(rows: Sequence[_ReadRow], members: Sequence[int], begun: int) -> Iterator[_Group]:
     """Neighbours in lexical order that share so much after the beginning of ``begun`` tokens that running it once
     is worth it. What is read is never shared."""
     order = sorted(members, key=lambda i: rows[i].tokens)
@@ -124,7 +150,7 @@ def _groups(rows: Sequence[Row], members: Sequence[int], most: Sequence[int], be
     shared = 0
     for i in order:
         if group:
-            common = min(shared, most[i], common_prefix(rows[group[0]].tokens, rows[i].tokens))
+            common = min(shared, rows[i].unread, common_prefix(rows[group[0]].tokens, rows[i].tokens))
             branches = sum(len(rows[k].tokens) - common for k in (*group, i))
             saved = (common - begun) - (len(group) - 1) * (shared - common)
             if saved > LEAST_GAIN * (common - begun + branches) and branches <= MOST_QUERIES:
@@ -132,7 +158,7 @@ def _groups(rows: Sequence[Row], members: Sequence[int], most: Sequence[int], be
                 shared = common
                 continue
             yield _grouped(group, shared, begun)
-        group, shared = [i], most[i]
+        group, shared = [i], rows[i].unread
     if group:
         yield _grouped(group, shared, begun)
 
@@ -143,7 +169,7 @@ def _grouped(group: Sequence[int], shared: int, begun: int) -> _Group:
 
 
 def _together(
-    rows: Sequence[Row], groups: Sequence[_Group], begun: int, budget: int, most: int
+    rows: Sequence[_ReadRow], groups: Sequence[_Group], begun: int, budget: int, most: int
 ) -> Iterator[Sequence[_Group]]:
     """Groups of like sizes, as many as the budget holds, padding counted, and at most ``most``; those with a stem of
     their own apart."""
@@ -167,9 +193,8 @@ def _together(
 
 def _branched(
     opened: OpenModel,
-    rows: Sequence[Row],
+    rows: Sequence[_ReadRow],
     points: Sequence[HookPoint],
-    read: str,
     members: Sequence[_Group],
     *,
     begun: Stem | None,
@@ -180,35 +205,42 @@ def _branched(
     if stem is None or members[0].shared > first:
         own = padded([rows[group.rows[0]].tokens[first : group.shared] for group in members], pad=opened.pad_id)
         stem = run_stem(opened.parts, own, 0, until=_deepest(points), after=begun)
-    branches, weights = _branches(opened, rows, members, read)
-    run = _reading(points, weights, "bvq,bqd->bvd")
+    branches, weights = _branches(opened, rows, members)
+    run = _reading(points, weights)
     with suppress(DeepEnoughError):
         run_branches(opened.parts, stem, branches, run.edits)
-    real = [(at, k) for at, group in enumerate(members) for k in range(len(group.rows))]
+    return _piece([[rows[i] for i in group.rows] for group in members], run)
+
+
+def _piece(members: Sequence[Sequence[_ReadRow]], run: _Reading) -> Piece:
+    """What was read of the rows that lie side by side in each row of a batch, in their order."""
+    places = [[place for row in side_by_side for place, _, _ in row.readings] for side_by_side in members]
+    real = [(at, k) for at, mine in enumerate(places) for k in range(len(mine))]
     at, k = (torch.tensor(side) for side in zip(*real, strict=True))
-    places = [i for group in members for i in group.rows]
-    return places, {point: value[at.to(value.device), k.to(value.device)] for point, value in run.got.items()}
+    got = {point: value[at.to(value.device), k.to(value.device)] for point, value in run.got.items()}
+    return [place for mine in places for place in mine], got
 
 
 def _branches(
-    opened: OpenModel, rows: Sequence[Row], members: Sequence[_Group], read: str
+    opened: OpenModel, rows: Sequence[_ReadRow], members: Sequence[_Group]
 ) -> tuple[Branches, Float[Tensor, "b v q"]]:
     """The rows of each group side by side after their stem, and what of them is read."""
     lengths = [[len(rows[i].tokens) - group.shared for i in group.rows] for group in members]
-    queries, variants = max(map(sum, lengths)), max(map(len, lengths))
+    queries = max(map(sum, lengths))
+    variants = max(sum(len(rows[i].readings) for i in group.rows) for group in members)
     tokens = torch.full((len(members), queries), opened.pad_id)
     owner = torch.full((len(members), queries), -1)
     step = torch.zeros(len(members), queries, dtype=torch.long)
     weights = torch.zeros(len(members), variants, queries)
     for at, group in enumerate(members):
-        start = 0
+        start = read = 0
         for k, i in enumerate(group.rows):
             stop = start + lengths[at][k]
             tokens[at, start:stop] = torch.tensor(rows[i].tokens[group.shared :])
             owner[at, start:stop] = k
             step[at, start:stop] = torch.arange(stop - start)
-            _mark(weights[at, k, start:stop], rows[i], read, group.shared)
-            start = stop
+            _mark(weights[at, read:, start:stop], rows[i], group.shared)
+            start, read = stop, read + len(rows[i].readings)
     device = opened.device
     return Branches(tokens.to(device), owner.to(device), step.to(device)), weights.to(device)
 
@@ -220,11 +252,10 @@ def _deepest(points: Sequence[HookPoint]) -> HookPoint:
     return HookPoint(layer, "resid_post" if inside else "resid_pre")
 
 
-def _mark(weights: Float[Tensor, " s"], row: Row, read: str, left_out: int) -> None:
-    """Weight the tokens of one row that are read; the first ``left_out`` are not among ``weights``."""
-    length = len(row.tokens) - left_out
-    start = length - 1 if read == "last" else row.read_from - left_out
-    weights[start:length] = 1.0 / (length - start)
+def _mark(weights: Float[Tensor, "v s"], row: _ReadRow, left_out: int) -> None:
+    """Weight the tokens that each reading of a row is the mean of; its first ``left_out`` are not among ``weights``."""
+    for mine, (_, start, stop) in zip(weights, row.readings, strict=False):
+        mine[start - left_out : stop - left_out] = 1.0 / (stop - start)
 
 
 @dataclass(frozen=True)
@@ -235,12 +266,12 @@ class _Reading:
     got: dict[HookPoint, Tensor]
 
 
-def _reading(points: Sequence[HookPoint], weights: Tensor, how: str) -> _Reading:
+def _reading(points: Sequence[HookPoint], weights: Float[Tensor, "b v s"]) -> _Reading:
     got: dict[HookPoint, Tensor] = {}
 
     def reader(point: HookPoint) -> Callable[[Tensor], Tensor]:
         def read(h: Tensor) -> Tensor:
-            got[point] = torch.einsum(how, weights.to(h.device), h.float())
+            got[point] = torch.einsum("bvs,bsd->bvd", weights.to(h.device), h.float())
             if len(got) == len(points):
                 raise DeepEnoughError
             return h

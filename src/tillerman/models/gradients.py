@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +25,7 @@ from tillerman.models.branches import placed
 from tillerman.models.edit import Edit, edit_forward
 from tillerman.models.families import Anatomy
 from tillerman.models.head import token_logprobs
+from tillerman.models.memory import fitting, in_two
 from tillerman.models.opened import OpenModel
 
 BETA = 0.1  # of the loss over pairs
@@ -103,12 +105,15 @@ def activation_gradients(
     seen = {p: torch.empty(len(examples), opened.parts.width_at(p)) for p in points}
     slopes = {p: torch.empty_like(seen[p]) for p in points}
     losses = torch.empty(len(examples))
-    for laid in _laid_out(opened, examples, budget):
+
+    def run(laid: _Laid) -> tuple[dict[HookPoint, Tensor], Sequence[Tensor], Tensor]:
         got: dict[HookPoint, Tensor] = {}
         edits = {point: _leaf(point, got) for point in points}
         with only_wanted(opened.parts, ()), edit_forward(opened.parts, edits, lambda _: None):
             each = _losses(opened, laid, LOSSES[loss])
-            found = torch.autograd.grad(each.sum(), [got[p] for p in points])
+            return got, torch.autograd.grad(each.sum(), [got[p] for p in points]), each.detach()
+
+    for laid, (got, found, each) in fitting(opened.parts, _laid_out(opened, examples, budget), run, _Laid.halves):
         for point, gradient in zip(points, found, strict=True):
             rows, columns, owner = (i.to(gradient.device) for i in laid.prompt_ends)
             summed = gradient.new_zeros(len(laid.examples), gradient.shape[2]).float()
@@ -116,7 +121,7 @@ def activation_gradients(
             slopes[point][laid.examples] = summed.cpu()
             first = torch.stack([(laid.prompt_ends[2] == k).nonzero()[0, 0] for k in range(len(laid.examples))])
             seen[point][laid.examples] = got[point].detach()[rows, columns][first].float().cpu()
-        losses[laid.examples] = each.detach().float().cpu()
+        losses[laid.examples] = each.float().cpu()
         progress(len(laid.examples))
     return AtPrompts(seen, slopes, losses)
 
@@ -135,10 +140,13 @@ def parameter_gradient(
     decoder; float32 on the CPU. One sum over all batches, whatever N is."""
     wanted = parameters_below(opened.parts, point)
     total: dict[str, Tensor] = {}
-    for laid in _laid_out(opened, examples, budget):
+
+    def run(laid: _Laid) -> Sequence[Tensor | None]:
         with only_wanted(opened.parts, wanted.values()):
             each = _losses(opened, laid, LOSSES[loss])
-            found = torch.autograd.grad(each.sum(), list(wanted.values()), allow_unused=True)
+            return torch.autograd.grad(each.sum(), list(wanted.values()), allow_unused=True)
+
+    for laid, found in fitting(opened.parts, _laid_out(opened, examples, budget), run, _Laid.halves):
         for name, gradient in zip(wanted, found, strict=True):
             if gradient is not None:  # an expert that no token was sent to
                 total[name] = total[name].add_(gradient) if name in total else gradient.float()
@@ -185,6 +193,10 @@ class _Laid:
     prompt_ends: tuple[Int[Tensor, " r"], Int[Tensor, " r"], Int[Tensor, " r"]]
     scored: Int[Tensor, "t 4"]
     target: Float[Tensor, "b k"]
+    lay: Callable[[Sequence[int]], _Laid]  # some of the examples by themselves
+
+    def halves(self) -> tuple[_Laid, ...]:
+        return tuple(map(self.lay, in_two(self.examples)))
 
 
 def _laid_out(opened: OpenModel, examples: Sequence[Taught], budget: int | None) -> Iterator[_Laid]:
@@ -200,11 +212,11 @@ def _laid_out(opened: OpenModel, examples: Sequence[Taught], budget: int | None)
         alike = stop < len(order) and len(examples[order[stop]].answers) == len(examples[order[start]].answers)
         if alike and (stop + 1 - start) * cells[order[stop]] <= room:
             continue
-        yield _lay(examples, order[start:stop], opened.pad_id)
+        yield _lay(examples, opened.pad_id, order[start:stop])
         start = stop
 
 
-def _lay(examples: Sequence[Taught], chosen: list[int], pad: int) -> _Laid:
+def _lay(examples: Sequence[Taught], pad: int, chosen: Sequence[int]) -> _Laid:
     rows: dict[tuple[int, tuple[int, ...]], int] = {}
     tokens: list[list[int]] = []
     for at, i in enumerate(chosen):
@@ -220,7 +232,8 @@ def _lay(examples: Sequence[Taught], chosen: list[int], pad: int) -> _Laid:
     ends = shift + torch.tensor([len(examples[chosen[at]].prompt) - 1 for at, _ in rows])
     k = len(examples[chosen[0]].answers)
     target = torch.tensor([examples[i].target or (0.0,) * k for i in chosen])
-    return _Laid(chosen, batch, (torch.arange(len(rows)), ends, owner), scored, target)
+    lay = partial(_lay, examples, pad)
+    return _Laid([*chosen], batch, (torch.arange(len(rows)), ends, owner), scored, target, lay)
 
 
 def _losses(opened: OpenModel, laid: _Laid, loss: Loss) -> Float[Tensor, " b"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import accumulate
 from weakref import WeakKeyDictionary
 
@@ -61,6 +62,48 @@ def stem_for(
     return run_stem(parts, batch, tail, borders), meant[:, meant.shape[1] - tail :], None
 
 
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """Prompts that were run once, unsteered, and wait for cells. ``places`` as ``answer_branches`` gives them; None
+    where an option is one token."""
+
+    stem: Stem
+    variants: Variants
+    lead: Lead | None
+    places: Int[Tensor, "n 4"] | None = None
+
+
+@torch.inference_mode()
+def ready_for_options(
+    opened: OpenModel,
+    batch: Batch,
+    meant: Bool[Tensor, "b s"],
+    borders: Sequence[int],
+    beginning: Beginning | None = None,
+) -> Ready:
+    """For cells that begin at one of ``borders``; all else as ``grid_scores`` takes it."""
+    stem, here, lead = stem_for(opened.parts, batch, meant, borders, beginning)
+    ends = Branches(stem.tail, torch.where(stem.tail_real, 0, -1), (stem.tail_real.cumsum(1) - 1).clamp(min=0))
+    return Ready(stem, Variants(ends, here.to(opened.device), stem.entering), lead)
+
+
+@torch.inference_mode()
+def ready_for_answers(
+    opened: OpenModel,
+    batch: Batch,
+    answers: Sequence[Sequence[Sequence[int]]],
+    meant: Bool[Tensor, "b s"],
+    meant_after: Bool[Tensor, "b a"],
+    borders: Sequence[int],
+    beginning: Beginning | None = None,
+) -> Ready:
+    """The same for ``grid_answer_scores``: the answers too were run once."""
+    stem, ends, lead = stem_for(opened.parts, batch, meant, borders, beginning)
+    branches, here, places = answer_branches(stem, answers, ends, meant_after, opened.pad_id)
+    entering = entering_of(opened.parts, stem, branches, borders)
+    return Ready(stem, Variants(branches, here, entering), lead, places.to(opened.device))
+
+
 @torch.inference_mode()
 def grid_scores(
     opened: OpenModel,
@@ -70,22 +113,20 @@ def grid_scores(
     meant: Bool[Tensor, "b s"],
     *,
     beginning: Beginning | None = None,
+    ready: Ready | None = None,
     progress: Progress = silent,
 ) -> Float[Tensor, "c b o"]:
     """The logit of each prompt's option tokens under each cell, ``-inf`` beyond a prompt's last option.
 
     Logits order options as log-probabilities do, and need no pass over the vocabulary. ``meant`` marks
     the tokens that the cells edit. ``beginning`` is what all prompts begin with, run before; each has a token
-    beyond it. ``progress`` is told prompts times cells.
+    beyond it. ``ready``: the prompts where they were run before. ``progress`` is told prompts times cells.
     """
-    parts, device = opened.parts, opened.device
-    borders = sorted({border_of(cell.point) for cell in cells})
-    stem, here, lead = stem_for(parts, batch, meant, borders, beginning)
-    ends = Branches(stem.tail, torch.where(stem.tail_real, 0, -1), (stem.tail_real.cumsum(1) - 1).clamp(min=0))
-    variants = Variants(ends, here.to(device), stem.entering)
-    head = option_head(parts, options)
+    if ready is None:
+        ready = ready_for_options(opened, batch, meant, borders_of(cells), beginning)
+    head = option_head(opened.parts, options)
     out = torch.full((len(cells), len(batch.rows), max(map(len, options))), -torch.inf)
-    for group, hidden in cells_in_passes(opened, stem, variants, cells, progress, lead=lead):
+    for group, hidden in cells_in_passes(opened, ready.stem, ready.variants, cells, progress, lead=ready.lead):
         out[group] = head(hidden[:, :, -1]).float().cpu()
     for row, tokens in enumerate(options):
         out[:, row, len(tokens) :] = -torch.inf
@@ -102,28 +143,31 @@ def grid_answer_scores(
     meant_after: Bool[Tensor, "b a"],
     *,
     beginning: Beginning | None = None,
+    ready: Ready | None = None,
     progress: Progress = silent,
 ) -> Float[Tensor, "c b o"]:
     """The mean log-probability per token of each prompt's whole answers under each cell, ``-inf`` beyond a
     prompt's last answer. ``meant_after[b, j]`` says whether the cells edit the j-th token after prompt b.
     """
     parts, device = opened.parts, opened.device
-    borders = sorted({border_of(cell.point) for cell in cells})
-    stem, ends, lead = stem_for(parts, batch, meant, borders, beginning)
-    branches, here, places = answer_branches(stem, answers, ends, meant_after, opened.pad_id)
-    entering = entering_of(parts, stem, branches, borders)
+    if ready is None:
+        ready = ready_for_answers(opened, batch, answers, meant, meant_after, borders_of(cells), beginning)
+    assert ready.places is not None
     out = torch.full((len(cells), len(batch.rows), max(map(len, answers))), -torch.inf)
-    rows, options, queries, tokens = places.to(device).unbind(1)
+    rows, options, queries, tokens = ready.places.unbind(1)
     lengths = torch.zeros(out.shape[1:], device=device)
-    lengths.index_put_((rows, options), torch.ones(len(places), device=device), accumulate=True)
-    variants = Variants(branches, here, entering)
-    for group, hidden in cells_in_passes(opened, stem, variants, cells, progress, lead=lead):
+    lengths.index_put_((rows, options), torch.ones(len(rows), device=device), accumulate=True)
+    for group, hidden in cells_in_passes(opened, ready.stem, ready.variants, cells, progress, lead=ready.lead):
         each = token_logprobs(parts, hidden[rows, :, queries], tokens)
         sums = torch.zeros(*lengths.shape, len(group), device=device)
         sums.index_put_((rows, options), each, accumulate=True)
         means = torch.where(lengths[..., None] > 0, sums / lengths[..., None], -torch.inf)
         out[group] = means.permute(2, 0, 1).cpu()
     return out
+
+
+def borders_of(cells: Sequence[GridCell]) -> list[int]:
+    return sorted({border_of(cell.point) for cell in cells})
 
 
 def answer_branches(

@@ -15,6 +15,10 @@ from tillerman.core.errors import ModelError
 from tillerman.models.families import Anatomy
 from tillerman.models.memory import positions_at_once
 
+# In float32 these stay in a core's cache of 1 MB. A softmax over more goes through memory at every step and took three
+# times as long.
+CACHED_LOGITS = 2**18
+
 
 def option_head(
     parts: Anatomy, options: Sequence[Sequence[int]]
@@ -62,15 +66,26 @@ def all_logits(parts: Anatomy, hidden: Float[Tensor, "*n d"]) -> Float[Tensor, "
 
 def token_logprobs(parts: Anatomy, hidden: Float[Tensor, "n c d"], tokens: Int[Tensor, " n"]) -> Float[Tensor, "n c"]:
     """Log-probability of each token where ``hidden`` predicts it, a slice of the vocabulary's room at a time."""
-    head = parts.causal.get_output_embeddings()  # type: ignore[no-untyped-call]
-    size = max(1, positions_at_once(parts) // (2 * hidden.shape[1]))
+    states, wanted = hidden.flatten(0, 1), tokens.repeat_interleave(hidden.shape[1])
+    size = max(1, positions_at_once(parts) // 2)
     out = []
-    for start in range(0, len(tokens), size):
-        wanted = tokens[start : start + size]
-        logits = _after(parts, head(hidden[start : start + size])).float()
-        chosen = logits.gather(2, wanted.to(logits.device)[:, None, None].expand(-1, logits.shape[1], 1)).squeeze(2)
-        out.append(chosen - logits.logsumexp(2))
-    return torch.cat(out).to(hidden.device)
+    for start in range(0, len(states), size):
+        logits = all_logits(parts, states[start : start + size])
+        mine = wanted[start : start + size].to(logits.device)
+        for some, those in zip(in_cache(logits), torch.split(mine, cached_rows(logits)), strict=True):
+            each = some.float()
+            out.append(each.gather(1, those[:, None]).squeeze(1) - each.logsumexp(1))
+    return torch.cat(out).reshape(hidden.shape[:2]).to(hidden.device)
+
+
+def cached_rows(logits: Float[Tensor, "n v"]) -> int:
+    """How many rows of logits stay in a core's cache while a softmax goes over them, again and again; on an accelerator
+    all. The numbers are the same: every row has its own."""
+    return max(1, len(logits) if logits.device.type != "cpu" else CACHED_LOGITS // logits.shape[1])
+
+
+def in_cache(logits: Float[Tensor, "n v"]) -> tuple[Float[Tensor, "_ v"], ...]:
+    return torch.split(logits, cached_rows(logits))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,27 +104,33 @@ class Predictions:
         """Those of the same rows at later tokens, after these."""
         return replace(self, states=torch.cat([self.states, other.states], dim=1))
 
+    def made(self) -> Predictions:
+        """The same with the logits of the whole vocabulary in the place of hidden states."""
+        logits = torch.cat([self.logits(here) for here in self.places])
+        return replace(self, states=logits.reshape(*self.states.shape[:2], -1), hidden=False)
+
     @property
     def places(self) -> list[slice]:
         """Some tokens at a time, as many as the room for logits holds; tokens are counted row after row."""
-        count, size = self.states.shape[0] * self.states.shape[1], max(1, positions_at_once(self.parts) // 4)
+        count, size = self.states.shape[0] * self.states.shape[1], max(1, positions_at_once(self.parts) // 3)
         return [slice(start, min(count, start + size)) for start in range(0, count, size)]
 
-    def logprobs(self, here: slice) -> Float[Tensor, "n v"]:
-        """Log-probabilities of the whole vocabulary, of some tokens."""
+    def logits(self, here: slice) -> Float[Tensor, "n v"]:
+        """Of the whole vocabulary, of some tokens."""
         some = self.states.flatten(0, 1)[here]
-        logits = all_logits(self.parts, some[None])[0] if self.hidden else some
-        return logits.float().log_softmax(-1)
+        return all_logits(self.parts, some[None])[0] if self.hidden else some
 
     def of(self, tokens: Int[Tensor, "b k"]) -> tuple[Float[Tensor, "b k"], Bool[Tensor, "b k"]]:
         """The log-probability of these tokens, and whether each is the most likely one."""
         wanted = tokens.flatten()
         scores, likeliest = [], []
         for here in self.places:
-            logprobs = self.logprobs(here)
-            mine = wanted[here].to(logprobs.device)
-            scores.append(logprobs.gather(1, mine[:, None]).squeeze(1))
-            likeliest.append(logprobs.argmax(1) == mine)
+            logits = self.logits(here)
+            mine = wanted[here].to(logits.device)
+            for some, those in zip(in_cache(logits), torch.split(mine, cached_rows(logits)), strict=True):
+                logprobs = some.float().log_softmax(-1)
+                scores.append(logprobs.gather(1, those[:, None]).squeeze(1))
+                likeliest.append(logprobs.argmax(1) == those)
         device = self.parts.device
         return torch.cat(scores).reshape(tokens.shape).to(device), torch.cat(likeliest).reshape(tokens.shape).to(device)
 

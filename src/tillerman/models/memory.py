@@ -15,6 +15,7 @@ from tillerman.core.errors import ModelError
 from tillerman.models.families import Anatomy
 
 CPU_COPIES = 2**29  # bytes of keys and values of a beginning that rows share, once for each of them
+CPU_KEPT = 2**27  # bytes of unsteered passes that a search comes back to
 CPU_LOGITS = 2**24  # held at once: two windows of neutral text at a vocabulary of 49,152
 _BYTES_PER_LOGIT = 16  # the model's own, and as log-probabilities with what makes them, in float32
 _LOG = logging.getLogger(__name__)
@@ -47,12 +48,29 @@ def positions_at_once(parts: Anatomy) -> int:
 
 def copies_at_once(parts: Anatomy, columns: int) -> int:
     """For so many rows keys and values of ``columns`` shared tokens may be copied, in all blocks."""
+    free = free_bytes(parts)
+    return max(1, within(parts, CPU_COPIES if free is None else free // 8) // (max(1, columns) * _seen_size(parts)))
+
+
+def kept_room(parts: Anatomy) -> int:
+    """Bytes of unsteered passes that may be kept for prompts that are asked again."""
+    free = free_bytes(parts)
+    return within(parts, CPU_KEPT if free is None else free // 16)
+
+
+def kept_size(parts: Anatomy, shared: int, edited: int) -> int:
+    """Bytes of what a pass keeps: keys and values of its ``shared`` tokens, and of its ``edited`` ones what enters
+    each block."""
+    states = (len(parts.blocks) + 1) * parts.width * parts.causal.dtype.itemsize
+    return shared * _seen_size(parts) + edited * states
+
+
+def _seen_size(parts: Anatomy) -> int:
+    """Bytes of the keys and values of a token, in all blocks."""
     config = parts.causal.config.get_text_config()
     heads = int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
     width = heads * int(getattr(config, "head_dim", None) or parts.width // config.num_attention_heads)
-    size = 2 * max(1, columns) * width * len(parts.blocks) * parts.causal.dtype.itemsize
-    free = free_bytes(parts)
-    return max(1, within(parts, CPU_COPIES if free is None else free // 8) // size)
+    return 2 * width * len(parts.blocks) * int(parts.causal.dtype.itemsize)
 
 
 def in_two(items: Sequence[T]) -> tuple[Sequence[T], ...]:

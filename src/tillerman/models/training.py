@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +25,7 @@ from tillerman.models.cells import Variants
 from tillerman.models.gradients import Taught, only_wanted
 from tillerman.models.grid import answer_branches, branch_fault, entering_of
 from tillerman.models.head import token_logprobs
+from tillerman.models.memory import fitting, in_two
 from tillerman.models.opened import OpenModel
 from tillerman.models.restart import Restart, border_of
 
@@ -127,19 +129,52 @@ def train_vectors(
     ]
     adam = torch.optim.Adam(groups)
     falling = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: (1 + math.cos(math.pi * step / options.steps)) / 2)
-    for step, (chosen, sign) in enumerate(_steps(len(examples), options, seed)):
-        asked = ask(opened, [examples[i] for i in chosen], list(vectors))
-        with only_wanted(opened.parts, ()):
-            adam.zero_grad()
-            for point, vector in vectors.items():
-                loss = preference_loss(opened, asked, point, vector, sign, options.beta)
-                if not bool(torch.isfinite(loss)):
-                    raise FitError(f"{point}: the loss is not finite; {IN_FLOAT32}")
-                loss.backward()  # type: ignore[no-untyped-call]
-            adam.step()
-            falling.step()
+    steps = list(_steps(len(examples), options, seed))
+    run = partial(_gradients, opened, examples, vectors, options.beta)
+    work, done = [_Step(k, chosen, sign) for k, (chosen, sign) in enumerate(steps)], 0
+    adam.zero_grad()
+    # One piece after the other, each when it is asked for: a step whose pairs come in halves ends with the second.
+    for piece, gradients in fitting(opened.parts, work, run, _Step.halves):
+        count = len(steps[piece.number][0])
+        for vector, gradient in zip(vectors.values(), gradients, strict=True):
+            mine = gradient / count
+            vector.grad = mine if vector.grad is None else vector.grad + mine
+        done += len(piece.chosen)
+        if done < count:
+            continue
+        adam.step()
+        falling.step()
+        adam.zero_grad()
+        step, done = piece.number, 0
         progress((step + 1) * len(examples) // options.steps - step * len(examples) // options.steps)
     return {p: v.detach().float().cpu() for p, v in vectors.items()}
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step's examples, or half of them, and the sign under which they are shown the vectors."""
+
+    number: int
+    chosen: Sequence[int]
+    sign: int
+
+    def halves(self) -> tuple[_Step, ...]:
+        return tuple(replace(self, chosen=part) for part in in_two(self.chosen))
+
+
+def _gradients(
+    opened: OpenModel, examples: Sequence[Taught], vectors: Mapping[HookPoint, Tensor], beta: float, step: _Step
+) -> list[Tensor]:
+    """Of the sum of a step's losses over its examples, for every vector."""
+    asked = ask(opened, [examples[i] for i in step.chosen], list(vectors))
+    found: list[Tensor] = []
+    with only_wanted(opened.parts, ()):
+        for point, vector in vectors.items():
+            loss = preference_loss(opened, asked, point, vector, step.sign, beta)
+            if not bool(torch.isfinite(loss)):
+                raise FitError(f"{point}: the loss is not finite; {IN_FLOAT32}")
+            found += torch.autograd.grad(loss * len(step.chosen), [vector])
+    return found
 
 
 def _rate(options: TrainingOptions, stream_norm: float, width: int) -> float:

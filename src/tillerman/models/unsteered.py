@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from tillerman.core.rows import Progress, silent
-from tillerman.models.batches import batches, padded, token_budget
+from tillerman.models.batches import Batch, batches, padded, token_budget
 from tillerman.models.beginnings import Beginning, begin, clusters
 from tillerman.models.branches import Branches, run_branches, run_stem
 from tillerman.models.grid import answer_branches
 from tillerman.models.head import option_head, token_logprobs
 from tillerman.models.logits import option_logprobs
+from tillerman.models.memory import fitting
 from tillerman.models.opened import OpenModel
 
 
@@ -51,26 +53,43 @@ def unsteered_answers(
     """The mean log-probability per token, in nats, of each prompt's whole answers: branches of their prompt, which
     follows what prompts begin with. For models that branch."""
     out: list[Tensor] = [torch.empty(0)] * len(prompts)
-    parts, budget = opened.parts, token_budget(opened.parts)
+    parts = opened.parts
     for members, begun in _begun(opened, prompts):
         first = 0 if begun is None else len(begun.tokens)
         sizes = [[*prompts[i][first:], *(t for answer in answers[i] for t in (0, *answer))] for i in members]
-        for cut in batches(sizes, pad=opened.pad_id, budget=budget):
-            rows = [members[k] for k in cut.rows.tolist()]
-            rest = padded([prompts[i][first:] for i in rows], pad=opened.pad_id)
-            mine = [answers[i] for i in rows]
-            stem = run_stem(parts, rest, 1, after=None if begun is None else begun.stem)
-            nothing = torch.zeros(len(rows), max(len(answer) for one in mine for answer in one), dtype=torch.bool)
-            branches, _, places = answer_branches(stem, mine, nothing[:, :1], nothing, opened.pad_id)
-            hidden = run_branches(parts, stem, branches, {})
-            row, option, query, token = places.to(opened.device).unbind(1)
-            each = token_logprobs(parts, hidden[row, query][:, None], token).squeeze(1)
-            sums = torch.zeros(len(rows), int(option.max()) + 1, device=opened.device)
-            totals = sums.index_put_((row, option), each, accumulate=True).cpu()
-            for at, i in enumerate(rows):
-                out[i] = totals[at, : len(answers[i])] / torch.tensor([len(answer) for answer in answers[i]])
-            progress(len(rows))
+        asked = [(prompts[i][first:], answers[i]) for i in members]
+        run = partial(_answered, opened, begun, asked)
+        for cut, found in fitting(
+            parts, batches(sizes, pad=opened.pad_id, budget=token_budget(parts)), run, Batch.halves
+        ):
+            for k, score in zip(cut.rows.tolist(), found, strict=True):
+                out[members[k]] = score
+            progress(len(found))
     return out
+
+
+def _answered(
+    opened: OpenModel,
+    begun: Beginning | None,
+    asked: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]],
+    cut: Batch,
+) -> list[Tensor]:
+    """Of the rest of some prompts and their answers, what ``cut`` has of them, in its order."""
+    parts, some = opened.parts, [asked[k] for k in cut.rows.tolist()]
+    answers = [mine for _, mine in some]
+    rest = padded([prompt for prompt, _ in some], pad=opened.pad_id)
+    stem = run_stem(parts, rest, 1, after=None if begun is None else begun.stem)
+    nothing = torch.zeros(len(some), max(len(answer) for one in answers for answer in one), dtype=torch.bool)
+    branches, _, places = answer_branches(stem, answers, nothing[:, :1], nothing, opened.pad_id)
+    hidden = run_branches(parts, stem, branches, {})
+    row, option, query, token = places.to(opened.device).unbind(1)
+    each = token_logprobs(parts, hidden[row, query][:, None], token).squeeze(1)
+    sums = torch.zeros(len(some), int(option.max()) + 1, device=opened.device)
+    totals = sums.index_put_((row, option), each, accumulate=True).cpu()
+    return [
+        mine[: len(one)] / torch.tensor([len(answer) for answer in one])
+        for mine, one in zip(totals, answers, strict=True)
+    ]
 
 
 def _begun(opened: OpenModel, prompts: Sequence[Sequence[int]]) -> Iterator[tuple[tuple[int, ...], Beginning | None]]:
@@ -89,14 +108,17 @@ def _after(
     parts, first = opened.parts, len(begun.tokens)
     out: list[Tensor] = [torch.empty(0)] * len(prompts)
     rests = [prompt[first:] for prompt in prompts]
-    for batch in batches(rests, pad=opened.pad_id, side="right", budget=token_budget(parts)):
+
+    def run(batch: Batch) -> Float[Tensor, "b o"]:
         real = batch.mask.to(opened.device).bool()
         branches = Branches(batch.tokens.to(opened.device), torch.where(real, 0, -1), real.cumsum(1) - 1)
         hidden = run_branches(parts, begun.stem, branches, {})
         last = hidden[torch.arange(len(hidden), device=hidden.device), real.sum(1) - 1][:, None]
-        members = batch.rows.tolist()
-        scores = option_head(parts, [options[i] for i in members])(last)[0].float().cpu()
-        for at, i in enumerate(members):
+        return option_head(parts, [options[i] for i in batch.rows.tolist()])(last)[0].float().cpu()
+
+    work = batches(rests, pad=opened.pad_id, side="right", budget=token_budget(parts))
+    for batch, scores in fitting(parts, work, run, Batch.halves):
+        for at, i in enumerate(batch.rows.tolist()):
             out[i] = scores[at, : len(options[i])]
-        progress(len(members))
+        progress(len(batch.rows))
     return out

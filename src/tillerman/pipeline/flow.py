@@ -92,6 +92,9 @@ def fit(
     nulls = _nulls(run, choice, asked)
     gate, trial = (None, None) if gating is None else fitted_gate(run, gating, choice.cell.points)
     chosen = Artefact(choice.fitted.vector, choice.cell, gate)
+    doses = None if experiment.fast else dose_range(run, choice, meter)
+    if run.validation.kept is not None:
+        run.validation.kept.forget_passes()  # what is left to ask of these items asks them otherwise
     tested = _tested(run, chosen, nulls, meter, trial)
     log = replace(
         tested,
@@ -100,7 +103,7 @@ def fit(
         of_cells=len(choice.grid),
         unchecked=UNCHECKED if experiment.fast else (),
         objective=experiment.objective,
-        dose_range=None if experiment.fast else dose_range(run, choice, meter),
+        dose_range=doses,
         notes=(
             *_notes(run),
             *tested.notes,

@@ -67,6 +67,11 @@ class Run:
         return self.train.items[0].example.kind if self.train.items else self.test.items[0].example.kind
 
     @property
+    def cells_are_dear(self) -> bool:
+        """Whether items are scored by whole answers, not by a token: a cell then costs as much as its budget."""
+        return any(written.whole for written in self.validation.written)
+
+    @property
     def read(self) -> str:
         """The usual reading: the first of ``readings``."""
         return self.readings[0]

@@ -21,9 +21,9 @@ from tillerman.pipeline.costs import Budget, Costs
 from tillerman.pipeline.forecast import cells_within
 from tillerman.pipeline.progress import spoken_time
 from tillerman.pipeline.run import Run
-from tillerman.pipeline.vectors import AS, fit_readings
+from tillerman.pipeline.vectors import ALIKE, AS, alike, fit_readings
 from tillerman.selection.choice import Candidate, Scored, search
-from tillerman.selection.refine import Look, Looking, Seen, coarse_to_fine, together, whole
+from tillerman.selection.refine import BEAM_OF_DEAR, Look, Looking, Seen, coarse_to_fine, together, whole
 
 NULLS = ("random", "shuffled")
 LEAST_DRAWS = 2  # an interval needs two
@@ -73,17 +73,19 @@ def choose(run: Run, meter: DriftMeter, nulls: Sequence[str] = ()) -> Choice:
     """Search hook point x strength x method x reading on the validation share, under the constraints. Of ``nulls``
     one draw each is searched in the same passes where there is but one vector that they can belong to."""
     found = fit_readings(run, run.readings)
-    vectors = {name: one.vector for name, one in found.fitted.items()}
-    grid, budget = whole_grid(run, found.fitted), Budget(Costs(run, meter), vectors)
+    doubles = alike(found.fitted) if run.experiment.grid == "coarse" and run.experiment.strengths is None else {}
+    fitted = {name: one for name, one in found.fitted.items() if name not in doubles}
+    vectors = {name: one.vector for name, one in fitted.items()}
+    grid, budget = whole_grid(run, fitted), Budget(Costs(run, meter), vectors)
     most = within(run, len(vectors))
     searches = [looking(run, grid, budget, frozenset(found.readings), most)]
-    draws = _first_draws(run, found.fitted, nulls)
+    draws = _first_draws(run, fitted, nulls)
     searches += [looking(run, _null_grid(run, name, *draw), most=most) for name, draw in draws.items()]
     every = vectors | {f"null:{name}": draw for name, (draw, _) in draws.items()}
     seen, *of_nulls = together(searches, lambda asked: looks_at(run, asked, every))
     taken = search(list(seen), lambda one: seen[one].score, budget.constraints, run.experiment.ties)
     cells = {name: (draws[name][0], _best(run, mine)) for name, mine in zip(draws, of_nulls, strict=True)}
-    chosen = found.fitted[taken.chosen.candidate.method]
+    chosen = fitted[taken.chosen.candidate.method]
     return Choice(
         chosen,
         taken.chosen,
@@ -91,9 +93,16 @@ def choose(run: Run, meter: DriftMeter, nulls: Sequence[str] = ()) -> Choice:
         found.skipped,
         tuple(grid),
         readings=found.readings,
-        notes=cut_notes(run, most, len(seen)),
+        notes=(*cut_notes(run, most, len(seen)), *_doubles_note(doubles)),
         nulls=cells,
     )
+
+
+def _doubles_note(doubles: Mapping[str, str]) -> tuple[str, ...]:
+    if not doubles:
+        return ()
+    pairs = "; ".join(f"{name} where {other} does" for name, other in doubles.items())
+    return (f"not searched, since they point where another does (cosine above {ALIKE} at every hook point): {pairs}",)
 
 
 def within(run: Run, lanes: int) -> int | None:
@@ -123,7 +132,10 @@ def looking(
     if run.experiment.grid == "full":
         return whole(grid)
     keeps = budget.keeps if budget is not None and budget.limits else None
-    return coarse_to_fine(grid, run.experiment.ties, keeps, few=few, most=most)
+    if not run.cells_are_dear:  # else every vector begins with few cells, a null's as the real one
+        return coarse_to_fine(grid, run.experiment.ties, keeps, few=few, most=most)
+    every = frozenset(one.method for one in grid)
+    return coarse_to_fine(grid, run.experiment.ties, keeps, few=every, wide=BEAM_OF_DEAR, most=most)
 
 
 def whole_grid(run: Run, fitted: Mapping[str, Fitted]) -> list[Candidate]:

@@ -15,6 +15,7 @@ from tillerman.evaluation.calibration import answer_offsets
 from tillerman.evaluation.exam import Exam, fitting_shots
 from tillerman.evaluation.limits import ensure_fits, ensure_prompt_fits, fitting
 from tillerman.models.opened import OpenModel
+from tillerman.models.prompt_cache import PromptCache
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.run import Run, Watch
 from tillerman.pipeline.shares import split_items, without_long
@@ -48,7 +49,12 @@ def set_up(
         run = run.of(run.tuned)
     elif e.base_shots:
         run = _after_exemplars(run)
-    return _calibrated(run) if e.calibrate else run
+    return _asking_again(_calibrated(run) if e.calibrate else run)
+
+
+def _asking_again(run: Run) -> Run:
+    """Validation items are asked in every round of a search, and by the nulls' searches."""
+    return replace(run, validation=replace(run.validation, kept=PromptCache()))
 
 
 def _calibrated(run: Run) -> Run:

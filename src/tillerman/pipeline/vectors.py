@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.rows import ContrastSet, Row
+from tillerman.core.steerings.vector import SteeringVector
 from tillerman.methods.activations import Reading, read_contrasts
 from tillerman.methods.base import Context, Fitted, Method
 from tillerman.methods.contrast import ContrastMethod
 from tillerman.pipeline.run import Run
 
+ALIKE = 0.99  # cosine of two vectors whose cells are the same to the eye
 AS = ", read as "  # between a method and how it was read, in the name of a vector
 
 
@@ -33,6 +37,31 @@ class _Asked:
     run: Run
     context: Context
     usual: bool
+
+
+def alike(fitted: Mapping[str, Fitted]) -> dict[str, str]:
+    """Vectors that point where an earlier one does, with that one's name: at every hook point the cosine is above
+    ``ALIKE``. Preference data give many of these: where the model gets nearly every item wrong, a method that learns
+    from those reads what one reads that learns from all."""
+    found: dict[str, str] = {}
+    for name, one in fitted.items():
+        for other in fitted:
+            if other == name:
+                break
+            if other not in found and _alike(one, fitted[other]):
+                found[name] = other
+                break
+    return found
+
+
+def _alike(one: Fitted, other: Fitted) -> bool:
+    mine, theirs = one.vector, other.vector
+    if not (isinstance(mine, SteeringVector) and isinstance(theirs, SteeringVector)) or mine.atoms or theirs.atoms:
+        return False
+    if (mine.points, mine.operator, one.method.habits) != (theirs.points, theirs.operator, other.method.habits):
+        return False
+    pairs = ((mine.directions[point], theirs.directions[point]) for point in mine.points)
+    return all(float(torch.cosine_similarity(a, b, dim=0)) > ALIKE for a, b in pairs)
 
 
 def fit_methods(run: Run) -> tuple[dict[str, Fitted], tuple[str, ...]]:

@@ -17,6 +17,7 @@ from tillerman.selection.choice import Broken, Candidate, ordered
 WHOLE = 24  # a vector with no more cells than these is looked at whole: there is little to save
 PLACES, DOSES = 8, 2  # of a vector, in the first pass
 BEAM = 3  # cells whose neighbours are looked at
+BEAM_OF_DEAR = 2  # the same where a cell is dear
 REFINED = 24  # cells that are looked at after the first pass, about
 MOST_ASKED = 4  # cells that a round asks for their costs, unless no other cell is to be looked at
 
@@ -45,17 +46,22 @@ def coarse_to_fine(
     keeps: Callable[[Candidate], bool] | None = None,
     *,
     few: frozenset[str] = frozenset(),
+    wide: int = BEAM,
     most: int | None = None,
 ) -> Looking:
     """The cells of ``grid`` that are worth a look, in its order.
 
     ``keeps``: whether a cell keeps the budget (None: none is set); asked of the best cells only, since it is dear.
-    ``few``: methods that begin with fewer cells, such as a vector's second reading. ``most``: cells at most; the
-    first pass is thinned out to fit.
+    ``few``: methods that begin with fewer cells, such as a vector's second reading. ``wide``: cells whose neighbours
+    are looked at. ``most``: cells at most; the first pass is thinned out to fit.
     """
-    lattice, beam = _Lattice(grid, few, most), _Beam(grid, ties, keeps)
+    lattice, beam = _Lattice(grid, few, most), _Beam(grid, ties, keeps, wide)
     seen: Seen = {}
     asked, level = lattice.first, 0
+
+    def out(one: Candidate) -> bool:
+        return one in seen or beam.breaks(one)
+
     while asked:
         looks = yield asked
         seen |= zip(asked, looks, strict=True)
@@ -64,8 +70,8 @@ def coarse_to_fine(
             best, dear, done = beam.of(seen)
             while not asked and level < lattice.levels:
                 level += 1
-                asked = lattice.around(best, dear, level, seen)
-            asked = asked or lattice.around(best[:1], dear, level, seen)
+                asked = lattice.around(best, dear, level, out)
+            asked = asked or lattice.around(best[:1], dear, level, out)
             if done:
                 break
         if most is not None:
@@ -92,9 +98,15 @@ def together(searches: Sequence[Looking], ask: Callable[[list[Candidate]], Seque
 class _Beam:
     """Around which cells to look on."""
 
-    def __init__(self, grid: Sequence[Candidate], ties: str, keeps: Callable[[Candidate], bool] | None) -> None:
-        self._grid, self._ties, self._keeps = grid, ties, keeps
+    def __init__(
+        self, grid: Sequence[Candidate], ties: str, keeps: Callable[[Candidate], bool] | None, wide: int
+    ) -> None:
+        self._grid, self._ties, self._keeps, self._wide = grid, ties, keeps, wide
         self._broken = Broken()
+
+    def breaks(self, one: Candidate) -> bool:
+        """Whether it is known to break the budget, so that it can be neither chosen nor a guide."""
+        return self._broken.known(one)
 
     def of(self, seen: Mapping[Candidate, Look]) -> tuple[list[Candidate], list[Candidate], bool]:
         """The cell that would be chosen now, where it steers, with the best others by score and guide; better ones that
@@ -119,7 +131,11 @@ class _Beam:
                 dear[one.line] = one
         rest = [one for one in mine if one.cell.strength and one not in best and not self._broken.known(one)]
         rest.sort(key=lambda one: (-seen[one].score, -seen[one].guide))
-        return best + rest[: BEAM - len(best)], list(dear.values())[:BEAM], fresh < MOST_ASKED or bool(best)
+        return (
+            best + rest[: self._wide - len(best)],
+            list(dear.values())[: self._wide],
+            fresh < MOST_ASKED or bool(best),
+        )
 
 
 @dataclass(frozen=True)
@@ -128,6 +144,7 @@ class _Lane:
 
     places: tuple[tuple[Candidate, ...], ...]
     apart: tuple[int, int]  # places and doses from one cell of the first pass to the next
+    start: int  # the first pass's smallest dose
 
     @property
     def levels(self) -> int:
@@ -138,7 +155,7 @@ class _Lane:
     def first(self) -> list[Candidate]:
         place, dose = self.apart
         rows = self.places[min(place // 2, len(self.places) - 1) :: place]
-        return [one for row in rows for one in row[min(dose // 2, len(row) - 1) :: dose]]
+        return [one for row in rows for one in row[min(self.start, len(row) - 1) :: dose]]
 
     def around(self, one: Candidate, level: int) -> Iterable[Candidate]:
         place, dose = (max(1, step >> level) for step in self.apart)
@@ -174,11 +191,12 @@ class _Lattice:
             self._of |= {one: lane for row in lane.places for one in row}
 
     def around(
-        self, best: Sequence[Candidate], dear: Sequence[Candidate], level: int, seen: Mapping[Candidate, Look]
+        self, best: Sequence[Candidate], dear: Sequence[Candidate], level: int, out: Callable[[Candidate], bool]
     ) -> tuple[Candidate, ...]:
+        """Neighbours of the ``best`` and what lies below the ``dear``, but for those that are ``out``."""
         found = dict.fromkeys(near for one in best for near in self._of[one].around(one, level))
         found |= dict.fromkeys(near for one in dear for near in self._of[one].below(one, level))
-        return tuple(one for one in found if one not in seen)
+        return tuple(one for one in found if not out(one))
 
 
 def _lane(rows: Iterable[Sequence[Candidate]], few: bool, room: int | None) -> _Lane:
@@ -186,11 +204,12 @@ def _lane(rows: Iterable[Sequence[Candidate]], few: bool, room: int | None) -> _
     places = sorted((tuple(sorted(row, key=lambda one: abs(one.dose))) for row in rows), key=lambda r: r[0].cell.points)
     wide, long = len(places), max(map(len, places))
     if wide * long <= WHOLE and not few and (room is None or wide * long <= room):
-        return _Lane(tuple(places), (1, 1))
+        return _Lane(tuple(places), (1, 1), 0)
     apart = _apart(wide, PLACES // 2 if few else PLACES), _apart(long, 1 if few else DOSES)
     while room is not None and apart[0] < wide and math.ceil(wide / apart[0]) * math.ceil(long / apart[1]) > room:
         apart = 2 * apart[0], apart[1]
-    return _Lane(tuple(places), apart)
+    # A dose that stands alone is a small one: the larger half of a grid mostly breaks the budget.
+    return _Lane(tuple(places), apart, apart[1] // (4 if few else 2))
 
 
 def _apart(count: int, wanted: int) -> int:
