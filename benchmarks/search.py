@@ -5,13 +5,13 @@
 
 MODEL as ``--model`` of ``tillerman fit``; DATA as its argument. Everything else is at its default. Beside the seconds
 of a stage stand the tokens that it ran through all blocks (a token in half of them is half a token) and through the
-head; at the end the process's peak beyond what it held when the model was open, as a multiple of the weights (Linux).
+head, and the process's peak memory in it beyond what it held when the model was open, as a multiple of the weights
+(Linux).
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -39,7 +39,10 @@ class Stopwatch:
         self.seconds: dict[str, float] = defaultdict(float)
         self.blocks: dict[str, float] = defaultdict(float)
         self.head: dict[str, float] = defaultdict(float)
+        self.peak: dict[str, float] = defaultdict(float)
         self._title, self._began = OUTSIDE, time.thread_time()
+        peak()
+        self._held, self._weights = peak(), opened.parts.causal.get_memory_footprint()
         parts, head = opened.parts, opened.parts.causal.get_output_embeddings()
 
         def in_block(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -69,15 +72,16 @@ class Stopwatch:
         """What comes now counts for this title."""
         now = time.thread_time()
         self.seconds[self._title] += now - self._began
+        self.peak[self._title] = max(self.peak[self._title], (peak() - self._held) / self._weights)
         self._title, self._began = title, now
 
 
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def peak() -> int:
+    """Bytes that the process held at most since this was asked last."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    most = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    Path("/proc/self/clear_refs").write_text("5")
+    return most
 
 
 def main() -> None:
@@ -104,17 +108,16 @@ def main() -> None:
         objective=given.objective,
         layers=tuple(range(ends[0], ends[-1] + 1)) if ends else None,
     )
-    held, weights = _resident(), opened.parts.causal.get_memory_footprint()
     watch = Stopwatch(opened)
     log = fit(quick(asked) if given.fast else asked, opened, data, watch=watch).log
     watch.turn(OUTSIDE)
-    print("     CPU s   tokens     head")
+    print("   CPU s   tokens     head   peak")
     for title, seconds in sorted(watch.seconds.items(), key=lambda pair: -pair[1]):
-        print(f"{seconds:8.1f} {watch.blocks[title]:9,.0f} {watch.head[title]:8,.0f}  {title}")
+        print(f"{seconds:8.1f} {watch.blocks[title]:8,.0f} {watch.head[title]:8,.0f} {watch.peak[title]:6.2f}  {title}")
     totals = [sum(side.values()) for side in (watch.seconds, watch.blocks, watch.head)]
-    print(f"{totals[0]:8.1f} {totals[1]:9,.0f} {totals[2]:8,.0f}  all; {log.cells_compared} cells")
+    most = max(watch.peak.values())
+    print(f"{totals[0]:8.1f} {totals[1]:8,.0f} {totals[2]:8,.0f} {most:6.2f}  all; {log.cells_compared} cells")
     print(f"{log.method} {log.hook_point} dose {log.dose:.2f}, effect {log.effect.value:+.3f} {log.effect.interval}")
-    print(f"peak beyond the weights: {(_peak() - held) / weights:.2f} of them")
     print(judge_log(log).outcome, judge_log(log).words)
 
 

@@ -68,8 +68,10 @@ class Run:
 
     @property
     def cells_are_dear(self) -> bool:
-        """Whether items are scored by whole answers, not by a token: a cell then costs as much as its budget."""
-        return any(written.whole for written in self.validation.written)
+        """Whether items are scored by whole answers, not by a token: a cell then costs as much as its budget. A search
+        that goes by replies has a design of its own."""
+        scored = self.experiment.objective == "scored"
+        return scored and any(written.whole for written in self.validation.written)
 
     @property
     def read(self) -> str:

@@ -121,32 +121,36 @@ class _Table:
 
     def conditions(self, plan: Plan, draws: Sequence[Plan]) -> tuple[WrittenCondition, ...]:
         """Unsteered first."""
-        (plain,) = replies_to(self.run, self.asked, [()], "test")
+        asked = [(), plan, *draws] if plan else [()]
+        plain, *said = replies_to(self.run, self.asked, asked, "test, steered and nulls" if plan else "test")
         base, steered = values_of(self.scorer, plain), None
         rows = [self._row("unsteered", [plain], None)]
         if plan:
-            said = replies_to(self.run, self.asked, [plan, *draws], "test, steered and nulls")
             rows.append(self._row("steered", said[:1], base))
             steered = values_of(self.scorer, said[0])
-        for name, exam, how in self._baselines(plan):
-            rival = steered if name in ("prompt", "icl") else None
-            rows.append(self._row(name, replies_to(self.run, exam, [how], f"test, {name}"), base, rival))
+        for exam, names in self._baselines(plan):
+            plans = [plan if name == "both" else () for name in names]
+            for name, replies in zip(
+                names, replies_to(self.run, exam, plans, f"test, {' and '.join(names)}"), strict=True
+            ):
+                rival = None if name == "both" else steered
+                rows.append(self._row(name, [replies], base, rival))
         if plan and len(draws):
             rows.append(self._row("null:random", said[1:], base))
         return tuple(rows)
 
-    def _baselines(self, plan: Plan) -> list[tuple[str, Exam, Plan]]:
+    def _baselines(self, plan: Plan) -> list[tuple[Exam, tuple[str, ...]]]:
         """The prompt baseline, alone and steered, and the few-shot baseline: those that fit the context."""
-        run, found = self.run, []
+        run, found = self.run, list[tuple[Exam, tuple[str, ...]]]()
         if run.kind == "text":  # a text has no question that a prompt could precede
             return []
         told = None if run.told_writer is None else self._after(run.told_writer)
         if told is not None:
-            found += [("prompt", told, ())] + ([("both", told, plan)] if plan else [])
+            found.append((told, ("prompt", "both") if plan else ("prompt",)))
         pool = [open_form(item) for item in run.wrong]
         shots = fitting_shots(self.asked, run.bare_writer, pool, run.experiment.shots, run.opened.context)
         shown = None if shots is None else self._after(shots[0])
-        return found if shown is None else [*found, ("icl", shown, ())]
+        return found if shown is None else [*found, (shown, ("icl",))]
 
     def _after(self, writer: Writer) -> Exam | None:
         """The same prompts by another writer; None where one of them leaves no room for its reply."""
