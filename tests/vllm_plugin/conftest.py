@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from . import models
+from . import models, second_runner
 
 if find_spec("vllm") is None:
     collect_ignore_glob = ["test_*.py"]
@@ -25,6 +25,9 @@ os.environ.update(
     VLLM_ENABLE_V1_MULTIPROCESSING="0",
     VLLM_LOGGING_LEVEL="ERROR",
 )
+
+if os.environ.get("TILLERMAN_TRITON"):  # a folder with Triton: the second runner instead of the first
+    second_runner.use(os.environ["TILLERMAN_TRITON"])
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -73,6 +76,7 @@ def running(folder_of):
             **given,
         )
         try:
+            assert is_second(llm) == bool(os.environ.get("TILLERMAN_TRITON"))
             yield llm
         finally:
             llm.llm_engine.engine_core.shutdown()
@@ -81,6 +85,12 @@ def running(folder_of):
             cleanup_dist_env_and_memory()
 
     return run
+
+
+def is_second(llm):
+    """Whether the second runner runs."""
+    runner = llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
+    return type(runner).__module__.startswith(("vllm.v1.worker.gpu.", "vllm.v1.worker.cpu."))
 
 
 @pytest.fixture(autouse=True)

@@ -104,10 +104,8 @@ def _wrap_v2(runner: Any) -> None:
     def add_requests(self: Any, step: Any) -> Any:
         out = add(self, step)
         for new in step.scheduled_new_reqs:
-            # One that was preempted comes again as new, its answer so far behind the prompt.
-            size = vars(new).get("prompt_len")
-            prompt = new.prompt_token_ids if size is None else new.prompt_token_ids[:size]
-            _begin(armed_of(self), new.req_id, new.sampling_params, prompt)
+            # One that was preempted comes again as new; its answer so far is not among these tokens.
+            _begin(armed_of(self), new.req_id, new.sampling_params, new.prompt_token_ids)
         return out
 
     @wraps(remove)
@@ -140,9 +138,15 @@ def _telling(sample: Any) -> Any:
     def sample_tokens(self: Any, *args: Any, **more: Any) -> Any:
         out = sample(self, *args, **more)
         armed = armed_of(self)
-        result = vars(out).get("_model_runner_output", out) if out is not None else None
+        result = _result_in(out) if out is not None else None
         if result is not None and (armed.book.requests or armed.failed):
             vars(result)[KEY] = armed.told()
         return out
 
     return sample_tokens
+
+
+def _result_in(out: Any) -> Any:
+    """The result of a step, which a runner may hand out before its tokens have come from the device."""
+    held = vars(out)
+    return next((held[name] for name in ("_model_runner_output", "model_runner_output") if name in held), out)
