@@ -246,6 +246,27 @@ def test_a_device_without_memory_for_a_batch_runs_it_in_halves(opened, most):
         assert (answer.ids, answer.ended.touched) == (own.ids, own.ended.touched)
 
 
+def test_a_pass_that_fails_half_way_up_is_run_again_as_if_it_had_not_begun(opened):
+    """Its first blocks have kept keys and values of it, which nobody must see."""
+    refused = []
+
+    def before(_, args):
+        if args[0].shape[:2] == (4, 1):
+            refused.append(1)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    jobs = [job(row, STEERED, max_tokens=5, logit_bias=NO_END) for row in (ROWS[0], ROWS[4], ROWS[5], ROWS[6])]
+    handle = opened.parts.blocks[2].register_forward_pre_hook(before)
+    try:
+        found = answers(opened, jobs, max_wait_ms=100.0, prompt_tokens=64)
+    finally:
+        handle.remove()
+    assert refused == [1]
+    for one, answer in zip(jobs, found, strict=True):
+        (own,) = drive(opened, [one])
+        assert (answer.ids, answer.ended.touched) == (own.ids, own.ended.touched)
+
+
 def test_an_answer_that_half_the_batch_leaves_no_memory_for_is_an_error(opened):
     with small_device(opened, 4):
         (found,) = answers(opened, [job(ROWS[0])])

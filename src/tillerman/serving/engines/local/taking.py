@@ -50,8 +50,9 @@ class Taker:
         if given.temperature > 0:
             scores = (scores - scores.max()) / given.temperature
             scores = narrowed(scores, given.top_k, given.top_p)
-            numbers = torch.empty(len(scores)).exponential_(generator=self._numbers)
-            scores = scores - numbers.log().to(scores.device)
+            # exponential_ draws the same and takes five times as long
+            waiting = torch.rand(len(scores), generator=self._numbers).log_().neg_()
+            scores = scores - waiting.log_().to(scores.device)
         return int(scores.argmax())
 
     def note(self, token: int) -> None:
