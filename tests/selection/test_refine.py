@@ -57,6 +57,19 @@ def test_a_small_grid_is_looked_at_whole_and_a_large_one_is_not() -> None:
     assert len(looked_at(large, lambda one: one.dose)) < len(large) / 4
 
 
+def test_where_a_look_is_dear_few_cells_are_looked_at_from_a_small_dose_on() -> None:
+    def score(one: Candidate) -> float:
+        return -abs(one.cell.points[0].layer - 12) - abs(one.dose - 0.35) if one.dose else -math.inf
+
+    both = [one for method in ("caa", "pas") for one in grid(32, method=method)]
+    first = next(coarse_to_fine(both, "smaller-dose", dear=True))
+    assert {one.dose for one in first} == {0.0, 0.2}
+    assert len([one for one in first if one.dose]) == 2 * 4
+    usual, dear = looked_at(both, score), looked_at(both, score, dear=True)
+    assert len(dear) < 0.75 * len(usual)
+    assert max(dear, key=score) in usual and max(dear, key=score).dose == 0.35
+
+
 def test_no_cell_is_looked_at_beyond_a_dose_that_is_known_to_break_the_budget() -> None:
     asked: list[Candidate] = []
 

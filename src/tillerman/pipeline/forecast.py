@@ -122,8 +122,7 @@ def _whole(run: Run, lanes: int) -> int:
 def _cells(run: Run, lanes: int) -> int:
     """Those of the first pass, and about as many as are looked at after it: in the search and in both nulls'."""
     grid = [Candidate("", Cell((point,), dose), dose) for point in run.points() for dose in _doses(run) if dose]
-    few = frozenset([""] if run.cells_are_dear else [])
-    first = len(next(coarse_to_fine(grid, "first", few=few))) if grid else 1
+    first = len(next(coarse_to_fine(grid, "first", dear=run.cells_are_dear))) if grid else 1
     return lanes * first + 3 * min(REFINED, len(grid))
 
 

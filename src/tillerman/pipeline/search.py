@@ -23,7 +23,7 @@ from tillerman.pipeline.progress import spoken_time
 from tillerman.pipeline.run import Run
 from tillerman.pipeline.vectors import ALIKE, AS, alike, fit_readings
 from tillerman.selection.choice import Candidate, Scored, search
-from tillerman.selection.refine import BEAM_OF_DEAR, Look, Looking, Seen, coarse_to_fine, together, whole
+from tillerman.selection.refine import Look, Looking, Seen, coarse_to_fine, together, whole
 
 NULLS = ("random", "shuffled")
 LEAST_DRAWS = 2  # an interval needs two
@@ -132,10 +132,8 @@ def looking(
     if run.experiment.grid == "full":
         return whole(grid)
     keeps = budget.keeps if budget is not None and budget.limits else None
-    if not run.cells_are_dear:  # else every vector begins with few cells, a null's as the real one
-        return coarse_to_fine(grid, run.experiment.ties, keeps, few=few, most=most)
-    every = frozenset(one.method for one in grid)
-    return coarse_to_fine(grid, run.experiment.ties, keeps, few=every, wide=BEAM_OF_DEAR, most=most)
+    # Where cells are dear every vector begins with few, a null's as the real one.
+    return coarse_to_fine(grid, run.experiment.ties, keeps, few=few, dear=run.cells_are_dear, most=most)
 
 
 def whole_grid(run: Run, fitted: Mapping[str, Fitted]) -> list[Candidate]:

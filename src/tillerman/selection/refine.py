@@ -46,16 +46,18 @@ def coarse_to_fine(
     keeps: Callable[[Candidate], bool] | None = None,
     *,
     few: frozenset[str] = frozenset(),
-    wide: int = BEAM,
+    dear: bool = False,
     most: int | None = None,
 ) -> Looking:
     """The cells of ``grid`` that are worth a look, in its order.
 
     ``keeps``: whether a cell keeps the budget (None: none is set); asked of the best cells only, since it is dear.
-    ``few``: methods that begin with fewer cells, such as a vector's second reading. ``wide``: cells whose neighbours
-    are looked at. ``most``: cells at most; the first pass is thinned out to fit.
+    ``few``: methods that begin with fewer cells, such as a vector's second reading. ``dear``: a look costs as much as
+    the budget; all methods begin with few cells, of small doses, and the neighbours of fewer cells are looked at.
+    ``most``: cells at most; the first pass is thinned out to fit.
     """
-    lattice, beam = _Lattice(grid, few, most), _Beam(grid, ties, keeps, wide)
+    few = frozenset(one.method for one in grid) if dear else few
+    lattice, beam = _Lattice(grid, few, most, dear), _Beam(grid, ties, keeps, BEAM_OF_DEAR if dear else BEAM)
     seen: Seen = {}
     asked, level = lattice.first, 0
 
@@ -67,11 +69,11 @@ def coarse_to_fine(
         seen |= zip(asked, looks, strict=True)
         asked = ()
         while not asked:
-            best, dear, done = beam.of(seen)
+            best, broken, done = beam.of(seen)
             while not asked and level < lattice.levels:
                 level += 1
-                asked = lattice.around(best, dear, level, out)
-            asked = asked or lattice.around(best[:1], dear, level, out)
+                asked = lattice.around(best, broken, level, out)
+            asked = asked or lattice.around(best[:1], broken, level, out)
             if done:
                 break
         if most is not None:
@@ -176,7 +178,7 @@ class _Lane:
 class _Lattice:
     """A grid as lanes. Cells of strength 0 lie outside and are in the first pass."""
 
-    def __init__(self, grid: Sequence[Candidate], few: frozenset[str], most: int | None) -> None:
+    def __init__(self, grid: Sequence[Candidate], few: frozenset[str], most: int | None, dear: bool) -> None:
         sides: dict[tuple[str, bool], dict[tuple[object, ...], list[Candidate]]] = {}
         for one in grid:
             if one.cell.strength:
@@ -184,7 +186,7 @@ class _Lattice:
         self._of: dict[Candidate, _Lane] = {}
         rest = [one for one in grid if not one.cell.strength]
         room = None if most is None else (most - len(rest)) // max(1, 2 * len(sides))
-        self._lanes = [_lane(rows.values(), method in few, room) for (method, _), rows in sides.items()]
+        self._lanes = [_lane(rows.values(), method in few, room, dear) for (method, _), rows in sides.items()]
         self.first = (*rest, *(one for lane in self._lanes for one in lane.first))[:most]
         self.levels = max((lane.levels for lane in self._lanes), default=0)
         for lane in self._lanes:
@@ -199,7 +201,7 @@ class _Lattice:
         return tuple(one for one in found if not out(one))
 
 
-def _lane(rows: Iterable[Sequence[Candidate]], few: bool, room: int | None) -> _Lane:
+def _lane(rows: Iterable[Sequence[Candidate]], few: bool, room: int | None, dear: bool) -> _Lane:
     """``room``: cells of the first pass at most."""
     places = sorted((tuple(sorted(row, key=lambda one: abs(one.dose))) for row in rows), key=lambda r: r[0].cell.points)
     wide, long = len(places), max(map(len, places))
@@ -208,8 +210,8 @@ def _lane(rows: Iterable[Sequence[Candidate]], few: bool, room: int | None) -> _
     apart = _apart(wide, PLACES // 2 if few else PLACES), _apart(long, 1 if few else DOSES)
     while room is not None and apart[0] < wide and math.ceil(wide / apart[0]) * math.ceil(long / apart[1]) > room:
         apart = 2 * apart[0], apart[1]
-    # A dose that stands alone is a small one: the larger half of a grid mostly breaks the budget.
-    return _Lane(tuple(places), apart, apart[1] // (4 if few else 2))
+    # The larger half of a grid mostly breaks the budget, as one window of text tells: worth a look where it is cheap.
+    return _Lane(tuple(places), apart, apart[1] // (4 if dear else 2))
 
 
 def _apart(count: int, wanted: int) -> int:
