@@ -15,11 +15,21 @@ import tillerman
 from tillerman.core.plan import Intervention, Scope
 from tillerman.core.store import Store
 from tillerman.methods.registry import METHODS
+from tillerman.pipeline.compare import Lineup, compare
 from tillerman.pipeline.flow import evaluate
 from tillerman.pipeline.run import Unwatched
 from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.vectors import fit_methods
 from tillerman.steering.generation import Sampling, continuation_tokens
+from tillerman.studies import (
+    IdOodOptions,
+    InteractionOptions,
+    SamplesOptions,
+    SideEffectsOptions,
+    Subject,
+    TransferOptions,
+    run as run_study,
+)
 
 from .. import tiny
 from .machine import pretend_machine
@@ -40,6 +50,9 @@ SMALL = tillerman.Experiment(
     generations=("Tell me a story.",),
     generation_tokens=3,
     shots=2,
+)
+LEAN = replace(
+    SMALL, shots=0, written_prompts=0, generations=(), layers=(3,), doses=(0.4,), neutral_tokens=64, read="usual"
 )
 ALONE = "TILLERMAN_TEST_ALONE"  # set in the process of a single test
 NEEDS_SAE = {"sta", "sae-difference", "sae-feature"}
@@ -154,3 +167,62 @@ def test_a_fit_with_its_side_effects_an_evaluation_and_a_comparison_give_the_cpu
     assert (ours.log.hook_point, ours.log.scope) == (theirs.log.hook_point, theirs.log.scope)
     assert [(c.name, c.rate) for c in ours.log.conditions] == [(c.name, c.rate) for c in theirs.log.conditions]
     assert again.condition("steered").rate == theirs.log.condition("steered").rate
+
+
+@pytest.mark.slow
+def test_a_comparison_of_methods_gives_the_cpus_results(data):
+    lineup = Lineup(("caa", "pas-full"), replace(LEAN, layers=(2, 3)))
+    plain = tillerman.open_model("pilot")
+    theirs = compare(lineup, plain, data)
+    with pretend_machine() as record:
+        there = tillerman.open_model("pilot", device="cuda", dtype=torch.float32)
+        record.clear()
+        ours = compare(lineup, there, data)
+        assert not double(record)
+    assert [(one.method, one.hook_point, one.rate) for one in ours.methods] == [
+        (one.method, one.hook_point, one.rate) for one in theirs.methods
+    ]
+    assert [(one.name, one.rate) for one in ours.baselines] == [(one.name, one.rate) for one in theirs.baselines]
+
+
+# The attack and the copy that is fine-tuned ask autograd, which counts the devices at its first backward pass.
+STUDIED = {
+    "id-ood": IdOodOptions(others=(), matrix=False, context_tokens=16, draws=2),
+    "samples": SamplesOptions(counts=(2, 6, 12), draws=2),
+    "interaction": InteractionOptions(draws=2),
+    "transfer": TransferOptions(precisions=("bf16",), draws=2),
+    "side-effects": SideEffectsOptions(factors=(-1.0, 1.0), unrelated_items=8, text_tokens=3),
+}
+
+
+@pytest.fixture(scope="module")
+def other():
+    return tillerman.load_examples("sample:agreeableness", limit=60)
+
+
+@pytest.fixture(scope="module")
+def artefacts(data, other):
+    plain = tillerman.open_model("pilot")
+    asked = replace(LEAN, method="caa", zero=False)
+    return [tillerman.fit(asked, plain, one).artefact for one in (data, other)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIED)
+def test_a_study_asks_a_device_as_it_asks_the_cpu(name, data, other, artefacts):
+    def trials(opened):
+        others = ((artefacts[1], other),) if name == "interaction" else ()
+        return run_study(name, Subject(artefacts[0], opened, data, others), STUDIED[name]).trials
+
+    theirs = trials(tillerman.open_model("pilot"))
+    with pretend_machine() as record:
+        there = tillerman.open_model("pilot", device="cuda", dtype=torch.float32)
+        record.clear()
+        ours = trials(there)
+        assert not double(record)
+    assert [(one.case, one.condition, one.items) for one in ours] == [
+        (one.case, one.condition, one.items) for one in theirs
+    ]
+    for one, other_ in zip(ours, theirs, strict=True):
+        near = 0.1 if one.case == "bf16" else 1e-3  # log-odds of half precision have two digits
+        assert one.values == pytest.approx(other_.values, rel=near, abs=near), (one.case, one.condition)
