@@ -78,6 +78,7 @@ class ScriptEngine(Engine):
     ended: Ended | None = None
     pause: float = 0.0
     fault: Exception | None = None
+    midway: Callable[[], None] = lambda: None  # called after the last word
     cannot: str | None = None
     ill: str | None = None
     jobs: list[Job] = field(default_factory=list)
@@ -100,6 +101,7 @@ class ScriptEngine(Engine):
                 wanted = job.drawing.logprobs
                 others = tuple((n, f"t{n}", -1.0 - n) for n in range(wanted or 0))
                 yield Chunk(word, (Taken(number, word, None if wanted is None else -0.5, others),))
+            self.midway()
             if self.fault is not None:
                 raise self.fault
         except (GeneratorExit, asyncio.CancelledError):

@@ -23,7 +23,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(PARTS, min_size=1, max_size=4))
 def test_text_list_and_objects_say_the_same_plan(parts: list[NamedPart]) -> None:
     meant = tuple(Wanted(part) for part in parts)
@@ -71,7 +71,7 @@ def test_what_is_no_plan_is_refused_with_the_place(value: object, word: str) -> 
     assert word in str(refused.value)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(JSON)
 def test_any_json_is_read_or_refused(value: object) -> None:
     try:

@@ -84,6 +84,7 @@ async def _proved(door: Door, reference: Reference) -> tuple[ArtefactProof, ...]
         await door.engine.close()
 
 
+@pytest.mark.slow
 def test_an_engine_that_steers_passes_and_the_server_is_ready() -> None:
     door, found = proofs("")
     assert [(one.name, one.dose, one.passed) for one in found] == [("calm", 1.0, True), ("honesty", 1.0, True)]

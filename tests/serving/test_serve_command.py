@@ -26,13 +26,14 @@ from tillerman.core.cell import Cell
 from tillerman.core.errors import TillermanError, UsageError
 from tillerman.data.marked_scopes import after_instruction
 from tillerman.models.opened import open_model
-from tillerman.serving.audit import check_chain, last_lines
+from tillerman.serving.audit import Audit, check_chain, last_lines
 from tillerman.serving.client import SteeringClient
 from tillerman.serving.http.server import Address
 from tillerman.serving.keys import hash_of
 
 from . import made
 
+CHAT = "/v1/chat/completions"
 MAIN = [sys.executable, "-c", "from tillerman.cli.app import main; main()"]
 
 
@@ -111,7 +112,7 @@ def test_sighup_reads_keys_and_artefacts_anew_while_an_answer_is_made_and_sigter
         assert found is not None and "Bearer KEY" in lines[-1]
         http = httpx.Client(base_url=found[0], headers={"Authorization": "Bearer alice"}, timeout=30)
         body = {"model": "pilot", "messages": [{"role": "user", "content": "Hi"}], "stream": True, "max_tokens": 200}
-        with http.stream("POST", "/v1/chat/completions", json={**body, "steering": "risk-seeking"}) as answer:
+        with http.stream("POST", CHAT, json={**body, "steering": "risk-seeking"}) as answer:
             parts = answer.iter_lines()
             next(parts)
             (own / "risk-seeking.safetensors").unlink()
@@ -163,6 +164,25 @@ def test_without_the_extra_serve_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(UsageError, match=r"serving needs uvicorn.*pip install 'tillerman\[serve\]'"):
         serve("pilot", folder)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_in_a_stream_leaves_a_trace(folder: Path, tmp_path: Path) -> None:
+    body = {"model": "pilot", "messages": [{"role": "user", "content": "Hi"}], "stream": True, "max_tokens": 200}
+    path = tmp_path / "audit.jsonl"
+    with serving(folder, tmp_path) as (process, lines):
+        found = re.search(r"http://[\w.:]+", lines[-1])
+        assert found is not None
+        asked = {**body, "steering": "risk-seeking"}
+        with pytest.raises(httpx.RemoteProtocolError), httpx.stream("POST", f"{found[0]}{CHAT}", json=asked) as answer:
+            for _ in answer.iter_lines():
+                process.kill()
+        process.wait(20)
+    assert [line["event"] for line in last_lines(path, 10)] == ["admitted"]
+    again = Audit(path)
+    again.write("admitted", {})
+    again.close()
+    assert check_chain(path) == 2
 
 
 @pytest.mark.slow

@@ -520,6 +520,23 @@ def test_what_cannot_be_audited_is_not_answered(tmp_path: Path) -> None:
     door.audit.close()
 
 
+def test_an_audit_that_fails_in_the_middle_withholds_the_end(tmp_path: Path) -> None:
+    """The disk that held the first line does not take the last one."""
+    for stream in (False, True):
+        door = made.opened(tmp_path / str(stream))
+        assert door.audit is not None
+        engine_of(door).midway = door.audit.close
+        answer = ask(door, stream=stream)
+        if stream:
+            told = events(answer)
+            assert told[-1]["error"]["code"] == "audit_failed" and "[DONE]" not in told
+            assert not any("steering" in one for one in told)
+        else:
+            refused(answer, 503, "audit_failed", None)
+        assert "tillerman_answers_running 0.0" in door.metrics.text().decode()
+        assert [line["event"] for line in made.audited(door)] == ["admitted"]
+
+
 def test_only_the_hosts_that_it_is_called_by_are_answered(door: Door) -> None:
     """A page that resolves its own name to 127.0.0.1 (DNS rebinding) gets nothing."""
     http = TestClient(create_app(door, ("localhost", "127.0.0.1", "::1")))
