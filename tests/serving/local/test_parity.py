@@ -44,7 +44,7 @@ def ensure_parity(opened, jobs, begins, *, cached=True, **how):
         tokens, logprobs, receipt = alone(opened, one)
         assert answer.ended.why == ""
         assert answer.ids == tokens and len(tokens) == one.drawing.max_tokens
-        assert answer.logprobs == pytest.approx(logprobs, abs=2e-5)
+        assert answer.logprobs == pytest.approx(logprobs, abs=1e-5)
         if cached:
             assert tuple(dict(touched.tokens) for touched in answer.ended.touched) == receipt
         assert answer.ended.prompt_tokens == len(one.prompt)
