@@ -115,6 +115,7 @@ def test_several_answers_have_seeds_of_their_own_and_one_receipt(door: Door) -> 
     assert [choice["index"] for choice in told["choices"]] == [0, 1, 2] and told["seed"] == 7
     jobs = engine_of(door).jobs
     assert sorted(job.drawing.seed for job in jobs) == [7, 8, 9]
+    assert told["usage"]["prompt_tokens"] == len(jobs[0].prompt) and told["usage"]["completion_tokens"] == 9
     assert told["steering"]["applied"][0]["at"] == {"layers.1.resid_post": 3 * (len(jobs[0].prompt) + 3)}
     streamed = events(ask(door, steering="calm", n=3, stream=True))
     assert {choice["index"] for one in streamed[:-1] for choice in one["choices"]} == {0, 1, 2}
@@ -252,6 +253,7 @@ def test_a_plan_that_is_given_twice_is_refused(door: Door) -> None:
         ({"top_p": 0}, "malformed", "top_p"),
         ({"n": 0}, "malformed", "n"),
         ({"n": 17}, "over_cap", "n"),
+        ({"n": 2**60}, "over_cap", "n"),
         ({"n": True}, "malformed", "n"),
         ({"seed": 1.5}, "malformed", "seed"),
         ({"seed": 2**64}, "malformed", "seed"),
@@ -288,9 +290,10 @@ def test_a_plan_that_is_given_twice_is_refused(door: Door) -> None:
     ],
 )
 def test_what_cannot_be_done_is_a_400_that_names_the_field(door: Door, more: Any, code: str, param: str) -> None:
-    refused(ask(door, **more), 400, code, param)
+    answer = ask(door, **more)
+    refused(answer, 400, code, param)
     assert engine_of(door).jobs == []
-    assert [line["event"] for line in made.audited(door)] == ["refused"]
+    assert [(line["event"], line["id"]) for line in made.audited(door)] == [("refused", answer.headers["x-request-id"])]
 
 
 @pytest.mark.parametrize(

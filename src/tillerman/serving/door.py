@@ -20,7 +20,7 @@ from tillerman.serving.policy import Caller, caller_of, ensure_few, ensure_names
 from tillerman.serving.prompts import PromptReader, TokenPrompt
 from tillerman.serving.rates import Rates
 from tillerman.serving.receipts import receipt
-from tillerman.serving.refusals import Refusal
+from tillerman.serving.refusals import Refusal, new_id
 from tillerman.serving.settings import Settings
 
 _SEEDS = 2**63
@@ -79,6 +79,7 @@ class Admitted:
     model: str
     plan: ServedPlan
     jobs: tuple[Job, ...]
+    choices: int  # answers to each prompt
     seed: int
     started: float
 
@@ -112,12 +113,12 @@ class Door:
         ensure_names(asked, caller, rules.library)
         plan = rules.ready(asked)
         ensure_within(plan, caller, rules.settings.policy)
-        admitted = self._admitted(caller, order, plan, self._drawings(order, rules))
-        count = len(admitted.jobs)
+        count = len(order.prompts) * order.choices
         if count > rules.settings.limits.choices:
             raise Refusal("over_cap", f"{count} answers at once; at most {rules.settings.limits.choices}", "n")
         if self._running + count > rules.settings.limits.running:
             raise Refusal("busy", f"{self._running} answers are being made; ask again soon", retry_after=1)
+        admitted = self._admitted(caller, order, plan, self._drawings(order, rules))
         self._write("admitted", {**_facts(admitted), **self._of_prompts(order, rules)})
         self._running += count
         self.metrics.running.set(self._running)
@@ -134,7 +135,7 @@ class Door:
             "id": admitted.id,
             "outcome": outcome,
             "endings": [end.ending for end in ends],
-            "prompt_tokens": sum(end.prompt_tokens for end in ends),
+            "prompt_tokens": sum(end.prompt_tokens for end in ends) // admitted.choices,
             "answer_tokens": sum(end.answer_tokens for end in ends),
             "seconds": round(seconds, 4),
         }
@@ -142,11 +143,12 @@ class Door:
         done = receipt(admitted.plan, ends, self.engine.about.engine) if whole and outcome == "answered" else None
         self._write("ended", {**told, "receipt": done})
 
-    def refused(self, caller: Caller | None, refusal: Refusal, id: str) -> None:
+    def refused(self, caller: Caller | None, refusal: Refusal) -> None:
         """Counted; written down where the caller is known. Who asks too often would fill the disk."""
         self.metrics.refused.labels(refusal.code).inc()
         if caller is not None and refusal.code not in ("rate_limit_exceeded", "audit_failed", "busy"):
-            self._write("refused", {"id": id, "key": caller.name, "code": refusal.code, "param": refusal.param})
+            told = {"code": refusal.code, "param": refusal.param}
+            self._write("refused", {"id": refusal.request_id, "key": caller.name, **told})
 
     async def renew(self) -> None:
         """Other rules from now on, for requests that come; those that run keep theirs. ``TillermanError`` where they
@@ -201,7 +203,7 @@ class Door:
                 own = replace(drawing, seed=(seed + len(made)) % _SEEDS)
                 name = f"{id}-{len(made)}"
                 made.append(Job(name, prompt.tokens, plan.plan, plan.names, plan.fingerprint, own, plan.digests))
-        return Admitted(id, caller, order.model, plan, tuple(made), seed, time.monotonic())
+        return Admitted(id, caller, order.model, plan, tuple(made), order.choices, seed, time.monotonic())
 
     def _of_prompts(self, order: Order, rules: Rules) -> dict[str, Any]:
         kept = [
@@ -213,10 +215,6 @@ class Door:
     def _write(self, event: str, facts: Mapping[str, Any]) -> None:
         if self.audit is not None:
             self.audit.write(event, facts)
-
-
-def new_id() -> str:
-    return secrets.token_hex(12)
 
 
 def _facts(admitted: Admitted) -> dict[str, Any]:

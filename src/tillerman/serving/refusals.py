@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,12 +37,19 @@ CODES: Mapping[str, tuple[int, str]] = {
 }
 
 
+def new_id() -> str:
+    """Of a request."""
+    return secrets.token_hex(12)
+
+
 class Refusal(TillermanError):
-    """A request that is not answered. ``param`` names the field at fault; the message holds no prompt and no path."""
+    """A request that is not answered. ``param`` names the field at fault; the message holds no prompt and no path.
+    ``request_id`` is told to the client and stands in the audit."""
 
     def __init__(self, code: str, message: str, param: str | None = None, retry_after: float | None = None) -> None:
         self.status, self.kind = CODES[code]
         self.code, self.param, self.retry_after = code, param, retry_after
+        self.request_id = new_id()
         whole = message if len(message) <= LONGEST else f"{message[:330]} ... {message[-265:]}"
         super().__init__(whole.encode("utf-8", "backslashreplace").decode())
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tillerman.serving.door import Door, new_id
+from tillerman.serving.door import Door
 from tillerman.serving.http import catalogue, generation, operation
 from tillerman.serving.http.requests import ChatBody, TextBody
 from tillerman.serving.refusals import Refusal
@@ -138,7 +138,7 @@ def _schema(kind: type[ChatBody] | type[TextBody]) -> dict[str, Any]:
 
 
 def _response(refusal: Refusal) -> JSONResponse:
-    headers = {"X-Request-Id": new_id()}
+    headers = {"X-Request-Id": refusal.request_id}
     if refusal.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(refusal.retry_after)))
     if refusal.status == 401:

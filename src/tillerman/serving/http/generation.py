@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from tillerman.serving.answering import whole
-from tillerman.serving.door import Admitted, Door, new_id
+from tillerman.serving.door import Admitted, Door
 from tillerman.serving.http.bodies import checked, parsed, read_bytes
 from tillerman.serving.http.replies import ChatShape, Shape, TextShape
 from tillerman.serving.http.requests import ChatBody, TextBody
@@ -44,7 +44,7 @@ async def _answered(
             order = body.order(door.prompts, header)
         admitted = door.admit(caller, order)
     except Refusal as refusal:
-        door.refused(caller, refusal, new_id())
+        door.refused(caller, refusal)
         raise
     if body.stream:
         return EventStream(stream(door, admitted, shape(admitted), usage=body.wants_usage), _headers(door, admitted))

@@ -34,6 +34,7 @@ class _Shared:
     object_whole, object_chunk, prefix = "", "", ""
 
     def __init__(self, admitted: Admitted) -> None:
+        self._choices = admitted.choices
         self._logprobs = admitted.jobs[0].drawing.logprobs is not None
         self._head = {
             "id": f"{self.prefix}-{admitted.id}",
@@ -46,11 +47,17 @@ class _Shared:
         return _data({**self._head, "choices": [choice], **(extra or {})})
 
     def last(self, ends: Sequence[Ended], extra: dict[str, Any]) -> bytes:
-        return _data({**self._head, "choices": [], "usage": usage(ends), **extra})
+        return _data({**self._head, "choices": [], "usage": usage(ends, self._choices), **extra})
 
     def _whole(self, choices: list[dict[str, Any]], answers: Sequence[Answer], extra: dict[str, Any]) -> dict[str, Any]:
         ends = [one.ended for one in answers if one.ended is not None]
-        return {**self._head, "object": self.object_whole, "choices": choices, "usage": usage(ends), **extra}
+        return {
+            **self._head,
+            "object": self.object_whole,
+            "choices": choices,
+            "usage": usage(ends, self._choices),
+            **extra,
+        }
 
 
 class ChatShape(_Shared):
@@ -134,14 +141,14 @@ class TextShape(_Shared):
         }
 
 
-def usage(ends: Sequence[Ended]) -> dict[str, Any]:
-    """Tokens of the request. Answers of one prompt count it each: each has read it."""
-    prompt, made = sum(end.prompt_tokens for end in ends), sum(end.answer_tokens for end in ends)
+def usage(ends: Sequence[Ended], choices: int) -> dict[str, Any]:
+    """Tokens of the request; a prompt counts once, whatever the number of its answers."""
+    prompt, made = sum(end.prompt_tokens for end in ends) // choices, sum(end.answer_tokens for end in ends)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": made,
         "total_tokens": prompt + made,
-        "prompt_tokens_details": {"cached_tokens": sum(end.cached_tokens for end in ends)},
+        "prompt_tokens_details": {"cached_tokens": sum(end.cached_tokens for end in ends) // choices},
     }
 
 
