@@ -305,6 +305,7 @@ def test_what_cannot_be_done_is_a_400_that_names_the_field(door: Door, more: Any
         ({"prompt": ""}, "malformed", "prompt"),
         ({"prompt": []}, "malformed", "prompt"),
         ({"prompt": [99999]}, "malformed", "prompt"),
+        ({"prompt": ["x"] * 300}, "over_cap", "prompt"),
         ({"prompt": "x", "messages": []}, "malformed", "messages"),
     ],
 )

@@ -15,6 +15,7 @@ from tillerman.serving.prompts import PromptReader, TokenPrompt
 from tillerman.serving.refusals import Refusal
 
 _COMPLETION_TOKENS = 16  # OpenAI's default of /v1/completions
+_PROMPTS = 256  # of one request
 # Fields of OpenAI's that are not offered: the values that ask for nothing, which clients send.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "tools": (None,),
@@ -170,6 +171,8 @@ def _prompts(given: str | list[str] | list[int] | list[list[int]], reader: Promp
         return (reader.plain(given),)
     if not given:
         raise Refusal("malformed", "the prompt is empty", "prompt")
+    if len(given) > _PROMPTS and not isinstance(given[0], int):  # before any is read
+        raise Refusal("over_cap", f"{len(given)} prompts; at most {_PROMPTS}", "prompt")
     found: list[TokenPrompt] = []
     numbers: list[int] = []
     for one in given:
