@@ -176,6 +176,7 @@ def test_logprobs_are_told_in_both_shapes(door: Door, stream: bool) -> None:
         "token": "Hel",
         "bytes": list(b"Hel"),
         "logprob": -0.5,
+        "token_id": 0,
         "top_logprobs": [{"token": "t0", "bytes": list(b"t0"), "logprob": -1.0}],
     }
 

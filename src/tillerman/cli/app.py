@@ -13,6 +13,7 @@ import typer
 
 import tillerman
 from tillerman.cli.commands.audit import audit
+from tillerman.cli.commands.chat import chat
 from tillerman.cli.commands.check import check
 from tillerman.cli.commands.compare import compare
 from tillerman.cli.commands.demo import demo
@@ -128,5 +129,6 @@ app.command()(dressed("generate", generate, config=True))
 app.command(name="export-task")(dressed("export-task", export_task, config=True))
 app.command()(dressed("serve", serve))
 app.command()(dressed("verify", verify))
+app.command()(dressed("chat", chat))
 app.command()(dressed("keys", keys))
 app.command()(dressed("audit", audit))

@@ -68,6 +68,7 @@ class ServeOptions:
     address: Address | None = None
     engine: str | None = None
     engine_args: str | None = None
+    playground: bool = True
 
     def settings(self) -> Settings:
         """Read anew each time, for a reload. ``UsageError`` where it would open the server to all."""
@@ -84,6 +85,8 @@ class ServeOptions:
         if self.audit is not None:
             audit = replace(audit, file="" if self.audit == "none" else self.audit)
         whole = replace(found, policy=policy, artefacts=artefacts, audit=audit, engine=self._engine(found.engine))
+        if not self.playground:
+            whole = replace(whole, playground=False)
         if self.address is not None:
             self.address.ensure_guarded(whole)
         return whole
@@ -232,7 +235,8 @@ async def serve_until_stopped(door: Door, opened: OpenModel, address: Address, l
 
 def _say(door: Door, url: str) -> None:
     """What is served, and a line that works."""
-    for line in (f"serving {door.name} at {url}/v1", *_offer(door)):
+    page = [f"playground at {url}/"] if door.rules.settings.playground else []
+    for line in (f"serving {door.name} at {url}/v1", *page, *_offer(door)):
         OUT.print(line, highlight=False, markup=False, soft_wrap=True)
     OUT.print(_curl(door, url), highlight=False, markup=False, soft_wrap=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,25 +84,24 @@ class SteeringClient:
         *,
         steering: Plan | None = None,
         options: Mapping[str, Any] | None = None,
-    ) -> Iterator[str]:
-        """The answer bit by bit. What came is not to be relied on before the end, where its receipt is read."""
+    ) -> Generator[str, None, Mapping[str, Any]]:
+        """The answer bit by bit. What came is not to be relied on before the end, where its receipt is read; it is what
+        the generator returns."""
         body = {**self._body(messages, steering, options), "stream": True}
         last: Mapping[str, Any] = {}
-        with self._http.stream("POST", "/v1/chat/completions", json=body) as answer:
-            if answer.status_code != 200:
-                answer.read()
-                raise _refusal(answer)
-            for line in answer.iter_lines():
-                if not line.startswith("data: ") or line == "data: [DONE]":
-                    continue
-                told = json.loads(line.removeprefix("data: "))
-                if "error" in told:
-                    raise _failure(told["error"])
-                last = told if "steering" in told else last
-                for choice in told["choices"]:
-                    if choice["delta"].get("content"):
-                        yield choice["delta"]["content"]
-            ensure_applied(last, steering, answer.headers.get(_PLAN_HEADER))
+        try:
+            with self._http.stream("POST", "/v1/chat/completions", json=body) as answer:
+                if answer.status_code != 200:
+                    answer.read()
+                    raise _refusal(answer)
+                for told in _events(answer):
+                    last = told if "steering" in told else last
+                    for choice in told["choices"]:
+                        if choice["delta"].get("content"):
+                            yield choice["delta"]["content"]
+                return ensure_applied(last, steering, answer.headers.get(_PLAN_HEADER))
+        except httpx.HTTPError as error:
+            raise EndpointError(f"the stream has broken off: {error}") from error
 
     def _body(
         self, messages: str | Sequence[Mapping[str, Any]], steering: Plan | None, options: Mapping[str, Any] | None
@@ -159,6 +158,15 @@ def _ensure_asked(steering: Plan, applied: Sequence[Mapping[str, Any]]) -> None:
         left.remove(found)
     if left:
         raise NotAppliedError(f"{left[0][0]} was done and not asked for")
+
+
+def _events(answer: httpx.Response) -> Generator[Mapping[str, Any], None, None]:
+    for line in answer.iter_lines():
+        if line.startswith("data: ") and line != "data: [DONE]":
+            told = json.loads(line.removeprefix("data: "))
+            if "error" in told:
+                raise _failure(told["error"])
+            yield told
 
 
 def _reached(send: Any) -> httpx.Response:

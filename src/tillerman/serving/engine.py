@@ -17,7 +17,8 @@ class Drawing:
 
     ``temperature`` 0 takes the most likely token. ``top_k`` 0 and ``top_p`` 1 leave all tokens in. ``stop`` texts end
     an answer before they are shown. ``logit_bias`` is added to the logits of these token ids. ``logprobs`` asks for
-    the log-probability of every token taken, and that many alternatives; None asks for none.
+    the log-probability of every token taken, and that many alternatives; None asks for none. ``forced`` token ids are
+    taken first, whatever their probability; only an engine that says ``forces`` is asked for them.
     """
 
     max_tokens: int
@@ -30,6 +31,7 @@ class Drawing:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logprobs: int | None = None
+    forced: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,14 @@ class Ended:
 @dataclass(frozen=True)
 class About:
     """Who an engine is: ``engine`` names it with its version (``local-0.1.0``); ``context`` is the most tokens of
-    prompt and answer together."""
+    prompt and answer together; ``forces``: it can take given tokens (``Drawing.forced``)."""
 
     engine: str
     model: str
     fingerprint: str
     layers: int
     context: int
+    forces: bool = False
 
 
 class Engine(Protocol):

@@ -54,11 +54,11 @@ class PromptReader:
     def plain(self, text: str) -> TokenPrompt:
         return TokenPrompt(self._ids(text, special=True), text)
 
-    def given(self, tokens: Sequence[int]) -> TokenPrompt:
+    def given(self, tokens: Sequence[int], param: str = "prompt") -> TokenPrompt:
         """``Refusal`` for an id that the model does not have."""
         wrong = [one for one in tokens if not 0 <= one < self.vocabulary]
         if wrong:
-            raise Refusal("malformed", f"token id {wrong[0]}: there are 0 to {self.vocabulary - 1}", "prompt")
+            raise Refusal("malformed", f"token id {wrong[0]}: there are 0 to {self.vocabulary - 1}", param)
         return TokenPrompt(tuple(tokens))
 
     def _ids(self, text: str, *, special: bool) -> tuple[int, ...]:

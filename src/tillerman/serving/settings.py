@@ -126,7 +126,7 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """All of ``serve.toml``. ``presets`` are plans by name, listed as models."""
+    """All of ``serve.toml``. ``presets`` are plans by name, listed as models; ``playground``: a page at ``/``."""
 
     model: str = ""
     artefacts: ArtefactSettings = ArtefactSettings()
@@ -136,6 +136,7 @@ class Settings:
     limits: LimitSettings = LimitSettings()
     engine: EngineSettings = EngineSettings()
     presets: Mapping[str, str] = field(default_factory=dict)
+    playground: bool = True
 
     def __post_init__(self) -> None:
         for what in ("name", "sha256"):

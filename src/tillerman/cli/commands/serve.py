@@ -31,6 +31,9 @@ def serve(
     check: Annotated[
         bool, typer.Option("--check", help="show that steering fires, as 'verify' does, and stop")
     ] = False,
+    no_playground: Annotated[
+        bool, typer.Option("--no-playground", help="without the page at / to try artefacts in a browser")
+    ] = False,
     engine: c.EngineName = None,
     engine_args: c.EngineArgs = None,
     allow_unproven: c.AllowUnproven = False,
@@ -45,7 +48,18 @@ def serve(
 
     address = Address(host, port, tls_cert, tls_key)
     served = c.ServeOptions(
-        model, artefacts, config, default, max_dose, audit, allow_unproven, allow_mismatch, address, engine, engine_args
+        model,
+        artefacts,
+        config,
+        default,
+        max_dose,
+        audit,
+        allow_unproven,
+        allow_mismatch,
+        address,
+        engine,
+        engine_args,
+        not no_playground,
     )
     choice = served.choice(opening)
     if check:

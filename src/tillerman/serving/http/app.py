@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -14,9 +14,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tillerman.serving.door import Door
-from tillerman.serving.http import catalogue, generation, operation
+from tillerman.serving.http import catalogue, comparing, generation, operation, playground
+from tillerman.serving.http.bodies import StrictBody
+from tillerman.serving.http.comparing import ComparisonBody
 from tillerman.serving.http.requests import ChatBody, TextBody
 from tillerman.serving.refusals import Refusal
+
+_Route = Callable[[Request], Awaitable[Response]]
 
 
 def create_app(door: Door, hosts: Sequence[str] | None = None) -> ASGIApp:
@@ -29,6 +33,7 @@ def create_app(door: Door, hosts: Sequence[str] | None = None) -> ASGIApp:
     _add_generation(app, door)
     _add_catalogue(app, door)
     _add_operation(app, door)
+    _add_playground(app, door)
     return _Guard(app, hosts)
 
 
@@ -39,10 +44,15 @@ def _add_generation(app: FastAPI, door: Door) -> None:
     async def completions(request: Request) -> Response:
         return await generation.completions(door, request)
 
-    for path, route, kind in (
+    async def compare(request: Request) -> Response:
+        return await comparing.compare(door, request)
+
+    routes: tuple[tuple[str, _Route, type[StrictBody]], ...] = (
         ("/v1/chat/completions", chat_completions, ChatBody),
         ("/v1/completions", completions, TextBody),
-    ):
+        ("/v1/tillerman/compare", compare, ComparisonBody),
+    )
+    for path, route, kind in routes:
         shown = {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema(kind)}}}}
         app.add_api_route(path, route, methods=["POST"], response_model=None, openapi_extra=shown)
 
@@ -93,6 +103,14 @@ def _add_operation(app: FastAPI, door: Door) -> None:
     app.add_api_route("/v1/admin/reload", reload, methods=["POST"])
 
 
+def _add_playground(app: FastAPI, door: Door) -> None:
+    async def shown(request: Request) -> Response:
+        return playground.shown(door, request.url.path)
+
+    for path in playground.FILES:
+        app.add_api_route(path, shown, response_model=None, include_in_schema=False)
+
+
 class _Guard:
     """Around the app: which host was called, and headers of every answer."""
 
@@ -122,7 +140,7 @@ def _host(scope: Scope) -> str:
     return found.partition("]")[0].lstrip("[") if found.startswith("[") else found.partition(":")[0]
 
 
-def _schema(kind: type[ChatBody] | type[TextBody]) -> dict[str, Any]:
+def _schema(kind: type[StrictBody]) -> dict[str, Any]:
     """Whole in itself, for OpenAPI."""
     made = kind.model_json_schema()
     named = made.pop("$defs", {})

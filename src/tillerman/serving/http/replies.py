@@ -92,7 +92,11 @@ class ChatShape(_Shared):
         if not self._logprobs:
             return None
         told = [
-            {**_token(one.text, one.logprob), "top_logprobs": [_token(text, p) for _, text, p in one.others]}
+            {
+                **_token(one.text, one.logprob),
+                "token_id": one.token,
+                "top_logprobs": [_token(text, p) for _, text, p in one.others],
+            }
             for one in tokens
         ]
         return {"content": told, "refusal": None}
@@ -135,9 +139,10 @@ class TextShape(_Shared):
             self._offsets[place] = offsets[-1] + len(one.text)
         return {
             "text_offset": offsets,
-            "token_logprobs": [_finite(one.logprob) for one in tokens],
+            "token_logprobs": [finite(one.logprob) for one in tokens],
             "tokens": [one.text for one in tokens],
-            "top_logprobs": [{text: _finite(p) for _, text, p in one.others} for one in tokens],
+            "token_ids": [one.token for one in tokens],
+            "top_logprobs": [{text: finite(p) for _, text, p in one.others} for one in tokens],
         }
 
 
@@ -165,8 +170,8 @@ def _reason(ended: Ended | None) -> str:
 
 
 def _token(text: str, logprob: float | None) -> dict[str, Any]:
-    return {"token": text, "bytes": list(text.encode("utf-8", "surrogatepass")), "logprob": _finite(logprob)}
+    return {"token": text, "bytes": list(text.encode("utf-8", "surrogatepass")), "logprob": finite(logprob)}
 
 
-def _finite(logprob: float | None) -> float:
+def finite(logprob: float | None) -> float:
     return _LOWEST if logprob is None or not logprob > _LOWEST else logprob

@@ -33,6 +33,7 @@ class LocalEngine:
             fingerprint=opened.fingerprint,
             layers=opened.layers,
             context=opened.context or _NO_LIMIT,
+            forces=True,
         )
         self._worker: Worker | None = None
 

@@ -31,11 +31,13 @@ class Taker:
         self.drawing = drawing
         self._numbers = torch.Generator().manual_seed(drawing.seed % 2**63)
         self._taken: Counter[int] = Counter()
+        self._forced = 0  # of the given tokens, taken so far
 
     @property
     def plain(self) -> bool:
         """Whether the largest logit says which token it is."""
-        return self.drawing.temperature == 0 and not self.drawing.logit_bias and not self._penalised
+        given = self.drawing
+        return given.temperature == 0 and not (given.logit_bias or self._penalised or given.forced)
 
     @property
     def _penalised(self) -> bool:
@@ -44,8 +46,11 @@ class Taker:
     def take(self, logits: Float[Tensor, " v"]) -> int:
         """Bias and penalties first, then temperature, top_k, top_p and a draw: the largest of log-probability plus
         Gumbel number (Gumbel 1954). A difference of rounding between two batches so changes a draw only where two
-        tokens are within it, whatever the size of the vocabulary."""
+        tokens are within it, whatever the size of the vocabulary. Forced tokens come before all of it."""
         given = self.drawing
+        if self._forced < len(given.forced):
+            self._forced += 1
+            return given.forced[self._forced - 1]
         scores = self._biased(logits.float())
         if given.temperature > 0:
             scores = (scores - scores.max()) / given.temperature

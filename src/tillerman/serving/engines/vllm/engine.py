@@ -191,6 +191,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _plain(job: Job) -> dict[str, Any]:
     drawing = asdict(job.drawing)
+    if drawing.pop("forced"):
+        raise ModelError("vLLM was asked to take given tokens, which it does not offer")
     return {**drawing, "stop": list(job.drawing.stop), "logit_bias": dict(job.drawing.logit_bias)}
 
 
