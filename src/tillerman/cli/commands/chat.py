@@ -37,7 +37,7 @@ def chat(
     from tillerman.serving.client import SteeringClient
 
     asked = {"max_tokens": max_tokens, "temperature": temperature, **({} if seed is None else {"seed": seed})}
-    plan = [] if steering is not None and not steering.strip() else steering
+    plan: str | list[str] | None = [] if steering is not None and not steering.strip() else steering
     said = [] if system is None else [{"role": "system", "content": system}]
     with SteeringClient(url, key=os.environ.get(key)) as client:
         for words in _lines(say):
