@@ -106,13 +106,20 @@ def test_a_job_beside_a_closed_batch_waits_no_longer_than_it_must():
 
 
 def test_closing_the_iterator_frees_the_row(opened):
+    passes = []
+
     async def act(engine):
-        going = engine.answer(long_job(opened))
+        going = engine.answer(long_job(opened, tokens=240))
         assert isinstance(await anext(going), Chunk)
         await going.aclose()
-        return await ask(engine, job(ROWS[1], max_tokens=2))
+        handle = opened.parts.decoder.register_forward_pre_hook(lambda _, __: passes.append(1))
+        try:
+            return await ask(engine, job(ROWS[1], max_tokens=2))
+        finally:
+            handle.remove()
 
     assert with_engine(opened, act, max_batch=1).ended.answer_tokens == 2
+    assert len(passes) < 20  # the rest of the other answer was not made
 
 
 def test_a_slow_reader_keeps_nobody_waiting_and_gets_what_it_missed_in_one_piece(opened):
