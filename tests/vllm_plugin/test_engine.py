@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
@@ -29,6 +30,12 @@ ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--max-model-len", "256", 
 PROMPT = (5, 9, 12, 30, 7)
 
 
+@pytest.fixture(autouse=True)
+def _core_of_its_own(monkeypatch):
+    """The engine core in another process, as in production."""
+    monkeypatch.delenv("VLLM_ENABLE_V1_MULTIPROCESSING", raising=False)
+
+
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
@@ -38,15 +45,12 @@ def model_folder(tmp_path_factory):
 
 
 def _engine(model_folder, digests):
-    os.environ.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)  # the engine core in a process of its own, as in production
     about = About("vllm", "tiny", "by hand", models.LAYERS, 256)
     setting = Setting(_folder_of(digests), (0, 1, 2))
     return VllmEngine(model_folder, about, setting, VllmSettings(ARGUMENTS))
 
 
 def _folder_of(digests):
-    from pathlib import Path
-
     return Path(os.environ["TILLERMAN_ARTEFACTS"])
 
 
