@@ -16,6 +16,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tillerman.cli.commands.chat import chat
+from tillerman.cli.serving import ServeOptions
 from tillerman.core.errors import EndpointError, NotAppliedError
 from tillerman.serving.asked import read_steering
 from tillerman.serving.client import SteeringClient
@@ -58,6 +59,10 @@ def test_a_setting_leaves_the_page_out(tmp_path: Path) -> None:
     asked = client(made.opened(tmp_path, text="playground = false", audited=False))
     assert [asked.get(path).status_code for path in FILES] == [404] * 3
     assert asked.get("/v1/models").status_code == 200
+    flags = ("pilot", None, None, None, None, None, False, False)
+    assert (
+        not ServeOptions(*flags, playground=False).settings().playground and ServeOptions(*flags).settings().playground
+    )
 
 
 def test_the_page_names_no_other_origin() -> None:
@@ -166,7 +171,7 @@ def test_the_unsteered_side_is_what_the_model_says_by_itself(local: Door) -> Non
         ({"answer": []}, "malformed", "answer"),
         ({"answer": [10**6]}, "malformed", "answer"),
         ({"steering": "honesty@2"}, "over_cap", "steering"),
-        ({"against": "nobody"}, "unknown_artefact", "steering"),
+        ({"against": "nobody"}, "unknown_artefact", "against"),
         ({"prompt": "Who"}, "malformed", "messages"),
         ({"n": 2}, "malformed", "n"),
     ],

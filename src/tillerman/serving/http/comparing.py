@@ -65,8 +65,8 @@ async def compare(door: Door, request: Request) -> Response:
         if not door.engine.about.forces:
             raise Refusal("unsupported", "answer: this engine cannot read given tokens; --engine local can", "answer")
         orders = await asyncio.to_thread(body.orders, door.prompts, door.name)
-        for order in orders:
-            admitted.append(door.admit(caller, order))
+        for order, field in zip(orders, ("steering", "against"), strict=True):
+            admitted.append(_admitted(door, caller, order, field))
     except Refusal as refusal:
         for one in admitted:
             with suppress(Refusal):
@@ -80,6 +80,16 @@ async def compare(door: Door, request: Request) -> Response:
         return JSONResponse(_told(door, body, admitted, found))
     except Refusal as refusal:
         door.metrics.refused.labels(refusal.code).inc()
+        raise
+
+
+def _admitted(door: Door, caller: Caller, order: Order, field: str) -> Admitted:
+    """``Refusal`` names the field whose plan it is."""
+    try:
+        return door.admit(caller, order)
+    except Refusal as refusal:
+        if refusal.param == "steering":
+            refusal.param = field
         raise
 
 
