@@ -19,6 +19,8 @@ from tillerman.pipeline.run import Unwatched
 from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.side_effects import make_meter
 
+pytestmark = pytest.mark.slow  # a fit or a device that is pretended, in most of them
+
 SMALL = tillerman.Experiment(
     max_kl=None,
     max_perplexity_ratio=None,
@@ -53,7 +55,6 @@ def comparison(pilot, data):
     return tillerman.compare(tillerman.Lineup(("caa", "ipas-wrong", "ablation"), SMALL, equal_kl=0.05), pilot, data)
 
 
-@pytest.mark.slow
 @settings(max_examples=6)
 @given(seed=st.integers(0, 100), most=st.integers(4, 30))
 def test_all_methods_are_tested_on_the_same_items(pilot, data, seed, most):
@@ -71,7 +72,6 @@ def test_all_methods_are_tested_on_the_same_items(pilot, data, seed, most):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["caa", "ipas-wrong", "ablation"])
 def test_the_numbers_are_those_of_the_method_alone(comparison, pilot, data, tmp_path, method):
     alone = tillerman.fit(replace(SMALL, method=method), pilot, data)
@@ -102,7 +102,6 @@ def test_every_row_says_what_it_costs(comparison):
             assert (low, row.cost.time_ratio, high) == (1, 1, 1)
 
 
-@pytest.mark.slow
 def test_at_equal_cost_every_method_meets_the_budget(comparison, pilot, data):
     bench = set_up(SMALL, pilot, data, tillerman.Store(None, ""), Unwatched())
     assert comparison.equal_kl == 0.05
@@ -118,7 +117,6 @@ def test_at_equal_cost_every_method_meets_the_budget(comparison, pilot, data):
     assert make_meter(bench).measure((plan,)).kl == pytest.approx(0.05, rel=0.05)
 
 
-@pytest.mark.slow
 def test_a_budget_out_of_reach_is_said_to_be_so(pilot, data):
     lineup = tillerman.Lineup(("ablation",), replace(SMALL, layers=(2,)), equal_kl=1e9)
     at = tillerman.compare(lineup, pilot, data).method("ablation").at_budget
@@ -126,7 +124,6 @@ def test_a_budget_out_of_reach_is_said_to_be_so(pilot, data):
     assert at.kl < 1e9
 
 
-@pytest.mark.slow
 def test_where_the_search_abstains_nothing_is_added_and_the_best_cell_that_steers_meets_the_budget(pilot, data):
     lineup = tillerman.Lineup(("caa",), replace(SMALL, max_kl=0.0), equal_kl=0.05)
     row = tillerman.compare(lineup, pilot, data).method("caa")
@@ -142,7 +139,6 @@ def test_the_p_values_are_adjusted_for_the_number_of_methods(comparison):
     assert all(row.p_holm >= row.effect.p_value for row in comparison.methods)
 
 
-@pytest.mark.slow
 def test_a_method_that_cannot_be_fed_is_left_out_with_its_reason(pilot, data):
     lineup = tillerman.Lineup(
         ("caa", "sta:sae=pilot"), replace(PILOT_SAE, layers=(2,))
@@ -176,7 +172,6 @@ class Stopping(Unwatched):
         return super().stage(title, total)
 
 
-@pytest.mark.slow
 def test_an_interrupted_comparison_goes_on_and_gives_the_same_numbers(comparison, pilot, data, tmp_path):
     lineup = tillerman.Lineup(("caa", "ipas-wrong", "ablation"), SMALL, equal_kl=0.05)
     key = compare_key(lineup, pilot, data)
@@ -198,7 +193,6 @@ def _kept(folder):
     return {key: value["tried"] if key.startswith("prompts ") else value for key, value, *_ in lines}
 
 
-@pytest.mark.slow
 def test_methods_of_one_store_do_not_take_each_others_answers_and_share_what_is_common(pilot, data, tmp_path):
     small = replace(SMALL, layers=None, doses=(0.4,))
     lineup = tillerman.Lineup(("ipas-wrong", "ipas-wrong+pca", "ipas-wrong+probe"), small)

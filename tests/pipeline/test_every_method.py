@@ -11,6 +11,8 @@ import tillerman
 from tillerman.core.hookpoint import named, parse_points
 from tillerman.pipeline.flow import evaluate
 
+pytestmark = pytest.mark.slow  # a fit or a device that is pretended, in most of them
+
 SMALL = tillerman.Experiment(
     max_kl=None,
     max_perplexity_ratio=None,
@@ -74,7 +76,6 @@ def test_a_method_is_fitted_saved_loaded_steered_and_evaluated(pilot, data, tmp_
     assert (again.scope, again.dose) == (log.scope, pytest.approx(log.dose))
 
 
-@pytest.mark.slow
 def test_rice_strengthens_experts_of_all_layers_and_is_saved_and_evaluated(tmp_path):
     reasoner = tillerman.open_model("pilot-moe")
     sums = tillerman.load_examples("sample:sums", limit=60)

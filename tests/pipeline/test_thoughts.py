@@ -17,6 +17,8 @@ from tillerman.pipeline.thoughts import evaluate_thoughts
 from tillerman.reports.thoughts import sentences, verdict
 from tillerman.steering.generation import Sampling, continuation_tokens
 
+pytestmark = pytest.mark.slow  # a fit or a device that is pretended, in most of them
+
 SMALL = tillerman.Experiment(
     max_kl=None,
     max_perplexity_ratio=None,
@@ -77,7 +79,6 @@ def test_a_vector_from_short_and_long_thoughts_moves_their_length_both_ways(log)
     assert lengths[0] > lengths[-1]
 
 
-@pytest.mark.slow
 def test_a_length_is_that_of_the_tokens_between_the_tags(reasoner, artefact, log):
     (item,) = artefact.plan()
     sums = tillerman.load_examples("sample:sums", limit=80)
@@ -121,7 +122,6 @@ def test_strength_0_and_texts_and_models_without_tags_are_refused(artefact, reas
         evaluate_thoughts(artefact, SMALL, tillerman.open_model("pilot"), sums)
 
 
-@pytest.mark.slow
 def test_the_command_prints_tables_and_json_and_refuses_what_it_cannot(artefact, tmp_path):
     path = str(tmp_path / "v.safetensors")
     tillerman.save(path, artefact)

@@ -19,6 +19,8 @@ from .machine import pretend_machine
 from .record import DOWN, SYNC, UP
 from .test_one_device import moved
 
+pytestmark = pytest.mark.slow  # a fit or a device that is pretended, in most of them
+
 PROMPTS = tiny.random_rows([7, 4, 6])
 MARKER = (PROMPTS[0][2],)
 SILENT = [
@@ -85,7 +87,6 @@ def cells(count):
     return [GridCell(HookPoint(1), direction, 0.1 * k) for k, direction in enumerate(directions)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("whole", [False, True])
 def test_cells_of_one_pass_cost_the_device_as_many_transfers_as_one_cell(whole):
     batch = padded(PROMPTS, pad=0)

@@ -26,6 +26,8 @@ from .machine import pretend_machine
 from .record import DOUBLE
 from .split import split_over_two
 
+pytestmark = pytest.mark.slow  # a fit or a device that is pretended, in most of them
+
 POINTS = (HookPoint(0), HookPoint(1, "attn_out"), HookPoint(2, "mlp_out"), HookPoint(2))
 PROMPTS = tiny.random_rows([7, 9, 9, 5])
 OPTIONS = [[11, 12], [13, 14, 15], [11, 12], [16, 17]]
@@ -66,7 +68,6 @@ def test_it_can_branch(split):
     assert branch_fault(split) is None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("read", ["last", "mean"])
 def test_activations_are_the_same(plain, split, read):
     asked = [*PROMPTS, *((*(5, 6, 7) * 10, *p) for p in PROMPTS)]
@@ -114,7 +115,6 @@ def test_steered_texts_are_the_same(plain, split):
     assert ours == theirs
 
 
-@pytest.mark.slow
 def test_a_whole_fit_on_two_devices_gives_the_cpus_result():
     small = tillerman.Experiment(
         **{"max_train": 24, "max_validation": 8, "max_test": 8, "null_draws": 2, "layers": (1, 4), "doses": (0.2, 1.0)},

@@ -25,6 +25,8 @@ from tillerman.recipes.sources import find_sources
 
 from ..data.shared import shared_data
 
+pytestmark = pytest.mark.slow  # a fit or a device that is pretended, in most of them
+
 SMALL = Path(__file__).parent / "small.toml"
 MOODS = Path(__file__).parents[1] / "pipeline"  # holds moods.csv
 TEXT = SMALL.read_text(encoding="utf-8")
@@ -55,7 +57,6 @@ def test_a_run_has_a_piece_for_every_arm_task_and_seed_and_cell(log):
     assert all(p.figures for p in log.pieces)
 
 
-@pytest.mark.slow
 def test_the_figures_of_a_fit_are_those_of_the_pipeline(log, pilot):
     piece = next(p for p in log.pieces if (p.step, p.task, p.arm, p.seed) == ("fits", "art", "wrong", 1))
     experiment = tillerman.Experiment(
@@ -123,7 +124,6 @@ def test_the_log_comes_back_from_its_file(log):
         ReproductionLog.from_json({**log.to_json(), "version": 99})
 
 
-@pytest.mark.slow
 def test_runs_of_parts_make_one_log(log, pilot):
     recipe, request = read_recipe(SMALL), Request(None, limit=40, seeds=1)
     parts = [reproduce(recipe, [pilot], replace(request, only=("curve", task))) for task in ("art", "science")]
@@ -141,7 +141,6 @@ def test_runs_of_parts_make_one_log(log, pilot):
         merged([log, replace(log, ran=elsewhere)])
 
 
-@pytest.mark.slow
 def test_a_second_model_takes_the_steps_that_the_first_cannot_do(pilot):
     request = Request(None, limit=30, seeds=1, only=("thinking",))
     made = reproduce(read_recipe(SMALL), [pilot, tillerman.open_model("pilot-moe")], request)
@@ -190,7 +189,6 @@ def test_what_the_data_cannot_feed_is_told_and_stops_nothing(pilot):
     assert unfit.reason
 
 
-@pytest.mark.slow
 def test_an_arm_of_other_settings_does_not_take_the_answers_of_one_of_the_same_method(pilot):
     text = TEXT.replace(
         'name = "wrong"\nmethod = "ipas-wrong"', 'name = "wrong"\nmethod = "caa"\nsettings = { max_train = 3 }'
@@ -219,7 +217,6 @@ def counting(monkeypatch):
     return done
 
 
-@pytest.mark.slow
 def test_finished_pieces_are_not_run_again_and_other_settings_are(tmp_path, pilot, monkeypatch):
     request = Request(None, limit=40, seeds=1, only=("curve", "art"))
     done = counting(monkeypatch)
@@ -233,7 +230,6 @@ def test_finished_pieces_are_not_run_again_and_other_settings_are(tmp_path, pilo
     assert len(done) == 4
 
 
-@pytest.mark.slow
 def test_an_arm_under_another_name_is_not_run_again(tmp_path, pilot, monkeypatch):
     done, folder = counting(monkeypatch), tmp_path / "pieces"
     request = Request(None, limit=40, seeds=1, only=("curve", "art"))
@@ -246,7 +242,6 @@ def test_an_arm_under_another_name_is_not_run_again(tmp_path, pilot, monkeypatch
     assert [p.figures for p in again.pieces] == [p.figures for p in first.pieces]
 
 
-@pytest.mark.slow
 def test_after_kill_9_a_run_goes_on_and_gives_the_same_numbers(tmp_path):
     asked = ["--data", str(MOODS), "--skip-missing", "--limit", "40", "--seeds", "1", "--only", "fits,curve"]
     command = [sys.executable, "-c", "from tillerman.cli.app import main; main()", "reproduce", str(SMALL), *asked]
@@ -279,7 +274,6 @@ SOME = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_recipe_runs_on_published_files(name):
     folder = shared_data()

@@ -14,6 +14,8 @@ from tillerman.studies.id_ood.options import FREE, HOME, MATRIX, OTHER
 
 from .conftest import share, trial
 
+pytestmark = pytest.mark.slow  # a fit or a device that is pretended, in most of them
+
 SHIFTS = ("reworded", "longer question", "second turn")
 
 
@@ -97,7 +99,6 @@ def test_every_way_of_asking_is_tried_on_the_same_items(log: StudyLog) -> None:
     }
 
 
-@pytest.mark.slow
 def test_the_steered_trial_as_fitted_is_the_evaluation_of_the_artefact(log: StudyLog, subject: Subject) -> None:
     """Rates of the study's items are those that the fit's own test gives."""
     found = run("id-ood", subject, IdOodOptions(limit=1000, others=(), matrix=False, draws=2))
@@ -112,7 +113,6 @@ def test_replies_in_its_own_words_are_kept(log: StudyLog) -> None:
     assert len(replies.texts) == len(replies.items) and any("Yes" in text for text in replies.texts)
 
 
-@pytest.mark.slow
 def test_a_random_vector_is_called_bad(random_subject: Subject) -> None:
     log = run("id-ood", random_subject, IdOodOptions(limit=60, others=(), matrix=False, draws=2))
     assert log.verdict.outcome == "bad", log.verdict.words

@@ -28,6 +28,8 @@ from tillerman.studies.trials import KL, PERPLEXITY, odds_of
 from .. import tiny
 from .conftest import SMALL, share, trial
 
+pytestmark = pytest.mark.slow  # a fit or a device that is pretended, in most of them
+
 QUICK = InteractionOptions(limit=24, draws=2)
 A, B = "science", "sports"
 
@@ -136,7 +138,6 @@ def log(pair: Subject) -> StudyLog:
     return run("interaction", pair, QUICK)
 
 
-@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_the_log_can_be_judged_again(log: StudyLog, pair: Subject) -> None:
     assert run("interaction", pair, QUICK).trials == log.trials
     assert judge_again(log).verdict == log.verdict
@@ -162,13 +163,11 @@ def test_log_odds_are_those_of_the_options_as_the_model_gives_them(log: StudyLog
     assert [value > 0 for value in found.values] == [value == 1 for value in right.values]
 
 
-@pytest.mark.slow
 def test_a_random_vector_is_called_bad(pair: Subject, random_subject: Subject) -> None:
     verdict = run("interaction", replace(random_subject, others=pair.others), replace(QUICK, limit=60)).verdict
     assert verdict.outcome == "bad" and "of interest-in-science" in verdict.words
 
 
-@pytest.mark.slow
 def test_a_vector_beside_one_that_undoes_it_is_called_bad(subject: Subject) -> None:
     opposite = replace(subject.artefact, steering=-subject.artefact.steering)
     assert subject.artefact.card is not None
@@ -196,7 +195,6 @@ def test_no_two_directions_of_a_random_company_are_alike(
     assert torch.equal(own[0], own[1])
 
 
-@pytest.mark.slow
 def test_of_three_vectors_each_is_also_left_out(
     subject: Subject, agreeable: tuple[tillerman.Artefact, LoadedData]
 ) -> None:
@@ -230,7 +228,6 @@ def test_what_looks_ahead_goes_first_and_two_that_cannot_be_combined_are_one_cle
         _joined({"added": earlier, "ahead": ahead(2)})
 
 
-@pytest.mark.slow
 def test_exemplars_of_one_behaviour_are_chosen_by_answers_to_its_own_items(
     subject: Subject, agreeable: tuple[tillerman.Artefact, LoadedData], tmp_path: Path
 ) -> None:
