@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -122,3 +126,38 @@ def running_once(tmp_path_factory):
     llm.llm_engine.engine_core.shutdown()
     del llm
     torch.manual_seed(0)
+
+
+_REGISTER = """
+import os
+from tillerman.serving.engines.vllm import plugin
+{sabotage}
+try:
+    plugin.register()
+except Exception as error:
+    print("raised", error)
+from vllm import SamplingParams
+from vllm.v1.engine.input_processor import InputProcessor
+try:
+    InputProcessor.process_inputs(None, "id", "a prompt", SamplingParams(extra_args={{"tillerman": "a@0.1"}}), ())
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "raised", "refused"),
+    [
+        ("os.environ.pop('TILLERMAN_ARTEFACTS')", None, "this server has no artefacts"),
+        ("os.environ['TILLERMAN_ARTEFACTS'] = 'nowhere'", "nowhere is not a folder", "not at work.*not a folder"),
+        ("plugin.TESTED = ()", "knows the seams of", "not at work.*knows the seams of"),
+        ("plugin.runners.install = lambda wanted: 1 / 0", "division by zero", "not at work.*division by zero"),
+    ],
+)
+def test_a_plugin_that_could_not_be_put_in_place_takes_no_plan(sabotage, raised, refused):
+    code = _REGISTER.format(sabotage=sabotage)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said = done.stdout.strip().splitlines()
+    assert ("raised" in done.stdout) == (raised is not None)
+    assert raised is None or re.search(raised, said[0])
+    assert re.search(f"^VLLMValidationError .*{refused}", said[-1])

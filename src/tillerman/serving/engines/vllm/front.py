@@ -15,15 +15,19 @@ from tillerman.serving.lanes import LanePlan, lane_plan, parse_lanes
 _SEAL = "_tillerman"
 
 
-def install(wanted: Setting | None) -> None:
-    """Wrap ``InputProcessor.process_inputs``, through which every request of every endpoint goes."""
+NO_ARTEFACTS = "this server has no artefacts: start it with TILLERMAN_ARTEFACTS=FOLDER"
+
+
+def install(wanted: Setting | None, why: str = NO_ARTEFACTS) -> None:
+    """Wrap ``InputProcessor.process_inputs``, through which every request of every endpoint goes. Without a setting
+    every plan is refused; ``why`` says why."""
     from vllm.exceptions import VLLMValidationError
     from vllm.v1.engine.input_processor import InputProcessor
 
     inner = InputProcessor.process_inputs
     if getattr(inner, _SEAL, False):
         return
-    read = _nothing if wanted is None else _reader(wanted)
+    read = _refusing(why) if wanted is None else _reader(wanted)
 
     @wraps(inner)
     def process_inputs(self: Any, request_id: str, prompt: Any, params: Any, *args: Any, **more: Any) -> Any:
@@ -42,8 +46,11 @@ def install(wanted: Setting | None) -> None:
     InputProcessor.process_inputs = process_inputs
 
 
-def _nothing(given: Any) -> str:
-    raise UsageError("this server has no artefacts: start it with TILLERMAN_ARTEFACTS=FOLDER")
+def _refusing(why: str) -> Callable[[Any], str]:
+    def read(given: Any) -> str:
+        raise UsageError(why)
+
+    return read
 
 
 def _reader(wanted: Setting) -> Callable[[Any], str]:

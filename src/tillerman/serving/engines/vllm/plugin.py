@@ -16,13 +16,18 @@ TESTED = ("0.32", "0.33")  # versions whose seams were run or read
 
 
 def register() -> None:
-    """Wrap vLLM's seams. Without a folder of artefacts only the front is wrapped, which refuses plans."""
-    wanted = setting.read()
+    """Wrap vLLM's seams. Without a folder of artefacts, or where a seam is not what it was, only the front is wrapped,
+    and refuses plans: what cannot steer must not take them."""
+    try:
+        wanted = setting.read()
+        if wanted is not None:
+            _check_version()
+            core.install()
+            runners.install(wanted)
+    except Exception as error:
+        front.install(None, f"steering is not at work in this server: {error}")
+        raise
     front.install(wanted)
-    if wanted is not None:
-        _check_version()
-        core.install()
-        runners.install(wanted)
 
 
 def version() -> str:

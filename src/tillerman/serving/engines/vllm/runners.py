@@ -6,6 +6,7 @@ from functools import wraps
 from importlib import import_module
 from typing import Any
 
+from tillerman.core.errors import ModelError
 from tillerman.serving.engines.vllm.armed import Armed, arm
 from tillerman.serving.engines.vllm.core import plan_of
 from tillerman.serving.engines.vllm.setting import KEY, VERSION, Setting
@@ -33,6 +34,8 @@ def install(wanted: Setting) -> None:
         setattr(second, _SEAL, True)
         _wrap_loading(second, wanted)
         _wrap_v2(second)
+    if first is None and second is None:
+        raise ModelError("vLLM has none of the model runners that the plugin knows")
 
 
 def armed_of(runner: Any) -> Armed:
