@@ -24,9 +24,12 @@ ONE, TWO = tiny.vector(1, seed=1), tiny.vector(1, 2, seed=2)
 
 @pytest.fixture
 def folder(tmp_path):
-    for name, vector in (("one", ONE), ("two", TWO)):
+    """With an artefact beside it, which is not served."""
+    inside = tmp_path / "served"
+    inside.mkdir()
+    for name, vector in (("served/one", ONE), ("served/two", TWO), ("outside", ONE)):
         save(tmp_path / f"{name}.safetensors", Artefact(vector, Cell.of(vector)))
-    return tmp_path
+    return inside
 
 
 def _digest(folder, name):
@@ -69,7 +72,7 @@ def test_a_vector_is_known_by_what_its_file_holds(folder):
         ServedVectors(folder).of(digest)
 
 
-@pytest.mark.parametrize("name", ["three", "../one", "a/one", ""])
+@pytest.mark.parametrize("name", ["three", "../outside", "a/one", ""])
 def test_a_name_without_a_file_of_the_folder_is_refused(folder, name):
     with pytest.raises(ArtefactError, match="there are: one, two"):
         ServedVectors(folder).named(name)
