@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import shutil
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tillerman.core.errors import FileError
-from tillerman.core.files import as_ours
+from tillerman.core.files import as_ours, sha256_of
 
 
 def cache_folder() -> Path:
@@ -46,8 +45,7 @@ def kept(folder: Path, make: Callable[[Path], None], *, needs: int = 0) -> Path:
 
 def digest_of(path: Path) -> str:
     """Of a file's content, in 32 letters."""
-    with as_ours(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    return sha256_of(path)[:32]
 
 
 def megabytes(size: int) -> str:

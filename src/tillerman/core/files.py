@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -132,3 +133,9 @@ def in_turn(*steps: Callable[[], None]) -> None:
             failed.append(error)
     if failed:
         raise failed[0]
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's content, in hexadecimal digits."""
+    with as_ours(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from tillerman.core.artefact import Artefact
 from tillerman.core.errors import ArtefactError, TillermanError
-from tillerman.core.files import as_ours
+from tillerman.core.files import as_ours, sha256_of
 from tillerman.core.plan import Plan
 from tillerman.logs.cards import evaluation_on
 from tillerman.models.artefacts import load
@@ -109,20 +108,15 @@ def read_library(folder: Path, rules: ArtefactSettings, demands: Demands) -> Lib
     return MappingProxyType(found)
 
 
-def digest_of_file(path: Path) -> str:
-    with as_ours(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _read(path: Path, folder: Path, rules: ArtefactSettings, demands: Demands) -> Served:
     name = path.stem
     if not _NAME.fullmatch(name):
         raise ArtefactError(f"{path.name}: a served name has letters, digits, '.', '_' and '-' only; rename the file")
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ArtefactError(f"{path.name}: a link out of the folder; copy the file into it")
-    digest = digest_of_file(path)
+    digest = sha256_of(path)
     artefact = load(path)
-    if digest_of_file(path) != digest:
+    if sha256_of(path) != digest:
         raise ArtefactError(f"{path.name}: was replaced while it was read; try again")
     pinned = rules.sha256.get(name)
     if pinned is not None and pinned != digest:

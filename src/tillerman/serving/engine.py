@@ -95,8 +95,8 @@ class Ended:
 
 @dataclass(frozen=True)
 class About:
-    """Who an engine is: ``engine`` names it with its version (``local-0.1.0``); ``context`` is the most tokens of
-    prompt and answer together; ``forces``: it can take given tokens (``Drawing.forced``)."""
+    """Who an engine is: ``engine`` names it with its version (``local-0.1.0``); ``context`` is the maximum
+    number of tokens of prompt and answer together; ``forces``: it can take given tokens (``Drawing.forced``)."""
 
     engine: str
     model: str

@@ -20,7 +20,6 @@ from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Plan, Scope
 
 SCOPES = ("all", "prompt", "last", "generated", "after_instruction", "positions")  # those that ask for no later text
-MOST_SUMS = 8  # distinct sums of one request: rows of a table are planned for them
 
 
 @dataclass(frozen=True, order=True)

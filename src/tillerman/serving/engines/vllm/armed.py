@@ -14,8 +14,9 @@ from tillerman.core.errors import ModelError, TillermanError
 from tillerman.serving.engines.vllm.setting import Setting
 from tillerman.serving.engines.vllm.vectors import ServedVectors
 from tillerman.serving.lane_rows import LaneRows
-from tillerman.serving.lanes import MOST_SUMS, LanePlan, Pulls
+from tillerman.serving.lanes import LanePlan, Pulls
 
+_SUMS = 4  # rows for each request that runs; one that finds none ends as an error
 _SPARE = 512  # tokens by which captured graphs are padded, at most
 
 
@@ -41,7 +42,7 @@ class Armed:
     ) -> None:
         self.layers, self.width = layers, width
         self.vectors = ServedVectors(wanted.folder)
-        size = min(requests * MOST_SUMS, 4 * requests)
+        size = requests * _SUMS
         self.table: Float[Tensor, "layers rows d"] = like.new_zeros(len(layers), size + 1, width)
         self.rows: Int[Tensor, " tokens"] = torch.zeros(tokens + _SPARE, dtype=torch.int64, device=like.device)
         self.hits: Int[Tensor, " layers"] = torch.zeros(len(layers), dtype=torch.int64, device=like.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from tillerman.core.artefact import Artefact, load
 from tillerman.core.errors import ArtefactError, MismatchError, UsageError
+from tillerman.core.files import sha256_of
 from tillerman.core.hookpoint import HookPoint
 from tillerman.serving.lanes import Pulls, block_after, problem
 
@@ -31,13 +31,13 @@ class ServedVectors:
         if path.name != f"{name}{_SUFFIX}" or not path.is_file():
             there = ", ".join(sorted(one.stem for one in self._files())[:12]) or "none"
             raise ArtefactError(f"no artefact {name[:60]!r}; there are: {there}")
-        digest = _digest(path)
+        digest = sha256_of(path)
         return self.of(digest), digest
 
     def of(self, digest: str) -> Artefact:
         """``ArtefactError`` where no file has this digest."""
         if digest not in self._known:
-            found = next((path for path in self._files() if _digest(path) == digest), None)
+            found = next((path for path in self._files() if sha256_of(path) == digest), None)
             if found is None:
                 raise ArtefactError(f"no artefact with the digest {digest[:12]}: its file was changed or removed")
             self._known[digest] = load(found)
@@ -70,7 +70,3 @@ class ServedVectors:
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob(f"*{_SUFFIX}"))
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
