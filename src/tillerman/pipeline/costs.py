@@ -12,12 +12,13 @@ from tillerman.core.plan import Plan
 from tillerman.core.steerings.base import Steering
 from tillerman.evaluation.side_effects import Drift, DriftMeter, Windows, drift_over, joined
 from tillerman.pipeline.run import Run
-from tillerman.selection.choice import Candidate, Constraints
+from tillerman.selection.choice import Candidate, Constraints, Scored
 
 PART = 2  # batches of the text that tell a search where to look on
 # A cell is left at the first windows where it costs so many times a limit, in nats, or less than the limit by as much.
 FAR = {1: 4.0, 4: 2.0}
-ERRORS = 3.0  # from eight windows on: where it lies so many standard errors of their mean from the limit
+ENOUGH = 8  # windows, from which on
+ERRORS = 3.0  # it is left where it lies so many standard errors of their mean from the limit, or beyond it at all
 SIDES = ("unsteered", "steered", "kl")
 
 
@@ -71,25 +72,42 @@ class Budget:
 
     @property
     def constraints(self) -> Constraints | None:
-        """Measured on as much of the text as tells on which side of the limits a cell lies: its figures are of this
-        part."""
+        """Measured on as much of the text as tells on which side of the limits a cell lies, or on ``ENOUGH`` windows
+        that lie beyond one: its figures are of this part. A cell near a limit is kept only by the whole text."""
         limits = tuple(self.limits.values())
         return Constraints(lambda one: self._of(self._looked(one, self.costs.batches)), limits) if limits else None
 
     def keeps(self, candidate: Candidate) -> bool:
         """Whether a cell keeps the budget on the first part of the text."""
-        found = self._of(self._looked(candidate, min(PART, self.costs.batches)))
-        return all(cost <= limit for cost, limit in zip(found, self.limits.values(), strict=True))
+        return self._within(self._looked(candidate, min(PART, self.costs.batches)))
 
     def _looked(self, candidate: Candidate, most: int) -> Windows:
-        """More and more of the text, until it is clear that the cell keeps the budget, or breaks it."""
+        """More and more of the text, until it is clear that the cell keeps the budget, or it breaks it there."""
         plan = candidate.cell.plan(self.vectors[candidate.method])
         seen = self.costs.on(plan, 0)
         for batch in range(1, most):
-            if is_clear(seen, self.limits):
+            if is_clear(seen, self.limits) or (len(seen.kl) >= ENOUGH and not self._within(seen)):
                 break
             seen = joined([seen, self.costs.on(plan, batch)])
         return seen
+
+    def notes(self, scored: Sequence[Scored]) -> tuple[str, ...]:
+        """Where the rest of the text could have kept cells that were turned down for a part of it."""
+        turned_down = [one.candidate for one in scored if one.costs is not None and not one.admissible]
+        seen = [self._looked(one, self.costs.batches) for one in turned_down]  # the store has all of it
+        count = len(self.costs.meter.text.windows)
+        near = [len(one.kl) for one in seen if len(one.kl) < count and not is_clear(one, self.limits)]
+        if not near:
+            return ()
+        cells = "1 cell that scored" if len(near) == 1 else f"{len(near)} cells that scored"
+        went, whole = ("goes", "it was") if len(near) == 1 else ("go", "they were"), self.costs.meter.text.tokens
+        return (
+            f"{cells} as well as the chosen one or better {went[0]} a little over the budget on the first "
+            f"{max(near) * whole // count:,} of {whole:,} tokens of neutral text; {went[1]} not measured on the rest",
+        )
+
+    def _within(self, seen: Windows) -> bool:
+        return all(cost <= limit for cost, limit in zip(self._of(seen), self.limits.values(), strict=True))
 
     def _of(self, seen: Windows) -> tuple[float, ...]:
         drift: Drift = drift_over([seen])
@@ -128,4 +146,4 @@ def _far(windows: int) -> float:
 def _mean_and_error(shares: torch.Tensor) -> tuple[float, float]:
     """The standard error of the mean over windows, from eight on; infinite for fewer."""
     count = len(shares)
-    return float(shares.mean()), float(shares.std()) / math.sqrt(count) if count >= 8 else math.inf
+    return float(shares.mean()), float(shares.std()) / math.sqrt(count) if count >= ENOUGH else math.inf

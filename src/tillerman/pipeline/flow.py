@@ -28,13 +28,7 @@ from tillerman.pipeline.dose_range import dose_range
 from tillerman.pipeline.example_texts import coherence, example_texts
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.gates import ensure_prompts, fitted_gate, gate_data, gate_figures, opens
-from tillerman.pipeline.held_out import (
-    Null,
-    ask,
-    ask_baselines,
-    gated,
-    run_conditions,
-)
+from tillerman.pipeline.held_out import Answers, Null, ask, ask_baselines, ask_searched, gated, run_conditions
 from tillerman.pipeline.nested import nested_folds
 from tillerman.pipeline.per_item import every_item, measure_bias
 from tillerman.pipeline.prompt_search import found_by_fit
@@ -45,9 +39,10 @@ from tillerman.pipeline.side_effects import curve_note, dose_curve, make_meter, 
 from tillerman.pipeline.written import written_replies
 from tillerman.pipeline.written_search import choose_written
 from tillerman.reports.numbers import decimal
-from tillerman.statistics.estimates import t_interval
+from tillerman.statistics.estimates import effect, t_interval
 from tillerman.statistics.power import foreseen
 
+NOT_SEARCHED = "no search of its own, since steering shows no effect that it could cast doubt on"
 # What ``fast`` leaves out.
 UNCHECKED = ("random directions and shuffled labels", "a prompt and exemplars", "the texts it writes")
 
@@ -86,16 +81,16 @@ def fit(
     ready, saved = time.monotonic(), run.store.saved
     meter = make_meter(run)
     asked = () if experiment.fast else NULLS
-    choice = choose_written(run, meter) if experiment.objective == "written" else choose(run, meter, asked)
+    choice = choose_written(run, meter) if experiment.objective == "written" else choose(run, meter)
     to_choose = time.monotonic() - ready + run.store.saved - saved
     nested = None if experiment.nested is None else nested_folds(run, meter, experiment.nested)
-    nulls = _nulls(run, choice, asked)
     gate, trial = (None, None) if gating is None else fitted_gate(run, gating, choice.cell.points)
     chosen = Artefact(choice.fitted.vector, choice.cell, gate)
     doses = None if experiment.fast else dose_range(run, choice, meter)
     if run.validation.kept is not None:
         run.validation.kept.forget_passes()  # what is left to ask of these items asks them otherwise
-    tested = _tested(run, chosen, nulls, meter, trial)
+    answers, nulls = _asked(run, choice, chosen, asked)
+    tested = _tested(run, chosen, answers, nulls, meter, trial)
     log = replace(
         tested,
         cells=log_cells(run, choice),
@@ -144,7 +139,8 @@ def evaluate(
     null = Null("null:random", draws, cell.at(cell.strength or 1.0).for_draw(draws[0]))
     if artefact.gate is not None:
         ensure_prompts(run)
-    log = _tested(run, artefact, (null,), make_meter(run), _trial_of(artefact))
+    answers = ask(run, artefact, (null,))
+    log = _tested(run, artefact, answers, (null,), make_meter(run), _trial_of(artefact))
     return replace(log, notes=(*_notes(run), *log.notes), seconds=time.monotonic() - started)
 
 
@@ -199,22 +195,37 @@ def _trial_of(artefact: Artefact) -> GateTrial | None:
     return None if figures is None else figures.trial
 
 
-def _nulls(run: Run, choice: Choice, asked: Sequence[str]) -> tuple[Null, ...]:
-    """Where the search abstains there is no cell to share; a null then takes its own."""
-    draws = {name: null_vectors(run, name, choice) for name in asked}
-    best = choose_nulls(run, {name: mine[0] for name, mine in draws.items()}, choice)
-    shared = choice.cell if choice.cell.strength else None
-    return tuple(
-        Null(f"null:{name}", mine, best[name] if shared is None else shared.for_draw(mine[0]), best[name])
+def _asked(run: Run, choice: Choice, chosen: Artefact, names: Sequence[str]) -> tuple[Answers, tuple[Null, ...]]:
+    """The answers to the test items, the nulls' too. A null's own search tells what a search finds where there is
+    nothing, which is a doubt about an effect: where none is found, nulls are not searched. Where the search abstains
+    there is no cell to share, and a null takes its own."""
+    draws = {name: null_vectors(run, name, choice) for name in names}
+    firsts = {name: mine[0] for name, mine in draws.items()}
+    if not choice.cell.strength:
+        best = choose_nulls(run, firsts, choice)
+        nulls = tuple(Null(f"null:{name}", mine, best[name], best[name]) for name, mine in draws.items())
+        return ask(run, chosen, nulls), nulls
+    nulls = tuple(
+        Null(f"null:{name}", mine, choice.cell.for_draw(mine[0]), unsearched=NOT_SEARCHED)
         for name, mine in draws.items()
     )
+    answers = ask(run, chosen, nulls)
+    if not nulls or not effect(answers.steered, answers.unsteered, run.test.groups).found:
+        return answers, nulls
+    best = choose_nulls(run, firsts, choice)
+    nulls = tuple(replace(one, best=best[name]) for name, one in zip(draws, nulls, strict=True))
+    return ask_searched(run, chosen, answers, nulls), nulls
 
 
 def _tested(
-    run: Run, chosen: Artefact, nulls: tuple[Null, ...], meter: DriftMeter, trial: GateTrial | None = None
+    run: Run,
+    chosen: Artefact,
+    answers: Answers,
+    nulls: tuple[Null, ...],
+    meter: DriftMeter,
+    trial: GateTrial | None = None,
 ) -> EvaluationLog:
-    gate = chosen.gate
-    answers, drifts = ask(run, chosen, nulls), measure_drift(run, chosen, meter)
+    gate, drifts = chosen.gate, measure_drift(run, chosen, meter)
     baselines, texts = ask_baselines(run, chosen), example_texts(run, chosen)
     draws = [null.cell.plan(draw, chosen.gate) for null in nulls if null.name == "null:random" for draw in null.draws]
     return EvaluationLog(

@@ -39,12 +39,18 @@ CURVE = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 @dataclass(frozen=True, eq=False)
 class Null:
-    """Draws to be tested at one cell, and the cell one of them would have chosen on the grid."""
+    """Draws to be tested at one cell, and the cell one of them would have chosen on the grid; or ``unsearched``, why
+    it was not asked."""
 
     name: str
     draws: tuple[Steering, ...]
     cell: Cell
     best: Cell | None = None
+    unsearched: str = ""
+
+    @property
+    def plan_of_best(self) -> list[Plan]:
+        return [] if self.best is None else [self.best.plan(self.draws[0])]
 
 
 def ungated(chosen: Artefact, factor: float = 1.0) -> Plan:
@@ -87,9 +93,7 @@ def ask(run: Run, chosen: Artefact, nulls: tuple[Null, ...]) -> Answers:
     """The test items under every plan at once: they share the prompts. Factors of the strength other than
     1 are for the dose curve, never used to choose."""
     groups = [[ungated(chosen, factor) for factor in CURVE]]
-    for null in nulls:
-        plans = [null.cell.plan(draw) for draw in null.draws]
-        groups.append(plans if null.best is None else [*plans, null.best.plan(null.draws[0])])
+    groups += [[*(null.cell.plan(draw) for draw in null.draws), *null.plan_of_best] for null in nulls]
     flat = [plan for group in groups for plan in group]
     with run.watch.stage("test, steered and nulls", len(flat) * len(run.test.items)) as progress:
         free = run.test.answered_under(flat, run.store, progress)
@@ -102,6 +106,16 @@ def ask(run: Run, chosen: Artefact, nulls: tuple[Null, ...]) -> Answers:
     right = np.array([one.right for one in shown[len(CURVE) :]]).reshape(-1, len(run.test.items))
     rest = np.split(right, np.cumsum([len(group) for group in groups[1:]])[:-1]) if nulls else []
     return Answers(curve, tuple(rest), free[CURVE.index(1.0)])
+
+
+def ask_searched(run: Run, chosen: Artefact, answers: Answers, nulls: Sequence[Null]) -> Answers:
+    """With those at the nulls' own best cells, which were searched after the rest was asked."""
+    plans = [plan for null in nulls for plan in null.plan_of_best]
+    with run.watch.stage("test, nulls at their best", len(plans) * len(run.test.items)) as progress:
+        free = run.test.answered_under(plans, run.store, progress)
+    found = [through(chosen.gate, run.test, one, answers.at[0.0]).right for one in free]
+    more = [np.vstack([draws, last]) for draws, last in zip(answers.nulls, found, strict=True)]
+    return replace(answers, nulls=tuple(more))
 
 
 def run_conditions(
@@ -147,6 +161,8 @@ def _null(
         where = f"{named(best.points)}, dose {decimal(best.dose(null.draws[0]))}"
         gain = points(float(right[count].mean() - plain.mean()))
         detail += f"; one draw at the best of the same grid ({where}): {gain}"
+    elif null.unsearched:
+        detail += f"; {null.unsearched}"
     return null_condition(null.name, right[:count], plain, groups, detail)
 
 
@@ -185,9 +201,9 @@ def ask_baselines(run: Run, chosen: Artefact) -> tuple[Baseline, ...]:
     if run.kind == "text" or e.fast:
         return ()
 
-    def answered(name: str, exam: Exam, plan: Plan = ()) -> Answered:
-        with run.watch.stage(f"test, {name}", len(exam.items)) as progress:
-            return exam.answered_under([plan], run.store, progress)[0]
+    def answered(name: str, exam: Exam, plans: Sequence[Plan]) -> list[Answered]:
+        with run.watch.stage(f"test, {name}", len(plans) * len(exam.items)) as progress:
+            return exam.answered_under(plans, run.store, progress)
 
     def asked(writer: Writer) -> Exam:
         return Exam.of(run.opened, run.test.items, writer, e.answer_tokens)
@@ -195,16 +211,16 @@ def ask_baselines(run: Run, chosen: Artefact) -> tuple[Baseline, ...]:
     base, found = f"; {run.base}" if run.base else "", []
     if run.told_writer is not None:
         told = asked(run.told_writer)
-        prompted = answered("prompt", told)
+        prompted, *steered = answered("prompt", told, [(), *([ungated(chosen)] if chosen.cell.strength else [])])
         found.append(Baseline("prompt", prompted, run.told + base))
-        if chosen.cell.strength:
-            both = through(chosen.gate, told, answered("both", told, ungated(chosen)), prompted)
+        for one in steered:
+            both = through(chosen.gate, told, one, prompted)
             found.append(Baseline("both", both, f"the prompt, and steered{base}"))
-    shots = fitting_shots(run.test, run.bare_writer, run.wrong, e.shots, run.opened.context)
+    shots = fitting_shots(run.test, run.bare_writer, run.wrong(e.shots), e.shots, run.opened.context)
     if shots is not None:
         instead = ", instead of the others" if base else ""
         detail = f"{shots[1]} exemplars from training items answered wrong{instead}"
-        found.append(Baseline("icl", answered("icl", asked(shots[0])), detail))
+        found.append(Baseline("icl", answered("icl", asked(shots[0]), [()])[0], detail))
     return tuple(found)
 
 

@@ -29,6 +29,7 @@ from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment, readings_of
 from tillerman.pipeline.prompt_search import DESCRIBED, GIVEN, OF_DATA, PromptChoice, PromptSearch
 
+ASKED_FOR_WRONG = 32  # training items at a time, until enough were answered wrong
 READ_REPLIES = 64  # training items whose replies are read by methods that look at the model's own words
 
 
@@ -173,9 +174,16 @@ class Run:
     @cached_property
     def predictions(self) -> list[int]:
         """The unsteered model's answers to the training items: PAS learns from what it gets wrong."""
-        here = self.store.scoped(self.opened.identity, self.train.written, self.train.limit)
-        with self.watch.stage("unsteered answers, train", len(self.train.items)) as progress:
-            stored: list[int] = here.value("given", lambda: self.train.given((), progress).tolist())
+        return self._given(self.train)
+
+    def _given(self, some: Exam) -> list[int]:
+        """The unsteered model's answers to some training items."""
+
+        def given() -> list[int]:
+            with self.watch.stage("unsteered answers, train", len(some.items)) as progress:
+                return list(some.given((), progress).tolist())
+
+        stored: list[int] = self.store.scoped(self.opened.identity, some.written, some.limit).value("given", given)
         return stored
 
     @cached_property
@@ -186,10 +194,19 @@ class Run:
         with self.watch.stage("fine-tuning, train", options.epochs * len(rows)) as progress:
             return train_lora(self.opened, rows, options, seed=self.experiment.seed, progress=progress)
 
-    @property
-    def wrong(self) -> list[Item]:
-        """The training items that the unsteered model answers wrong: exemplars are taken from these."""
-        return [item for item, said in zip(self.train.items, self.predictions, strict=True) if said != item.right]
+    def wrong(self, most: int) -> list[Item]:
+        """The first training items that the unsteered model answers wrong: exemplars are taken from these. Where its
+        answers to all are not known, it is asked until there are enough."""
+        items, found = self.train.items, list[Item]()
+        if "predictions" in vars(self):
+            return [item for item, said in zip(items, self.predictions, strict=True) if said != item.right][:most]
+        for start in range(0, len(items), ASKED_FOR_WRONG):
+            if len(found) >= most:
+                break
+            here = slice(start, start + ASKED_FOR_WRONG)
+            some = replace(self.train, items=items[here], written=self.train.written[here])
+            found += [item for item, said in zip(some.items, self._given(some), strict=True) if said != item.right]
+        return found[:most]
 
     @cached_property
     def replies(self) -> tuple[Row, ...]:

@@ -42,8 +42,6 @@ class Choice:
     written: tuple[float, ...] = ()  # of each cell, where the search went by what is written
     readings: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # name of a candidate: method, where read
     notes: tuple[str, ...] = ()  # what cut the search short
-    # Of nulls that were searched in the same passes: the first seed's draw, and its best cell.
-    nulls: Mapping[str, tuple[Steering, Cell]] = field(default_factory=dict)
 
     @property
     def cell(self) -> Cell:
@@ -69,22 +67,17 @@ def candidates(
     return [none, *grid] if zero else grid
 
 
-def choose(run: Run, meter: DriftMeter, nulls: Sequence[str] = ()) -> Choice:
-    """Search hook point x strength x method x reading on the validation share, under the constraints. Of ``nulls``
-    one draw each is searched in the same passes where there is but one vector that they can belong to."""
+def choose(run: Run, meter: DriftMeter) -> Choice:
+    """Search hook point x strength x method x reading on the validation share, under the constraints."""
     found = fit_readings(run, run.readings)
     doubles = alike(found.fitted) if run.experiment.grid == "coarse" and run.experiment.strengths is None else {}
     fitted = {name: one for name, one in found.fitted.items() if name not in doubles}
     vectors = {name: one.vector for name, one in fitted.items()}
     grid, budget = whole_grid(run, fitted), Budget(Costs(run, meter), vectors)
     most = within(run, len(vectors))
-    searches = [looking(run, grid, budget, frozenset(found.readings), most)]
-    draws = _first_draws(run, fitted, nulls)
-    searches += [looking(run, _null_grid(run, name, *draw), most=most) for name, draw in draws.items()]
-    every = vectors | {f"null:{name}": draw for name, (draw, _) in draws.items()}
-    seen, *of_nulls = together(searches, lambda asked: looks_at(run, asked, every))
+    one_search = looking(run, grid, budget, frozenset(found.readings), most)
+    (seen,) = together([one_search], lambda asked: looks_at(run, asked, vectors))
     taken = search(list(seen), lambda one: seen[one].score, budget.constraints, run.experiment.ties)
-    cells = {name: (draws[name][0], _best(run, mine)) for name, mine in zip(draws, of_nulls, strict=True)}
     chosen = fitted[taken.chosen.candidate.method]
     return Choice(
         chosen,
@@ -93,8 +86,7 @@ def choose(run: Run, meter: DriftMeter, nulls: Sequence[str] = ()) -> Choice:
         found.skipped,
         tuple(grid),
         readings=found.readings,
-        notes=(*cut_notes(run, most, len(seen)), *_doubles_note(doubles)),
-        nulls=cells,
+        notes=(*cut_notes(run, most, len(seen)), *budget.notes(taken.scored), *_doubles_note(doubles)),
     )
 
 
@@ -144,13 +136,6 @@ def whole_grid(run: Run, fitted: Mapping[str, Fitted]) -> list[Candidate]:
     return grid
 
 
-def _first_draws(run: Run, fitted: Mapping[str, Fitted], nulls: Sequence[str]) -> dict[str, tuple[Steering, Fitted]]:
-    if len(fitted) != 1:
-        return {}
-    (one,) = fitted.values()
-    return {null: (_maker(one, null)(run.experiment.null_seeds[0]), one) for null in nulls}
-
-
 def _maker(fitted: Fitted, null: str) -> Callable[[int], Steering]:
     return {"random": fitted.random, "shuffled": fitted.shuffled}[null]
 
@@ -175,17 +160,14 @@ def choose_nulls(run: Run, draws: Mapping[str, Steering], chosen: Choice) -> dic
     is left of a behaviour after shuffling points along it with a random sign, and a grid over doses
     with true validation labels would find the behaviour again.
     """
-    here = set(chosen.cell.points)  # a first draw that has no vector there was left out
-    known = {name: cell for name, (draw, cell) in chosen.nulls.items() if here <= set(draw.points)}
-    left = {name: draw for name, draw in draws.items() if name not in known}
-    if not left:
-        return known
-    vectors = {f"null:{name}": draw for name, draw in left.items()}
+    if not draws:
+        return {}
+    vectors = {f"null:{name}": draw for name, draw in draws.items()}
     most = within(run, len({one.method for one in chosen.grid if one.cell.strength}))
     a_vector = None if most is None else max(2, most // len({one.method for one in chosen.grid}))
-    searches = [looking(run, _null_grid(run, name, one, chosen.fitted), most=a_vector) for name, one in left.items()]
+    searches = [looking(run, _null_grid(run, name, one, chosen.fitted), most=a_vector) for name, one in draws.items()]
     found = together(searches, lambda asked: looks_at(run, asked, vectors))
-    return known | {name: _best(run, seen) for name, seen in zip(left, found, strict=True)}
+    return {name: _best(run, seen) for name, seen in zip(draws, found, strict=True)}
 
 
 def _null_grid(run: Run, null: str, vector: Steering, fitted: Fitted) -> list[Candidate]:

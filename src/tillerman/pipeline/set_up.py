@@ -84,7 +84,7 @@ def _after_exemplars(run: Run) -> Run:
         items=tuple(item for share in shares for item in share.items),
         written=tuple(written for share in shares for written in share.written),
     )
-    pool = run.wrong
+    pool = run.wrong(e.base_shots)
     found = fitting_shots(everything, run.writer, pool, e.base_shots, run.opened.context)
     if found is None:
         why = "none fits the model's context" if pool else "there is none"

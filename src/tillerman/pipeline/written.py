@@ -147,7 +147,7 @@ class _Table:
         told = None if run.told_writer is None else self._after(run.told_writer)
         if told is not None:
             found.append((told, ("prompt", "both") if plan else ("prompt",)))
-        pool = [open_form(item) for item in run.wrong]
+        pool = [open_form(item) for item in run.wrong(run.experiment.shots)]
         shots = fitting_shots(self.asked, run.bare_writer, pool, run.experiment.shots, run.opened.context)
         shown = None if shots is None else self._after(shots[0])
         return found if shown is None else [*found, (shown, ("icl",))]

@@ -65,7 +65,7 @@ def choose_written(run: Run, meter: DriftMeter) -> Choice:
         tuple(grid),
         written=tuple(written[i] for i in range(len(cells))),
         readings=found.readings,
-        notes=cut_notes(run, most, len(seen)),
+        notes=(*cut_notes(run, most, len(seen)), *budget.notes(scored)),
     )
 
 
