@@ -13,7 +13,11 @@ from tillerman.core.hookpoint import HookPoint
 from tillerman.selection.choice import TIES, Candidate, Constraints, search
 
 cells = st.lists(
-    st.tuples(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.floats(-8, 8), st.floats(0, 1)), min_size=1, max_size=12
+    st.tuples(
+        st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.integers(-8000, 8000).map(lambda n: n / 1000), st.floats(0, 1)
+    ),
+    min_size=1,
+    max_size=12,
 )
 
 
@@ -80,6 +84,13 @@ def test_a_tie_goes_to_the_smaller_dose_whatever_its_sign_or_to_the_first_as_in_
     grid = _candidates([(1, 4.0, 0), (1, -1.0, 0), (1, 2.0, 0)])
     assert search(grid, lambda _: 1.0).chosen.candidate.cell.strength == -1.0
     assert search(grid, lambda _: 1.0, ties="first").chosen.candidate.cell.strength == 4.0
+
+
+@pytest.mark.parametrize("second", [0.25 * (1 - 1e-7), 0.25 * (1 + 1e-7)])
+def test_doses_that_differ_in_rounding_only_are_a_tie_that_goes_to_the_first(second):
+    doses = (0.5, 0.25, second)
+    candidates = [Candidate(f"m{k}", Cell((HookPoint(k),), dose), dose) for k, dose in enumerate(doses)]
+    assert search(candidates, lambda _: 1.0).chosen.candidate == candidates[1]
 
 
 def test_a_cost_that_is_not_a_number_is_not_within_any_limit():

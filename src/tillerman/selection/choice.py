@@ -72,7 +72,7 @@ def search(
     Constraints are measured from the best cell downwards and only until one is admissible, because they
     cost as much as the objective; a larger dose along a line on which a smaller one broke them is taken to break
     them too. Strength 0 changes nothing, so it is always admissible.
-    Ties go to the smaller absolute dose, or (``first``, as in PAS) to the cell that came first.
+    Ties go to the smaller absolute dose (of equal ones to the first), or (``first``, as in PAS) to the cell that came first.
     """
     if not candidates:
         raise UsageError("nothing to choose from: give at least one layer and one strength")
@@ -112,7 +112,10 @@ class Broken:
 
 
 def ordered(candidates: Sequence[Candidate], scores: Sequence[float], ties: str) -> list[int]:
-    """Places of the candidates, the best first; ties as ``search`` breaks them."""
+    """Places of the candidates, the best first; ties as ``search`` breaks them.
+
+    Doses that differ in rounding only are equal, so that the one that came first is taken on every machine.
+    """
     if ties not in TIES:
         raise UnknownNameError("tie rule", ties, TIES)
     places = range(len(candidates))
@@ -120,7 +123,12 @@ def ordered(candidates: Sequence[Candidate], scores: Sequence[float], ties: str)
         return sorted(places, key=lambda i: -scores[i])
     if ties == "deepest":
         return sorted(places, key=lambda i: (-scores[i], -_depth(candidates[i])))
-    return sorted(places, key=lambda i: (-scores[i], abs(candidates[i].dose)))
+    return sorted(places, key=lambda i: (-scores[i], _size(candidates[i].dose)))
+
+
+def _size(dose: float) -> float:
+    """Without its sign, and without what the norms of a vector and of the activations lose in single precision."""
+    return float(f"{abs(dose):.6g}")
 
 
 def _depth(candidate: Candidate) -> int:
