@@ -72,7 +72,8 @@ def search(
     Constraints are measured from the best cell downwards and only until one is admissible, because they
     cost as much as the objective; a larger dose along a line on which a smaller one broke them is taken to break
     them too. Strength 0 changes nothing, so it is always admissible.
-    Ties go to the smaller absolute dose (of equal ones to the first), or (``first``, as in PAS) to the cell that came first.
+    Ties go to the smaller absolute dose, of equal ones to the first, or (``first``, as in PAS) always to the cell that
+    came first.
     """
     if not candidates:
         raise UsageError("nothing to choose from: give at least one layer and one strength")
