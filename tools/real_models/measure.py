@@ -65,7 +65,7 @@ def measure(
     """What the unsteered, the prompted and the few-shot model answers is kept in OUT for the other methods."""
     data = tillerman.load_examples(behaviour.data, limit=LIMITS[behaviour.kind])
     spec = method if sae is None or method != "sta" else f"sta:sae={sae}"
-    asked = experiment(behaviour, spec, len(opened.parts.blocks))
+    asked = experiment(behaviour, spec, name, len(opened.parts.blocks))
     kept = out / "kept"
     kept.mkdir(exist_ok=True)
     store = Store(kept / f"{name}.{behaviour.name}", run_key(asked, (0,), opened, data, any_method=True))
