@@ -15,8 +15,9 @@ from tillerman.core.finding import Finding
 from tillerman.logs.evaluation import Condition, DosePoint, EvaluationLog, SearchedCell
 from tillerman.reports import pages
 from tillerman.reports.charts.doses import dose_response
-from tillerman.reports.charts.effects import effect_chart, overview_chart
+from tillerman.reports.charts.effects import effect_chart
 from tillerman.reports.charts.grid import heat_map
+from tillerman.reports.charts.overview import overview_chart
 from tillerman.reports.charts.svg import fit, standalone, text_width, ticks
 from tillerman.reports.numbers import compact, decimal, percent, points
 from tillerman.reports.pages import render_demo_page, render_report

@@ -8,8 +8,9 @@ import pytest
 
 from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.evidence import WrittenCondition, WrittenReplies, WrittenScorer
+from tillerman.reports.charts.overview import overview_chart
 from tillerman.reports.evaluation import account, cells_table
-from tillerman.reports.pages import render_report
+from tillerman.reports.pages import render_demo_page, render_report
 from tillerman.reports.summary import summary
 from tillerman.reports.written import writes, written_summary, written_table, written_words
 from tillerman.statistics.values import Interval, MeanEffect, ScoreMean
@@ -138,3 +139,17 @@ def test_the_share_that_shows_it_stands_in_the_last_column_where_it_was_measured
     newer = replace(log, written=replace(log.written, conditions=(plain, replace(steered, shown=share), *rest)))
     table = written_table(newer)
     assert table.head[-1] == "show it, %" and [row[-1] for row in table.rows] == ["", "25", "", ""]
+
+
+def test_the_overview_of_behaviours_searched_for_by_writing_is_of_what_is_written() -> None:
+    sought = replace(log_of(True, 0.3), objective="written")
+    chart = overview_chart((sought, sought))
+    assert "+0.30 (+0.25 to +0.35)" in chart
+    assert "Steered: 0.50, 95 % interval 0.40 to 0.60, n = 32" in chart
+    assert "Mean score of replies" in render_demo_page([sought])
+    mixed = overview_chart((sought, log_of(True, 0.3)))  # accuracy is what both have
+    assert "+0.30" not in mixed
+    assert " pp (" in mixed
+    assert sought.written is not None
+    without = replace(sought.written, conditions=(one("unsteered", 0.2),))
+    assert "the search abstains" in overview_chart((replace(sought, written=without),))

@@ -25,9 +25,10 @@ from tillerman.reports import evaluation, numbers, sentences
 from tillerman.reports.account import Account
 from tillerman.reports.bias import bias_table, bias_words
 from tillerman.reports.charts.doses import dose_response
-from tillerman.reports.charts.effects import effect_chart, overview_chart
+from tillerman.reports.charts.effects import effect_chart
 from tillerman.reports.charts.grid import heat_map
 from tillerman.reports.charts.methods import compare_chart
+from tillerman.reports.charts.overview import by_writing, overview_chart
 from tillerman.reports.charts.study import study_chart
 from tillerman.reports.comparison import heading, tables, verdict
 from tillerman.reports.comparison_overview import across
@@ -91,7 +92,7 @@ def render_demo_page(logs: Sequence[EvaluationLog]) -> str:
     sections = tuple(_section(log, k, _FEW) for k, log in enumerate(logs, start=1))
     overview = _both(lambda width: overview_chart(logs, width))
     models = tuple(dict.fromkeys(log.model_id for log in logs))
-    return _render("demo.html.j2", sections=sections, overview=overview, models=models)
+    return _render("demo.html.j2", sections=sections, overview=overview, models=models, written=by_writing(logs))
 
 
 @dataclass(frozen=True)
