@@ -12,7 +12,19 @@ from dataclasses import dataclass, replace
 
 import tillerman
 
-METHODS = ("caa", "prompt-vector", "prompt-contrast", "cold-kernel", "pas-full", "ipas-all", "cold-fd", "sta")
+TOGETHER = ", layers together"  # after the name of a method
+METHODS = (
+    "caa",
+    "prompt-vector",
+    "prompt-contrast",
+    "cold-kernel",
+    "pas-full",
+    "ipas-all",
+    "cold-fd",
+    "sta",
+    f"caa{TOGETHER}",
+    f"cold-kernel{TOGETHER}",
+)
 _CONTRASTS = ("caa", "prompt-vector", "prompt-contrast", "pas-full", "ipas-all")
 
 
@@ -59,6 +71,7 @@ _SMALL = tillerman.Experiment(
 WRITTEN = replace(
     _SMALL,
     objective="written",
+    together="no",
     read="mean,last",
     scope="all",
     doses=(0.25,),
@@ -81,6 +94,7 @@ ANSWERED = replace(
 )
 LIMITS = {"written": None, "answered": 100}
 # By the cost on neutral text alone: 0.25 costs Gemma 3 one to two nats, so that nothing of it keeps to the budget.
+SHARED = (0.2, 0.3, 0.4)  # of all layers together
 SMALLER: Mapping[str, tuple[float, ...]] = {"gemma3": (0.08, 0.12)}
 
 
@@ -89,5 +103,8 @@ def experiment(behaviour: Behaviour, method: str, model: str, layers: int) -> ti
     base = WRITTEN if behaviour.kind == "written" else ANSWERED
     if behaviour.kind == "written" and model in SMALLER:
         base = replace(base, doses=SMALLER[model], read="mean")
+    if method.endswith(TOGETHER):
+        base = replace(base, together="only", doses=SHARED)
+        return replace(base, method=method.removesuffix(TOGETHER), prompt=behaviour.prompt)
     places = tuple(round(layers * share) for share in (0.33, 0.53, 0.73))
     return replace(base, method=method, prompt=behaviour.prompt, layers=places)

@@ -55,6 +55,13 @@ SkipLong = Annotated[
     bool, typer.Option("--skip-long", help="leave out and count items longer than the model reads instead of stopping")
 ]
 Layers = Annotated[str | None, typer.Option(help="layers to fit, e.g. 2-5,8; all if not given")]
+Together = Annotated[
+    str,
+    typer.Option(
+        help="steer all layers at once, with the dose shared out (without --layers those in the middle of the model): "
+        "no, only, or auto, which tries it beside single layers where replies are searched by"
+    ),
+]
 Doses = Annotated[
     str | None, typer.Option(help="grid of doses (strengths in units of the residual stream), e.g. 0.1,0.5,1")
 ]

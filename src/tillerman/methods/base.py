@@ -98,23 +98,31 @@ class Context:
 class Habits:
     """What a method does where nothing else is asked for: its site, scope and doses (None: those of an
     experiment), the operator of its vectors, and whether it steers all its hook points at once (``joint``)
-    or the validation split chooses one."""
+    or the validation split chooses one. ``shared``: a dose is that of all hook points together, not of each."""
 
     site: str | None = None
     scope: str | None = None
     doses: tuple[float, ...] | None = None
     operator: str = "add"
     joint: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A method's vector, and how its nulls are made, by seed."""
+    """A method's vector, and how its nulls are made, by seed. ``together``: it is added at all its hook points at once,
+    whatever the method does otherwise."""
 
     method: Method
     vector: Steering
     random: Callable[[int], Steering]
     shuffled: Callable[[int], Steering]
+    together: bool = False
+
+    @property
+    def habits(self) -> Habits:
+        """The method's, with those of a vector that is added at several layers."""
+        return replace(self.method.habits, joint=True, shared=True) if self.together else self.method.habits
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ WRITTEN_DOSES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 PAS_STRENGTHS = (0.25, 0.5, 0.75, 1.0, 4.0, 7.0, 10.0, 13.0, 16.0, 19.0, 22.0, 25.0, 28.0, 32.0)
 READS = ("auto", "usual", "last", "end", "mean", "whole")
 OBJECTIVES = ("scored", "written")
+TOGETHER = ("auto", "no", "only")
 GRIDS = ("coarse", "full")
 
 
@@ -61,6 +62,9 @@ class Experiment:
     # mean and the last token too, and these alone where it goes by replies. Several with commas: it chooses among them.
     read: str = "auto"
     layers: tuple[int, ...] | None = None  # None: all
+    together: str = (
+        "auto"  # all layers at once, their dose shared out: no, only, or auto: where replies are searched by
+    )
     gate: GateOptions | None = None  # steer only prompts like these
     # the search
     doses: tuple[float, ...] | None = None  # None: the method's own, or ``usual_doses``
@@ -104,6 +108,8 @@ class Experiment:
         self._check_read()
         self._check_grid()
         self._check_written()
+        if self.together not in TOGETHER:
+            raise UnknownNameError("together", self.together, TOGETHER)
         for name, limit, least in (
             ("`max_kl`", self.max_kl, 0.0),
             ("`max_perplexity_ratio`", self.max_perplexity_ratio, 1.0),
@@ -201,6 +207,11 @@ class Experiment:
     def usual_doses(self) -> tuple[float, ...]:
         """Where neither the experiment nor a method has its own."""
         return WRITTEN_DOSES if self.objective == "written" else DEFAULT_DOSES
+
+    @property
+    def layers_at_once(self) -> str:
+        """``together``, as it is meant here: where replies are searched by, several layers compete with single ones."""
+        return self.together if self.together != "auto" or self.objective == "written" else "no"
 
     @property
     def constraints(self) -> dict[str, float]:

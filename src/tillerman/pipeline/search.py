@@ -21,6 +21,7 @@ from tillerman.pipeline.costs import Budget, Costs
 from tillerman.pipeline.forecast import cells_within
 from tillerman.pipeline.progress import spoken_time
 from tillerman.pipeline.run import Run
+from tillerman.pipeline.together import with_layers_together
 from tillerman.pipeline.vectors import ALIKE, AS, alike, fit_readings
 from tillerman.selection.choice import Candidate, Scored, search
 from tillerman.selection.refine import Look, Looking, Seen, coarse_to_fine, together, whole
@@ -52,7 +53,7 @@ def candidates(
     run: Run, name: str, vector: Steering, habits: Habits, *, zero: bool, scale: Steering | None = None
 ) -> list[Candidate]:
     """The grid of one vector. Strength 0 is one cell, whatever the hook point. Doses are turned into
-    strengths with the norms of ``scale`` (the vector itself if not given)."""
+    strengths with the norms of ``scale`` (the vector itself if not given); that of several layers is shared out."""
     e = run.experiment
     doses = e.doses or habits.doses or e.usual_doses
     scope = run.scope(vector.provenance.method)
@@ -60,7 +61,8 @@ def candidates(
     grid = []
     for points in places:
         cell, ruler = Cell(points, 1.0, vector.operator, scope), scale or vector
-        given = e.strengths if e.strengths is not None else [cell.at_dose(d, ruler).strength for d in doses]
+        parts = len(points) if habits.shared else 1
+        given = e.strengths if e.strengths is not None else [cell.at_dose(d / parts, ruler).strength for d in doses]
         cells = [cell.at(strength) for strength in given if strength != 0]
         grid += [Candidate(name, one, one.dose(vector)) for one in cells]
     none = Candidate(name, Cell(places[0], 0.0, vector.operator, scope), 0.0)
@@ -69,7 +71,7 @@ def candidates(
 
 def choose(run: Run, meter: DriftMeter) -> Choice:
     """Search hook point x strength x method x reading on the validation share, under the constraints."""
-    found = fit_readings(run, run.readings)
+    found = with_layers_together(run, fit_readings(run, run.readings))
     doubles = alike(found.fitted) if run.experiment.grid == "coarse" and run.experiment.strengths is None else {}
     fitted = {name: one for name, one in found.fitted.items() if name not in doubles}
     vectors = {name: one.vector for name, one in fitted.items()}
@@ -132,7 +134,7 @@ def whole_grid(run: Run, fitted: Mapping[str, Fitted]) -> list[Candidate]:
     """The cells of all vectors, that of strength 0 first."""
     grid: list[Candidate] = []
     for i, (name, one) in enumerate(fitted.items()):
-        grid += candidates(run, name, one.vector, one.method.habits, zero=run.experiment.zero and i == 0)
+        grid += candidates(run, name, one.vector, one.habits, zero=run.experiment.zero and i == 0)
     return grid
 
 
@@ -172,7 +174,7 @@ def choose_nulls(run: Run, draws: Mapping[str, Steering], chosen: Choice) -> dic
 
 def _null_grid(run: Run, null: str, vector: Steering, fitted: Fitted) -> list[Candidate]:
     shared = vector.at([point for point in vector.points if point in fitted.vector.points])
-    return candidates(run, f"null:{null}", shared, fitted.method.habits, zero=False, scale=fitted.vector)
+    return candidates(run, f"null:{null}", shared, fitted.habits, zero=False, scale=fitted.vector)
 
 
 def _best(run: Run, seen: Seen) -> Cell:

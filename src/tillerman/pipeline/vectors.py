@@ -58,7 +58,7 @@ def _alike(one: Fitted, other: Fitted) -> bool:
     mine, theirs = one.vector, other.vector
     if not (isinstance(mine, SteeringVector) and isinstance(theirs, SteeringVector)) or mine.atoms or theirs.atoms:
         return False
-    if (mine.points, mine.operator, one.method.habits) != (theirs.points, theirs.operator, other.method.habits):
+    if (mine.points, mine.operator, one.habits) != (theirs.points, theirs.operator, other.habits):
         return False
     pairs = ((mine.directions[point], theirs.directions[point]) for point in mine.points)
     return all(float(torch.cosine_similarity(a, b, dim=0)) > ALIKE for a, b in pairs)

@@ -21,6 +21,7 @@ from tillerman.evaluation.side_effects import DriftMeter
 from tillerman.pipeline.costs import Budget, Costs
 from tillerman.pipeline.run import Run
 from tillerman.pipeline.search import Choice, cut_notes, looking, looks_at, plans_of, whole_grid, within
+from tillerman.pipeline.together import with_layers_together
 from tillerman.pipeline.vectors import fit_readings
 from tillerman.pipeline.written import KINDS, LOOPS, prompts_of, repeated, replies_to, scorer_of_labels, values_of
 from tillerman.selection.choice import Candidate, Constraints, Scored
@@ -33,7 +34,7 @@ FINALISTS = 8  # cells that answer all prompts
 
 def choose_written(run: Run, meter: DriftMeter) -> Choice:
     """``FitError`` where the labels give no valid scorer of replies."""
-    panel, found = _panel(run), fit_readings(run, run.readings)
+    panel, found = _panel(run), with_layers_together(run, fit_readings(run, run.readings))
     vectors = {name: one.vector for name, one in found.fitted.items()}
     grid, budget = whole_grid(run, found.fitted), Budget(Costs(run, meter), vectors)
     shares: dict[Candidate, float] = {}

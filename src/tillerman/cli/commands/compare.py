@@ -34,6 +34,7 @@ def compare(
         float | None, typer.Option(help="also test each method at this KL on neutral text, nats per token")
     ] = None,
     layers: o.Layers = None,
+    together: o.Together = "auto",
     doses: o.Doses = None,
     scope: o.ScopeName = "auto",
     site: o.Site = "resid_post",
@@ -75,6 +76,7 @@ def compare(
     experiment = Experiment(
         method=methods,
         layers=values.layers_of(layers),
+        together=together,
         doses=values.numbers(doses, "--doses"),
         scope=scope,
         site=site,

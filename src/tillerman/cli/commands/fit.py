@@ -49,6 +49,7 @@ def fit(
         ),
     ] = "auto",
     layers: o.Layers = None,
+    together: o.Together = "auto",
     doses: o.Doses = None,
     strengths: Annotated[
         str | None, typer.Option(help="grid of strengths (multiples of the vector), instead of doses")
@@ -124,6 +125,7 @@ def fit(
     dose_grid = values.numbers(doses, "--doses")
     changes: dict[str, Any] = {
         "layers": values.layers_of(layers),
+        "together": together,
         "gate": values.gate_of(gate, gate_at, gate_positive),
         "template_args": values.arguments_of(template_args),
         "as_choice": as_choice,
