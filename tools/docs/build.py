@@ -84,13 +84,17 @@ def registries() -> dict[str, tuple[str, ...]]:
     from tillerman.core.plan import SCOPES
     from tillerman.data.layouts import LAYOUTS
     from tillerman.evaluation.scorers.registry import TEXT_SCORERS
+    from tillerman.exchange.formats import FORMATS
+    from tillerman.exchange.placing import CONVENTIONS
     from tillerman.methods.estimators import ESTIMATORS
     from tillerman.methods.registry import GROUPS, METHODS
     from tillerman.methods.sae.base import PAIRINGS
     from tillerman.studies.registry import STUDIES
 
     found = {
+        "conventions": CONVENTIONS,
         "estimators": ESTIMATORS,
+        "formats": FORMATS,
         "groups": GROUPS,
         "layouts": LAYOUTS,
         "methods": METHODS,

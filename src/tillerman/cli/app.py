@@ -18,9 +18,11 @@ from tillerman.cli.commands.check import check
 from tillerman.cli.commands.compare import compare
 from tillerman.cli.commands.demo import demo
 from tillerman.cli.commands.evaluate import evaluate
+from tillerman.cli.commands.export import export
 from tillerman.cli.commands.export_task import export_task
 from tillerman.cli.commands.fit import fit
 from tillerman.cli.commands.generate import generate
+from tillerman.cli.commands.import_vector import import_vector
 from tillerman.cli.commands.keys import keys
 from tillerman.cli.commands.reproduce import reproduce
 from tillerman.cli.commands.samples import samples
@@ -127,6 +129,8 @@ app.command()(dressed("score", score, config=True))
 app.command()(dressed("show", show))
 app.command()(dressed("generate", generate, config=True))
 app.command(name="export-task")(dressed("export-task", export_task, config=True))
+app.command(name="import")(dressed("import", import_vector))
+app.command()(dressed("export", export))
 app.command()(dressed("serve", serve))
 app.command()(dressed("verify", verify))
 app.command()(dressed("chat", chat))

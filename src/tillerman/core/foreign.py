@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,54 +13,34 @@ from typing import Any
 _HEAD = 4096  # bytes that are looked at
 _LONGEST_HEADER = 1 << 32  # bytes; a safetensors file of 100 MB of header is refused by its library
 _LONGEST_JSON = 1 << 26  # bytes; a file of vectors is smaller
-_PAGE = "docs/foreign-vectors.md has every format"
+_PAGE = "docs/exchange.md has every format"
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """What a file is, and the Python expression of its directions by layer, empty where it holds none.
-
-    In the expression PATH, MODEL and LAYER are the reader's; ``note`` says which row or entry is a layer's."""
+    """What a file is, and by which reader of ``tillerman import`` its directions come in; empty where it holds none."""
 
     what: str
-    directions: str = ""
-    note: str = ""
+    reader: str = ""
     remedy: str = ""  # where it is no vector at all
 
     def words(self, path: Path) -> str:
         """One sentence of what it is, and how it comes in."""
         said = f"{_short(path)}: {self.what}, not an artefact of Tillerman's"
-        if not self.directions:
+        if not self.reader:
             return f"{said}; {self.remedy or 'tillerman fit writes artefacts'}"
-        note = f" ({self.note})" if self.note else ""
-        taken = self.directions.replace("PATH", repr(_short(path)))
-        return (
-            f"{said}. To bring it in: v = tillerman.open_model(MODEL).vector({taken}, name='mine'){note}, then "
-            f"tillerman.save('mine.safetensors', tillerman.Artefact(v, tillerman.Cell.of(v))); {_PAGE}"
-        )
+        name = shlex.quote(_short(path))
+        return f"{said}. To bring it in: tillerman import {name} --model MODEL --out mine.safetensors; {_PAGE}"
 
 
-_TORCH = Foreign(
-    "a PyTorch file (torch.save)",
-    "{LAYER: torch.load(PATH, weights_only=True)}",
-    "of a table or dict of layers, the row or entry of LAYER; a table that begins with the embeddings has it at "
-    "LAYER + 1",
-)
+_TORCH = Foreign("a PyTorch file (torch.save)", "torch")
 _PICKLE = Foreign("a Python pickle", remedy="it may run code when opened; take its numbers out where you trust it")
-_NUMPY = Foreign("a NumPy array", "{LAYER: numpy.load(PATH)}", "of a table of layers, the row of LAYER")
-_NPZ = Foreign("a NumPy archive (.npz)", "{LAYER: numpy.load(PATH)[NAME]}", "NAME: the array of LAYER")
-_GGUF = Foreign(
-    "a GGUF file (repeng, llama.cpp)",
-    "{int(t.name.split('.')[-1]): t.data for t in gguf.GGUFReader(PATH).tensors}",
-    "of a control vector; pip install gguf",
-)
-_SVEC = Foreign(
-    "a vector in JSON (.svec)",
-    "{int(k): d for k, d in json.load(open(PATH))['directions'].items()}",
-)
-_JSON_LIST = Foreign(
-    "a JSON list of numbers", "{LAYER: json.load(open(PATH))}", "of a table of layers, the row of LAYER"
-)
+_NUMPY = Foreign("a NumPy array", "numpy")
+_NPZ = Foreign("a NumPy archive (.npz)", "numpy")
+_GGUF = Foreign("a GGUF file (repeng, llama.cpp)", "gguf")
+_SVEC = Foreign("a vector in JSON (.svec)", "json")
+_LENS = Foreign("a steering vector of vllm-lens", "json")
+_JSON_LIST = Foreign("a JSON list of numbers", "json")
 
 # First bytes -> what begins so. The longest match is meant.
 _MAGIC: Mapping[bytes, Foreign] = {
@@ -108,12 +89,7 @@ def foreign_tensors(shapes: Mapping[str, tuple[int, ...]]) -> Foreign:
         return Foreign("a sparse autoencoder", remedy="methods read one: --method sta:sae=PATH")
     if any("embed" in name or "lm_head" in name for name in shapes):
         return Foreign("the weights of a model", remedy="its folder is opened as a model: --model FOLDER")
-    names = sorted(shapes, key=lambda name: (len(shapes[name]) != 1, name))
-    if not names:
-        return Foreign(f"{what} without tensors")
-    some = ", ".join(f"{name[:30]} {list(shapes[name])}" for name in names[:3]) + (", ..." if len(names) > 3 else "")
-    note = some if len(shapes[names[0]]) == 1 else f"{some}; of a table of layers, the row of LAYER"
-    return Foreign(what, f"{{LAYER: safetensors.torch.load_file(PATH)[{names[0][:60]!r}]}}", note)
+    return Foreign(what, "safetensors") if shapes else Foreign(f"{what} without tensors")
 
 
 def _archive(path: Path) -> Foreign:
@@ -156,6 +132,8 @@ def _json(path: Path) -> Foreign:
         return Foreign("a file of JSON lines, or damaged JSON", remedy="as labelled data it is for 'tillerman fit'")
     if isinstance(found, dict) and isinstance(found.get("directions"), dict):
         return _SVEC
+    if isinstance(found, dict) and "activations" in found and "layer_indices" in found:
+        return _LENS
     if isinstance(found, dict) and isinstance(found.get("kind"), str) and "version" in found:
         return Foreign(f"a log of kind {found['kind'][:20]}", remedy="the artefact is the safetensors file beside it")
     if isinstance(found, list) and found and _numbers(found[0]):

@@ -37,6 +37,9 @@ def evaluate(
     all_items: Annotated[
         bool, typer.Option("--all-items", help="test on every item, for data that the vector was not fitted on")
     ] = False,
+    card: Annotated[
+        bool, typer.Option(help="write the evaluation to the card of an artefact that has none, as an imported one")
+    ] = True,
     allow_mismatch: o.AllowMismatch = False,
     template: Annotated[
         str | None, typer.Option(help="prompt format: chat or none; that of the fit if not given")
@@ -132,10 +135,23 @@ def evaluate(
         found = moved is not None and (moved.interval.low > 0 or moved.interval.high < 0)
     else:
         log = run_eval(request, loaded, choice, ERR)
+        if card and strength is None:
+            keep_card(artefact, log)
         shown.show(log)
         found = judge_log(log).outcome in WORKS
     if not found:
         raise typer.Exit(NO_EFFECT)
+
+
+def keep_card(path: Path, log: EvaluationLog) -> None:
+    """The evaluation on the card of an artefact that has none; one that was measured keeps its own."""
+    import tillerman
+    from tillerman.core.provenance import Card
+
+    artefact = tillerman.load(path)
+    card = artefact.card or Card()
+    if not card.report:
+        tillerman.save(path, replace(artefact, card=replace(card, report=log.for_card())))
 
 
 @dataclass(frozen=True)

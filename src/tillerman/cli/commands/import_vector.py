@@ -1,0 +1,113 @@
+"""``tillerman import``: a vector of another tool as an artefact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tillerman.cli import names, options as o, values
+from tillerman.cli.output import ERR, OUT, print_json
+from tillerman.core.errors import UsageError
+from tillerman.core.hookpoint import HookPoint
+from tillerman.core.opening import AS_USUAL, Opening
+
+if TYPE_CHECKING:
+    from tillerman.core.artefact import Artefact
+    from tillerman.exchange.placing import Placing
+
+SIGNS = ("as-is", "flipped")
+
+
+def import_vector(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="a control vector (repeng, llama.cpp, EasySteer), .pt (steering-vectors, CAA, persona-vectors, "
+            "EasyEdit, ITI), .svec (CAST), vllm-lens, safetensors, npy, npz or JSON",
+            metavar="FILE",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="file for the artefact (safetensors)")],
+    model: o.Model = "pilot",
+    convention: Annotated[
+        str | None, typer.Option(help=f"how the file counts layers: {', '.join(names.CONVENTIONS)}")
+    ] = None,
+    site: Annotated[str, typer.Option(help="where inside the block, for convention output")] = "resid_post",
+    at: Annotated[
+        str | None, typer.Option("--at", help="hook point of a single direction, e.g. layers.12.resid_post")
+    ] = None,
+    layers: Annotated[str | None, typer.Option(help="take these numbers of the file only, e.g. 10-20")] = None,
+    strength: Annotated[float, typer.Option(help="multiple of the file's directions")] = 1.0,
+    sign: Annotated[str, typer.Option(help=f"{' or '.join(SIGNS)}")] = "as-is",
+    opening: Opening = AS_USUAL,
+    as_json: o.Json = False,
+) -> None:
+    """Make an artefact of a vector of another tool.
+
+    Numbers are placed as --convention or --at says, never by a guess. The artefact has no card until 'eval' tests it.
+    A file that 'export' wrote comes back as it was."""
+    values.writable(out)
+    if sign not in SIGNS:
+        raise UsageError(f"--sign {sign}: expected {' or '.join(SIGNS)}")
+    points = values.points_of(at)
+    if points is not None and len(points) != 1:
+        raise UsageError(f"--at {at}: expected one hook point, e.g. layers.12.resid_post")
+    asked = Asked(
+        convention, site, None if points is None else points[0], values.layers_of(layers), strength, sign == "flipped"
+    )
+    made, notes = run_import(file, out, o.ModelChoice(model, opening), asked)
+    if as_json:
+        from tillerman.cli.commands.show import artefact_json
+
+        print_json({**artefact_json(made), "notes": list(notes)})
+        return
+    from tillerman.cli.commands.show import print_artefact
+
+    for note in notes:
+        ERR.print(note, highlight=False, markup=False, soft_wrap=True)
+    print_artefact(out, made, OUT)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was said of the file on the command line."""
+
+    convention: str | None
+    site: str
+    at: HookPoint | None
+    numbers: tuple[int, ...] | None
+    strength: float
+    flipped: bool
+
+    @property
+    def placing(self) -> Placing:
+        from tillerman.exchange.placing import Placing
+
+        return Placing(self.convention, self.site, self.at, self.numbers)
+
+
+def run_import(file: Path, out: Path, model: o.ModelChoice, asked: Asked) -> tuple[Artefact, tuple[str, ...]]:
+    """The artefact, written to ``out``, and what is to be said of it."""
+    from tillerman.core.artefact import save
+    from tillerman.exchange.importing import imported, whole
+    from tillerman.exchange.placing import placed
+    from tillerman.exchange.reading import read_file
+
+    placing = asked.placing
+    found = read_file(file)
+    made = whole(found)
+    if made is not None:
+        save(out, made)
+        return made, (f"{file}: an export of Tillerman's; the artefact that it carries is as it was",)
+    notes = ()
+    if found.whole is not None:
+        notes = (f"{file}: an export of Tillerman's whose directions were changed since: read as any other file",)
+    directions = placed(found, placing)
+    strength = -asked.strength if asked.flipped else asked.strength
+    said = {"convention": asked.convention, "sign": "flipped" if asked.flipped else "as-is"}
+    made = imported(model.open(), directions, found, file, strength, said)
+    save(out, made)
+    return made, notes
