@@ -79,7 +79,7 @@ def test_completion_is_there_for_the_usual_shells(shell):
 
 
 @pytest.mark.parametrize(
-    ("words", "wanted"), [("tillerman exp", "export-task"), ("tillerman fit --max-tr", "--max-train")]
+    ("words", "wanted"), [("tillerman export-", "export-task"), ("tillerman fit --max-tr", "--max-train")]
 )
 def test_completion_names_commands_and_options(words, wanted):
     last = str(len(words.split()) - 1)

@@ -21,7 +21,8 @@ from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Scope
 from tillerman.core.provenance import Card
 from tillerman.core.steerings.files import taken_apart
-from tillerman.exchange.formats import FORMATS, ensure_said
+from tillerman.exchange.exporting import ensure_said
+from tillerman.exchange.formats import FORMATS
 from tillerman.exchange.found import directions_in
 from tillerman.exchange.importing import imported, whole
 from tillerman.exchange.outgoing import outgoing
@@ -135,27 +136,27 @@ def test_a_pickled_vector_is_refused_with_the_line_that_saves_its_tensors():
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_a_format_cannot_say_is_refused_by_name(name):
-    target, vector = FORMATS[name], tiny.vector(1)
-    ensure_said(target, Artefact(vector, Cell.of(vector)))
+    vector = tiny.vector(1)
+    ensure_said(name, Artefact(vector, Cell.of(vector)))
     for cell, said in (
         (Cell(vector.points, 1.0, "ablate"), "operator 'ablate'"),
         (Cell(vector.points, 1.0, scope=Scope("last")), "scope 'last'"),
     ):
         with pytest.raises(UsageError, match=rf"{name} cannot say {said}.*--allow-change"):
-            ensure_said(target, Artefact(vector, cell))
+            ensure_said(name, Artefact(vector, cell))
     with pytest.raises(UsageError, match=r"abstains.*--strength"):
-        ensure_said(target, Artefact(vector, Cell.of(vector, 0.0)))
+        ensure_said(name, Artefact(vector, Cell.of(vector, 0.0)))
     router = tiny.vector(HookPoint(1, "router"))
     with pytest.raises(UsageError, match=r"layers\.1\.router"):
-        ensure_said(target, Artefact(router, Cell.of(router)))
+        ensure_said(name, Artefact(router, Cell.of(router)))
 
 
 def test_llama_cpp_refuses_a_file_with_a_direction_of_block_0_and_so_do_we():
     with pytest.raises(UsageError, match=r"gguf cannot say layers\.0\.resid_post \(its first layer: 1\)"):
-        ensure_said(FORMATS["gguf"], artefact(layers=(0, 1)))
-    ensure_said(FORMATS["repeng"], artefact(layers=(0, 1)))
+        ensure_said("gguf", artefact(layers=(0, 1)))
+    ensure_said("repeng", artefact(layers=(0, 1)))
     with pytest.raises(UsageError, match="2 hook points"):
-        ensure_said(FORMATS["caa"], artefact())
+        ensure_said("caa", artefact())
 
 
 def test_how_layers_are_counted_is_asked_for_and_never_assumed(opened):

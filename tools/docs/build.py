@@ -84,6 +84,7 @@ def registries() -> dict[str, tuple[str, ...]]:
     from tillerman.core.plan import SCOPES
     from tillerman.data.layouts import LAYOUTS
     from tillerman.evaluation.scorers.registry import TEXT_SCORERS
+    from tillerman.exchange.baking import FOLDERS
     from tillerman.exchange.formats import FORMATS
     from tillerman.exchange.placing import CONVENTIONS
     from tillerman.methods.estimators import ESTIMATORS
@@ -94,7 +95,7 @@ def registries() -> dict[str, tuple[str, ...]]:
     found = {
         "conventions": CONVENTIONS,
         "estimators": ESTIMATORS,
-        "formats": FORMATS,
+        "formats": (*FORMATS, *FOLDERS),
         "groups": GROUPS,
         "layouts": LAYOUTS,
         "methods": METHODS,

@@ -12,7 +12,7 @@ RUN, OF_ONE_STUDY = "This run", "Options of one study"
 FIRST = {
     "fit": ("model", "method", "out", "layers", "doses", "max_kl", "limit", "seed", "report", "as_json"),
     "compare": ("methods", "model", "out", "equal_kl", "layers", "doses", "max_kl", "limit", "seed", "as_json"),
-    "eval": ("model", "metric", "strength", "all_items", "limit", "report", "samples", "as_json"),
+    "eval": ("model", "metric", "strength", "all_items", "limit", "card", "report", "samples", "as_json"),
     "study": ("artefact", "method", "model", "out", "limit", "seed", "draws", "card", "rejudge", "as_json"),
     "score": ("prompts", "scorer", "model", "doses", "at", "samples", "tokens", "seed", "out", "as_json"),
 }

@@ -96,13 +96,3 @@ def lacks(target: Format, artefact: Artefact) -> tuple[str, ...]:
     if target.most is not None and len(cell.points) > target.most:
         said.append(f"{len(cell.points)} hook points (one file holds {target.most})")
     return tuple(said)
-
-
-def ensure_said(target: Format, artefact: Artefact) -> None:
-    """``UsageError`` that names what the format cannot say."""
-    said = lacks(target, artefact)
-    if said:
-        raise UsageError(
-            f"{target.name} cannot say {'; '.join(said)}. --allow-change exports the nearest that it can, and prints "
-            "what that costs on labelled items"
-        )

@@ -33,7 +33,7 @@ def imported(
     ``strength`` multiplies the file's own factor. ``MismatchError`` and ``HookPointError`` name the file where the
     model has other widths or fewer layers."""
     try:
-        vector = opened.vector(dict(placed), name=path.name)
+        vector = opened.vector({**placed}, name=path.name)
     except (MismatchError, HookPointError) as error:
         raise type(error)(f"{path.name} does not fit {opened.id}: {error}") from None
     options = {"file": path.name, "sha256": digest(path), "format": found.what, **said}

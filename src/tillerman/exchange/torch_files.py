@@ -5,10 +5,10 @@ A ``.pt`` file is a zip archive of records; the artefact travels as one more rec
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ def read_torch(path: Path) -> Found:
     """``ArtefactError`` for a file that holds more than tensors: it is not unpickled."""
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
+    except (UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
         why = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise ArtefactError(
             f"{path}: it holds more than tensors, and Python objects are never unpickled ({why}). Where you trust it, "

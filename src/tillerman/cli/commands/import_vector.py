@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tillerman.cli import names, options as o, values
-from tillerman.cli.output import ERR, OUT, print_json
+from tillerman.cli.output import ERR, OUT, load, print_json
 from tillerman.core.errors import UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.opening import AS_USUAL, Opening
 
 if TYPE_CHECKING:
     from tillerman.core.artefact import Artefact
+    from tillerman.exchange.found import Found
     from tillerman.exchange.placing import Placing
+    from tillerman.exchange.semantic import Reading
+    from tillerman.models.opened import OpenModel
 
 SIGNS = ("as-is", "flipped")
 
@@ -41,23 +44,31 @@ def import_vector(
     ] = None,
     layers: Annotated[str | None, typer.Option(help="take these numbers of the file only, e.g. 10-20")] = None,
     strength: Annotated[float, typer.Option(help="multiple of the file's directions")] = 1.0,
-    sign: Annotated[str, typer.Option(help=f"{' or '.join(SIGNS)}")] = "as-is",
+    sign: Annotated[
+        str | None, typer.Option(help=f"{' or '.join(SIGNS)}; as-is, or what --data finds, if not given")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="labelled items: finds the convention and the sign that move the right answers", metavar="DATA"
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=2, help="use at most this many of the items")] = 64,
     opening: Opening = AS_USUAL,
     as_json: o.Json = False,
 ) -> None:
     """Make an artefact of a vector of another tool.
 
-    Numbers are placed as --convention or --at says, never by a guess. The artefact has no card until 'eval' tests it.
-    A file that 'export' wrote comes back as it was."""
+    Numbers are placed as --convention or --at says, or as --data finds, never by a guess. The artefact has no card
+    until 'eval' tests it. A file that 'export' wrote comes back as it was."""
     values.writable(out)
-    if sign not in SIGNS:
+    if sign is not None and sign not in SIGNS:
         raise UsageError(f"--sign {sign}: expected {' or '.join(SIGNS)}")
     points = values.points_of(at)
     if points is not None and len(points) != 1:
         raise UsageError(f"--at {at}: expected one hook point, e.g. layers.12.resid_post")
-    asked = Asked(
-        convention, site, None if points is None else points[0], values.layers_of(layers), strength, sign == "flipped"
-    )
+    place = None if points is None else points[0]
+    asked = Asked(convention, site, place, values.layers_of(layers), strength, sign, data, limit)
     made, notes = run_import(file, out, o.ModelChoice(model, opening), asked)
     if as_json:
         from tillerman.cli.commands.show import artefact_json
@@ -80,7 +91,9 @@ class Asked:
     at: HookPoint | None
     numbers: tuple[int, ...] | None
     strength: float
-    flipped: bool
+    sign: str | None
+    data: str | None
+    limit: int
 
     @property
     def placing(self) -> Placing:
@@ -102,12 +115,36 @@ def run_import(file: Path, out: Path, model: o.ModelChoice, asked: Asked) -> tup
     if made is not None:
         save(out, made)
         return made, (f"{file}: an export of Tillerman's; the artefact that it carries is as it was",)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if found.whole is not None:
         notes = (f"{file}: an export of Tillerman's whose directions were changed since: read as any other file",)
-    directions = placed(found, placing)
-    strength = -asked.strength if asked.flipped else asked.strength
-    said = {"convention": asked.convention, "sign": "flipped" if asked.flipped else "as-is"}
-    made = imported(model.open(), directions, found, file, strength, said)
+    if asked.data is None:
+        directions = placed(found, placing)  # what is missing is told before the model is opened
+        convention, sign, opened = asked.convention, asked.sign or "as-is", model.open()
+    else:
+        opened = model.open()
+        reading = _measured(opened, found, asked)
+        directions, convention = reading.directions, reading.convention
+        sign = "as-is" if reading.sign > 0 else "flipped"
+        notes = (*notes, f"measured: {reading.words}")
+    said = {"convention": convention, "sign": sign, "measured_on": asked.data}
+    strength = -asked.strength if sign == "flipped" else asked.strength
+    made = imported(opened, directions, found, file, strength, said)
     save(out, made)
     return made, notes
+
+
+def _measured(opened: OpenModel, found: Found, asked: Asked) -> Reading:
+    """The reading that the items single out; the table of all is printed first."""
+    from tillerman.cli.render import print_table
+    from tillerman.exchange.items import exam_of
+    from tillerman.exchange.semantic import best, readings
+    from tillerman.reports.exchange import readings_table
+
+    loaded = load(str(asked.data), None, None, None, None, False)
+    provenance = opened.provenance("imported", name=loaded.name, site=asked.site)
+    exam = exam_of(opened, provenance, loaded, asked.limit)
+    signs = {None: (1.0, -1.0), "as-is": (1.0,), "flipped": (-1.0,)}[asked.sign]
+    tried = readings(exam, found, asked.placing, signs)
+    print_table(ERR, readings_table(len(exam.items), [(one.words, one.effect) for one in tried]))
+    return best(tried)
