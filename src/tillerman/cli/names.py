@@ -22,6 +22,8 @@ FORMATS = (
     "svec",
     "safetensors",
     "vllm-lens",
+    "hf-model",
+    "peft",
 )
 
 GROUPS = (

@@ -11,6 +11,7 @@ from typing import Any
 from tillerman.core.artefact import Artefact
 from tillerman.core.cell import Cell
 from tillerman.core.errors import HookPointError, MismatchError
+from tillerman.core.hookpoint import HookPoint
 from tillerman.exchange.found import Found
 from tillerman.exchange.outgoing import unpack
 from tillerman.exchange.placing import Placed
@@ -33,7 +34,8 @@ def imported(
     ``strength`` multiplies the file's own factor. ``MismatchError`` and ``HookPointError`` name the file where the
     model has other widths or fewer layers."""
     try:
-        vector = opened.vector({**placed}, name=path.name)
+        keyed: dict[HookPoint | int | str, Any] = {point: v for point, v in placed.items()}  # noqa: C416 (invariant keys)
+        vector = opened.vector(keyed, name=path.name)
     except (MismatchError, HookPointError) as error:
         raise type(error)(f"{path.name} does not fit {opened.id}: {error}") from None
     options = {"file": path.name, "sha256": digest(path), "format": found.what, **said}

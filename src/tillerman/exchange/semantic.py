@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from numpy import float64
 from numpy.typing import NDArray
 
 from tillerman.core.cell import Cell
 from tillerman.core.errors import HookPointError, UsageError
-from tillerman.core.hookpoint import named
+from tillerman.core.hookpoint import HookPoint, named
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.evaluation.exam import Exam
 from tillerman.exchange.found import Found
@@ -24,7 +25,7 @@ SIGNS = (1.0, -1.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class FileReading:
     """A convention and a sign, where it puts the vector, and what it does to the lead of the right answers."""
 
     convention: str
@@ -40,7 +41,7 @@ class Reading:
 
 def readings(
     exam: Exam, found: Found, placing: Placing, signs: Sequence[float] = SIGNS, dose: float = DOSE
-) -> tuple[Reading, ...]:
+) -> tuple[FileReading, ...]:
     """Every convention that the file's numbers allow (the given one, where one is given), with every sign, the best
     first. Each is tried at the strength whose doses, over all hook points, add up to ``dose``.
 
@@ -50,11 +51,12 @@ def readings(
     tried: list[tuple[str, float, Placed]] = [(name, sign, directions) for name, directions in places for sign in signs]
     plans = []
     for _, sign, directions in tried:
-        vector = exam.opened.vector({**directions}, name="tried")
+        keyed: dict[HookPoint | int | str, Any] = {point: v for point, v in directions.items()}  # noqa: C416 (invariant keys)
+        vector = exam.opened.vector(keyed, name="tried")
         plans.append(Cell.of(vector, sign * dose / _total(vector)).plan(vector))
     leads = leads_under(exam, plans)
     made = [
-        Reading(name, sign, directions, lead, mean_effect(lead, plain))
+        FileReading(name, sign, directions, lead, mean_effect(lead, plain))
         for (name, sign, directions), lead in zip(tried, leads, strict=True)
     ]
     return tuple(sorted(made, key=lambda one: -one.effect.value))
@@ -82,7 +84,7 @@ def _total(vector: SteeringVector) -> float:
     return sum(vector.dose(point, 1.0) for point in vector.points)
 
 
-def best(tried: Sequence[Reading]) -> Reading:
+def best(tried: Sequence[FileReading]) -> FileReading:
     """The reading that does most for the right answers. ``UsageError`` where none does anything, or where two cannot
     be told apart on these items: then it is for the user to say."""
     first = tried[0]

@@ -8,11 +8,11 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._weights_only_unpickler import UnpicklingError  # type: ignore[attr-defined]
 
 from tillerman.core.errors import ArtefactError
 from tillerman.core.files import replacing

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tillerman.core.artefact import Artefact
     from tillerman.exchange.found import Found
     from tillerman.exchange.placing import Placing
-    from tillerman.exchange.semantic import Reading
+    from tillerman.exchange.semantic import FileReading
     from tillerman.models.opened import OpenModel
 
 SIGNS = ("as-is", "flipped")
@@ -134,7 +134,7 @@ def run_import(file: Path, out: Path, model: o.ModelChoice, asked: Asked) -> tup
     return made, notes
 
 
-def _measured(opened: OpenModel, found: Found, asked: Asked) -> Reading:
+def _measured(opened: OpenModel, found: Found, asked: Asked) -> FileReading:
     """The reading that the items single out; the table of all is printed first."""
     from tillerman.cli.render import print_table
     from tillerman.exchange.items import exam_of
