@@ -141,6 +141,24 @@ def test_runs_of_parts_make_one_log(log, pilot):
         merged([log, replace(log, ran=elsewhere)])
 
 
+def test_a_run_of_some_claims_finds_what_the_whole_run_finds(log, pilot):
+    request = Request(MOODS, limit=60, seeds=1, claims=("it-works", "strength-works"))
+    some = reproduce(read_recipe(SMALL), [pilot], request)
+    assert {(p.step, p.arm, p.strength) for p in some.pieces} == {
+        ("fits", "CAA", None),
+        ("curve", "CAA", 3),
+        ("curve", "CAA", -3),
+    }
+    whole = {(p.step, p.task, p.arm, p.seed, p.strength): p.figures["effect"] for p in log.pieces}
+    for p in some.pieces:
+        assert p.figures["effect"] == whole[p.step, p.task, p.arm, p.seed, p.strength]
+        assert p.step == "fits" or "kl" not in p.figures
+    said = {v.claim: v for v in some.verdicts}
+    assert set(said) == {v.claim for v in log.verdicts}
+    assert said["it-works"].interval is not None
+    assert said["lost-works"].outcome == "cannot be tested here"
+
+
 def test_a_second_model_takes_the_steps_that_the_first_cannot_do(pilot):
     request = Request(None, limit=30, seeds=1, only=("thinking",))
     made = reproduce(read_recipe(SMALL), [pilot, tillerman.open_model("pilot-moe")], request)

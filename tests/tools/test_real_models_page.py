@@ -166,3 +166,19 @@ def test_the_page_is_up_to_date_and_a_stale_one_is_named() -> None:
     assert tool.page(text) == text, "docs/real-models.md is stale: python tools/real_models/page.py"
     with pytest.raises(SystemExit, match="once each"):
         tool.page(text.replace("<!-- smollm2 -->", ""))
+
+
+def test_the_autoencoder_is_told_with_its_quality_and_what_it_took(tmp_path: Path) -> None:
+    one = {"l0": 40.0, "unexplained": 0.25, "silent": 0.5, "tokens": 900, "loss": 3.0, "spliced": 3.4, "without": 7.0}
+    made = {
+        "recipe": {"atoms": 64, "active": 8, "layer": 16, "steps": 20, "batch": 100},
+        "quality": {"chats": one | {"recovered": 0.9}},
+        "curve": [{"step": 20, "loss": 0.3, "dead": 5}],
+        "tokens_read": 500,
+        "cpu_seconds": {"reading": 10.2, "learning": 20, "measuring": 3},
+    }
+    page = module("autoencoder").of_figures(made)
+    assert "64 atoms at `layers.16.resid_post`" in page
+    assert "500 tokens read once, learnt from 4.0 times; 33 CPU s" in page
+    assert "| chats | 900 | 75.0 | 40.0 | 50.0 | 3.00 | 3.40 | 7.00 | 90.0 |" in page
+    assert module("autoencoder").autoencoder(tmp_path / "none.json") == "Not run.\n"

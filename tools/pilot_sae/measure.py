@@ -9,27 +9,21 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-sys.path.append(str(Path(__file__).parents[1] / "pilot"))
+sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("pilot", "sae")]
 
 from corpus import read_corpus
 from encoding import Encoder
+from recovery import measure
 from train import Recipe, dialogues
 
 from tillerman.core.rows import Row
 from tillerman.data.samples import sample_texts
-from tillerman.models.edit import edit_forward
-from tillerman.models.logits import answer_logprobs
 from tillerman.models.opened import OpenModel, open_model
-from tillerman.models.sae.autoencoder import SAE
 from tillerman.models.sae.files import open_sae
-from tillerman.models.sae.quality import quality
 
 
 def samples(opened: OpenModel, data: Path) -> dict[str, list[Row]]:
@@ -41,32 +35,6 @@ def samples(opened: OpenModel, data: Path) -> dict[str, list[Row]]:
         rows = [encoder.start(None) + encoder.text(text)[: recipe.window - 1] for text in sample_texts(name)]
         found[name] = [Row(tuple(row), 1) for row in rows]
     return found
-
-
-def loss(opened: OpenModel, rows: list[Row], sae: SAE, change: Callable[[Tensor], Tensor] | None) -> float:
-    """Nats per token with the activation at the autoencoder's hook point changed. The first token is left as it is:
-    it was no part of the training."""
-
-    def edit(h: Tensor) -> Tensor:
-        assert change is not None
-        return torch.cat([h[:, :1], change(h[:, 1:])], dim=1)
-
-    values, weights = [], []
-    for row in rows:  # one by one: padding would move the first column
-        with edit_forward(opened.parts, {} if change is None else {sae.point: edit}, lambda _: None):
-            values.append(float(answer_logprobs(opened, [row])[0]))
-        weights.append(len(row.tokens) - 1)
-    return -sum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights)
-
-
-@torch.inference_mode()
-def measure(opened: OpenModel, sae: SAE, rows: list[Row]) -> dict[str, float]:
-    """``recovered``: (loss without the activation - loss spliced in) / (loss without - loss of the model)."""
-    plain = loss(opened, rows, sae, None)
-    spliced = loss(opened, rows, sae, sae.reconstruct)
-    without = loss(opened, rows, sae, torch.zeros_like)
-    figures = {**asdict(quality(opened, sae, rows)), "loss": plain, "spliced": spliced, "without": without}
-    return figures | {"recovered": (without - spliced) / (without - plain)}
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ import tillerman
 from tillerman.core.errors import TillermanError
 from tillerman.core.store import Store
 from tillerman.models.opened import OpenModel
+from tillerman.models.sae.files import open_sae
 from tillerman.pipeline.flow import fit, run_key
 
 
@@ -33,15 +35,16 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
     parser.add_argument("--minutes", type=float, help="begin nothing after so many minutes")
     parser.add_argument("--behaviours", default=",".join(BEHAVIOURS))
-    parser.add_argument("--methods", default=",".join(name for name in METHODS if name != "sta"))
-    parser.add_argument("--sae", help="autoencoder of the model, for sta")
+    parser.add_argument("--methods", help="all that apply if none is named; sta where there is --sae")
+    parser.add_argument("--sae", help="autoencoder of the model, for sta: what sae.py made")
     given = parser.parse_args()
     torch.set_num_threads(1)
     name, _, source = given.model.partition("=")
     opened = tillerman.open_model(source, dtype=getattr(torch, given.dtype))
     given.out.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + 60 * (given.minutes or float("inf"))
-    for behaviour, method in _asked(given.behaviours.split(","), given.methods.split(",")):
+    methods = given.methods.split(",") if given.methods else [one for one in METHODS if one != "sta" or given.sae]
+    for behaviour, method in _asked(given.behaviours.split(","), methods):
         if time.monotonic() > ends:
             sys.exit("the time is over; the same command goes on from here")
         if path_of(given.out, (name, behaviour.name, method)).exists():
@@ -66,6 +69,8 @@ def measure(
     data = tillerman.load_examples(behaviour.data, limit=LIMITS[behaviour.kind])
     spec = method if sae is None or method != "sta" else f"sta:sae={sae}"
     asked = experiment(behaviour, spec, name, len(opened.parts.blocks))
+    if spec != method:  # it steers where its autoencoder reads
+        asked = replace(asked, layers=tuple(sorted({*(asked.layers or ()), open_sae(str(sae)).point.layer})))
     kept = out / "kept"
     kept.mkdir(exist_ok=True)
     store = Store(kept / f"{name}.{behaviour.name}", run_key(asked, (0,), opened, data, any_method=True))

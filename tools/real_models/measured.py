@@ -67,7 +67,7 @@ def small(one: Measured) -> Measured:
         written = replace(written, conditions=conditions, prompts=written.prompts[:SHOWN_PROMPTS])
     told = {name: log.provenance[name] for name in TOLD if name in log.provenance}
     less = replace(log, items=(), diagnostics=(), cells=tuple(cells[:KEPT_CELLS]), written=written, provenance=told)
-    return replace(one, log=replace(less, model_id=one.model))
+    return replace(one, log=replace(less, model_id=one.model, method=one.method))  # whose options name a folder too
 
 
 def pack(path: Path, many: Iterable[Measured]) -> None:

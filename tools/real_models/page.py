@@ -11,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from autoencoder import autoencoder
 from chapters import chapters
 from learned import read_sweep
 from measured import Measured, pack, read, unpack
@@ -48,7 +49,8 @@ def committed() -> list[Measured]:
 
 def page(text: str) -> str:
     """The page with every measured part made anew."""
-    for name, made in chapters(committed(), read_sweep(LOGS / "sweep.jsonl")).items():
+    parts = chapters(committed(), read_sweep(LOGS / "sweep.jsonl"))
+    for name, made in (parts | {"autoencoder": autoencoder(LOGS / "sae.json")}).items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         if text.count(start) != 1 or text.count(end) != 1:
             sys.exit(f"docs/real-models.md: expected the marks {start} and {end} once each")

@@ -55,15 +55,24 @@ class Depths:
 
 
 @dataclass(frozen=True)
+class At:
+    """One cell of a sweep: a strength, at a layer where the step has several."""
+
+    strength: float
+    layer: int | None = None
+
+
+@dataclass(frozen=True)
 class Arm:
     """A method under a name, with what it alone is set to. ``draws``: not the method's vector, but so many random
-    ones of its norms."""
+    ones of its norms. ``at``: of a sweep only these cells; all of them if none is named."""
 
     name: str
     method: str
     draws: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
     strengths: tuple[float, ...] = ()  # instead of the step's
+    at: tuple[At, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,6 +203,12 @@ class Claim:
     def __post_init__(self) -> None:
         if self.expect == "within" and self.margin <= 0:
             raise UsageError(f"claim {self.name}: expect 'within' needs a margin above 0")
+
+    def tested(self) -> Iterator[Where]:
+        """The cells in every step that it is tested in."""
+        for step in () if self.untestable else (self.select.step, *self.also):
+            here = replace(self, select=replace(self.select, step=step), also=())
+            yield from here.cells()
 
     def cells(self) -> Iterator[Where]:
         if not self.untestable:

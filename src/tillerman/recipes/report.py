@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from tillerman.logs.reproduction import ClaimVerdict, ReproductionLog
+from tillerman.logs.reproduction import ReproductionLog
 from tillerman.logs.table import Table
-from tillerman.recipes.metrics import METRICS, Metric
-from tillerman.recipes.recipe import Claim, Recipe, TableLayout, TableRow
-from tillerman.recipes.verdicts import FAILS, HOLDS, UNDECIDED, UNTESTABLE, Figures, Pooled
+from tillerman.recipes.claims import claims_table, counted, sorted_claims, summary, with_interval
+from tillerman.recipes.metrics import METRICS
+from tillerman.recipes.recipe import Recipe, TableLayout, TableRow
+from tillerman.recipes.verdicts import Figures, Pooled
 from tillerman.reports.account import Account
 from tillerman.reports.numbers import decimal
 from tillerman.reports.tables import markdown_cell, markdown_table
-
-OUTCOMES = (HOLDS, FAILS, UNDECIDED, UNTESTABLE)
-_COUNTED = ("hold", "do not hold", "undecided", "cannot be tested here")
-_PLURALS = {"seed": "seeds", "task": "tasks", "item": "items"}
 
 
 def tables_of(recipe: Recipe, log: ReproductionLog) -> tuple[Table, ...]:
@@ -67,49 +64,8 @@ def _count(cells: list[Pooled | None]) -> str:
     """Over what the intervals are: ``9 tasks, 3 seeds``, or ``1 task, 120 items``."""
     there = [cell for cell in cells if cell is not None]
     tasks, n, unit = max((len(cell.tasks), cell.n, cell.unit) for cell in there)
-    own = "" if unit == "task" else f", {_counted(n, unit)}"
-    return f"{_counted(tasks, 'task')}{own}"
-
-
-def _counted(n: int, unit: str) -> str:
-    return f"{n} {unit if n == 1 else _PLURALS[unit]}"
-
-
-def with_interval(found: Pooled | ClaimVerdict, metric: Metric) -> str:
-    """``+3.1 (−0.2 to +6.4)``; the value alone where its error was not measured."""
-    show = metric.show
-    assert found.value is not None and found.interval is not None
-    low, high = show(found.interval.low), show(found.interval.high)
-    return show(found.value) if low == high == show(found.value) else f"{show(found.value)} ({low} to {high})"
-
-
-def claims_table(recipe: Recipe, log: ReproductionLog) -> Table:
-    """A line per claim and step it was tested in."""
-    claims = {claim.name: claim for claim in recipe.claims}
-    rows = []
-    for verdict in log.verdicts:
-        claim = claims[verdict.claim]
-        step = recipe.step(verdict.step).words if verdict.step else ""
-        rows.append((claim.words, claim.source, step, verdict.outcome, _evidence(claim, verdict)))
-    return Table("The paper's claims", ("claim", "source", "tested with", "verdict", "measured"), tuple(rows))
-
-
-def _evidence(claim: Claim, verdict: ClaimVerdict) -> str:
-    if verdict.value is None:
-        return verdict.why
-    metric = METRICS[verdict.metric]
-    shown = metric if claim.against is None else metric.difference
-    difference = "" if claim.against is None else "ratio " if metric.log else "difference "
-    figure = f"{difference}{with_interval(verdict, shown)} {shown.unit}".rstrip()
-    figure += f", {_counted(verdict.n, verdict.unit)}"
-    return f"{figure}; {verdict.why}" if verdict.why else figure
-
-
-def summary(log: ReproductionLog) -> str:
-    """How many claims hold."""
-    counts = [sum(verdict.outcome == outcome for verdict in log.verdicts) for outcome in OUTCOMES]
-    said = ", ".join(f"{n} {words}" for n, words in zip(counts, _COUNTED, strict=True))
-    return f"{len(log.verdicts)} tests of claims: {said}."
+    own = "" if unit == "task" else f", {counted(n, unit)}"
+    return f"{counted(tasks, 'task')}{own}"
 
 
 def run_lines(recipe: Recipe, log: ReproductionLog) -> Iterator[str]:
@@ -117,8 +73,8 @@ def run_lines(recipe: Recipe, log: ReproductionLog) -> Iterator[str]:
     for ran in log.ran:
         words = recipe.step(ran.step).words
         yield (
-            f"{ran.step} ({words}): {ran.model_id}, {_counted(len(ran.tasks), 'task')} ({', '.join(ran.tasks)}), at "
-            f"most {ran.limit} items each, {_counted(len(ran.seeds), 'seed')}"
+            f"{ran.step} ({words}): {ran.model_id}, {counted(len(ran.tasks), 'task')} ({', '.join(ran.tasks)}), at "
+            f"most {ran.limit} items each, {counted(len(ran.seeds), 'seed')}"
         )
     yield from log.notes
     yield from (f"left out: {one.what}: {one.reason}" for one in log.left_out)
@@ -132,14 +88,33 @@ def account(recipe: Recipe, log: ReproductionLog) -> Account:
     return Account(heading, tables, tuple(run_lines(recipe, log)), summary(log))
 
 
-def to_markdown(recipe: Recipe, log: ReproductionLog) -> str:
-    """Tables, claims and what was run, as a page can include them."""
-    parts = []
-    for table in tables_of(recipe, log):
-        parts += [f"### {markdown_cell(table.title)}", markdown_table(table)]
-    claims = claims_table(recipe, log)
-    parts += [f"### {claims.title}", markdown_table(claims), summary(log), "### What was run"]
-    parts.append("\n".join(f"* {markdown_cell(line)}" for line in run_lines(recipe, log)))
-    versions = ", ".join(f"{name} {version}" for name, version in log.versions.items())
-    parts.append(f"Recipe `{log.recipe}`, {versions}; {decimal(log.seconds / 60, 0)} minutes; {log.date}.")
+def to_markdown(recipe: Recipe, log: ReproductionLog, beside: Mapping[str, ReproductionLog] | None = None) -> str:
+    """Tables, claims and what was run, as a page can include them. Claims that are not decided are folded, and so are
+    the tables of runs on other models, which ``beside`` has by their names."""
+    logs = {", ".join(dict.fromkeys(ran.model_id for ran in log.ran)): log, **(beside or {})}
+    parts = _table_parts(recipe, log)
+    for name, other in (beside or {}).items():
+        parts.append(folded(f"tables of {name}", _table_parts(recipe, other)))
+    decided, rest = sorted_claims(recipe, logs)
+    parts += [f"### {decided.title}", markdown_table(decided) if decided.rows else "None is decided."]
+    if rest.rows:
+        parts.append(folded(f"{rest.title}: {len(rest.rows)}", [markdown_table(rest)]))
+    parts += [summary(log)] if len(logs) == 1 else [f"{name}: {summary(one)}" for name, one in logs.items()]
+    parts.append("### What was run")
+    for one in logs.values():
+        parts.append("\n".join(f"* {markdown_cell(line)}" for line in run_lines(recipe, one)))
+        versions = ", ".join(f"{name} {version}" for name, version in one.versions.items())
+        parts.append(f"Recipe `{one.recipe}`, {versions}; {decimal(one.seconds / 60, 0)} minutes; {one.date}.")
     return "\n\n".join(parts) + "\n"
+
+
+def folded(title: str, parts: list[str]) -> str:
+    return "\n\n".join([f"<details><summary>{markdown_cell(title)}</summary>", *parts, "</details>"])
+
+
+def _table_parts(recipe: Recipe, log: ReproductionLog) -> list[str]:
+    return [
+        part
+        for table in tables_of(recipe, log)
+        for part in (f"### {markdown_cell(table.title)}", markdown_table(table))
+    ]

@@ -20,6 +20,7 @@ from tillerman.data.thoughts import has_think_tags
 from tillerman.logs.reproduction import Piece, Ran, ReproductionLog, Skipped, piece_from_json, piece_to_json
 from tillerman.models.opened import PILOT, VERSIONED, OpenModel
 from tillerman.pipeline.run import Unwatched, Watch
+from tillerman.recipes.narrow import narrowed
 from tillerman.recipes.recipe import Recipe, Step, Task
 from tillerman.recipes.sources import Source, find_sources
 from tillerman.recipes.steps.curves import run_curve
@@ -44,8 +45,8 @@ _REVISION = 1  # raised when the same settings give other figures
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is asked for besides the recipe. ``only``: tasks, groups or steps. ``limit`` and ``seeds``: fewer
-    than the recipe's."""
+    """What a run is asked for besides the recipe. ``only``: tasks, groups or steps. ``claims``: no more than these are
+    tested on. ``limit`` and ``seeds``: fewer than the recipe's."""
 
     data: Path | None = None
     limit: int | None = None
@@ -53,6 +54,7 @@ class Request:
     only: tuple[str, ...] = ()
     skip_missing: bool = False
     sae: str | None = None
+    claims: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in (("`limit`", self.limit), ("`seeds`", self.seeds)):
@@ -76,10 +78,11 @@ def reproduce(
     """
     started = time.monotonic()
     chosen, digest = recipe
-    steps = _steps(chosen, request)
+    needed = narrowed(chosen, request.claims) if request.claims else chosen
+    steps = _steps(needed, request)
     tasks = list(dict.fromkeys(task for of_step in steps.values() for task in of_step))
     sources, missing, notes = find_sources(tasks, request.data, skip_missing=request.skip_missing)
-    run = _Run(chosen, tuple(models), request, sources, store or Store(None, ""), watch or Unwatched())
+    run = _Run(needed, tuple(models), request, sources, store or Store(None, ""), watch or Unwatched())
     pieces, ran, left_out = run.all_steps(steps)
     out = (*missing, *left_out)
     return ReproductionLog(

@@ -50,6 +50,10 @@ def reproduce(
     limit: Annotated[int | None, typer.Option(min=10, help="maximum items of each data set")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="use only the first N of the recipe's seeds")] = None,
     only: Annotated[str | None, typer.Option(help="run only these tasks, groups or steps", metavar="NAMES")] = None,
+    claims: Annotated[
+        str | None,
+        typer.Option(help="measure only what these claims need: their arms, layers and strengths", metavar="NAMES"),
+    ] = None,
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="skip the tasks whose files are missing")
     ] = False,
@@ -73,8 +77,7 @@ def reproduce(
     if render:
         made, log = render_again(recipe, folder)
     else:
-        names = tuple(name.strip() for name in (only or "").split(",") if name.strip())
-        request = Request(data, limit, seeds, names, skip_missing, sae)
+        request = Request(data, limit, seeds, _names(only), skip_missing, sae, _names(claims))
         models = [o.ModelChoice(name, opening) for name in model or ["pilot"]]
         made, log = run_reproduce(recipe, request, models, folder, ERR)
 
@@ -87,6 +90,10 @@ def reproduce(
     in_turn(show, lambda: write_reproduction(made, log, folder))
     if not as_json:
         OUT.print(f"tables: {folder / 'reproduction.md'}")
+
+
+def _names(given: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (given or "").split(",") if name.strip())
 
 
 def run_reproduce(

@@ -10,6 +10,7 @@ from tillerman.core.plan import Plan
 from tillerman.core.steerings.base import Steering
 from tillerman.pipeline.run import Run
 from tillerman.pipeline.vectors import fit_methods
+from tillerman.recipes.recipe import At
 from tillerman.recipes.steps.work import Work
 
 
@@ -37,6 +38,8 @@ def cells_of(work: Work, run: Run, vector: Steering) -> list[Swept]:
     for layer, steering in _places(work, vector):
         drawn = [steering.random_like(seed) for seed in seeds] or [steering]
         for strength in work.strengths:
+            if work.arm.at and At(strength, layer) not in work.arm.at:
+                continue
             plans = tuple(Cell.of(one, strength, scope).plan(one) if strength else () for one in drawn)
             cell = Cell.of(steering, strength, scope)
             cells.append(Swept(layer, cell, cell.dose(steering), plans))

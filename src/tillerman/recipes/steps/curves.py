@@ -24,9 +24,7 @@ def run_curve(work: Work, shared: Store) -> list[Piece]:
     swept = cells_of(work, run, fitted_vector(run))
     parts = [_answered(run, run.test, swept, "test")]
     if work.step.drift and not work.arm.draws:
-        exam, _ = unrelated_exam(run)
-        unrelated = _answered(run, exam, swept, "unrelated task")
-        parts += [[{"unrelated_effect": one["effect"]} for one in unrelated], _drifts(run, swept)]
+        parts += [_drifts(run, swept), *([_unrelated(run, swept)] if run.experiment.unrelated_items else [])]
     figures = [{name: f for one in of_cell for name, f in one.items()} for of_cell in zip(*parts, strict=True)]
     return [
         work.piece(found | {"dose": of_value(one.dose)}, layer=one.layer, strength=one.cell.strength)
@@ -53,6 +51,11 @@ def _answered(run: Run, exam: Exam, swept: Sequence[Swept], name: str) -> list[d
             found.append({"right": of_rate(null.rate), "effect": of_effect(null.effect)})
     unsteered = of_rate(rate(plain, exam.groups))
     return [{"unsteered": unsteered, **one} for one in found]
+
+
+def _unrelated(run: Run, swept: Sequence[Swept]) -> list[dict[str, Measured]]:
+    exam, _ = unrelated_exam(run)
+    return [{"unrelated_effect": one["effect"]} for one in _answered(run, exam, swept, "unrelated task")]
 
 
 def _drifts(run: Run, swept: Sequence[Swept]) -> list[dict[str, Measured]]:

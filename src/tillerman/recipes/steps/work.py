@@ -60,6 +60,7 @@ class Work:
             self.arm.draws,
         ]
         swept += [self.step.study, dict(self.step.options)] if self.step.study else []
+        swept += [[asdict(cell) for cell in self.arm.at]] if self.arm.at else []
         model = [o.fingerprint, o.template_hash, e.sources]
         return [
             e.to_json(),
