@@ -1,8 +1,8 @@
 """Train a sparse autoencoder on the residual stream of a real model, and measure how good it is.
 
-    python tools/real_models/sae.py OUT --model smollm2=FOLDER --data ../shared/data [--tokens 240000 --steps 600]
+    python tools/real_models/sae.py OUT --model smollm2=FOLDER --data ../shared/data [--tokens 240000 --steps 400]
 
-Nine minutes of one thread on SmolLM2. Three stages, each of which goes on where it was interrupted: the texts
+Eight minutes of one thread on SmolLM2. Three stages, each of which goes on where it was interrupted: the texts
 of ``sae_texts.py`` are read once and their activations kept (OUT/read, 1.2 kB a token), an autoencoder learns from them
 over several rounds (OUT/learning.pt), and its quality on other texts is measured (OUT/quality.json). OUT itself is then
 what ``--sae`` takes. ``--add`` takes the figures into the repository (``benchmarks/real_models/sae.json``), not the
@@ -49,7 +49,7 @@ class Recipe(Learning):
     atoms: int = 2048
     active: int = 48
     batch: int = 1024
-    steps: int = 600
+    steps: int = 400
     lr: float = 1e-3
     layer: int = 16
     tokens: int = 240_000

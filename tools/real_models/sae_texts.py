@@ -32,7 +32,7 @@ LONGEST = 384  # tokens of a chat
 HELD_OUT = 10  # of so many chats one is for the measurement
 SUMS, STATEMENTS = 400, 12  # how many problems, and statements of each persona
 SHARES = {"chats": 0.55, "wikitext": 0.2, "tinystories": 0.15, "shakespeare": 0.1}  # of the tokens
-MEASURED = 24  # rows of each kind
+MEASURED = 12  # rows of each kind
 
 Chat = tuple[str, str]  # question and answer
 

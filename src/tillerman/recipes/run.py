@@ -82,7 +82,9 @@ def reproduce(
     steps = _steps(needed, request)
     tasks = list(dict.fromkeys(task for of_step in steps.values() for task in of_step))
     sources, missing, notes = find_sources(tasks, request.data, skip_missing=request.skip_missing)
-    run = _Run(needed, tuple(models), request, sources, store or Store(None, ""), watch or Unwatched())
+    kept = store or Store(None, "")
+    before = kept.saved
+    run = _Run(needed, tuple(models), request, sources, kept, watch or Unwatched())
     pieces, ran, left_out = run.all_steps(steps)
     out = (*missing, *left_out)
     return ReproductionLog(
@@ -96,7 +98,7 @@ def reproduce(
         verdicts=verdicts_on(chosen, pieces, out),
         versions={name: importlib.metadata.version(name) for name in VERSIONED},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=time.monotonic() - started,
+        seconds=time.monotonic() - started + kept.saved - before,  # those of earlier runs, that made what was found
     )
 
 
