@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from tillerman.data.writing import Written, make_writer
 from tillerman.evaluation.exam import Exam, condition, fitting_shots
 from tillerman.evaluation.scoring import answers_given, correct
 from tillerman.evaluation.side_effects import WINDOW, DriftMeter, NeutralText, joined, neutral_text
+from tillerman.evaluation.unsteered_text import UnsteeredText
 from tillerman.models import head
+from tillerman.models.batches import padded
 from tillerman.models.checking import check
 from tillerman.steering.steer import steer
 
@@ -208,6 +211,25 @@ def test_the_first_batches_of_a_text_lie_spread_over_it(opened):
     assert meter.of_curve == 3  # a quarter of the windows
     assert meter.tokens_in(3) == 8 * 11
     assert DriftMeter(opened, NeutralText("short", meter.text.windows[:5])).of_curve == 3  # eight, or all
+
+
+def test_of_windows_past_the_first_one_place_is_kept_and_plans_that_begin_elsewhere_have_their_numbers(opened):
+    check(opened.model, opened.parts, opened.id)
+    long = NeutralText("long", torch.tensor(tiny.random_rows([12] * 32)))
+    meter, last = DriftMeter(opened, long), 5
+    for layer in (1, 0, 2):
+        plan = (Intervention(tiny.vector(HookPoint(layer)), 1.0),)
+        (found,), (alone,) = (one.windows_in(one.batches[last:], [plan]) for one in (meter, DriftMeter(opened, long)))
+        torch.testing.assert_close(found.kl, alone.kl)
+        assert found.kl.mean() > 1e-4
+    meter.forget_passes()
+    (again,) = meter.windows_in(meter.batches[last:], [plan])
+    torch.testing.assert_close(again.kl, found.kl)
+    kept = UnsteeredText(opened)
+    batch = padded(long.windows[:2].tolist(), pad=0)
+    assert kept.of(batch, 2).entering.keys() == {2}
+    assert kept.of(replace(batch, rows=batch.rows + 2)).entering.keys() == {1, 2, 3}
+    assert kept.of(replace(batch, rows=batch.rows + 4), 0).entering == {}
 
 
 def test_strength_0_and_no_steering_cost_nothing_at_all(opened, text):

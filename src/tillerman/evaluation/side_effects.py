@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, pairwise
@@ -142,17 +142,28 @@ class DriftMeter:
                 mine.append(one)
         return [joined(mine) for mine in found]
 
+    def forget_passes(self) -> None:
+        """Free the memory of the unsteered passes: they run anew where the text is asked again."""
+        self._unsteered.forget()
+
     def _batch(self, places: Sequence[int]) -> Batch:
         some = padded(self.text.windows[list(places)].tolist(), pad=0)
         return replace(some, rows=torch.tensor(places))
 
     @torch.inference_mode()
     def _compared(self, plans: Sequence[Plan], batch: Batch, *, progress: Progress) -> list[Windows]:
-        plain, said = self._unsteered.of(batch), []
+        plain, said = self._unsteered.of(batch, self._only_border(plans, batch)), []
         for plan in plans:
             said.append(self._under(plan, plain, batch) if plan else plain.said)
             progress(1)
         return _against(plain.said, said, batch.tokens)
+
+    def _only_border(self, plans: Sequence[Plan], batch: Batch) -> int | None:
+        """Of the first windows, which every cell of a search is asked on, None. The rest is read for few plans, of one
+        cell as a rule."""
+        if set(batch.rows.tolist()) & set(self._order[: ENDS[-1]]):
+            return None
+        return min((_border(plan) for plan in plans if plan), default=None)
 
     def _under(self, plan: Plan, plain: Unsteered, batch: Batch) -> Predictions:
         with steer(self.opened.model, plan), starting(self.opened.parts, plain.before(_border(plan))):
@@ -196,20 +207,25 @@ def _border(plan: Plan) -> int:
 
 def _against(base: Predictions, others: Sequence[Predictions], tokens: Tensor) -> list[Windows]:
     """Of each window, per token that is predicted: the mean surprises, and the mean KL(base || other)."""
-    targets, plain = _targets(tokens), []
+    targets, plain = _targets(tokens), list[Tensor]()
     found: list[tuple[list[Tensor], list[Tensor]]] = [([], []) for _ in others]
     for here in base.places:
-        mine = [some.float().log_softmax(-1) for some in in_cache(base.logits(here))]
-        rows = [len(some) for some in mine]
+        some_rows = in_cache(base.logits(here))
+        rows = [len(some) for some in some_rows]
         wanted = torch.split(targets[here], rows)
-        unsteered = [*map(_surprise, mine, wanted)]
-        plain += unsteered
-        for (nats, kl), other in zip(found, others, strict=True):
-            if other is base:
-                nats += unsteered
-                kl += map(torch.zeros_like, unsteered)
-                continue
-            for some, those, logits in zip(mine, wanted, torch.split(other.logits(here), rows), strict=True):
+        mine: Iterable[Tensor] = (some.float().log_softmax(-1) for some in some_rows)
+        if len(others) > 1:  # made once for all; for one alone, a few rows at a time
+            mine = [*mine]
+        for k, ((nats, kl), other) in enumerate(zip(found, others, strict=True)):
+            said = [None] * len(rows) if other is base else torch.split(other.logits(here), rows)
+            for some, those, logits in zip(mine, wanted, said, strict=True):
+                unsteered = _surprise(some, those)
+                if k == 0:
+                    plain.append(unsteered)
+                if logits is None:
+                    nats.append(unsteered)
+                    kl.append(torch.zeros_like(unsteered))
+                    continue
                 theirs = logits.to(some.device).float().log_softmax(-1)
                 nats.append(_surprise(theirs, those))
                 kl.append((theirs.neg_().add_(some).mul_(some.exp())).sum(-1))

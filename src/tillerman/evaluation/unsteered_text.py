@@ -35,16 +35,22 @@ class UnsteeredText:
     opened: OpenModel
     _known: dict[tuple[int, ...], Unsteered] = field(default_factory=dict)
 
-    def of(self, batch: Batch) -> Unsteered:
-        """Of a batch of whole windows, which its rows name."""
+    def of(self, batch: Batch, border: int | None = None) -> Unsteered:
+        """Of a batch of whole windows, which its rows name. ``border``: the only block that passes over it are known to
+        begin at (a pass that begins below it runs all blocks); None: they may begin anywhere."""
         name = tuple(batch.rows.tolist())
         if name in self._known:
             return self._known[name]
-        found = Unsteered(*kept_text_predictions(self.opened, batch.tokens, self._borders))
+        borders = self._borders if border is None else [max(b for b in (0, *self._borders) if b <= border)]
+        found = Unsteered(*kept_text_predictions(self.opened, batch.tokens, [b for b in borders if b]))
         if found.said.hidden:
             found = replace(found, said=found.said.made()) if len(name) == 1 else found
             self._known[name] = found
         return found
+
+    def forget(self) -> None:
+        """Free the passes' memory."""
+        self._known.clear()
 
     @property
     def _borders(self) -> list[int]:

@@ -38,6 +38,7 @@ def measure_drift(run: Run, chosen: Artefact, meter: DriftMeter) -> dict[float, 
     factors = [factor for factor in CURVE if factor not in (0.0, 1.0)]
     plans = [ungated(chosen, factor) for factor in factors]
     part = [drift_over([one]) for one in costs.together(plans, meter.of_curve)]
+    meter.forget_passes()  # a run asks the text no more
     return {0.0: nothing, 1.0: as_chosen, **dict(zip(factors, part, strict=True))}
 
 
