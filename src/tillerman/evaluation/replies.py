@@ -45,7 +45,7 @@ def replies_under(
     def run(batch: Sequence[tuple[int, int]]) -> list[list[int]]:
         prompts = [written[i].prompt for _, i in batch]
         mine = [plans[k] for k, _ in batch]
-        make = partial(continuation_tokens, opened, prompts, mine, Sampling(limit))
+        make = partial(continuation_tokens, opened, prompts, mine, Sampling(limit), unsteered=True)
         here = store.scoped(opened.identity, limit, prompts, [digests[k] for k, _ in batch])
         found: list[list[int]] = here.value("replies", make)
         return found

@@ -14,6 +14,7 @@ from tillerman.core.errors import MetricError, UsageError
 from tillerman.core.plan import Plan
 from tillerman.models.batches import padded
 from tillerman.models.opened import OpenModel
+from tillerman.models.prefill import prefilled
 from tillerman.steering.draws import BROKEN, SharedDraws
 from tillerman.steering.steer import steer_rows
 
@@ -59,15 +60,21 @@ def continuations(
 
 @torch.inference_mode()
 def continuation_tokens(
-    opened: OpenModel, prompts: Sequence[tuple[int, ...]], plans: Sequence[Plan], sampling: Sampling
+    opened: OpenModel,
+    prompts: Sequence[tuple[int, ...]],
+    plans: Sequence[Plan],
+    sampling: Sampling,
+    *,
+    unsteered: bool = False,
 ) -> list[list[int]]:
     """``continuations`` as tokens, the one that ends a text included. ``MetricError`` where a sampled token has no
-    finite probability: steering has broken the model."""
+    finite probability: steering has broken the model. ``unsteered`` (no block around the call edits the model) lets
+    prompts without a plan that begin alike run their beginning once: steering has to see whole prompts pass."""
     if len(prompts) != len(plans) or not prompts:
         raise UsageError(f"{len(prompts)} prompts and {len(plans)} plans: expected one plan per prompt, at least one")
-    longest = max(map(len, prompts))
-    batch = padded(prompts, pad=opened.pad_id)
-    options = _drawn_by(opened, sampling)
+    begun = prefilled(opened, prompts) if unsteered and len(prompts) > 1 and not any(plans) else None
+    batch = padded(prompts, pad=opened.pad_id) if begun is None else begun.batch
+    options = _drawn_by(opened, sampling) | ({} if begun is None else {"past_key_values": begun.cache})
     steering = steer_rows(opened.model, plans) if any(plans) else nullcontext()
     with torch.random.fork_rng(devices=_drawing(opened)), steering:
         torch.manual_seed(sampling.seed)
@@ -85,7 +92,7 @@ def continuation_tokens(
                 raise
             raise MetricError(BROKEN) from None
     stops = stop_tokens(opened)
-    return [_until(stops, row) for row in out[:, longest:].tolist()]
+    return [_until(stops, row) for row in out[:, batch.tokens.shape[1] :].tolist()]
 
 
 def _drawn_by(opened: OpenModel, sampling: Sampling) -> dict[str, Any]:
