@@ -31,8 +31,8 @@ def prefilled(opened: OpenModel, prompts: Sequence[Sequence[int]]) -> Prefilled 
     Padding would count as distance in a sliding window, so models that have one are left out.
     """
     # All share what the first and the last in lexical order do; each leaves a token.
-    shared = common_prefix(min(prompts)[:-1], max(prompts)[:-1])
-    shared = min(shared, *(len(prompt) - 1 for prompt in prompts))
+    order = sorted(map(tuple, prompts))
+    shared = min(common_prefix(order[0], order[-1]), *(len(prompt) - 1 for prompt in order))
     if shared * (len(prompts) - 1) < LEAST or not _plain(opened):
         return None
     device, accepted = opened.device, inspect.signature(opened.parts.causal.forward).parameters
