@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import tillerman
 
-TOGETHER = ", layers together"  # after the name of a method
+TOGETHER = " together"  # after the name of a method: at many layers
 METHODS = (
     "caa",
     "prompt-vector",
