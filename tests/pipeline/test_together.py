@@ -33,6 +33,8 @@ ONCE = tillerman.Experiment(
     generations=(),
     written_prompts=0,
     zero=False,
+    max_kl=None,
+    max_perplexity_ratio=None,
 )
 
 
@@ -121,10 +123,11 @@ def test_a_fit_of_layers_together_says_where_it_steers_and_its_artefact_does_so(
     loaded = tillerman.load(tmp_path / "one.safetensors")
     again = tillerman.evaluate(loaded, ONCE, pilot, data)
     assert again.condition("steered").rate == outcome.log.condition("steered").rate
-    ids = pilot.tokenizer("Hello there", return_tensors="pt").input_ids
-    plain = pilot.model(ids).logits
+    asked = [{"role": "user", "content": "Hello there"}]
+    ids = pilot.tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    plain = pilot.model(**ids).logits
     with tillerman.steer(pilot, loaded) as steered:
-        moved = pilot.model(ids).logits
+        moved = pilot.model(**ids).logits
     assert not torch.equal(plain, moved)
     (applied,) = steered.receipt.applied
     assert list(applied.tokens) == [f"layers.{k}.resid_post" for k in range(2, 7)]

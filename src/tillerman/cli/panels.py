@@ -50,6 +50,7 @@ PANELS = {
     ),
     "Search": (
         "grid",
+        "together",
         "budget",
         "fast",
         "objective",
