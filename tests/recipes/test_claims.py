@@ -49,6 +49,10 @@ def test_power_is_said_on_the_side_and_in_the_unit_of_the_claim():
     assert float(shown_power(claim, ratio).split()[1]) == pytest.approx(math.exp(math.log(2) * 2.8016 / 1.96), abs=0.01)
 
 
+def test_a_spread_that_no_change_of_a_share_could_overcome_has_no_power():
+    assert shown_power(CLAIMS["it-works"], verdict(-0.9, 0.9, 2)) == "none"
+
+
 def test_without_an_interval_there_is_no_power():
     assert least_shown(CLAIMS["it-works"], replace(verdict(0, 1), interval=NO_INTERVAL)) is None
     assert least_shown(CLAIMS["it-works"], verdict(0.2, 0.2)) is None
@@ -76,6 +80,7 @@ def test_what_one_of_two_models_decides_stands_in_the_table_with_both():
     assert "; power: +" in row[3]
     assert row[4].startswith("holds: +30.5 (")
     assert len(rest.rows) == len(sure.verdicts) - 1
+    assert next(r for r in rest.rows if r[0] == "Strength 3 does more than -3.")[3:] == ("not run", "not run")
 
 
 def test_what_no_run_decides_is_folded_but_not_left_out():

@@ -9,7 +9,7 @@ from tillerman.logs.table import Table
 from tillerman.recipes.metrics import METRICS, Metric
 from tillerman.recipes.power import least_shown
 from tillerman.recipes.recipe import Claim, Recipe
-from tillerman.recipes.verdicts import FAILS, HOLDS, UNDECIDED, UNTESTABLE, Pooled
+from tillerman.recipes.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE, Pooled
 from tillerman.reports.numbers import size
 
 OUTCOMES = (HOLDS, FAILS, UNDECIDED, UNTESTABLE)
@@ -73,6 +73,8 @@ def _cells(claim: Claim, verdict: ClaimVerdict) -> tuple[str, str, str]:
 
 def _one_cell(cells: tuple[str, str, str]) -> str:
     outcome, evidence, power = cells
+    if evidence.startswith(NOT_RUN):
+        return "not run"
     return f"{outcome}: {evidence}" + (f"; power: {power}" if power else "")
 
 
@@ -93,6 +95,8 @@ def shown_power(claim: Claim, verdict: ClaimVerdict) -> str:
     if least is None or verdict.outcome == UNTESTABLE:
         return ""
     metric, sign = METRICS[verdict.metric].difference, -1 if claim.expect == "below" else 1
+    if metric.is_share and least > 1:
+        return "none"
     if metric.log:
         return f"× {metric.show(least**sign)} or {'more' if sign > 0 else 'less'}"
     said = f"{metric.show(sign * least)} {metric.unit}".rstrip()

@@ -20,6 +20,7 @@ from tillerman.statistics.estimates import t_interval
 from tillerman.statistics.values import Interval
 
 HOLDS, FAILS, UNDECIDED, UNTESTABLE = "holds", "does not hold", "undecided", "cannot be tested here"
+NOT_RUN = "not run"
 _LEAST, _MOST = 1e-300, 700.0  # of a ratio, and of its logarithm
 Cells = Mapping[tuple[str, int], Measured]  # task and seed -> figure
 
@@ -108,7 +109,7 @@ class Figures:
                 known = [f"{p.task}: {p.reason}" for p in mine if p.reason]
                 if not mine and all(task in reasons for task in tasks):
                     known = [f"{task}: {reasons[task]}" for task in tasks]
-                return known[0] if known else f"not run: step {where.step}, {where.arm}, {where.tasks}"
+                return known[0] if known else f"{NOT_RUN}: step {where.step}, {where.arm}, {where.tasks}"
         return "the two sides share no task and seed"
 
 
