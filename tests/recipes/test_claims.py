@@ -50,7 +50,7 @@ def test_power_is_said_on_the_side_and_in_the_unit_of_the_claim():
 
 
 def test_a_spread_that_no_change_of_a_share_could_overcome_has_no_power():
-    assert shown_power(CLAIMS["it-works"], verdict(-0.9, 0.9, 2)) == "none"
+    assert shown_power(CLAIMS["it-works"], verdict(-0.95, 0.95, 2)) == "none"
 
 
 def test_without_an_interval_there_is_no_power():
@@ -71,7 +71,7 @@ def log_of(effects):
 
 
 def test_what_one_of_two_models_decides_stands_in_the_table_with_both():
-    unsure, sure = log_of([-0.2, 0.3]), log_of([0.30, 0.31])
+    unsure, sure = log_of([-0.01, 0.11]), log_of([0.30, 0.31])
     decided, rest = sorted_claims(RECIPE, {"pilot": unsure, "large": sure})
     (row,) = decided.rows
     assert decided.head == ("claim", "source", "tested with", "pilot", "large")
