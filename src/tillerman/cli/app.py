@@ -21,6 +21,7 @@ from tillerman.cli.commands.evaluate import evaluate
 from tillerman.cli.commands.export import export
 from tillerman.cli.commands.export_task import export_task
 from tillerman.cli.commands.fit import fit
+from tillerman.cli.commands.fleet import fleet
 from tillerman.cli.commands.generate import generate
 from tillerman.cli.commands.import_vector import import_vector
 from tillerman.cli.commands.keys import keys
@@ -136,3 +137,4 @@ app.command()(dressed("verify", verify))
 app.command()(dressed("chat", chat))
 app.command()(dressed("keys", keys))
 app.command()(dressed("audit", audit))
+app.command()(dressed("fleet", fleet))

@@ -52,6 +52,10 @@ class Store:
         made._scope = digest_of(self._scope, *facts)
         return made
 
+    def holds(self, key: str) -> bool:
+        """Whether ``value`` would find one."""
+        return self._pieces.holds(self._full(key))
+
     def value(self, key: str, make: Callable[[], Any]) -> Any:
         """A JSON value: the stored one, or made now and stored."""
         return self._pieces.value(self._full(key), make)
@@ -88,6 +92,9 @@ class _Pieces:
         for name, (value, took) in read_lines(folder / "values.jsonl").items():
             self._values[name], self._seconds[name] = value, took
         self.resumed = len(self._values)
+
+    def holds(self, key: str) -> bool:
+        return key in self._values
 
     def value(self, key: str, make: Callable[[], Any]) -> Any:
         if key in self._values:

@@ -103,11 +103,10 @@ class Door:
     def caller(self, authorization: str | None) -> Caller:
         return caller_of(authorization, self.rules.settings.keys)
 
-    def admit(self, caller: Caller, order: Order) -> Admitted:
-        """Everything that is asked of a request before its first token; ``Refusal`` says what is wrong."""
+    def prepared(self, caller: Caller, order: Order) -> Admitted:
+        """Everything that is asked of a request itself; nothing runs, and nothing is counted. ``Refusal`` says what is
+        wrong."""
         rules = self.rules
-        if self.stopping:
-            raise Refusal("stopping", "the server is stopping; ask another one, or again", retry_after=5)
         asked = self._asked(rules, order)
         ensure_few(asked, rules.settings.policy)
         ensure_names(asked, caller, rules.library)
@@ -116,9 +115,17 @@ class Door:
         count = len(order.prompts) * order.choices
         if count > rules.settings.limits.choices:
             raise Refusal("over_cap", f"{count} answers at once; at most {rules.settings.limits.choices}", "n")
+        return self._admitted(caller, order, plan, self._drawings(order, rules))
+
+    def admit(self, caller: Caller, order: Order) -> Admitted:
+        """Everything that is asked of a request before its first token; ``Refusal`` says what is wrong."""
+        rules = self.rules
+        if self.stopping:
+            raise Refusal("stopping", "the server is stopping; ask another one, or again", retry_after=5)
+        admitted = self.prepared(caller, order)
+        count = len(admitted.jobs)
         if self._running + count > rules.settings.limits.running:
             raise Refusal("busy", f"{self._running} answers are being made; ask again soon", retry_after=1)
-        admitted = self._admitted(caller, order, plan, self._drawings(order, rules))
         self._write("admitted", {**_facts(admitted), **self._of_prompts(order, rules)})
         self._running += count
         self.metrics.running.set(self._running)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tillerman.cli import options as o, serving as c
+from tillerman.core.errors import UsageError
 from tillerman.core.opening import AS_USUAL, Opening
 
 
@@ -34,6 +35,13 @@ def serve(
     no_playground: Annotated[
         bool, typer.Option("--no-playground", help="without the page at / to try artefacts in a browser")
     ] = False,
+    replicas: Annotated[
+        int | None,
+        typer.Option(min=1, help="so many engines behind one address, on Ray Serve (extra ray); one in this process"),
+    ] = None,
+    most_replicas: Annotated[
+        int | None, typer.Option(min=1, help="more replicas under load, up to this many; --replicas if not given")
+    ] = None,
     engine: c.EngineName = None,
     engine_args: c.EngineArgs = None,
     allow_unproven: c.AllowUnproven = False,
@@ -65,6 +73,13 @@ def serve(
     if check:
         c.show_proofs(served, choice, as_json=False)
         return
+    if replicas is not None:
+        from tillerman.cli.replicas import serve_replicas
+
+        serve_replicas(served, choice, address, replicas, most_replicas or replicas)
+        return
+    if most_replicas is not None:
+        raise UsageError("--most-replicas needs --replicas, the fewest that there are")
     listening = bound(address)
     opened = choice.open()
     asyncio.run(c.serve_until_stopped(c.make_door(served, opened), opened, address, listening))

@@ -14,8 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tillerman.serving.door import Door
-from tillerman.serving.http import catalogue, comparing, generation, operation, playground
+from tillerman.serving.http import catalogue, checking, comparing, generation, operation, playground
 from tillerman.serving.http.bodies import StrictBody
+from tillerman.serving.http.checking import CheckBody
 from tillerman.serving.http.comparing import ComparisonBody
 from tillerman.serving.http.requests import ChatBody, TextBody
 from tillerman.serving.refusals import Refusal
@@ -47,10 +48,14 @@ def _add_generation(app: FastAPI, door: Door) -> None:
     async def compare(request: Request) -> Response:
         return await comparing.compare(door, request)
 
+    async def check(request: Request) -> Response:
+        return await checking.check(door, request)
+
     routes: tuple[tuple[str, _Route, type[StrictBody]], ...] = (
         ("/v1/chat/completions", chat_completions, ChatBody),
         ("/v1/completions", completions, TextBody),
         ("/v1/tillerman/compare", compare, ComparisonBody),
+        ("/v1/tillerman/check", check, CheckBody),
     )
     for path, route, kind in routes:
         shown = {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema(kind)}}}}

@@ -77,12 +77,16 @@ def bound(address: Address) -> socket.socket:
     return made
 
 
+def served_hosts(door: Door, host: str) -> tuple[str, ...] | None:
+    """The names under which it may be called; None, any, where keys guard it."""
+    return None if door.rules.settings.keys else tuple(dict.fromkeys((*_LOOPBACK, host)))
+
+
 async def run(door: Door, address: Address, listening: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until SIGTERM or Ctrl-C: requests that run are answered first, for up to half a minute; a second signal
     ends them. SIGHUP reads artefacts, keys and policy anew. ``ready`` is called when requests may come."""
-    hosts = None if door.rules.settings.keys else tuple(dict.fromkeys((*_LOOPBACK, address.host)))
     config = uvicorn.Config(
-        create_app(door, hosts),
+        create_app(door, served_hosts(door, address.host)),
         log_config=None,
         access_log=False,
         server_header=False,

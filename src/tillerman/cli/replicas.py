@@ -1,0 +1,81 @@
+"""``tillerman serve --replicas``: the same server many times over, on Ray Serve."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tillerman.cli.options import ModelChoice
+from tillerman.cli.output import ERR, OUT
+from tillerman.cli.serving import ServeOptions
+from tillerman.cli.stopping import Stopped
+from tillerman.core.errors import TillermanError, UsageError
+
+if TYPE_CHECKING:
+    from tillerman.fleet.on_ray import RayReplicas
+    from tillerman.serving.http.server import Address
+    from tillerman.serving.settings import Settings
+
+
+def serve_replicas(served: ServeOptions, choice: ModelChoice, address: Address, least: int, most: int) -> None:
+    """Until SIGTERM or Ctrl-C; SIGHUP reads artefacts, keys and policy anew on one replica after the other."""
+    from tillerman.fleet.on_ray import RayOptions, RayReplicas
+    from tillerman.fleet.replica import ReplicaSpec
+
+    if address.tls_cert is not None:
+        raise UsageError("--replicas stand behind Ray's own proxy, which has no TLS; omit --tls-*")
+    settings = _settings(served)
+    folder = served.folder_of(settings).resolve()
+    assert choice.name is not None
+    spec = ReplicaSpec(choice.name, str(folder), asdict(choice.opening), settings, served.allow_mismatch)
+    gpus = 0.0 if choice.opening.device == "cpu" else float(_has_gpu())
+    replicas = RayReplicas(spec, RayOptions(least, most, address.host, address.port, gpus=gpus))
+    try:
+        OUT.print(f"serving {least} replicas at {address.url(address.port)}/v1", highlight=False, soft_wrap=True)
+        with _hangups() as heard:
+            while True:
+                time.sleep(0.2)
+                if heard:
+                    heard.clear()
+                    _renew(replicas, served)
+    except Stopped:
+        pass  # as asked
+    finally:
+        replicas.close()
+
+
+def _settings(served: ServeOptions) -> Settings:
+    """With the audit's place as any process may name it."""
+    found = served.settings()
+    if not found.audit.file:
+        return found
+    return replace(found, audit=replace(found.audit, file=str(Path(found.audit.file).resolve())))
+
+
+def _renew(replicas: RayReplicas, served: ServeOptions) -> None:
+    try:
+        replicas.renew(_settings(served))
+        ERR.print("read anew", highlight=False)
+    except (TillermanError, RuntimeError) as error:
+        ERR.print(f"not read anew: {error}", style="red", highlight=False, markup=False)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@contextmanager
+def _hangups() -> Iterator[list[int]]:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGHUP, lambda number, frame: heard.append(number))
+    try:
+        yield heard
+    finally:
+        signal.signal(signal.SIGHUP, before)
