@@ -13,7 +13,7 @@ from tillerman.cli.moved import check_moved
 from tillerman.core.escaping import visible
 
 # Every mistake in the arguments, whichever click typer comes with.
-_MISTAKE: Any = typer.BadParameter.__mro__[1]
+MISTAKE: Any = typer.BadParameter.__mro__[1]
 
 
 class Program(TyperGroup):
@@ -34,6 +34,6 @@ class Program(TyperGroup):
 def _as_text() -> Iterator[None]:
     try:
         yield
-    except _MISTAKE as error:
+    except MISTAKE as error:
         error.message = visible(error.message)
         raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,8 +18,8 @@ from tillerman.core.errors import TillermanError, UsageError
 
 if TYPE_CHECKING:
     from tillerman.fleet.on_ray import RayReplicas
+    from tillerman.fleet.replica import ReplicaSpec
     from tillerman.serving.http.server import Address
-    from tillerman.serving.settings import Settings
 
 
 def serve_replicas(served: ServeOptions, choice: ModelChoice, address: Address, least: int, most: int) -> None:
@@ -29,12 +29,22 @@ def serve_replicas(served: ServeOptions, choice: ModelChoice, address: Address, 
 
     if address.tls_cert is not None:
         raise UsageError("--replicas stand behind Ray's own proxy, which has no TLS; omit --tls-*")
-    settings = _settings(served)
-    folder = served.folder_of(settings).resolve()
-    assert choice.name is not None
-    spec = ReplicaSpec(choice.name, str(folder), asdict(choice.opening), settings, served.allow_mismatch)
+    name = choice.name
+    assert name is not None
+
+    def spec() -> ReplicaSpec:
+        """As the files have it now; the audit's place as any process may name it."""
+        found = served.settings()
+        if found.audit.file:
+            found = replace(found, audit=replace(found.audit, file=str(Path(found.audit.file).resolve())))
+        folder = str(served.folder_of(found).resolve())
+        return ReplicaSpec(name, folder, asdict(choice.opening), found, served.allow_mismatch)
+
     gpus = 0.0 if choice.opening.device == "cpu" else float(_has_gpu())
-    replicas = RayReplicas(spec, RayOptions(least, most, address.host, address.port, gpus=gpus))
+    heard_by = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    replicas = RayReplicas(spec(), RayOptions(least, most, address.host, address.port, gpus=gpus))
+    for number, handler in heard_by.items():  # Ray has put its own in place, which end the process with a trace
+        signal.signal(number, handler)
     try:
         OUT.print(f"serving {least} replicas at {address.url(address.port)}/v1", highlight=False, soft_wrap=True)
         with _hangups() as heard:
@@ -42,25 +52,17 @@ def serve_replicas(served: ServeOptions, choice: ModelChoice, address: Address, 
                 time.sleep(0.2)
                 if heard:
                     heard.clear()
-                    _renew(replicas, served)
+                    _renew(replicas, spec)
     except Stopped:
         pass  # as asked
     finally:
         replicas.close()
 
 
-def _settings(served: ServeOptions) -> Settings:
-    """With the audit's place as any process may name it."""
-    found = served.settings()
-    if not found.audit.file:
-        return found
-    return replace(found, audit=replace(found.audit, file=str(Path(found.audit.file).resolve())))
-
-
-def _renew(replicas: RayReplicas, served: ServeOptions) -> None:
+def _renew(replicas: RayReplicas, spec: Callable[[], ReplicaSpec]) -> None:
     try:
-        replicas.renew(_settings(served))
-        ERR.print("read anew", highlight=False)
+        replicas.renew(spec())
+        ERR.print("read anew by every replica", highlight=False)
     except (TillermanError, RuntimeError) as error:
         ERR.print(f"not read anew: {error}", style="red", highlight=False, markup=False)
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from starlette.types import ASGIApp
 
-from tillerman.core.decoding import build
 from tillerman.core.errors import ModelError, UsageError
 from tillerman.fleet.replica import ReplicaSpec, open_door
 from tillerman.fleet.within import WithinProcess
+from tillerman.serving.artefacts import Demands, read_library
 from tillerman.serving.http.app import create_app
 from tillerman.serving.http.server import served_hosts
 from tillerman.serving.settings import Settings
@@ -52,24 +52,12 @@ class ServedReplica:
     """What Ray Serve runs: the app of ``tillerman serve`` over an engine of its own."""
 
     async def __init__(self, spec: Mapping[str, Any], host: str) -> None:  # type: ignore[misc]  # Ray awaits it
-        self._spec, self._host = ReplicaSpec.from_json(spec), host
-        self._settings = _own(self._spec.settings)
-        self._door = await open_door(self._spec, lambda: self._settings)
+        asked = ReplicaSpec.from_json(spec)
+        self._host, self._door = host, await open_door(replace(asked, settings=_own(asked.settings)))
         self._syncing = asyncio.create_task(self._sync())
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return create_app(self._door, served_hosts(self._door, self._host))
-
-    async def reconfigure(self, told: Mapping[str, Any]) -> None:
-        """Settings and artefacts anew; called at the start, too. What raises leaves all as it was."""
-        if told["readings"] == 0:
-            return
-        before, self._settings = self._settings, _own(build(Settings, told["settings"]))
-        try:
-            await self._door.renew()
-        except BaseException:
-            self._settings = before
-            raise
 
     async def check_health(self) -> None:
         wrong = await self._door.engine.alive()
@@ -95,43 +83,35 @@ class RayReplicas:
     """A running deployment. ``RayReplicas(spec, options)`` returns when every replica has proved that it steers."""
 
     def __init__(self, spec: ReplicaSpec, options: RayOptions) -> None:
-        self._spec, self._options, self._readings = spec, options, 0
+        self._options = options
         if not ray.is_initialized():
             ray.init(include_dashboard=False, log_to_driver=False)
         serve.start(http_options={"host": options.host, "port": options.port})
-        self._deploy(spec.settings)
+        self._deploy(spec)
 
-    def renew(self, settings: Settings) -> None:
-        """Settings and artefacts anew on one replica after the other, while requests run."""
-        self._readings += 1
-        self._deploy(settings)
+    def renew(self, spec: ReplicaSpec) -> None:
+        """Settings and artefacts anew: one replica after the other is replaced, each once it has proved them, while
+        the others answer. ``TillermanError`` for a file that cannot be served, before any is."""
+        read_library(Path(spec.folder), spec.settings.artefacts, Demands(lambda artefact: (), lambda plan: None))
+        self._deploy(spec)
 
     def close(self) -> None:
         serve.shutdown()
         ray.shutdown()
 
-    def _deploy(self, settings: Settings) -> None:
-        options, local = self._options, self._spec.settings.engine.local
-        running = local.max_batch + local.max_waiting
-        scaled: dict[str, Any] = (
-            {"num_replicas": options.least}
-            if options.least == options.most
-            else {
-                "autoscaling_config": {
-                    "min_replicas": options.least,
-                    "max_replicas": options.most,
-                    "target_ongoing_requests": local.max_batch,
-                }
-            }
-        )
+    def _deploy(self, spec: ReplicaSpec) -> None:
+        options, local = self._options, spec.settings.engine.local
+        scaled: dict[str, Any] = {"num_replicas": options.least}
+        if options.most > options.least:
+            bounds = {"min_replicas": options.least, "max_replicas": options.most}
+            scaled = {"autoscaling_config": {**bounds, "target_ongoing_requests": local.max_batch}}
         deployment = serve.deployment(serve.ingress()(ServedReplica)).options(
             name=NAME,
-            max_ongoing_requests=running,
-            user_config={"readings": self._readings, "settings": asdict(settings)},
+            max_ongoing_requests=local.max_batch + local.max_waiting,
             ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
             **scaled,
         )
-        serve.run(deployment.bind(self._spec.to_json(), options.host), name=NAME)
+        serve.run(deployment.bind(spec.to_json(), options.host), name=NAME)
 
 
 class DataReplica:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tillerman.cli import options as o, serving as c, values
+from tillerman.cli.fleet_fits import run_plan
 from tillerman.cli.output import ERR, OUT, watch
 from tillerman.cli.resumable import beside, resumable
 from tillerman.core.errors import UsageError
@@ -41,12 +42,14 @@ def fleet(
     jobs: Annotated[
         Path,
         typer.Argument(
-            help='a request a line: {"id": "a", "messages": [...], "steering": "calm@0.2"}, or OpenAI\'s batch lines',
-            metavar="JOBS.jsonl",
+            help='requests, one a line: {"id": "a", "messages": [...], "steering": "calm@0.2"}, or OpenAI\'s batch '
+            "lines; or a plan of fits, PLAN.toml",
+            metavar="JOBS",
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="file for the answers, a line each, in the order of the jobs")
+        Path | None,
+        typer.Option("--out", "-o", help="file of the answers, in the order of the jobs; of fits a folder"),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="'pilot' (embedded), a folder, a GGUF file, or a hub name")
@@ -73,10 +76,21 @@ def fleet(
     allow_mismatch: o.AllowMismatch = False,
     opening: Opening = AS_USUAL,
 ) -> None:
-    """Answer thousands of requests, each under a plan of its own.
+    """Answer thousands of requests, each under a plan of its own; or fit many vectors.
 
     All are checked before the first token. Finished ones are kept: the same command goes on where it was stopped.
     Exit code 1 if a job failed; its line says why, and the same command asks it again."""
+    if jobs.suffix == ".toml":
+        given = (model, artefacts, url, seed, skip_bad, allow_unproven, allow_mismatch, opening)
+        if (
+            rows != 16
+            or at_once != 32
+            or max_dose != 1.0
+            or given != (None, None, None, 0, False, False, False, AS_USUAL)
+        ):
+            raise UsageError(f"{jobs}: the options of fits stand in the plan; only --out and --workers go with it")
+        run_plan(jobs, out, workers, only_check=action is FleetAction.CHECK)
+        return
     c.ensure_installed()
     from tillerman.fleet.jobs import read_jobs
     from tillerman.fleet.replica import BatchOptions, ReplicaSpec
