@@ -27,7 +27,10 @@ def test_a_description_goes_to_another_process_and_comes_back_the_same(tmp_path:
     (tmp_path / "serve.toml").write_text(serving.keyed() + '[policy.artefacts.honesty]\nscopes = ["all"]\n')
     for settings in (BatchOptions(4, 0.5, allow_unproven=True).settings(), read_settings(tmp_path / "serve.toml")):
         spec = ReplicaSpec("pilot", "demo", {"device": "cpu"}, settings, allow_mismatch=True)
-        assert ReplicaSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+        told = json.dumps(spec.to_json())
+        assert (
+            json.dumps(ReplicaSpec.from_json(json.loads(told)).to_json()) == told and '"allow_mismatch": true' in told
+        )
 
 
 def test_replicas_are_not_of_vllm(tmp_path: Path) -> None:
