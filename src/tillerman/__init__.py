@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from tillerman.data.loading import load_examples as load_examples
     from tillerman.data.marked_scopes import (
         after_instruction as after_instruction,
+        assistant_turns as assistant_turns,
         make_scope as make_scope,
         not_in_code as not_in_code,
         thinking as thinking,

@@ -23,6 +23,7 @@ scopes = st.one_of(
     st.sampled_from([Scope(), Scope("last"), Scope("generated"), Scope("prompt")]),
     st.lists(st.integers(-9, 9), min_size=1).map(lambda places: Scope("positions", tuple(places))),
     st.builds(lambda marker: Scope("after_instruction", marker=marker), ids),
+    st.builds(lambda marker: Scope("assistant_turns", marker=marker, closing=(100,)), ids),
     st.builds(lambda m, o, c: Scope("thinking", marker=m, opening=o, closing=c), ids, ids, ids),
     st.builds(lambda marker: Scope("not_in_code", marker=marker), ids),
 )

@@ -80,10 +80,17 @@ def test_an_unknown_scope_suggests_one():
         Scope.parse("generatd")
 
 
-def test_only_after_instruction_takes_a_marker():
+def test_a_scope_without_marks_takes_no_marker():
     with pytest.raises(UsageError, match="marker"):
         Scope("last", marker=(1,))
     assert Scope("after_instruction", marker=(1,)).marker == (1,)
+
+
+def test_what_ends_an_answer_is_not_in_what_opens_it():
+    with pytest.raises(UsageError, match="may not stand in the marker"):
+        Scope("assistant_turns", marker=(1, 2), closing=(2,))
+    with pytest.raises(UsageError, match="only it and 'assistant_turns' a closing one"):
+        Scope("after_instruction", marker=(1,), closing=(2,))
 
 
 @pytest.mark.parametrize("strength", [float("nan"), float("inf"), -float("inf")])

@@ -11,7 +11,7 @@ from jinja2 import TemplateError
 
 from tillerman.core.errors import DataError, UnknownNameError, UsageError
 from tillerman.data.examples import Example
-from tillerman.data.marked_scopes import after_instruction
+from tillerman.data.marked_scopes import after_instruction, assistant_turns
 from tillerman.data.presenting import as_choices, present
 from tillerman.data.rephrasings import shifts_of
 from tillerman.data.turns import Turn
@@ -303,6 +303,44 @@ def test_a_tokenizer_that_marks_no_end_of_instruction_has_no_such_scope():
         after_instruction(tiny.tokenizer())
     with pytest.raises(UsageError, match="adds nothing after an instruction"):
         after_instruction(tiny.tokenizer(NOTHING))
+
+
+ENDED = LLAMA2.replace("{% endif %}{% endfor %}", "{% else %} {{ m.content }} </s>{% endif %}{% endfor %}")
+TRIMMED = tiny.CHAT.replace("{{ m.content }}", "{{ m.content.strip() }}")
+SPOKEN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}" + (
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+FORGETS = tiny.CHAT.replace("{% for m in messages %}", "{% for m in messages %}{% if m.role == 'user' %}").replace(
+    "{% endfor %}", "{% endif %}{% endfor %}"
+)
+OTHERWISE = tiny.CHAT.replace("<|{{ m.role }}|>", "<|{{ 'system' if m.role == 'assistant' else m.role }}|>")
+
+
+@pytest.mark.parametrize(
+    ("template", "opens", "ends"),
+    [(tiny.CHAT, "<|assistant|>", "<|end|>"), (TRIMMED, "<|assistant|>", "<|end|>"), (ENDED, " [/INST]", "</s>")],
+    ids=["cue", "trims", "llama 2"],
+)
+def test_the_turns_of_the_assistant_are_found_by_the_templates_marks(template, opens, ends):
+    scope = assistant_turns(tiny.tokenizer(template))
+    assert (_plain(scope.marker), _plain(scope.closing)) == (opens, ends)
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        (None, "needs a chat template"),
+        (NOTHING, "adds nothing after an instruction"),
+        (SPOKEN, "ends an answer with no token of its own"),
+        (LLAMA2, "no token of its own"),
+        (FORGETS, "no token of its own|cannot be told"),
+        (OTHERWISE, "cannot be told from the rest; use 'after_instruction'"),
+    ],
+    ids=["none", "nothing", "plain words", "no answers", "forgets", "opens otherwise"],
+)
+def test_a_template_whose_answers_cannot_be_told_has_no_scope_of_turns(template, why):
+    with pytest.raises(UsageError, match=f"scope 'assistant_turns'.*({why})"):
+        assistant_turns(tiny.tokenizer(template))
 
 
 words = st.text(st.characters(codec="ascii", categories=["L"]), min_size=1, max_size=8)

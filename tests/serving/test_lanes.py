@@ -17,6 +17,7 @@ from tillerman.core.plan import Intervention, Scope
 from tillerman.models.batches import padded
 from tillerman.serving.lane_rows import LaneRows
 from tillerman.serving.lanes import SCOPES, LanePlan, lane_plan, problem, treatment
+from tillerman.serving.pulls import in_order
 from tillerman.steering.scopes import meant_after, meant_in
 
 from .. import tiny
@@ -33,18 +34,22 @@ def scopes(draw):
     name = draw(st.sampled_from(SCOPES))
     if name == "positions":
         return Scope(name, positions=tuple(draw(st.lists(st.integers(-6, 9), min_size=1, max_size=3))))
+    if name == "assistant_turns":
+        closing, *marker = draw(st.lists(TOKENS, min_size=2, max_size=3, unique=True))
+        return Scope(name, marker=tuple(marker), closing=(closing,))
     marker = tuple(draw(st.lists(TOKENS, min_size=1, max_size=2))) if name == "after_instruction" else ()
     return Scope(name, marker=marker)
 
 
 @st.composite
-def plans(draw):
+def plans(draw, operators=("add",)):
     """A lane plan over the three vectors, with equal strengths among them."""
     items, digests = [], []
     for _ in range(draw(st.integers(1, 4))):
         which = draw(st.integers(0, len(VECTORS) - 1))
         strength = draw(st.sampled_from((0.0, 0.5, -1.0, 2.0)))
-        items.append(Intervention(VECTORS[which], strength, scope=draw(scopes())))
+        operator = draw(st.sampled_from(operators))
+        items.append(Intervention(VECTORS[which], strength, operator, draw(scopes())))
         digests.append(DIGESTS[which])
     return tuple(items), tuple(digests)
 
@@ -79,6 +84,7 @@ def test_lanes_hold_at_every_position_the_sum_of_what_is_active_there(prompt, pl
             if here[at]:
                 total[digest] = total.get(digest, 0.0) + item.strength
         assert {pull.digest: pull.strength for pull in pulls} == {d: s for d, s in total.items() if s}
+        assert pulls == in_order(pulls)
     assert whole.touched(prompt, len(prompt) + steps) == tuple(map(sum, meant))
 
 
@@ -103,7 +109,7 @@ def test_the_rows_of_chunks_are_those_of_the_whole_and_every_row_comes_back(prom
         assert pieces[3 : 3 + size].tolist() == whole[at : at + size].tolist()
         at += size
     expected = [[lane.pulls for lane in lanes if lane.start <= at][-1] for at in range(length)]
-    assert [table.get(row, frozenset()) for row in whole.tolist()] == expected
+    assert [table.get(row, ()) for row in whole.tolist()] == expected
     rows.release("mine")
     assert rows.in_use == len({lane.pulls for lane in lanes if lane.pulls})
     rows.release("other")
@@ -149,7 +155,7 @@ def test_a_row_that_cannot_be_written_is_free_again():
 
 
 @settings(max_examples=60)
-@given(prompts, plans(), plans(), st.integers(1, 4))
+@given(prompts, plans(operators=("add", "ablate")), plans(operators=("add", "ablate")), st.integers(1, 4))
 def test_two_requests_share_a_cached_block_only_if_all_of_it_was_treated_alike(prompt, one, other, size):
     a, b = (lane_plan(*plan).lanes(prompt) for plan in (one, other))
     for start in range(0, len(prompt), size):
@@ -168,7 +174,16 @@ def test_an_answer_of_one_turn_is_not_the_same_when_it_comes_back_as_a_prompt():
     assert treatment(first, 8, 12) != treatment(second, 8, 12)
 
 
-@given(plans())
+def test_an_earlier_answer_of_assistant_turns_is_treated_alike_when_it_comes_back_as_a_prompt():
+    scope = Scope("assistant_turns", marker=(3,), closing=(4,))
+    plan = lane_plan((Intervention(VECTORS[0], 1.0, scope=scope),), ("aa",))
+    first, second = plan.lanes((5, 5, 5, 3)), plan.lanes((5, 5, 5, 3, 6, 6, 6, 6, 4, 5, 5, 3))
+    for start in (0, 4):  # the prompt, and the answer that was made after it
+        assert treatment(first, start, start + 4) == treatment(second, start, start + 4) != ""
+    assert [(lane.start, len(lane.pulls)) for lane in second] == [(0, 0), (3, 1), (8, 0), (11, 1)]
+
+
+@given(plans(operators=("add", "ablate", "clamp")))
 def test_a_plan_comes_back_from_its_text(plan):
     made = lane_plan(*plan)
     assert LanePlan.from_json(made.to_json()) == made
@@ -180,9 +195,11 @@ def test_a_plan_comes_back_from_its_text(plan):
         "all",
         [{}],
         [{"scope": {"name": "thinking", "positions": [], "marker": []}, "pulls": []}],
-        [{"scope": Scope().to_json(), "pulls": [[1, "aa", "layers.2.resid_post", 1.0]]}],
-        [{"scope": Scope().to_json(), "pulls": [[1, "aa", "layers.1.resid_post", float("nan")]]}],
-        [{"scope": Scope().to_json(), "pulls": [[1, 2, "layers.1.resid_post", 1.0]]}],
+        [{"scope": Scope().to_json(), "pulls": [[1, "aa", "layers.2.resid_post", 1.0, "add"]]}],
+        [{"scope": Scope().to_json(), "pulls": [[1, "aa", "layers.1.resid_post", float("nan"), "add"]]}],
+        [{"scope": Scope().to_json(), "pulls": [[1, 2, "layers.1.resid_post", 1.0, "add"]]}],
+        [{"scope": Scope().to_json(), "pulls": [[1, "aa", "layers.1.resid_post", 1.0]]}],
+        [{"scope": Scope().to_json(), "pulls": [[1, "aa", "layers.1.resid_post", 1.0, "rotate"]]}],
         [{"scope": Scope().to_json(), "pulls": [], "more": 1}],
     ],
 )
@@ -197,9 +214,10 @@ PLAIN = Intervention(VECTORS[0], 1.0)
 @pytest.mark.parametrize(
     ("item", "why"),
     [
-        (replace(PLAIN, operator="ablate"), "operator 'ablate'"),
+        (replace(PLAIN, operator="rotate"), "operator 'rotate'"),
         (replace(PLAIN, scope=Scope("not_in_code")), "scope 'not_in_code'"),
         (replace(PLAIN, scope=Scope("after_instruction")), "has no marker"),
+        (replace(PLAIN, scope=Scope("assistant_turns")), "has no marker"),
         (Intervention(tiny.vector(HookPoint(1, "mlp_out"))), r"layers\.1\.mlp_out"),
         (Intervention(tiny.vector(HookPoint(0, "resid_pre"))), r"layers\.0\.resid_pre"),
         (replace(PLAIN, gate=ProbeGate(torch.ones(tiny.WIDTH), 0.0, HookPoint(0))), "a gate"),

@@ -23,6 +23,7 @@ SCOPES = [
     Scope("generated"),
     Scope("last"),
     Scope("after_instruction", marker=MARKER),
+    Scope("assistant_turns", marker=MARKER, closing=(62,)),
     Scope("positions", (0, 2)),
     Scope("positions", (-1,)),
     Scope("positions", (-2, 1, 5)),
@@ -238,7 +239,7 @@ def test_generation_over_a_prefix_cached_before_the_block_knows_where_the_prompt
 
 @any_scope
 def test_embeddings_are_steered_like_the_tokens_they_stand_for(scope):
-    if scope.name == "after_instruction":
+    if scope.marker:
         return  # reads token ids; its refusal is tested below
     model = tiny.model()
     ids, mask = tiny.padded(ROWS, "left")
@@ -251,16 +252,18 @@ def test_embeddings_are_steered_like_the_tokens_they_stand_for(scope):
     assert runs[0] == runs[1]
 
 
-def test_after_instruction_on_embeddings_is_refused():
+@pytest.mark.parametrize("scope", [one for one in SCOPES if one.marker], ids=str)
+def test_a_scope_of_tokens_refuses_embeddings(scope):
     model = tiny.model()
-    plan = Intervention(tiny.vector(POINT), 1.0, "add", Scope("after_instruction", marker=MARKER))
+    plan = Intervention(tiny.vector(POINT), 1.0, "add", scope)
     with pytest.raises(UsageError, match="reads token ids"), steer(model, plan):
         model(inputs_embeds=torch.zeros(1, 3, tiny.WIDTH))
 
 
-def test_after_instruction_without_a_marker_says_how_to_get_one():
-    plan = Intervention(tiny.vector(POINT), 1.0, "add", Scope("after_instruction"))
-    with pytest.raises(UsageError, match=r"tillerman\.after_instruction\(tokenizer\)"), steer(tiny.model(), plan):
+@pytest.mark.parametrize("name", ["after_instruction", "assistant_turns"])
+def test_a_scope_without_its_marker_says_how_to_get_one(name):
+    plan = Intervention(tiny.vector(POINT), 1.0, "add", Scope(name))
+    with pytest.raises(UsageError, match=rf"tillerman\.{name}\(tokenizer\)"), steer(tiny.model(), plan):
         tiny.model()(input_ids=torch.tensor([[1, 2, 3]]))
 
 
@@ -285,3 +288,22 @@ def test_the_first_generated_token_is_steered(scope, cache):
             **({"use_cache": False} if cache == "none" else {"cache_implementation": cache}),
         )
     assert out[:, -1].tolist() == [target] * len(ROWS)
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "none"])
+def test_an_earlier_answer_is_steered_in_the_next_turn_as_when_it_was_made(cache):
+    """Its logits, made token by token, come again where the whole conversation is a prompt."""
+    model, scope = tiny.model(), Scope("assistant_turns", marker=MARKER, closing=(62,))
+    plan = Intervention(tiny.vector(POINT, size=3.0), 1.0, "add", scope)
+    first = torch.tensor([[20, 30, 7, 8]])
+    with torch.no_grad(), steer(model, plan):
+        out = model.generate(first, attention_mask=torch.ones_like(first), max_new_tokens=5, min_new_tokens=5,
+                             do_sample=False, use_cache=cache != "none", output_logits=True,
+                             return_dict_in_generate=True, pad_token_id=0, suppress_tokens=[62, 7])  # fmt: skip
+    second = torch.cat([out.sequences, torch.tensor([[62, 40, 41, 7, 8]])], 1)
+    with torch.no_grad(), steer(model, plan) as steered:
+        again = model(second).logits[0, 3:8]
+    assert torch.allclose(again, torch.cat(out.logits), atol=1e-5)
+    assert (
+        steered.receipt.applied[0].tokens[str(POINT)] == 2 + 5 + 2
+    )  # marks and answer, not what closes it or is asked

@@ -72,6 +72,8 @@ def meant(scope: Scope, rows: list[tuple[int, ...]], columns: range, side: str, 
                 chosen = position == size - 1
             elif scope.name == "positions":
                 chosen = position in [p if p >= 0 else size + p for p in scope.positions]
+            elif scope.name == "assistant_turns":
+                chosen = generated or _in_turn(scope, row, position)
             else:
                 marker = scope.marker
                 starts = [i for i in range(size) if row[i : i + len(marker)] == marker]
@@ -79,6 +81,13 @@ def meant(scope: Scope, rows: list[tuple[int, ...]], columns: range, side: str, 
             if chosen:
                 found.add((r, c))
     return found
+
+
+def _in_turn(scope: Scope, row: tuple[int, ...], position: int) -> bool:
+    size = len(scope.marker)
+    starts = [i for i in range(position + 1) if row[i : i + size] == scope.marker]
+    ends = [i for i in range(position + 1) if row[i : i + 1] == scope.closing]
+    return bool(starts) and max(starts) > max(ends, default=-1)
 
 
 def equal_bits(a: Tensor, b: Tensor) -> bool:

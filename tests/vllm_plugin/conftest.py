@@ -53,38 +53,62 @@ def folder_of(tmp_path_factory):
     return of
 
 
+@pytest.fixture(scope="session")
+def _engines(folder_of):
+    """The engine that runs: one at a time, until another is asked for."""
+    engines = _Engines(folder_of)
+    yield engines
+    engines.close()
+
+
 @pytest.fixture
-def running(folder_of):
-    """A context manager: vLLM with a family's model; it is gone afterwards."""
+def running(_engines):
+    """A context manager: vLLM with a family's model. Tests in a row that ask for the same one share it; what they do to
+    it they undo."""
 
     @contextmanager
     def run(family, **options):
-        from vllm import LLM
-        from vllm.distributed import cleanup_dist_env_and_memory
-
-        given = {"max_num_batched_tokens": 2048, **options}
-        llm = LLM(
-            model=str(folder_of(family)),
-            skip_tokenizer_init=True,
-            dtype="float32",
-            enforce_eager=True,
-            max_model_len=512,
-            max_num_seqs=16,
-            block_size=32,
-            enable_prefix_caching=True,
-            enable_chunked_prefill=True,
-            **given,
-        )
-        try:
-            assert is_second(llm) == bool(os.environ.get("TILLERMAN_TRITON"))
-            yield llm
-        finally:
-            llm.llm_engine.engine_core.shutdown()
-            del llm
-            gc.collect()
-            cleanup_dist_env_and_memory()
+        llm = _engines.of(family, options)
+        llm.reset_prefix_cache()
+        yield llm
 
     return run
+
+
+class _Engines:
+    def __init__(self, folder_of):
+        self._folder_of, self._asked, self._llm = folder_of, None, None
+
+    def of(self, family, options):
+        from vllm import LLM
+
+        if self._asked != (family, options):
+            self.close()
+            self._llm = LLM(
+                model=str(self._folder_of(family)),
+                skip_tokenizer_init=True,
+                dtype="float32",
+                enforce_eager=True,
+                max_model_len=512,
+                max_num_seqs=16,
+                block_size=32,
+                enable_prefix_caching=True,
+                enable_chunked_prefill=True,
+                **{"max_num_batched_tokens": 2048, **options},
+            )
+            self._asked = (family, options)
+            assert is_second(self._llm) == bool(os.environ.get("TILLERMAN_TRITON"))
+        return self._llm
+
+    def close(self):
+        if self._llm is None:
+            return
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        self._llm.llm_engine.engine_core.shutdown()
+        self._llm, self._asked = None, None
+        gc.collect()
+        cleanup_dist_env_and_memory()
 
 
 def is_second(llm):

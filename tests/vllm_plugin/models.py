@@ -9,6 +9,7 @@ import torch
 import transformers as tf
 
 from tillerman.core.artefact import Artefact, save
+from tillerman.core.atoms import Atom
 from tillerman.core.cell import Cell
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Plan, Scope
@@ -27,20 +28,24 @@ _SIZE = {
     "max_position_embeddings": 512,
     "initializer_range": 0.1,
 }
-FAMILIES = {
-    "llama": lambda: tf.LlamaConfig(**_IDS, **_SIZE),
+FAMILIES = {  # llama last: its engine goes on to other tests
     "qwen3": lambda: tf.Qwen3Config(**_IDS, **_SIZE, head_dim=HEAD),
     "gemma3": lambda: tf.Gemma3TextConfig(**_IDS, **_SIZE, head_dim=HEAD, sliding_window=32),
     "mixtral": lambda: tf.MixtralConfig(**_IDS, **_SIZE, num_local_experts=4, num_experts_per_tok=2),
     "gpt2": lambda: tf.GPT2Config(
         **_IDS, n_embd=WIDTH, n_layer=LAYERS, n_head=2, n_positions=512, initializer_range=0.1
     ),
+    "llama": lambda: tf.LlamaConfig(**_IDS, **_SIZE),
 }
 POINTS = {
     "a": (HookPoint(1),),
     "b": (HookPoint(0), HookPoint(2)),
     "c": (HookPoint(2, "resid_pre"),),
+    "d": (HookPoint(1),),
+    "e": (HookPoint(1), HookPoint(2)),
+    "f": (HookPoint(2),),
 }
+OPERATORS = {"d": "ablate", "e": "clamp", "f": "clamp_atom"}  # the others add; nothing reads the stream at block 0
 
 
 def model(family: str) -> tf.PreTrainedModel:
@@ -53,7 +58,9 @@ def vector(name: str) -> SteeringVector:
     generator = torch.Generator().manual_seed(ord(name))
     provenance = Provenance("tiny", "by hand", WIDTH, LAYERS, "tok", "tpl", "none", "caa")
     directions = {point: 0.3 * torch.randn(WIDTH, generator=generator) for point in POINTS[name]}
-    return SteeringVector(directions, dict.fromkeys(POINTS[name], 8.0), provenance)
+    operator = OPERATORS.get(name, "add")
+    atoms = {point: Atom(v.flip(0), 0.1, -0.2) for point, v in directions.items()} if operator == "clamp_atom" else {}
+    return SteeringVector(directions, dict.fromkeys(POINTS[name], 8.0), provenance, atoms, operator)
 
 
 def write_artefacts(folder: Path) -> dict[str, str]:
@@ -66,10 +73,10 @@ def write_artefacts(folder: Path) -> dict[str, str]:
 
 
 def prompts() -> list[list[int]]:
-    """Eight prompts with beginnings in common, the marker in most of them."""
+    """Ten prompts with beginnings in common, the marker in most of them."""
     base = torch.randint(9, VOCAB, (96,), generator=torch.Generator().manual_seed(7)).tolist()
     base[3:5] = base[20:22] = list(MARKER)
-    return [base[:length] for length in (5, 40, 41, 64, 90, 33, 17, 96)]
+    return [base[:length] for length in (5, 40, 41, 64, 90, 33, 17, 96, 40, 70)]
 
 
 Asked = tuple[tuple[str, float, Scope], ...]
@@ -82,8 +89,12 @@ PLANS: tuple[Asked, ...] = (
     (("a", 1.0, Scope("last")), ("a", 0.2, Scope("generated")), ("c", 1.0, Scope())),
     (("a", 0.0, Scope()),),
     (("b", 1.0, Scope("positions", positions=(0, 3, -1, 40))),),
+    (("d", 1.0, Scope()), ("a", 1.0, Scope()), ("e", 0.7, Scope("generated"))),  # operators do not commute
+    (("e", 1.0, Scope("after_instruction", marker=MARKER)), ("f", 2.0, Scope("prompt")), ("d", 0.6, Scope("last"))),
 )
 
 
 def plan(asked: Asked) -> Plan:
-    return tuple(Intervention(vector(name), strength, scope=scope) for name, strength, scope in asked)
+    return tuple(
+        Intervention(vector(name), strength, OPERATORS.get(name, "add"), scope) for name, strength, scope in asked
+    )

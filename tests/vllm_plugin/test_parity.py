@@ -69,16 +69,6 @@ def _ensure_equal(model, prompts, asked, outputs, steps=STEPS):
         assert receipt["touched"] == touched
 
 
-@pytest.mark.parametrize("family", models.FAMILIES)
-def test_eight_plans_in_one_batch_say_what_steer_says(family, running, digests):
-    prompts = models.prompts()
-    with running(family) as llm:
-        for _ in range(2):  # the second time over the first one's cached blocks
-            outputs = _ask(llm, prompts, models.PLANS, digests)
-            _ensure_equal(models.model(family), prompts, models.PLANS, outputs)
-        assert sum(one.num_cached_tokens for one in outputs) > 0
-
-
 def test_chunks_and_preemption_change_nothing(running, digests):
     prompts = models.prompts()
     with running("llama", max_num_batched_tokens=24, num_gpu_blocks_override=18, disable_log_stats=False) as llm:
@@ -86,6 +76,16 @@ def test_chunks_and_preemption_change_nothing(running, digests):
         preempted = sum(one.value for one in llm.get_metrics() if one.name == "vllm:num_preemptions")
     _ensure_equal(models.model("llama"), prompts, models.PLANS, outputs, steps=40)
     assert preempted > 0
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+def test_ten_plans_in_one_batch_say_what_steer_says(family, running, digests):
+    prompts = models.prompts()
+    with running(family) as llm:
+        for _ in range(2):  # the second time over the first one's cached blocks
+            outputs = _ask(llm, prompts, models.PLANS, digests)
+            _ensure_equal(models.model(family), prompts, models.PLANS, outputs)
+        assert sum(one.num_cached_tokens for one in outputs) > 0
 
 
 def test_a_second_turn_does_not_take_the_first_ones_answer_from_the_cache(running, digests):
@@ -103,9 +103,22 @@ def test_a_second_turn_does_not_take_the_first_ones_answer_from_the_cache(runnin
     assert outputs[0].num_cached_tokens == len(first) // 32 * 32
 
 
+def test_a_second_turn_finds_the_first_ones_answer_in_the_cache_where_both_steer_it_alike(running, digests):
+    scope = Scope("assistant_turns", marker=models.MARKER, closing=(5,))
+    asked = (("a", 1.0, scope), ("d", 1.0, scope))
+    base = models.prompts()[4]
+    first = [*base[30:], *models.MARKER]
+    with running("llama") as llm:
+        (said,) = _ask(llm, [first], [asked], digests, steps=40)
+        second = [*first, *said.outputs[0].token_ids, 5, *base[:3], *models.MARKER]
+        outputs = _ask(llm, [second], [asked], digests)
+    _ensure_equal(models.model("llama"), [second], [asked], outputs)
+    assert outputs[0].num_cached_tokens == (len(first) + 39) // 32 * 32 > len(first)
+
+
 def test_many_plans_at_once_each_have_their_own(running, digests):
     prompt = models.prompts()[1]
-    asked = [((name, strength / 20, Scope(scope)),) for strength in range(1, 11) for name in "abc"
+    asked = [((name, strength / 20, Scope(scope)),) for strength in range(1, 11) for name in "abd"
              for scope in ("all", "generated")]  # fmt: skip
     with running("llama") as llm:
         outputs = _ask(llm, [prompt] * len(asked), asked, digests, steps=4)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-import torch
 
-from tillerman.core.plan import Scope
+from tillerman.core.artefact import Artefact, save
+from tillerman.core.cell import Cell
+from tillerman.core.files import sha256_of
+from tillerman.core.plan import Intervention, Scope
 from tillerman.serving.lanes import lane_plan
 
 from . import models
@@ -33,6 +39,18 @@ def _pair(llm, text):
     return told, (outputs[0].kv_transfer_params or {}).get("tillerman", {})
 
 
+@contextmanager
+def _without_hooks(modules):
+    taken = [(module, dict(module._forward_hooks)) for module in modules]
+    for module, _ in taken:
+        module._forward_hooks.clear()
+    try:
+        yield
+    finally:
+        for module, hooks in taken:
+            module._forward_hooks.update(hooks)
+
+
 def _runner(llm):
     return llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
 
@@ -41,17 +59,15 @@ def test_a_hook_that_is_removed_ends_the_steered_request_and_not_its_neighbour(r
     text = lane_plan(models.plan(ASKED), [digests["a"]]).text()
     with running("llama") as llm:
         assert _pair(llm, text)[0] == [("length", 6), ("length", 6)]
-        for module in _runner(llm).model.modules():
-            module._forward_hooks.clear()
-        told, receipt = _pair(llm, text)
+        with _without_hooks(_runner(llm).model.modules()):
+            told, receipt = _pair(llm, text)
         assert told == [("error", 0), ("length", 6)]
         assert "could not show that this answer was steered" in receipt["why"]
 
 
 def test_one_hook_of_several_that_is_removed_is_seen_too(running, digests):
     text = lane_plan(models.plan(ASKED), [digests["a"]]).text()
-    with running("llama") as llm:
-        _runner(llm).model.model.layers[0]._forward_hooks.clear()
+    with running("llama") as llm, _without_hooks([_runner(llm).model.model.layers[0]]):
         assert _pair(llm, text)[0] == [("error", 0), ("length", 6)]
 
 
@@ -61,6 +77,22 @@ def test_an_artefact_that_changed_on_disk_ends_the_request_and_not_its_neighbour
         told, receipt = _pair(llm, text)
         assert told == [("error", 0), ("length", 6)]
         assert "no artefact with the digest 000000000000: its file was changed or removed" in receipt["why"]
+
+
+def test_what_a_failed_request_has_cached_is_found_by_nobody(running, digests, tmp_path):
+    """The file comes back: the prompt's blocks of the failed request have its key, and were never steered."""
+    made = models.vector("a").scaled(3.0)
+    file = tmp_path / "late.safetensors"
+    save(file, Artefact(made, Cell.of(made)))
+    text = lane_plan((Intervention(made, 1.0),), [sha256_of(file)]).text()
+    with running("llama") as llm:
+        assert _pair(llm, text)[0] == [("error", 0), ("length", 6)]
+        served = Path(shutil.copy(file, os.environ["TILLERMAN_ARTEFACTS"]))
+        try:
+            (said,) = llm.generate([{"prompt_token_ids": models.prompts()[1]}], _params(text), use_tqdm=False)
+        finally:
+            served.unlink()
+    assert (said.outputs[0].finish_reason, said.num_cached_tokens) == ("length", 0)
 
 
 def test_a_sum_that_overflows_ends_the_request(running, digests):
@@ -78,7 +110,10 @@ def test_a_worker_that_tells_nothing_is_not_believed(running, digests):
         runner = _runner(llm)
         wrapped = type(runner).sample_tokens
         runner.sample_tokens = wrapped.__wrapped__.__get__(runner)  # as if the plugin were not in this process
-        assert _pair(llm, text)[0] == [("error", 0), ("length", 6)]
+        try:
+            assert _pair(llm, text)[0] == [("error", 0), ("length", 6)]
+        finally:
+            del runner.sample_tokens
 
 
 def test_rows_come_back_when_requests_end_or_are_given_up(running, digests):
@@ -96,36 +131,25 @@ def test_rows_come_back_when_requests_end_or_are_given_up(running, digests):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("nope", "no artefact 'nope'; there are: a, b, c"),
+        ("nope", "no artefact 'nope'; there are: a, b, c, d, e, f"),
         ("a@0.1:thinking", "scope 'thinking' is not served"),
         ("a@", "expected a dose"),
+        ("d+e@0.2+d", "block 1: 3 interventions of the plan read the stream there"),
         ("[1]", "an intervention of a plan has a scope and pulls"),
         ('[{"scope": 1, "pulls": []}]', "scope"),
     ],
 )
-def test_a_plan_that_cannot_be_served_is_refused_before_any_token(running_once, text, why):
+def test_a_plan_that_cannot_be_served_is_refused_before_any_token(running, text, why):
     from vllm.exceptions import VLLMValidationError
 
-    with pytest.raises(VLLMValidationError, match=why):
-        running_once.generate([{"prompt_token_ids": [5, 6, 7]}], _params(text), use_tqdm=False)
+    with running("llama") as llm, pytest.raises(VLLMValidationError, match=why):
+        llm.generate([{"prompt_token_ids": [5, 6, 7]}], _params(text), use_tqdm=False)
 
 
-def test_names_and_doses_are_read_as_the_command_line_reads_them(running_once):
-    (said,) = running_once.generate([{"prompt_token_ids": [5, 6, 7]}], _params("a@0.2+b:last"), use_tqdm=False)
-    assert said.kv_transfer_params["tillerman"]["touched"] == [8, 1]
-
-
-@pytest.fixture(scope="module")
-def running_once(tmp_path_factory):
-    from vllm import LLM
-
-    folder = tmp_path_factory.mktemp("model")
-    models.model("llama").save_pretrained(folder)
-    llm = LLM(model=str(folder), skip_tokenizer_init=True, dtype="float32", enforce_eager=True, max_model_len=512)
-    yield llm
-    llm.llm_engine.engine_core.shutdown()
-    del llm
-    torch.manual_seed(0)
+def test_names_and_doses_are_read_as_the_command_line_reads_them(running):
+    with running("llama") as llm:
+        (said,) = llm.generate([{"prompt_token_ids": [5, 6, 7]}], _params("a@0.2+b:last+d"), use_tqdm=False)
+    assert said.kv_transfer_params["tillerman"]["touched"] == [8, 1, 8]
 
 
 _REGISTER = """

@@ -113,6 +113,7 @@ SCOPES = (
     "generated",
     "last",
     "after_instruction",
+    "assistant_turns",
     "thinking",
     "not_in_code",
     "positions",

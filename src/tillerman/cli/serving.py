@@ -160,7 +160,7 @@ def _vllm(settings: Settings, opened: OpenModel, folder: Path) -> Engine:
     from tillerman.serving.engines.vllm.setting import setting_of
 
     wanted = settings.engine.vllm
-    setting = setting_of(folder, wanted.arm_layers)
+    setting = setting_of(folder, wanted.arm_layers, wanted.arm_reads)
     about = About("vllm", opened.id, opened.fingerprint, opened.layers, opened.context or 0)
     dtype = str(opened.model.dtype).removeprefix("torch.")
     # In the precision in which it was opened, unless vLLM's own arguments say otherwise.

@@ -25,11 +25,12 @@ SCOPES = (
     "generated",
     "last",
     "after_instruction",
+    "assistant_turns",
     "thinking",
     "not_in_code",
     "positions",
 )
-_MARKED = ("after_instruction", "thinking", "not_in_code")
+_MARKED = ("after_instruction", "assistant_turns", "thinking", "not_in_code")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Scope:
     ``all`` every token; ``prompt`` the tokens given; ``last`` the last prompt token (it makes the first
     new one); ``generated`` the tokens made, and the last prompt token; ``after_instruction`` from the last
     occurrence of ``marker`` (the token ids that end the instruction and open the answer) on;
+    ``assistant_turns`` in the prompt from each ``marker`` to the ``closing`` token that ends the answer, and all
+    that is made: earlier answers of a conversation as ``after_instruction`` steered them when they were made;
     ``thinking`` from the ``opening`` tag to the token before the ``closing`` one is whole; ``not_in_code``
     all but fenced code and JSON tool calls, in the text that ``piece`` gives for a token id. Both look, and
     steer, from ``marker`` on where there is one. ``positions`` explicit ones, negative counted from the
@@ -60,8 +63,12 @@ class Scope:
             raise UsageError("scope 'positions' needs at least one position, and no other scope takes any")
         if self.marker and self.name not in _MARKED:
             raise UsageError(f"only the scopes {', '.join(_MARKED)} take a marker")
-        if (self.opening or self.closing) and self.name != "thinking":
-            raise UsageError("only scope 'thinking' takes an opening and a closing tag")
+        if (self.opening and self.name != "thinking") or (
+            self.closing and self.name not in ("thinking", "assistant_turns")
+        ):
+            raise UsageError("only scope 'thinking' takes an opening tag, only it and 'assistant_turns' a closing one")
+        if self.name == "assistant_turns" and set(self.closing) & set(self.marker):
+            raise UsageError("scope 'assistant_turns': the token that ends an answer may not stand in the marker")
         if self.piece is not None and self.name != "not_in_code":
             raise UsageError("only scope 'not_in_code' reads pieces of text")
 

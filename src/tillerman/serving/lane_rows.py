@@ -1,4 +1,4 @@
-"""Rows of a table of sums: one for each sum that a running request needs, shared where two need the same."""
+"""Rows of a table: one for all that is done to a token of a running request, shared where two need the same."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tillerman.core.errors import UsageError
-from tillerman.serving.lanes import Lane, Pulls
+from tillerman.serving.lanes import Lane
+from tillerman.serving.pulls import Pulls
 
 NOTHING = 0  # the row of zeros
 
 
 @dataclass
 class LaneRows:
-    """Which row of a table holds which sum, and which rows the tokens of a step take.
+    """Which row of a table holds which pulls, and which rows the tokens of a step take.
 
-    Row 0 is nothing, rows 1 to ``capacity`` are given to the sums of running requests; a row is free again when the
+    Row 0 is nothing, rows 1 to ``capacity`` are given to the pulls of running requests; a row is free again when the
     last request that needs it is released. ``write(row, pulls)`` fills a row of the table the first time.
     """
 

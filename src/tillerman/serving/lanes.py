@@ -1,14 +1,15 @@
-"""Plans as lanes: what is added to each position of one text, known before the text is.
+"""Plans as lanes: what is done to each position of one text, known before the text is.
 
-For the operator ``add`` with constant vectors, all that a plan does to a token at one layer is one sum of vectors, and
-which vectors take part depends on the token's position alone. So a plan and the prompt's token ids give a piecewise
-constant function from positions to sums (``lanes``). It holds under chunked prompts, preemption, cached prefixes and
-speculative drafts, and it says which cached tokens of two requests were treated alike (``treatment``).
+For constant vectors and the operators of ``serving.pulls``, which interventions act on a token depends on the token's
+position alone. So a plan and the prompt's token ids give a piecewise constant function from positions to pulls
+(``lanes``). It holds under chunked prompts, preemption, cached prefixes and speculative drafts, and it says which
+cached tokens of two requests were treated alike (``treatment``).
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,24 +17,12 @@ from typing import Any
 
 from tillerman.core.decoding import take
 from tillerman.core.errors import UsageError
-from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Plan, Scope
+from tillerman.core.turns import turn_spans
+from tillerman.serving.pulls import OPERATORS, Pull, Pulls, block_after, in_order
 
-SCOPES = ("all", "prompt", "last", "generated", "after_instruction", "positions")  # those that ask for no later text
-
-
-@dataclass(frozen=True, order=True)
-class Pull:
-    """``strength`` times the direction that the artefact with this digest has at ``hook point``, at the output of
-    decoder block ``layer``."""
-
-    layer: int
-    digest: str
-    point: str
-    strength: float
-
-
-Pulls = frozenset[Pull]  # all that is done to one token; empty: nothing
+_MARKED = ("after_instruction", "assistant_turns")
+SCOPES = ("all", "prompt", "last", "generated", *_MARKED, "positions")  # those that ask for no later text
 
 
 @dataclass(frozen=True)
@@ -48,6 +37,9 @@ class LaneStep:
         size, name = len(prompt), self.scope.name
         if name == "after_instruction":
             return ((_last_of(self.scope.marker, prompt), None),)
+        if name == "assistant_turns":
+            turns = turn_spans(self.scope.marker, self.scope.closing, prompt)
+            return (*(turn for turn in turns if turn[1] is not None), (_open_from(turns, size), None))
         if name == "positions":
             at = sorted({p if p >= 0 else size + p for p in self.scope.positions})
             return tuple((p, p + 1) for p in at if p >= 0)
@@ -66,8 +58,8 @@ class LanePlan:
         cuts = sorted({0, *(edge for (start, end), _ in spans for edge in (start, end) if edge is not None)})
         found: list[Lane] = []
         for cut in cuts:
-            active = [step for (a, b), step in spans if a <= cut and (b is None or cut < b)]
-            pulls = frozenset(_summed(active))
+            active = [step for (a, b), step in spans if a <= cut and (b is None or cut < b)]  # in the plan's order
+            pulls = in_order(pull for step in active for pull in step.pulls)
             if not found or found[-1].pulls != pulls:
                 found.append(Lane(cut, pulls))
         return tuple(found)
@@ -79,14 +71,15 @@ class LanePlan:
             for step in self.steps
         )
 
+    @property
+    def reads(self) -> Mapping[int, int]:
+        """How many of its interventions read the stream at each block, on whatever tokens."""
+        return Counter(pull.layer for step in self.steps for pull in step.pulls if pull.operator != "add")
+
     def to_json(self) -> list[dict[str, Any]]:
         """Canonical: equal plans give equal values."""
         return [
-            {
-                "scope": step.scope.to_json(),
-                "pulls": [[pull.layer, pull.digest, pull.point, pull.strength] for pull in step.pulls],
-            }
-            for step in self.steps
+            {"scope": step.scope.to_json(), "pulls": [pull.to_json() for pull in step.pulls]} for step in self.steps
         ]
 
     @classmethod
@@ -112,27 +105,20 @@ class Lane:
 def problem(plan: Plan) -> str | None:
     """Why a plan cannot be written as lanes, in one sentence; None where it can."""
     for item in plan:
-        if item.operator != "add":
-            return f"operator {item.operator!r} is not served by this engine, which adds only"
+        if item.operator not in OPERATORS:
+            return f"operator {item.operator!r} is not served by this engine; it has {', '.join(OPERATORS)}"
         if not item.steering.is_constant:
             return "a steering whose change depends on what the model reads is not served by this engine"
         if item.gate is not None:
-            return "a gate is not served by this engine, which adds before the whole prompt is known"
+            return "a gate is not served by this engine, which steers before the whole prompt is known"
         if item.scope.name not in SCOPES:
             return f"scope {item.scope.name!r} is not served by this engine; choose one of {', '.join(SCOPES)}"
-        if item.scope.name == "after_instruction" and not item.scope.marker:
-            return "scope 'after_instruction' has no marker: the artefact was made without a chat template"
+        if item.scope.name in _MARKED and not item.scope.marker:
+            return f"scope '{item.scope.name}' has no marker: the artefact was made without a chat template"
         for point in item.steering.points:
             if block_after(point) is None:
-                return f"{point} is not served by this engine, which adds to the outputs of decoder blocks"
+                return f"{point} is not served by this engine, which steers at the outputs of decoder blocks"
     return None
-
-
-def block_after(point: HookPoint) -> int | None:
-    """The decoder block whose output a change there is: its own, or that of the block before it."""
-    if point.site == "resid_post":
-        return point.layer
-    return point.layer - 1 if point.site == "resid_pre" and point.layer > 0 else None
 
 
 def lane_plan(plan: Plan, digests: Sequence[str]) -> LanePlan:
@@ -153,7 +139,7 @@ def treatment(lanes: Sequence[Lane], start: int, end: int) -> str:
     for lane, until in zip(lanes, ends(lanes), strict=True):
         first, last = max(lane.start, start), end if until is None else min(until, end)
         if lane.pulls and first < last:
-            told.append([first, last, [[p.layer, p.digest, p.point, p.strength] for p in sorted(lane.pulls)]])
+            told.append([first, last, [pull.to_json() for pull in lane.pulls]])
     return json.dumps(told, separators=(",", ":")) if told else ""
 
 
@@ -170,18 +156,13 @@ def _of(item: Intervention, digest: str) -> LaneStep:
     for point in item.steering.points:
         layer = block_after(point)
         if layer is not None and item.strength:
-            pulls.append(Pull(layer, digest, str(point), float(item.strength)))
+            pulls.append(Pull(layer, digest, str(point), float(item.strength), item.operator))
     return LaneStep(tuple(pulls), item.scope)
 
 
-def _summed(steps: Sequence[LaneStep]) -> list[Pull]:
-    """The pulls of several steps, those of one vector joined."""
-    total: dict[tuple[int, str, str], float] = {}
-    for step in steps:
-        for pull in step.pulls:
-            key = (pull.layer, pull.digest, pull.point)
-            total[key] = total.get(key, 0.0) + pull.strength
-    return [Pull(*key, strength) for key, strength in total.items() if strength]
+def _open_from(turns: Sequence[tuple[int, int | None]], size: int) -> int:
+    """Where the turn begins that the prompt leaves open; the end of the prompt where there is none."""
+    return turns[-1][0] if turns and turns[-1][1] is None else size
 
 
 def _last_of(marker: Sequence[int], prompt: Sequence[int]) -> int:
@@ -197,17 +178,7 @@ def _step(value: Any) -> LaneStep:
     scope = Scope.from_json(take(value, "scope", Mapping[str, Any]))
     if scope.name not in SCOPES:
         raise UsageError(f"scope {scope.name!r} is not served by this engine; choose one of {', '.join(SCOPES)}")
-    return LaneStep(tuple(_pull(one) for one in value["pulls"]), scope)
-
-
-def _pull(value: Any) -> Pull:
-    kinds = (int, str, str, int | float)
-    if not isinstance(value, list) or len(value) != len(kinds) or not all(map(isinstance, value, kinds)):
-        raise UsageError("a pull is a layer, a digest, a hook point and a strength")
-    layer, digest, point, strength = value
-    if block_after(HookPoint.parse(point)) != layer or not abs(float(strength)) < float("inf"):
-        raise UsageError(f"a pull at {point} belongs to the block that it leaves, with a finite strength")
-    return Pull(layer, digest, point, float(strength))
+    return LaneStep(tuple(Pull.from_json(one) for one in value["pulls"]), scope)
 
 
 def ends(lanes: Sequence[Lane]) -> tuple[int | None, ...]:

@@ -112,7 +112,7 @@ def ensure_meets(plan: ServedPlan, prompt: tuple[int, ...], room: int) -> None:
     """``Refusal`` (no_token) where a scope would meet no token of this prompt and of the ``room`` tokens after it."""
     for act in plan.acts:
         scope, whole = act.cell.scope, len(prompt) + room
-        if scope.name == "after_instruction" and not _holds(prompt, scope.marker):
+        if scope.name in ("after_instruction", "assistant_turns") and not _holds(prompt, scope.marker):
             why = "the prompt does not hold the tokens that open an answer; ask through /v1/chat/completions"
         elif scope.name == "positions" and not all(-len(prompt) <= place < whole for place in scope.positions):
             why = f"the prompt has {len(prompt)} tokens, and at most {room} follow"

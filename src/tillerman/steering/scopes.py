@@ -16,7 +16,14 @@ from tillerman.models.generating import Prompt
 from tillerman.steering.spans import CodeReader, tag_ends, thinking_spans
 
 _UNKNOWN = -(2**40)  # a length that no position matches
-OF_GENERATED = {"all": True, "generated": True, "after_instruction": True, "prompt": False, "last": False}
+OF_GENERATED = {
+    "all": True,
+    "generated": True,
+    "after_instruction": True,
+    "assistant_turns": True,
+    "prompt": False,
+    "last": False,
+}
 
 
 class Sequences:
@@ -89,12 +96,12 @@ class Sequences:
             return torch.ones_like(info.real)
         if scope.name == "prompt":
             return (~generated).expand_as(info.real)
-        if scope.name == "after_instruction":
+        if scope.name in ("after_instruction", "assistant_turns"):
+            find = _from_marker if scope.name == "after_instruction" else _in_turns
             whole = self._whole
             if whole is None or whole.tokens is None:
-                return generated | _from_marker(scope.marker, info, ~generated)
-            found = _from_marker(scope.marker, whole, torch.ones_like(whole.real[0]))
-            return generated | _spread(found, info)
+                return generated | find(scope, info, ~generated)
+            return generated | _spread(find(scope, whole, torch.ones_like(whole.real[0])), info)
         if scope.name in ("thinking", "not_in_code"):
             return self._in_text(scope, info)
         rows = info.real.shape[0]
@@ -121,7 +128,7 @@ class Sequences:
         whole = ForwardInfo(0, real, tokens)
         reach = real
         if scope.marker:
-            reach = real & (generated | _from_marker(scope.marker, whole, ~generated))
+            reach = real & (generated | _from_marker(scope, whole, ~generated))
         if scope.name == "thinking":
             return _spread(thinking_spans(scope, tokens, reach), info)
         if scope not in self._readers:
@@ -212,9 +219,10 @@ def meant_after(scope: Scope, batch: Batch, steps: int) -> Bool[Tensor, "b a"]:
     return sequences.mask(scope, info)
 
 
-def _from_marker(marker: tuple[int, ...], info: ForwardInfo, prompt: Bool[Tensor, " s"]) -> Bool[Tensor, "b s"]:
+def _from_marker(scope: Scope, info: ForwardInfo, prompt: Bool[Tensor, " s"]) -> Bool[Tensor, "b s"]:
     """From the marker's last occurrence in each row's prompt on; nothing where it does not occur. Padding
     and what the model itself says are no instruction, whatever tokens they are."""
+    marker = scope.marker
     if not marker:
         raise UsageError(
             "scope 'after_instruction' needs the tokens that end the instruction: "
@@ -226,3 +234,20 @@ def _from_marker(marker: tuple[int, ...], info: ForwardInfo, prompt: Bool[Tensor
     ends = tag_ends(marker, info.tokens, info.real & prompt)
     last = torch.where(ends, columns, -1).amax(1, keepdim=True) if len(columns) else columns[None]
     return (last >= 0) & (columns > last - len(marker))
+
+
+def _in_turns(scope: Scope, info: ForwardInfo, prompt: Bool[Tensor, " s"]) -> Bool[Tensor, "b s"]:
+    """The assistant's turns in each row's prompt, as ``core.turns.turn_spans`` has them."""
+    if not scope.marker or len(scope.closing) != 1:
+        raise UsageError(
+            "scope 'assistant_turns' needs the tokens that open an answer and the one that ends it: "
+            "tillerman.assistant_turns(tokenizer) makes the scope from the chat template"
+        )
+    if info.tokens is None:
+        raise UsageError("scope 'assistant_turns' reads token ids; this call gives embeddings")
+    reach, size = info.real & prompt, len(scope.marker)
+    columns = torch.arange(info.real.shape[1], device=info.real.device).expand_as(info.tokens)
+    opened = torch.where(tag_ends(scope.marker, info.tokens, reach), columns - size + 1, -1)
+    opened = torch.cat([opened[:, size - 1 :], opened.new_full((len(opened), size - 1), -1)], 1)  # where it begins
+    closed = torch.where(tag_ends(scope.closing, info.tokens, reach), columns, -1)
+    return reach & (opened.cummax(1).values > closed.cummax(1).values)

@@ -31,6 +31,7 @@ SCOPES = {
     "last": Scope("last"),
     "generated": Scope("generated"),
     "after_instruction": Scope("after_instruction", marker=MARKER),
+    "assistant_turns": Scope("assistant_turns", marker=MARKER, closing=ROWS[1][8:9]),
     "positions": Scope("positions", (1, -2, 16)),
     "thinking": Scope("thinking", opening=(ROWS[1][2],), closing=(2,)),
     "not_in_code": Scope("not_in_code", piece=lambda token: "\n```\n" if token % 7 == 0 else "w"),
@@ -71,7 +72,7 @@ def _jobs_with(*scopes):
 
 def test_scopes_are_exact_where_their_rows_join_late(opened):
     jobs = _jobs_with(*SCOPES.values())
-    ensure_parity(opened, jobs, [0, 1, 1, 2, 2, 2, 3, 3, 4, 5])
+    ensure_parity(opened, jobs, [0, 1, 1, 2, 2, 2, 3, 3, 3, 4, 5])
 
 
 @pytest.mark.slow

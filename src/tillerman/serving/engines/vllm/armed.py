@@ -1,4 +1,4 @@
-"""A worker's table of sums, and the change that it makes at the outputs of decoder blocks."""
+"""What a worker holds of running requests, and the change that it makes at the outputs of decoder blocks."""
 
 from __future__ import annotations
 
@@ -7,43 +7,32 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from tillerman.core.errors import ModelError, TillermanError
 from tillerman.serving.engines.vllm.setting import Setting
+from tillerman.serving.engines.vllm.tables import BlockTable
 from tillerman.serving.engines.vllm.vectors import ServedVectors
 from tillerman.serving.lane_rows import LaneRows
-from tillerman.serving.lanes import LanePlan, Pulls
+from tillerman.serving.lanes import LanePlan
+from tillerman.serving.pulls import Pulls
 
-_SUMS = 4  # rows for each request that runs; one that finds none ends as an error
+_ROWS = 4  # for each request that runs; one that finds none ends as an error
 _SPARE = 512  # tokens by which captured graphs are padded, at most
 
 
-@torch.library.custom_op("tillerman::add_rows", mutates_args=("hits",))
-def add_rows(h: Tensor, table: Tensor, rows: Tensor, hits: Tensor) -> Tensor:
-    """``h + table[rows]`` for the first tokens of a step, and one more pass counted. In a captured graph both are there
-    or neither: the count is the witness."""
-    hits.add_(1)
-    return h + table.index_select(0, rows[: h.shape[0]])
-
-
-@add_rows.register_fake
-def _(h: Tensor, table: Tensor, rows: Tensor, hits: Tensor) -> Tensor:
-    return torch.empty_like(h)
-
-
 class Armed:
-    """What one worker holds: ``table [layers, rows + 1, d]`` with row 0 of zeros, the row of each token of a step, and
-    how often each layer's change ran. All of it is allocated before graphs are captured, at its final size."""
+    """What one worker holds: a table for each prepared block, the row of each token of a step, and how often each
+    block's change ran. All of it is allocated before graphs are captured, at its final size."""
 
     def __init__(
         self, wanted: Setting, layers: tuple[int, ...], width: int, requests: int, tokens: int, like: Tensor
     ) -> None:
         self.layers, self.width = layers, width
         self.vectors = ServedVectors(wanted.folder)
-        size = requests * _SUMS
-        self.table: Float[Tensor, "layers rows d"] = like.new_zeros(len(layers), size + 1, width)
+        size = requests * _ROWS
+        self.tables = tuple(BlockTable(size + 1, wanted.reads_at(layer), width, like) for layer in layers)
         self.rows: Int[Tensor, " tokens"] = torch.zeros(tokens + _SPARE, dtype=torch.int64, device=like.device)
         self.hits: Int[Tensor, " layers"] = torch.zeros(len(layers), dtype=torch.int64, device=like.device)
         self.book = LaneRows(size, self._write)
@@ -78,8 +67,10 @@ class Armed:
         return {"hits": self.hits.tolist(), "failed": dict(self.failed)}
 
     def _write(self, row: int, pulls: Pulls) -> None:
-        made = self.vectors.sum(pulls, self.layers, self.width, self.table.dtype)
-        self.table[:, row].copy_(made)
+        reads = {layer: table.reads for layer, table in zip(self.layers, self.tables, strict=True)}
+        changes = self.vectors.changes(pulls, reads, self.width, self.tables[0].sums.dtype)
+        for table, change in zip(self.tables, changes, strict=True):
+            table.write(row, change)
 
 
 def arm(runner: Any, wanted: Setting) -> Armed:
@@ -103,14 +94,14 @@ def arm(runner: Any, wanted: Setting) -> Armed:
 
 
 def _hook(armed: Armed, i: int) -> Any:
-    table, rows, hits = armed.table[i], armed.rows, armed.hits[i : i + 1]
+    steered = armed.tables[i].steering(armed.rows, armed.hits[i : i + 1])
 
     def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
         if isinstance(output, Tensor):
-            return add_rows(output, table, rows, hits)
+            return steered(output, None)
         if isinstance(output, tuple) and len(output) == 2 and all(isinstance(one, Tensor) for one in output):
             # The residual, not what the block adds to it: the fused sum and norm after it stay whole.
-            return output[0], add_rows(output[1], table, rows, hits)
+            return output[0], steered(output[1], output[0])
         raise ModelError(f"{type(module).__name__} gives neither a tensor nor a pair: this model cannot be steered")
 
     return hook

@@ -70,13 +70,16 @@ def _wrap_scheduler() -> None:
         steered = {name: one for name, one in asked.items() if plan_of(one.sampling_params) is not None}
         told = vars(result).get(KEY) if result is not None else None
         before = vars(self).get(_SEAL) or {}
-        failed = _failed(steered, told, before)
+        failed = {name: (steered[name], why) for name, why in _failed(steered, told, before).items()}
         if told is not None:
             vars(self)[_SEAL] = told
+        wrong = {block for name, (one, _) in failed.items() for block in _steered_blocks(self, name, one)}
+        failed |= _sharing(self, wrong, failed)
         outputs = inner(self, step, result)
         if steered:
             _receipts(outputs, {name: one for name, one in steered.items() if name not in failed})
-            _fail(self, outputs, {name: (steered[name], why) for name, why in failed.items()})
+            _fail(self, outputs, failed)
+            self.kv_cache_manager.evict_blocks(wrong)
         return outputs
 
     setattr(update_from_output, _SEAL, True)
@@ -94,6 +97,32 @@ def _failed(steered: Mapping[str, Any], told: Mapping[str, Any] | None, before: 
     if len(counts) != len(old) or not all(now > then for now, then in zip(counts, old, strict=True)):
         return dict.fromkeys(steered, UNSTEERED)
     return {name: why for name, why in told["failed"].items() if name in steered}
+
+
+def _steered_blocks(scheduler: Any, name: str, request: Any) -> set[int]:
+    """The cached blocks that a request has filled itself, from its first steered token on. Their keys say that they are
+    steered; where the request has failed, nobody may find them."""
+    if name not in scheduler.requests:
+        return set()
+    lanes = _lanes_of(request, plan_of(request.sampling_params) or LanePlan(()))
+    steered = min((lane.start for lane in lanes if lane.pulls), default=request.num_tokens)
+    start = max(steered, int(getattr(request, "num_cached_tokens", 0) or 0))
+    manager, groups = scheduler.kv_cache_manager, scheduler.kv_cache_config.kv_cache_groups
+    held = zip(manager.get_block_ids(name), groups, strict=True)
+    found = {block for ids, group in held for block in ids[start // group.kv_cache_spec.block_size :]}
+    return found - {manager.block_pool.null_block.block_id}
+
+
+def _sharing(scheduler: Any, blocks: set[int], known: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+    """The other requests that have found one of these blocks before it was known to be wrong."""
+    if not blocks:
+        return {}
+    return {
+        name: (one, UNSTEERED)
+        for name, one in scheduler.requests.items()
+        if name not in known
+        and any(not blocks.isdisjoint(ids) for ids in scheduler.kv_cache_manager.get_block_ids(name))
+    }
 
 
 def _receipts(outputs: Mapping[int, Any], steered: Mapping[str, Any]) -> None:

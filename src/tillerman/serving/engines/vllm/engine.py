@@ -27,7 +27,9 @@ from tillerman.core.shown import clipped
 from tillerman.serving.engine import About, Chunk, Ended, Job, Taken, Touched
 from tillerman.serving.engines.vllm.options import VllmSettings
 from tillerman.serving.engines.vllm.setting import VERSION, Setting
-from tillerman.serving.lanes import block_after, lane_plan, problem
+from tillerman.serving.engines.vllm.vectors import too_many_reads
+from tillerman.serving.lanes import lane_plan, problem
+from tillerman.serving.pulls import block_after
 
 _CHILD = "tillerman.serving.engines.vllm.child"
 _CAUSE = re.compile(r"\b\w*(?:Error|Exception): \S.*")
@@ -49,12 +51,16 @@ class VllmEngine:
 
     def problem(self, plan: Plan) -> str | None:
         why = problem(plan)
-        if why is not None or self._setting.layers is None:
+        if why is not None:
             return why
         layers = {block_after(point) for item in plan for point in item.steering.points}
-        missing = sorted(layer for layer in layers if layer is not None and layer not in self._setting.layers)
+        prepared = layers if self._setting.layers is None else self._setting.layers
+        missing = sorted(layer for layer in layers if layer is not None and layer not in prepared)
         if missing:
             return f"block {missing[0]} is not prepared for steering; start the server anew with this artefact"
+        for block, asked in lane_plan(plan, [""] * len(plan)).reads.items():
+            if asked > self._setting.reads_at(block):
+                return too_many_reads(block, asked, self._setting.reads_at(block))
         return None
 
     async def start(self) -> None:
@@ -160,11 +166,12 @@ class VllmEngine:
         for rank, worker in enumerate(told["workers"]):
             if worker["version"] != VERSION:
                 raise ModelError(f"vLLM's worker {rank} has tillerman {worker['version']}, this is {VERSION}")
-            if worker["layers"] is None or not self._setting_is(worker["layers"]):
+            if worker["layers"] is None or not self._setting_is(worker["layers"], worker["reads"]):
                 raise ModelError(f"vLLM's worker {rank} is not prepared for steering: {self._log()}")
 
-    def _setting_is(self, layers: Sequence[int]) -> bool:
-        return self._setting.layers is None or tuple(layers) == self._setting.layers
+    def _setting_is(self, layers: Sequence[int], reads: Sequence[int]) -> bool:
+        wanted = self._setting
+        return wanted.layers in (None, tuple(layers)) and [wanted.reads_at(layer) for layer in layers] == list(reads)
 
     def _log(self) -> str:
         if self._folder is None:

@@ -9,7 +9,7 @@ from typing import Any
 from tillerman.core.errors import TillermanError, UsageError
 from tillerman.core.named_plan import NamedPlan
 from tillerman.serving.engines.vllm.setting import KEY, Setting
-from tillerman.serving.engines.vllm.vectors import ServedVectors
+from tillerman.serving.engines.vllm.vectors import ServedVectors, too_many_reads
 from tillerman.serving.lanes import LanePlan, lane_plan, parse_lanes
 
 _SEAL = "_tillerman"
@@ -67,6 +67,9 @@ def _reader(wanted: Setting) -> Callable[[Any], str]:
                 f"blocks {', '.join(map(str, missing))} are not prepared, only {known}; start the server anew with "
                 "TILLERMAN_LAYERS=all"
             )
+        for block, asked in plan.reads.items():
+            if asked > wanted.reads_at(block):
+                raise UsageError(too_many_reads(block, asked, wanted.reads_at(block)))
         return plan.text()
 
     return read

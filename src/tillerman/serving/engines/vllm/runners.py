@@ -48,8 +48,9 @@ def _handshake(self: Any) -> dict[str, Any]:
     """What a worker says of itself: the method ``tillerman_handshake`` of every worker."""
     armed = vars(self.model_runner).get(KEY)
     if armed is None:
-        return {"version": VERSION, "layers": None, "hits": []}
-    return {"version": VERSION, "layers": list(armed.layers), "hits": armed.hits.tolist()}
+        return {"version": VERSION, "layers": None, "reads": [], "hits": []}
+    told = {"layers": list(armed.layers), "reads": [table.reads for table in armed.tables], "hits": armed.hits.tolist()}
+    return {"version": VERSION, **told}
 
 
 def _class(name: str) -> Any:
