@@ -57,8 +57,8 @@ def change_of(
         return Change(added, none, none, none.new_zeros(0, NUMBERS), none.new_zeros(0, 0))
     readers = torch.stack([reader for reader, _, _ in rows])
     writers = torch.stack([writer for _, writer, _ in rows])
-    numbers = torch.tensor([told for _, _, told in rows], dtype=torch.float64)
-    return Change(added, readers, writers, numbers, torch.tril(readers @ writers.T, diagonal=-1))
+    of_readers = torch.tensor([told for _, _, told in rows], dtype=torch.float64)
+    return Change(added, readers, writers, of_readers, torch.tril(readers @ writers.T, diagonal=-1))
 
 
 def written(
