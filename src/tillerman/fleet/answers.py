@@ -20,7 +20,7 @@ _SHOWN = 3  # bad jobs that an error names
 
 
 @dataclass(frozen=True)
-class Batch:
+class CheckedJobs:
     """All jobs, and those of them that no server would answer, each with its error."""
 
     jobs: tuple[GenerationJob, ...]
@@ -41,7 +41,7 @@ class Batch:
         )
 
 
-async def checked(jobs: Sequence[GenerationJob], servers: Sequence[FleetServer]) -> Batch:
+async def checked(jobs: Sequence[GenerationJob], servers: Sequence[FleetServer]) -> CheckedJobs:
     """``UsageError`` for servers that do not serve the same."""
     offers = await asyncio.gather(*(server.offer() for server in servers))
     for server, offer in zip(servers, offers, strict=True):
@@ -57,11 +57,11 @@ async def checked(jobs: Sequence[GenerationJob], servers: Sequence[FleetServer])
                 refused[job.id] = {"id": job.id, "error": told["error"]}
             else:
                 plans[job.id] = str(told["plan"])
-    return Batch(tuple(jobs), offers[0], plans, refused)
+    return CheckedJobs(tuple(jobs), offers[0], plans, refused)
 
 
 async def answers(
-    batch: Batch,
+    batch: CheckedJobs,
     servers: Sequence[FleetServer],
     store: Store,
     facts: Sequence[Any] = (),
@@ -93,7 +93,7 @@ def failed(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if "error" in row]
 
 
-def _piece(store: Store, batch: Batch, job: GenerationJob, facts: Sequence[Any]) -> Store:
+def _piece(store: Store, batch: CheckedJobs, job: GenerationJob, facts: Sequence[Any]) -> Store:
     offer = batch.offer
     return store.scoped(offer.model, offer.fingerprint, offer.engine, *facts, batch.plans[job.id], dict(job.body))
 

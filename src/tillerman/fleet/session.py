@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tillerman.core.errors import EndpointError, UsageError
 from tillerman.core.rows import Progress
 from tillerman.core.store import Store
-from tillerman.fleet.answers import Batch, answers, checked
+from tillerman.fleet.answers import CheckedJobs, answers, checked
 from tillerman.fleet.dispatch import Dispatch
 from tillerman.fleet.jobs import GenerationJob
 from tillerman.fleet.replica import ReplicaSpec
@@ -75,10 +75,10 @@ class Watched:
     finish: Callable[[list[Row]], None]  # within the store: what it raises keeps the finished pieces
 
 
-def check_batch(jobs: Sequence[GenerationJob], place: Place) -> Batch:
+def check_batch(jobs: Sequence[GenerationJob], place: Place) -> CheckedJobs:
     """Whether they would be answered; none is."""
 
-    async def run() -> Batch:
+    async def run() -> CheckedJobs:
         async with opened(place) as (servers, _):
             return await checked(jobs, servers)
 
