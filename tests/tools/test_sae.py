@@ -27,11 +27,11 @@ def sae():
 
 @pytest.fixture(scope="module")
 def read():
-    """Tokens that are each the sum of two of twelve directions."""
+    """Tokens that are each the sum of two of twelve directions and of what all share."""
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(12, 8, generator=generator)
     chosen = torch.stack([torch.randperm(12, generator=generator)[:2] for _ in range(1200)])
-    return (1 + torch.rand(1200, 2, 1, generator=generator)).mul(directions[chosen]).sum(1).to(torch.bfloat16)
+    return (1 + torch.rand(1200, 2, 1, generator=generator)).mul(directions[chosen]).sum(1).add(2).to(torch.bfloat16)
 
 
 @pytest.fixture

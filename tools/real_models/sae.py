@@ -2,7 +2,7 @@
 
     python tools/real_models/sae.py OUT --model smollm2=FOLDER --data ../shared/data [--tokens 240000 --steps 400]
 
-Eight minutes of one thread on SmolLM2. Three stages, each of which goes on where it was interrupted: the texts
+Some minutes of one thread on SmolLM2. Three stages, each of which goes on where it was interrupted: the texts
 of ``sae_texts.py`` are read once and their activations kept (OUT/read, 1.2 kB a token), an autoencoder learns from them
 over several rounds (OUT/learning.pt), and its quality on other texts is measured (OUT/quality.json). OUT itself is then
 what ``--sae`` takes. ``--add`` takes the figures into the repository (``benchmarks/real_models/sae.json``), not the
