@@ -36,18 +36,24 @@ def test_the_convention_and_the_sign_are_found_under_which_the_vector_does_what_
         assert len(tried) == 4 and found.effect.interval.low > 0
 
 
-def reading(convention: str, layer: int, leads: np.ndarray) -> FileReading:
-    return FileReading(convention, 1.0, {HookPoint(layer): HEEDS}, leads, mean_effect(leads, np.zeros(len(leads))))
+def reading(convention: str, leads: np.ndarray, closeness: tuple[float, float], sign: float = 1.0) -> FileReading:
+    place = {HookPoint(1 if convention == "output" else 0): HEEDS}
+    return FileReading(convention, sign, place, leads, mean_effect(leads, np.zeros(len(leads))), closeness)
 
 
-def test_readings_that_do_the_same_are_not_chosen_between():
-    """One block further the same vector mostly does nearly the same."""
+def test_of_conventions_that_both_work_the_one_is_taken_where_the_vector_was_found():
+    """A block earlier the same push often does more, so that what it does is no proof."""
     leads = np.linspace(0.5, 1.5, 20)
-    nearly = leads - 0.02 + 0.2 * np.sin(np.arange(20))
+    early, found = reading("input", leads + 0.3, (0.8, 0.7)), reading("output", leads, (0.9, 0.95))
+    assert best([early, found]) is found
     with pytest.raises(UsageError, match=r"told apart on 20 items: output.*input.*--convention and --sign"):
-        best([reading("output", 1, leads), reading("input", 0, nearly)])
-    clear = reading("output", 1, leads)
-    assert best([clear, reading("input", 0, leads - 0.4)]) is clear
+        best([early, reading("output", leads, (0.9, 0.69))])
+
+
+def test_signs_that_do_the_same_are_not_chosen_between():
+    leads = np.linspace(0.5, 1.5, 20)
+    with pytest.raises(UsageError, match=r"told apart on 20 items: output, as-is.*output, flipped"):
+        best([reading("output", leads, (0.1, 0.1)), reading("output", leads[::-1], (-0.1, -0.1), -1.0)])
 
 
 def test_a_vector_that_does_nothing_is_not_read_at_all(exam):

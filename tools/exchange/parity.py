@@ -31,7 +31,7 @@ from tillerman.exchange.parity import Parity, compared, next_logprobs
 from tillerman.models.opened import OpenModel
 
 SAMPLES = ("pirate", "cheerful", "french")
-LAYER, DOSE, PROMPTS = 14, 0.4, 12
+LAYER, DOSE, PROMPTS = 14, 0.1, 12
 
 
 def main() -> None:

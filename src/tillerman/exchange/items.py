@@ -44,3 +44,8 @@ def exam_of(opened: OpenModel, made: Provenance, data: LoadedData, limit: int = 
     if len(exam.items) < 2:
         raise DataError(f"{data.name}: fewer than two items that {opened.id} can read; give others")
     return exam
+
+
+def turn_end(opened: OpenModel) -> tuple[int, ...]:
+    """The tokens that close an answer in the chat template; none without one."""
+    return make_writer(opened.tokenizer, "auto", {}).closing_turns().closing

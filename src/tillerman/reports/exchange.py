@@ -51,7 +51,14 @@ def difference_words(value: float, low: float, high: float) -> str:
     return f"exported minus fitted: {decimal(value, 2)} nats ({interval})"
 
 
-def readings_table(n: int, rows: Sequence[tuple[str, MeanEffect]]) -> Table:
-    """From each reading of a file and what it does to the lead of the right answer, the best first."""
-    cells = tuple((words, shown_number(e.value, e.interval, signed=True)) for words, e in rows)
-    return Table(f"Readings of the file, on {n} items", ("convention, sign", "lead of the right answer, nats"), cells)
+def readings_table(n: int, rows: Sequence[tuple[str, MeanEffect, float]]) -> Table:
+    """From each reading of a file and what it does to the lead of the right answer, the best first,
+    and the cosine to what tells answers apart there."""
+    cells = tuple(
+        (words, shown_number(e.value, e.interval, signed=True), decimal(close, 3)) for words, e, close in rows
+    )
+    return Table(
+        f"Readings of the file, on {n} items",
+        ("convention, sign", "lead of the right answer, nats", "closeness"),
+        cells,
+    )

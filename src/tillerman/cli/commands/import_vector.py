@@ -137,7 +137,7 @@ def run_import(file: Path, out: Path, model: o.ModelChoice, asked: Asked) -> tup
 def _measured(opened: OpenModel, found: Found, asked: Asked) -> FileReading:
     """The reading that the items single out; the table of all is printed first."""
     from tillerman.cli.render import print_table
-    from tillerman.exchange.items import exam_of
+    from tillerman.exchange.items import exam_of, turn_end
     from tillerman.exchange.semantic import best, readings
     from tillerman.reports.exchange import readings_table
 
@@ -145,6 +145,7 @@ def _measured(opened: OpenModel, found: Found, asked: Asked) -> FileReading:
     provenance = opened.provenance("imported", name=loaded.name, site=asked.site)
     exam = exam_of(opened, provenance, loaded, asked.limit)
     signs = {None: (1.0, -1.0), "as-is": (1.0,), "flipped": (-1.0,)}[asked.sign]
-    tried = readings(exam, found, asked.placing, signs)
-    print_table(ERR, readings_table(len(exam.items), [(one.words, one.effect) for one in tried]))
+    tried = readings(exam, found, asked.placing, signs, closing=turn_end(opened))
+    rows = [(one.words, one.effect, sum(one.closeness) / 2) for one in tried]
+    print_table(ERR, readings_table(len(exam.items), rows))
     return best(tried)
