@@ -56,7 +56,7 @@ def run(
             batch = await checked(jobs, servers)
             if not skip:
                 batch.ensure_good()
-            return await answers(batch, servers, store or Store(None, KEY), how=Dispatch(4, patience=1.0))
+            return await answers(batch, servers, store or Store(None, KEY), how=Dispatch(4, patience=0.5))
         finally:
             for server in servers:
                 await server.close()
