@@ -91,9 +91,11 @@ def test_what_was_not_run_says_so_and_what_was_refused_says_why() -> None:
     made = module("chapters").chapters([*many, measured("gloomy", "cold-fd", log_of(0.1, 0.2))])
     assert made["gemma3"] == "Not run.\n"
     lines = made["smollm2"].splitlines()
-    row = next(line for line in lines if line.startswith("| pirate | 12 |"))
+    row = next(line for line in lines if line.startswith("| pirate | caa | 12 |"))
     assert "0.60 (0.50 to 0.70)" in row and "10, 60, 30, none" in row
-    assert "| gloomy | not run |" in made["smollm2"]
+    assert "| gloomy | cold-fd | 12 |" in made["smollm2"]
+    alone = module("chapters").chapters([measured("pirate", "caa", log_of(0.5, 0.2)), measured("gloomy", "sta", None)])
+    assert "| gloomy | refused |" in alone["smollm2"]
     methods = next(line for line in lines if line.startswith("| pirate | +0.50"))
     assert "works" in methods and "refused" in methods
     assert "Methods not run: prompt-vector" in made["smollm2"] and "Yes/no personas: not run." in made["smollm2"]
@@ -102,10 +104,21 @@ def test_what_was_not_run_says_so_and_what_was_refused_says_why() -> None:
     assert "not run: cheerful" in made["in short"]
 
 
+def test_validation_items_take_the_method_whatever_the_test_says() -> None:
+    weak, strong = log_of(0.1, 0.2), log_of(0.5, 0.2)
+    chosen = strong.chosen
+    assert chosen is not None
+    better = replace(weak, cells=tuple(replace(c, written=0.9) if c == chosen else c for c in weak.cells))
+    worse = replace(strong, cells=tuple(replace(c, written=0.2) if c == chosen else c for c in strong.cells))
+    found = [measured("pirate", "sta", None), measured("pirate", "caa", worse), measured("pirate", "cold-fd", better)]
+    assert module("standing").by_validation(found) is found[2]
+    assert module("standing").by_validation(found[:1]) is None
+
+
 def test_in_short_counts_where_half_of_the_replies_show_it() -> None:
     many = [measured("pirate", "caa", log_of(0.5, 0.2)), measured("gloomy", "caa", log_of(0.3, 0.45))]
     made = module("chapters").chapters(many)["in short"]
-    assert "of 2 ways of writing measured, half of the replies or more show: under `caa` pirate; " in made
+    assert "of 2 ways of writing measured, half of the replies or more show: steered pirate; " in made
     assert "under the prompt gloomy; after exemplars none" in made
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from behaviours import BEHAVIOURS, METHODS, Behaviour
 from learned import learned
 from measured import Measured
-from standing import Standing, standing, works
+from standing import Standing, by_validation, standing, works
 
 from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.evidence import WrittenCondition
@@ -52,12 +52,13 @@ def in_short(found: Found) -> str:
 
 def _shown_by_half(found: Found, model: str) -> list[str]:
     """Ways of writing that half of the replies show, by what makes them."""
-    logs = {name: one.log for (of, name, method), one in found.items() if of == model and method == "caa" and one.log}
+    taken = {name: by_validation(_all(found, model, name)) for name in BEHAVIOURS}
+    logs = {name: one.log for name, one in taken.items() if one is not None and one.log is not None}
     written = {name: log.written for name, log in logs.items() if log.written is not None and log.written.conditions}
     if not written:
         return []
     parts = []
-    for condition, label in (("steered", "under `caa`"), ("prompt", "under the prompt"), ("icl", "after exemplars")):
+    for condition, label in (("steered", "steered"), ("prompt", "under the prompt"), ("icl", "after exemplars")):
         shares = {name: one.condition(condition) for name, one in written.items()}
         names = [name for name, one in shares.items() if one and one.shown and one.shown.value >= HALF]
         parts.append(f"{label} {', '.join(names) or 'none'}")
@@ -78,7 +79,7 @@ def of_model(model: str, found: Found) -> str:
             continue
         head = HEADS[kind]
         parts += [
-            _title(kind),
+            _TITLES[kind],
             markdown_table(Table("", head, tuple(_first(found, model, b, first, head) for b in names))),
         ]
         parts += [_METHODS_TITLE[kind], markdown_table(_methods(found, model, names, methods))]
@@ -92,6 +93,7 @@ def of_model(model: str, found: Found) -> str:
 HEADS = {
     "written": (
         "way of writing",
+        "method",
         "n",
         "unsteered",
         "steered",
@@ -103,6 +105,7 @@ HEADS = {
     ),
     "answered": (
         "persona",
+        "method",
         "n",
         "right, %: unsteered",
         "steered",
@@ -117,23 +120,25 @@ HEADS = {
     ),
 }
 _KIND = {"written": "Ways of writing", "answered": "Yes/no personas"}
+_BEST = "under the method that did best on the validation items, of those that were run"
+_TITLES = {
+    "written": f"Ways of writing, {_BEST}: mean score of the test replies (0 to 1, by the scorer of the labels), 95 % "
+    "intervals",
+    "answered": f"Yes/no personas, {_BEST}, 95 % intervals",
+}
 _METHODS_TITLE = {
     "written": "Change of the mean score by every method, steered minus unsteered on the same prompts:",
     "answered": "Effect by every method, steered minus unsteered on the same items, pp:",
 }
 
 
-def _title(kind: str) -> str:
-    if kind == "written":
-        return "Ways of writing, `caa`: mean score of the replies (0 to 1, by the scorer of the labels), 95 % intervals"
-    return "Yes/no personas, `caa`, 95 % intervals"
-
-
 def _first(
     found: Found, model: str, b: Behaviour, row: Callable[[EvaluationLog], tuple[str, ...]], head: Sequence[str]
 ) -> tuple[str, ...]:
-    one = found.get((model, b.name, "caa"))
-    cells = (NOT_RUN,) if one is None else ("refused",) if one.log is None else row(one.log)
+    many = _all(found, model, b.name)
+    one = by_validation(many)
+    refused = ("refused",) if many else (NOT_RUN,)
+    cells = refused if one is None or one.log is None else (one.method, *row(one.log))
     return (b.name, *cells, *("",) * (len(head) - 1 - len(cells)))
 
 
@@ -257,11 +262,10 @@ def _verdicts(mine: Sequence[Measured]) -> list[str]:
 
 
 def _texts(found: Found, model: str) -> list[str]:
-    """The vector that does it best, or ``caa``, beside unsteered and prompted."""
+    """Under the method that did best on the validation prompts, beside unsteered, prompted and few-shot."""
     parts = []
     for name, b in BEHAVIOURS.items():
-        place = standing(_all(found, model, name))
-        one = (place[1] if place else None) or found.get((model, name, "caa"))
+        one = by_validation(_all(found, model, name))
         written = None if one is None or one.log is None else one.log.written
         if b.kind != "written" or one is None or written is None or not written.conditions:
             continue

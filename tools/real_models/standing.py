@@ -41,6 +41,20 @@ def standing(many: Sequence[Measured]) -> tuple[Standing, Measured | None] | Non
     return (Standing.VECTOR if found and all(one.low > 0 for one in found) else Standing.BOTH), best
 
 
+def by_validation(many: Sequence[Measured]) -> Measured | None:
+    """The method whose chosen cell did best on the validation items, of those that took the data: the first of equals.
+    None of no logs. Test items have no say in it."""
+    logs = [one for one in many if one.log is not None]
+    return max(logs, key=_on_validation, default=None)
+
+
+def _on_validation(one: Measured) -> float:
+    cell = None if one.log is None else one.log.chosen
+    if cell is None:
+        return float("-inf")
+    return cell.score if cell.written is None else cell.written
+
+
 def is_written(log: EvaluationLog) -> bool:
     return log.written is not None and bool(log.written.conditions)
 
