@@ -68,7 +68,7 @@ def folder_of(tmp_path: Path, chat: str | None) -> o.ModelChoice:
 def test_any_other_model_is_shown_ways_of_writing_and_the_search_goes_by_what_it_writes() -> None:
     asked = programme("a model")
     assert asked.behaviours == WAYS_OF_WRITING
-    assert (asked.experiment.spec, asked.experiment.objective) == ("caa", "written")
+    assert (asked.experiment.spec, asked.experiment.objective) == ("writing", "written")
     assert programme().behaviours == BEHAVIOURS and programme().experiment.objective == "scored"
     assert programme("a model", "cold-kernel", 3).experiment.spec == "cold-kernel"
 

@@ -131,3 +131,10 @@ def test_a_fit_of_layers_together_says_where_it_steers_and_its_artefact_does_so(
     assert not torch.equal(plain, moved)
     (applied,) = steered.receipt.applied
     assert list(applied.tokens) == [f"layers.{k}.resid_post" for k in range(2, 7)]
+
+
+def test_where_a_search_goes_by_what_is_written_auto_is_what_writes() -> None:
+    scored, written = tillerman.Experiment(), tillerman.Experiment(objective="written")
+    assert [str(one) for one in written.methods] == ["caa", "cold-kernel"] and written.spec == "writing"
+    assert len(scored.methods) == 4 and scored.spec == "auto"
+    assert tillerman.Experiment(objective="written", method="caa").spec == "caa"

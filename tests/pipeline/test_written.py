@@ -29,7 +29,7 @@ from .. import planted, writers
 
 # Dose 0.1 turns every comparison of two answers and no reply; at 1 the model writes pirate words.
 SCORED = replace(planted.SMALL, layers=(0, 1), doses=(0.1, 1.0), written_tokens=8, prompt="Say arr.")
-WRITTEN = replace(SCORED, objective="written", read="auto")
+WRITTEN = replace(SCORED, objective="written", read="auto", together="no")
 
 
 def _written(

@@ -83,6 +83,7 @@ GROUPS: Registry[tuple[str, ...]] = Registry(
     {
         "pas": ("pas-full", "ipas-all", "ipas-wrong"),
         "auto": ("caa", "pas-full", "ipas-all", "ipas-wrong"),
+        "writing": ("caa", "cold-kernel"),  # what ``auto`` is where a search goes by what is written
         "rice-grid": tuple(f"rice:experts={n}" for n in range(1, 6)),
     },
 )

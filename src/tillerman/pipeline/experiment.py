@@ -182,12 +182,16 @@ class Experiment:
     @cached_property
     def methods(self) -> tuple[Method, ...]:
         """The methods asked for, each once."""
-        return methods(self.method)
+        return methods(self._asked)
 
     @cached_property
     def spec(self) -> str:
         """The canonical text of the methods: what ``--method`` reads."""
-        return spec_of(self.method)
+        return spec_of(self._asked)
+
+    @property
+    def _asked(self) -> MethodLike:
+        return "writing" if (self.method, self.objective) == ("auto", "written") else self.method
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
@@ -207,11 +211,6 @@ class Experiment:
     def usual_doses(self) -> tuple[float, ...]:
         """Where neither the experiment nor a method has its own."""
         return WRITTEN_DOSES if self.objective == "written" else DEFAULT_DOSES
-
-    @property
-    def layers_at_once(self) -> str:
-        """``together``, as it is meant here: where replies are searched by, several layers compete with single ones."""
-        return self.together if self.together != "auto" or self.objective == "written" else "no"
 
     @property
     def constraints(self) -> dict[str, float]:

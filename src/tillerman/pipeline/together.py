@@ -25,7 +25,8 @@ MIDDLE = (0.2, 0.8)  # of the depth: the layers taken where none were asked for
 def with_layers_together(run: Run, found: Vectors) -> Vectors:
     """The vectors, and those of them once more that can be added at several layers; alone where that is asked for, but
     for methods that choose their own hook points."""
-    asked = run.experiment.layers_at_once
+    e = run.experiment
+    asked = "no" if e.together == "auto" and e.objective == "scored" else e.together
     if asked == "no":
         return found
     made = {name: one for name, one in ((n, together(run, f)) for n, f in found.fitted.items()) if one is not None}

@@ -45,7 +45,7 @@ def demo(
     model: o.Model = PILOT,
     out: Annotated[Path, typer.Option(help="folder for report, artefacts and logs")] = Path("demo"),
     method: Annotated[
-        str | None, typer.Option(help="pas, auto, or any method; if not given, pas on the pilot and caa elsewhere")
+        str | None, typer.Option(help="pas, auto, or any method; if not given, pas on the pilot and auto elsewhere")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="random seed of split, option order and nulls")] = 0,
     opening: Opening = AS_USUAL,
@@ -84,7 +84,7 @@ def demo_experiment(method: str = "auto", seed: int = 0) -> Experiment:
     )
 
 
-def writing_experiment(method: str = "caa", seed: int = 0) -> Experiment:
+def writing_experiment(method: str = "auto", seed: int = 0) -> Experiment:
     """The search goes by what the model writes; there is little neutral text, so that seven behaviours take minutes."""
     from tillerman.pipeline.experiment import Experiment
 
@@ -108,7 +108,7 @@ def programme(model: str = PILOT, method: str | None = None, seed: int = 0) -> P
 
     if model == PILOT:
         return Programme(BEHAVIOURS, demo_experiment(method or "pas", seed))
-    return Programme(WAYS_OF_WRITING, writing_experiment(method or "caa", seed))
+    return Programme(WAYS_OF_WRITING, writing_experiment(method or "auto", seed))
 
 
 def run_demo(out: Path, shown: Programme, console: Console, model: o.ModelChoice = _PILOT) -> list[EvaluationLog]:

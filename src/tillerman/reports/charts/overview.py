@@ -20,7 +20,7 @@ _LANE = 13.0
 
 
 @dataclass(frozen=True)
-class Lane:
+class DrawnCondition:
     """A condition: its figure, and its change against unsteered where it has one."""
 
     name: str
@@ -49,13 +49,13 @@ def overview_chart(logs: Sequence[EvaluationLog], width: int = 860) -> str:
     return svg((width, y + 26), title, says or "No behaviours.", [*legend, *scale, *drawn])
 
 
-def _lanes(log: EvaluationLog, written: bool) -> list[Lane]:
+def _lanes(log: EvaluationLog, written: bool) -> list[DrawnCondition]:
     if not written or log.written is None:
-        return [Lane(one.name, one.rate, one.effect) for one in log.conditions]
-    return [Lane(one.name, one.score, one.change) for one in log.written.conditions if one.score is not None]
+        return [DrawnCondition(one.name, one.rate, one.effect) for one in log.conditions]
+    return [DrawnCondition(one.name, one.score, one.change) for one in log.written.conditions if one.score is not None]
 
 
-def _tip(lane: Lane) -> str:
+def _tip(lane: DrawnCondition) -> str:
     says = f"{condition_label(lane.name)}: {_figure(lane.figure)}, n = {lane.figure.n}"
     if lane.change is None:
         return says
@@ -86,7 +86,7 @@ def _legend(names: Sequence[str], width: int) -> tuple[list[str], float]:
     return parts, y + 24
 
 
-def _behaviour(name: str, lanes: Sequence[Lane], x: Axis, y: float, width: int) -> tuple[str, float]:
+def _behaviour(name: str, lanes: Sequence[DrawnCondition], x: Axis, y: float, width: int) -> tuple[str, float]:
     steered = next((lane for lane in lanes if lane.name == "steered"), None)
     change = None if steered is None else steered.change
     says = "the search abstains" if steered is None else "" if change is None else _changed(change)
