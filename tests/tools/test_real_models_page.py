@@ -115,6 +115,13 @@ def test_validation_items_take_the_method_whatever_the_test_says() -> None:
     assert module("standing").by_validation(found[:1]) is None
 
 
+def test_the_chosen_cell_is_known_by_the_name_that_the_page_gives_the_method() -> None:
+    log = log_of(0.5, 0.2)
+    packed = module("measured").small(measured("pirate", "caa together", log))
+    assert packed.log.method == "caa together" and packed.log.chosen is not None
+    assert packed.log.chosen.strength == log.chosen.strength
+
+
 def test_in_short_counts_where_half_of_the_replies_show_it() -> None:
     many = [measured("pirate", "caa", log_of(0.5, 0.2)), measured("gloomy", "caa", log_of(0.3, 0.45))]
     made = module("chapters").chapters(many)["in short"]
@@ -175,10 +182,20 @@ def test_scopes_are_compared_at_the_same_reading_layer_and_dose() -> None:
 
 def test_the_page_is_up_to_date_and_a_stale_one_is_named() -> None:
     tool = module("page")
-    text = tool.PAGE.read_text(encoding="utf-8")
-    assert tool.page(text) == text, "docs/real-models.md is stale: python tools/real_models/page.py"
-    with pytest.raises(SystemExit, match="once each"):
-        tool.page(text.replace("<!-- smollm2 -->", ""))
+    for path, parts in tool.pages().items():
+        text = path.read_text(encoding="utf-8")
+        assert tool.filled(text, parts, path.name) == text, f"{path.name} is stale: python tools/real_models/page.py"
+        name = next(iter(parts))
+        with pytest.raises(SystemExit, match="once each"):
+            tool.filled(text.replace(f"<!-- {name} -->", ""), parts, path.name)
+
+
+def test_readme_shows_the_method_that_validation_prompts_took() -> None:
+    made = module("first").first_table(
+        [measured("pirate", "caa", log_of(0.5, 0.2)), measured("agreeableness", "caa", log_of(0.5, 0.2))]
+    )
+    assert "| pirate | `caa` | 0.10 | 0.60 | +0.50 (+0.40 to +0.60) | 0.30 |  | 0.10 | 60, 30, none | " in made
+    assert "agreeableness" not in made  # no way of writing
 
 
 def test_the_autoencoder_is_told_with_its_quality_and_what_it_took(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Make the pictures of README anew: the demo's page and a behaviour's, of ``docs/logs/demo.json``, in a browser.
+"""Make the pictures of README anew, in a browser: the demo's page and a behaviour's, of ``docs/logs/demo.json``, and
+the overview of a real model, of ``benchmarks/real_models``.
 
 ``python tools/docs/pictures.py`` (``make pictures``) needs Chromium (``apt-get install chromium``) and no network."""
 
@@ -11,10 +12,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tillerman.logs.evaluation import EvaluationLog
-from tillerman.reports.pages import render_demo_page, render_report
-
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools" / "real_models"))
+
+from first import taken  # noqa: E402
+from page import committed  # noqa: E402
+
+from tillerman.logs.evaluation import EvaluationLog  # noqa: E402
+from tillerman.reports.pages import render_demo_page, render_report  # noqa: E402
+
 LOG = ROOT / "docs/logs/demo.json"
 WIDTH = 940
 FLAGS = (
@@ -35,14 +41,19 @@ def main() -> None:
     if browser is None:
         sys.exit("no Chromium here; install one, as with apt-get install chromium")
     logs = [EvaluationLog.from_json(values) for values in json.loads(LOG.read_text(encoding="utf-8"))]
-    pages = {"overview": (render_demo_page(logs), 960), "behaviour": (render_report(logs[0]), 2040)}
+    real = [one.log for one in taken(committed()) if one.log is not None]
+    pages = {
+        "overview": (render_demo_page(logs), 960),
+        "behaviour": (render_report(logs[0]), 2040),
+        "real-model": (render_demo_page(real), 960),
+    }
     with tempfile.TemporaryDirectory() as folder:
         for name, (page, height) in pages.items():
             file = Path(folder) / f"{name}.html"
             file.write_text(page, encoding="utf-8")
             made = ROOT / f"docs/images/{name}.png"
-            taken = [f"--user-data-dir={folder}/{name}", f"--screenshot={made}", f"--window-size={WIDTH},{height}"]
-            subprocess.run([browser, *FLAGS, *taken, file.as_uri()], check=True, capture_output=True, timeout=120)
+            flags = [f"--user-data-dir={folder}/{name}", f"--screenshot={made}", f"--window-size={WIDTH},{height}"]
+            subprocess.run([browser, *FLAGS, *flags, file.as_uri()], check=True, capture_output=True, timeout=120)
             sys.stdout.write(f"written: {made.relative_to(ROOT)}\n")
 
 

@@ -60,14 +60,16 @@ def small(one: Measured) -> Measured:
     log = one.log
     if log is None:
         return one
-    cells = sorted(log.cells, key=lambda cell: -(cell.score if cell.written is None else cell.written))
+    # The name of the method is the page's: options of a run may name a folder.
+    named = (replace(cell, method=one.method) for cell in log.cells)
+    cells = sorted(named, key=lambda cell: -(cell.score if cell.written is None else cell.written))
     written = log.written
     if written is not None:
         conditions = tuple(replace(c, replies=c.replies[:SHOWN_PROMPTS]) for c in written.conditions)
         written = replace(written, conditions=conditions, prompts=written.prompts[:SHOWN_PROMPTS])
     told = {name: log.provenance[name] for name in TOLD if name in log.provenance}
     less = replace(log, items=(), diagnostics=(), cells=tuple(cells[:KEPT_CELLS]), written=written, provenance=told)
-    return replace(one, log=replace(less, model_id=one.model, method=one.method))  # whose options name a folder too
+    return replace(one, log=replace(less, model_id=one.model, method=one.method))
 
 
 def pack(path: Path, many: Iterable[Measured]) -> None:

@@ -1,4 +1,4 @@
-"""Write the measured parts of ``docs/real-models.md`` from the logs in ``benchmarks/real_models``.
+"""Write the measured parts of ``docs/real-models.md`` and README's table from the logs in ``benchmarks/real_models``.
 
 ``python tools/real_models/page.py`` writes them between ``<!-- NAME -->`` and ``<!-- /NAME -->``; with ``--check`` it
 only compares, and exits 1 where the page is stale. What stands outside the marks is written by hand. Logs get there
@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from autoencoder import autoencoder
 from chapters import chapters
+from first import first_table
 from learned import read_sweep
 from measured import Measured, pack, read, unpack
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "real-models.md"
+README = ROOT / "README.md"
 LOGS = ROOT / "benchmarks" / "real_models"
 
 
@@ -28,12 +31,13 @@ def main() -> None:
     args = parser.parse_args()
     if args.add:
         add(args.add)
-    old = PAGE.read_text(encoding="utf-8")
-    new = page(old)
-    if not args.check:
-        PAGE.write_text(new, encoding="utf-8")
-    elif new != old:
-        sys.exit(f"stale: docs/real-models.md; run 'python {Path(__file__).relative_to(ROOT)}'")
+    for path, parts in pages().items():
+        old = path.read_text(encoding="utf-8")
+        new = filled(old, parts, path.name)
+        if not args.check:
+            path.write_text(new, encoding="utf-8")
+        elif new != old:
+            sys.exit(f"stale: {path.relative_to(ROOT)}; run 'python {Path(__file__).relative_to(ROOT)}'")
 
 
 def add(folder: Path) -> None:
@@ -47,13 +51,19 @@ def committed() -> list[Measured]:
     return [one for path in sorted(LOGS.glob("*.json.gz")) for one in unpack(path)]
 
 
-def page(text: str) -> str:
-    """The page with every measured part made anew."""
-    parts = chapters(committed(), read_sweep(LOGS / "sweep.jsonl"))
-    for name, made in (parts | {"autoencoder": autoencoder(LOGS / "sae.json")}).items():
+def pages() -> dict[Path, dict[str, str]]:
+    """What each page holds, by the name of its marks."""
+    many = committed()
+    parts = chapters(many, read_sweep(LOGS / "sweep.jsonl")) | {"autoencoder": autoencoder(LOGS / "sae.json")}
+    return {PAGE: parts, README: {"real model": first_table(many)}}
+
+
+def filled(text: str, parts: Mapping[str, str], where: str) -> str:
+    """A page with every measured part made anew."""
+    for name, made in parts.items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         if text.count(start) != 1 or text.count(end) != 1:
-            sys.exit(f"docs/real-models.md: expected the marks {start} and {end} once each")
+            sys.exit(f"{where}: expected the marks {start} and {end} once each")
         before, _, rest = text.partition(start)
         _, _, after = rest.partition(end)
         text = f"{before}{start}\n\n{made}\n{end}{after}"
