@@ -29,6 +29,7 @@ FORMATS = (
 GROUPS = (
     "pas",
     "auto",
+    "writing",
     "rice-grid",
 )
 
