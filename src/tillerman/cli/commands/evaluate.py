@@ -135,9 +135,9 @@ def evaluate(
         found = moved is not None and (moved.interval.low > 0 or moved.interval.high < 0)
     else:
         log = run_eval(request, loaded, choice, ERR)
-        if card and strength is None:
-            keep_card(artefact, log)
         shown.show(log)
+        if card and strength is None:
+            keep_card(artefact, log)  # last: what was measured is told also where the file cannot be written
         found = judge_log(log).outcome in WORKS
     if not found:
         raise typer.Exit(NO_EFFECT)
