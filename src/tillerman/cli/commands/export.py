@@ -39,7 +39,7 @@ def export(
     opening: Opening = AS_USUAL,
     as_json: o.Json = False,
 ) -> None:
-    """Write an artefact in the form of another tool, or bake it into a model.
+    """Write an artefact for another tool.
 
     The strength is in the numbers, so that the tool's factor is 1. What the format cannot say is refused by name.
     hf-model is a folder that needs no Tillerman; its parity with 'steer' is measured and printed. The artefact travels

@@ -57,7 +57,7 @@ def import_vector(
     opening: Opening = AS_USUAL,
     as_json: o.Json = False,
 ) -> None:
-    """Make an artefact of a vector of another tool.
+    """Read another tool's vector.
 
     Numbers are placed as --convention or --at says, or as --data finds, never by a guess. The artefact has no card
     until 'eval' tests it. A file that 'export' wrote comes back as it was."""
