@@ -76,7 +76,7 @@ def fleet(
     allow_mismatch: o.AllowMismatch = False,
     opening: Opening = AS_USUAL,
 ) -> None:
-    """Answer thousands of requests, each under a plan of its own; or fit many vectors.
+    """Answer many requests, each under its own plan, or fit many vectors.
 
     All are checked before the first token. Finished ones are kept: the same command goes on where it was stopped.
     Exit code 1 if a job failed; its line says why, and the same command asks it again."""
