@@ -109,7 +109,7 @@ def test_readme_without_a_place_for_the_demo_is_refused(build: ModuleType):
 def test_a_list_of_names_is_filled_from_its_registry_and_the_rest_of_the_page_is_left(build: ModuleType):
     page = "<!-- list: groups -->old<!-- end of list -->, so.\n<!-- table: estimators -->\n<!-- end of table -->\n"
     made = build.with_lists(page)
-    assert made.startswith("<!-- list: groups -->`pas`, `auto`, `rice-grid`<!-- end of list -->, so.\n")
+    assert made.startswith("<!-- list: groups -->`pas`, `auto`, `writing`, `rice-grid`<!-- end of list -->, so.\n")
     assert "| [`pca`](pca.md) | the first principal component |\n" in made
 
 

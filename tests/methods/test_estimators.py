@@ -326,7 +326,7 @@ def test_methods_are_read_from_names_groups_and_lists():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("ipas-wrng", r"no method named 'ipas-wrng'; known: .*pas-full.*sta\. Did you mean 'ipas-wrong'\?"),
+        ("ipas-wrng", r"no method named 'ipas-wrng'; known: .*pas-full.*sta, writing\. Did you mean 'ipas-wrong'\?"),
         (
             "caa+pcaa",
             rf"no estimator named 'pcaa'; known: {', '.join(sorted(ESTIMATORS))}\. Did you mean 'pca'\?",
