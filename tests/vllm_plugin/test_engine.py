@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shlex
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
 
+from tillerman.cli.app import app
+from tillerman.core.artefact import Artefact, save
+from tillerman.core.cell import Cell
 from tillerman.core.errors import ModelError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Scope
+from tillerman.models.opened import open_model
 from tillerman.serving.engine import About, Chunk, Drawing, Ended, Job
 from tillerman.serving.engines.vllm.engine import VllmEngine
 from tillerman.serving.engines.vllm.options import VllmSettings
@@ -177,4 +185,25 @@ def test_plans_that_this_engine_cannot_serve_are_told_before(model_folder, diges
     assert engine.problem((item,)) is None
     beyond = Intervention(tiny.vector(HookPoint(7), width=models.WIDTH))
     assert "block 7 is not prepared" in engine.problem((beyond,))
+    (cut,) = models.plan((("d", 1.0, Scope()),))
+    assert "block 1: 1 interventions of the plan read the stream there" in engine.problem((item, cut))
+    assert "operator 'rotate'" in engine.problem((replace(item, operator="rotate"),))
     assert "scope 'thinking'" in engine.problem((Intervention(item.steering, scope=Scope("thinking")),))
+
+
+def test_verify_shows_that_artefacts_of_every_operator_steer(model_folder, tmp_path):
+    """The command, over the engine that ``tillerman serve --engine vllm`` starts."""
+    opened = open_model(str(model_folder), dtype="float32", device="cpu")
+    for name in "adef":
+        made = models.vector(name)
+        ours = opened.vector(made.directions, name="by hand")
+        ours = replace(ours, operator=made.operator, atoms=made.atoms)
+        save(tmp_path / f"{name}.safetensors", Artefact(ours, Cell.of(ours)))
+    asked = ["verify", str(model_folder), "--artefacts", str(tmp_path), "--allow-unproven", "--json"]
+    how = ["--dtype", "float32", "--engine", "vllm", "--engine-args", shlex.join(ARGUMENTS[2:])]
+    done = CliRunner().invoke(app, [*asked, *how])
+    told = json.loads(done.stdout)
+    assert done.exit_code == 0 and told["engine"].startswith("vllm-0.")
+    proofs = {one["name"]: {check["what"]: check["passed"] for check in one["checks"]} for one in told["artefacts"]}
+    wanted = dict.fromkeys(("dose 0 unsteered", "receipt", "changes", "neighbour", "as steer"), True)
+    assert proofs == dict.fromkeys("adef", wanted)
