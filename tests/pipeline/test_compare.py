@@ -14,7 +14,7 @@ from tillerman.core.artefact import save
 from tillerman.core.errors import FitError, UnknownNameError, UsageError
 from tillerman.methods.registry import METHODS
 from tillerman.methods.sae.base import SaeMethod
-from tillerman.pipeline.compare import compare_key, digest_of_test
+from tillerman.pipeline.compare import _steering_cell, compare_key, digest_of_test
 from tillerman.pipeline.run import Unwatched
 from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.side_effects import make_meter
@@ -233,6 +233,26 @@ def test_a_lineup_that_says_nothing_sensible_is_an_error():
     with pytest.raises(UnknownNameError, match="Did you mean 'caa'"):
         tillerman.Lineup(("caa", "caaa"), SMALL)
     assert tillerman.Lineup((" caa", "caa ", "pas"), SMALL).methods == ("caa", "pas")
+
+
+def test_the_cell_that_meets_the_budget_is_one_of_the_vector_that_the_artefact_holds(pilot, data) -> None:
+    outcome = tillerman.fit(replace(SMALL, method="caa", read="usual", layers=(2, 3), zero=False), pilot, data)
+    cell, log = outcome.artefact.cell, outcome.log
+    mine = [one for one in log.cells if one.strength]
+    others = [  # as good as can be, by vectors that the artefact does not hold
+        replace(mine[0], hook_point="layers.2-3.resid_post", score=1.0),
+        replace(mine[0], read="mean", score=1.0),
+    ]
+    none = replace(mine[0], hook_point=str(cell.points[0]), strength=0.0, dose=0.0)
+    abstained = replace(
+        outcome,
+        artefact=replace(outcome.artefact, cell=cell.at(0.0), card=None),
+        log=replace(log, strength=0.0, cells=(none, *others, *mine)),
+    )
+    found = _steering_cell(abstained)
+    assert len(found.points) == 1
+    best = max(mine, key=lambda one: (one.score, -abs(one.dose)))
+    assert (str(found.points[0]), found.strength) == (best.hook_point, best.strength)
 
 
 def test_methods_are_compared_by_what_they_write_where_that_is_the_objective() -> None:

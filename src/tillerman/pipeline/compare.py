@@ -219,10 +219,18 @@ def _at_budget(run: Run, meter: DriftMeter, outcome: Outcome, budget: float) -> 
 
 
 def _steering_cell(outcome: Outcome) -> Cell:
-    """The chosen cell; where the search abstained, the best on validation items of those that steer."""
+    """The chosen cell; where the search abstained, the best on validation items of those that steer by the artefact's
+    vector: read as it is, and at one layer or at several as it is."""
     log, cell = outcome.log, outcome.artefact.cell
     if cell.strength:
         return cell
-    mine = [one for one in log.cells if one.strength and one.method == log.method]
+    read = "" if log.chosen is None else log.chosen.read
+    mine = [
+        one
+        for one in log.cells
+        if one.strength
+        and (one.method, one.read) == (log.method, read)
+        and len(parse_points(one.hook_point)) == len(cell.points)
+    ]
     best = max(mine, key=lambda one: (one.score, -abs(one.dose)))
     return replace(cell, points=parse_points(best.hook_point), strength=best.strength)
