@@ -29,7 +29,7 @@ def with_layers_together(run: Run, found: Vectors) -> Vectors:
     asked = "no" if e.together == "auto" and e.objective == "scored" else e.together
     if asked == "no":
         return found
-    made = {name: one for name, one in ((n, together(run, f)) for n, f in found.fitted.items()) if one is not None}
+    made = {name: one for name, fitted in found.fitted.items() if (one := together(run, fitted)) is not None}
     kept = {name: one for name, one in found.fitted.items() if asked == "auto" or name not in made}
     names = {f"{name}{TOGETHER}": found.readings.get(name, (name, "")) for name in made}
     return replace(

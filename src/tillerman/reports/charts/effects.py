@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from tillerman.logs.conditions import condition_label
 from tillerman.logs.evaluation import Condition
 from tillerman.reports.charts.marks import axis, dot
-from tillerman.reports.charts.svg import Axis, fit, line, rect, svg, text, text_width
+from tillerman.reports.charts.svg import NARROW, Axis, fit, line, rect, svg, text, text_width
 from tillerman.reports.numbers import finite, interval_words, p_value, percent, points, span
-
-NARROW = 600  # pixels; below it a label stands above its row instead of beside it
 
 
 def _tip(condition: Condition) -> str:

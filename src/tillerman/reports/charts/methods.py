@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from tillerman.logs.comparison import Comparison, MethodResult
 from tillerman.logs.conditions import condition_label
 from tillerman.logs.evaluation import Condition
-from tillerman.reports.charts.svg import Axis, fit, group, line, marker, rect, svg, text, text_width, ticks
+from tillerman.reports.charts.svg import NARROW, Axis, fit, group, line, marker, rect, svg, text, text_width, ticks
 from tillerman.reports.numbers import compact, decimal, finite, interval_words, points, span
 from tillerman.statistics.values import Effect
 
-NARROW = 600  # pixels; below it a label stands above its row instead of beside it
 _LANE, _PAD = 12.0, 20.0
 # right edges of the value columns at 860 pixels: effect, its interval, KL
 _COLUMNS = (("effect, pp", 700.0), ("95 % interval", 800.0), ("KL", 860.0))

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from tillerman.logs.conditions import condition_label
 from tillerman.logs.evaluation import EvaluationLog
 from tillerman.reports.charts.marks import axis, dot, kind_of, shape_of
-from tillerman.reports.charts.svg import Axis, fit, group, line, marker, rect, svg, text, text_width
+from tillerman.reports.charts.svg import NARROW, Axis, fit, group, line, marker, rect, svg, text, text_width
 from tillerman.reports.numbers import decimal, interval_words, p_value, percent, points, span
 from tillerman.statistics.values import Effect, MeanEffect, Rate, ScoreMean
 
-NARROW = 600  # pixels; below it a label stands above its row instead of beside it
 _LANE = 13.0
 
 

@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from tillerman.logs.study import Chart, Line, Mark
-from tillerman.reports.charts.svg import Axis, fit, group, line, marker, path, rect, svg, text, text_width, ticks
+from tillerman.reports.charts.svg import (
+    NARROW,
+    Axis,
+    fit,
+    group,
+    line,
+    marker,
+    path,
+    rect,
+    svg,
+    text,
+    text_width,
+    ticks,
+)
 from tillerman.reports.numbers import compact, decimal, finite, nats, percent, points, ratio, span
 
-NARROW = 600  # pixels; below it a label stands above its row instead of beside it
 _HEIGHT, _LANE, _PAD = 220.0, 13.0, 18.0
 _SHAPES = {"steered": "dot", "prompt": "square", "cost": "square", "null": "up"}
 _SHOWN: dict[str, Callable[[float], str]] = {"pp": points, "%": percent, "x": ratio, "nats": nats, "": decimal}

@@ -15,6 +15,8 @@ from importlib.resources import files
 
 _CONTROL = dict.fromkeys((*range(32), *range(127, 160), 0xFFFE, 0xFFFF, *range(0xD800, 0xE000)), " ")
 
+NARROW = 600  # pixels; below it a label stands above its row instead of beside it
+
 
 @dataclass(frozen=True)
 class Axis:
