@@ -19,6 +19,7 @@ PAGES = [
     *sorted(ROOT.glob("docs/**/*.md")),
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
 ]
+RUN_FROM_HERE = ["docs/frames.md"]
 NAMES = [*METHODS, *ESTIMATORS]
 
 _FENCE = re.compile(
@@ -135,6 +136,16 @@ def test_every_relative_link_leads_somewhere(page: Path):
 def test_every_python_block_compiles(page: Path):
     for line, code, _ in blocks(page):
         compiled(page, line, code)
+
+
+@pytest.mark.parametrize("page", RUN_FROM_HERE)
+def test_a_page_runs_from_top_to_bottom(page: str, monkeypatch: pytest.MonkeyPatch):
+    """Beside the tutorial: pages whose blocks read what lies in the repository and write nothing."""
+    monkeypatch.chdir(ROOT)
+    names: dict[str, object] = {}
+    for line, code, wanted in blocks(ROOT / page):
+        if wanted:
+            exec(compiled(ROOT / page, line, code), names)
 
 
 def test_the_tutorial_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

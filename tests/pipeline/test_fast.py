@@ -119,3 +119,15 @@ def test_a_long_run_is_told_what_would_make_it_shorter() -> None:
     assert "--budget 1m" in words and "--shots" not in words
     assert "--fast" not in forecast_words({"search": 400.0}, fast=True)
     assert forecast_words({"search": 5.0}, fast=False) == "This will take about 5 s."
+
+
+@pytest.mark.slow
+def test_rows_in_memory_are_fitted_and_tested_as_loaded_examples_are(pilot: tillerman.OpenModel) -> None:
+    words = ("yes", "no")
+    rows = [{"question": f"Is {k} even?", "answer": words[k % 2]} for k in range(60)]
+    cell = replace(quick(WIDE), layers=(2,), doses=(0.2,))
+    loaded = tillerman.fit(cell, pilot, tillerman.load_examples(rows))
+    twice = tillerman.fit_seeds(cell, (0, 1), pilot, iter(rows))
+    assert twice.log.seeds is not None and len(twice.log.seeds.seeds) == 2
+    assert twice.log.conditions == loaded.log.conditions
+    assert tillerman.evaluate(twice.artefact, cell, pilot, rows).conditions[:2] == loaded.log.conditions[:2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob
 from hashlib import blake2b
@@ -34,7 +34,9 @@ _PLAIN_NAMES = re.compile(
     r"(generate_|test_)?(data|dataset|train|test|validation|valid|val|dev|infer|ab|rows|examples|_)+"
 )
 
-Source = str | Path | Iterable[Mapping[str, Any]]
+Source = (
+    str | Path | Iterable[Any]
+)  # rows are mappings; a frame of pandas or polars, which iterates otherwise, is one too
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,7 +76,8 @@ def load_examples(
     positive_label: str | None = None,
     skip_bad_rows: bool = False,
 ) -> LoadedData:
-    """Read labelled examples from a file, a folder, a pattern, ``sample:NAME`` or rows in memory.
+    """Read labelled examples from a file, a folder, a pattern, ``sample:NAME`` or rows in memory: a
+    ``datasets.Dataset``, a frame of pandas or polars, an Arrow table, any iterable of mappings.
 
     What a file does not say of itself is said after its name: ``"condition.json:rows=train"``,
     ``"export.csv:encoding=cp1252"`` (see ``tillerman.data.reading.options``).
@@ -129,6 +132,11 @@ def load_examples(
         skipped=tuple(skipped),
         described=described(rows, name, found.family),
     )
+
+
+def as_loaded(data: LoadedData | Source) -> LoadedData:
+    """Examples as they are; of anything else what ``load_examples`` reads of it, with its errors."""
+    return data if isinstance(data, LoadedData) else load_examples(data)
 
 
 def _sources(source: Source) -> tuple[list[tuple[Source, FileOptions | None]], str]:

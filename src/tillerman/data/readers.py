@@ -1,8 +1,9 @@
 """Files and Python objects into rows, each with the place it came from.
 
-JSON, tables of text, Parquet and Arrow, a pair of text files, ``datasets.Dataset`` or any iterable of mappings. A row
-that cannot be read is one ``DataError`` with file and line, handed to ``on_bad``, which raises it or notes it; a file
-that cannot be read at all always raises. Nothing here knows what the fields mean (see ``tillerman.data.layouts``).
+JSON, tables of text, Parquet and Arrow, a pair of text files, ``datasets.Dataset``, a frame of pandas or polars, or any
+iterable of mappings. A row that cannot be read is one ``DataError`` with file and line, handed to ``on_bad``, which
+raises it or notes it; a file that cannot be read at all always raises. Nothing here knows what the fields mean (see
+``tillerman.data.layouts``).
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tillerman.core.errors import DataError
-from tillerman.data.class_names import names_of_dataset, with_names
+from tillerman.data.class_names import with_names
 from tillerman.data.reading.arrow import arrow_rows
 from tillerman.data.reading.folders import JSON_KINDS, READABLE, SUFFIXES, suffix_of
+from tillerman.data.reading.frames import rows_of
 from tillerman.data.reading.json_rows import json_items, json_rows
 from tillerman.data.reading.options import FileOptions, file_and_reading, with_option
 from tillerman.data.reading.rows import OnBad, SourceRow, kind_of, object_row, raising
@@ -30,7 +32,8 @@ _SHEETS = (".xlsx", ".xls", ".ods")
 
 
 def read_rows(source: object, on_bad: OnBad = raising, reading: FileOptions | None = None) -> Iterator[SourceRow]:
-    """The rows of a file (a path, with options after a colon: ``reading.options``) or of any iterable of mappings.
+    """The rows of a file (a path, with options after a colon: ``reading.options``), of a frame or of any iterable of
+    mappings.
 
     Raises ``DataError`` for a missing file, a folder, an unknown suffix, a broken archive, a text in another encoding,
     a file beyond the limits and an empty file; single rows that cannot be read go to ``on_bad``.
@@ -56,16 +59,15 @@ def _from_objects(source: object, on_bad: OnBad) -> Iterator[SourceRow]:
         raise DataError(
             f"expected rows, got one mapping with {keys}; for a DatasetDict, give one of its splits", file=name
         )
-    if not isinstance(source, Iterable):
-        raise DataError(f"expected a path or rows (an iterable of mappings), got {type(source).__name__}", file=name)
-    empty, classes = True, names_of_dataset(source)
-    for line, fields in enumerate(source, start=1):
+    rows, classes = rows_of(source, name)
+    if not isinstance(rows, Iterable):
+        message = f"expected a path or rows (a frame or an iterable of mappings), got {type(source).__name__}"
+        raise DataError(f"{message}; of a LazyFrame give collect()", file=name)
+    empty = True
+    for line, fields in enumerate(rows, start=1):
         empty = False
         if not isinstance(fields, Mapping):
-            message = (
-                f"expected a mapping field -> value, got {kind_of(fields)}; of a DataFrame give to_dict('records')"
-            )
-            on_bad(DataError(message, file=name, line=line))
+            on_bad(DataError(f"expected a mapping field -> value, got {kind_of(fields)}", file=name, line=line))
             continue
         yield SourceRow(with_names({key: plain(value) for key, value in fields.items()}, classes), name, line)
     if empty:

@@ -14,6 +14,7 @@ from tillerman.core.errors import LogError, TillermanError
 from tillerman.core.escaping import visible
 from tillerman.core.files import write_text
 from tillerman.core.shown import clipped
+from tillerman.logs.tidy import Row, Tables, frame_of, table_of
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,22 @@ class Log:
 
     def write(self, path: str | Path) -> None:
         write_text(Path(path), json.dumps(self.to_json()))
+
+    def tidy(self) -> Tables:
+        """What was measured as tidy tables by name; rows are plain values, made when they are asked for."""
+        raise NotImplementedError
+
+    def rows(self, table: str = "") -> tuple[Row, ...]:
+        """A tidy table as plain rows with the same columns, the kind's main one if none is named (docs/frames.md).
+
+        ``UnknownNameError`` for a table that the kind does not have."""
+        return table_of(self.tidy(), table, self.kind)
+
+    def to_frame(self, table: str = "", library: str = "pandas") -> Any:
+        """A tidy table as a ``pandas.DataFrame``, or with ``library="polars"`` as a ``polars.DataFrame``.
+
+        ``UsageError`` where the library is not installed (extra ``frames``); else as ``rows``."""
+        return frame_of(self.rows(table), library)
 
     def __repr__(self) -> str:
         view = _VIEWS.get(self.kind)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from tillerman.logs.base import Log
 from tillerman.logs.evaluation import Condition, SideEffects
+from tillerman.logs.tidy import Row, Tables, record
 from tillerman.statistics.values import Effect, Interval, Rate
 
 
@@ -105,3 +106,23 @@ class ComparisonLog(Log):
     maker: ClassVar[str] = "tillerman compare --out FOLDER"
 
     comparisons: tuple[Comparison, ...]
+
+    def tidy(self) -> Tables:
+        return {
+            "methods": (
+                record(one, _about(part), ("nulls",)) | {"clears_nulls": one.clears_nulls}
+                for part in self.comparisons
+                for one in part.methods
+            ),
+            "conditions": (
+                record(one, {**_about(part), "method": method, "condition": one.name})
+                for part in self.comparisons
+                for method, named in [("", part.baselines), *((m.method, m.nulls) for m in part.methods)]
+                for one in named
+            ),
+            "left_out": (record(one, _about(part)) for part in self.comparisons for one in part.left_out),
+        }
+
+
+def _about(part: Comparison) -> Row:
+    return {"data": part.data_name, "model": part.model_id}

@@ -6,12 +6,14 @@ and read back without a model. Accuracies are shares in [0, 1]; reports print pe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from tillerman.core.finding import Finding
 from tillerman.logs.base import Log
-from tillerman.logs.evidence import Bias, Coherence, DoseRange, ItemResult, PromptTrial, WrittenReplies
+from tillerman.logs.evidence import Bias, Coherence, DoseRange, ItemResult, PromptTrial, WrittenReplies, WrittenScorer
+from tillerman.logs.tidy import Tables, record
 from tillerman.statistics.values import Effect, Equivalence, Interval, Power, Rate
 
 
@@ -217,6 +219,36 @@ class EvaluationLog(Log):
         bare = [c.name for c in self.conditions if c.effect is None and c.name != "unsteered"]
         if bare:
             raise ValueError(f"conditions: {bare[0]} has no effect")
+
+    def tidy(self) -> Tables:
+        about = {"data": self.data_name, "model": self.model_id}
+        names = ("method", "hook_point", "strength", "dose", "scope")
+        mine = {**about, **{name: getattr(self, name) for name in names}}
+        written = self.written or WrittenReplies(WrittenScorer("", math.nan, Interval(), 0), ())
+        return {
+            "conditions": (record(one, {**mine, "condition": one.name}) for one in self.conditions),
+            "cells": (record(one, about) for one in self.cells),
+            "curve": (record(one, {**about, "method": self.method}) for one in self.curve),
+            "items": (
+                record(
+                    answer,
+                    {**about, "item": item.id, "question": item.question, "options": list(item.options)}
+                    | {"wanted": item.right},
+                )
+                for item in self.items
+                for answer in item.answers
+            ),
+            "side_effects": (record(one, mine) for one in (self.side_effects,)),
+            "written": (record(one, {**mine, "condition": one.name}, ("replies",)) for one in written.conditions),
+            "replies": (
+                {**mine, "condition": one.name, "prompt": prompt, "reply": reply}
+                for one in written.conditions
+                for prompt, reply in zip(written.prompts, one.replies, strict=False)  # none where they were not kept
+            ),
+            "prompts": (record(one, about) for one in self.prompts),
+            "seeds": (record(one, about) for one in (self.seeds.seeds if self.seeds else ())),
+            "folds": (record(one, about) for one in (self.nested.folds if self.nested else ())),
+        }
 
     def condition(self, name: str) -> Condition:
         return next(c for c in self.conditions if c.name == name)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from tillerman.core.decoding import take
 from tillerman.core.errors import UsageError
 from tillerman.logs.base import Log, build
+from tillerman.logs.tidy import Tables, record, spread
 from tillerman.statistics.values import Interval
 
 _PLACES = 6  # of a figure in the file
@@ -104,6 +105,27 @@ class ReproductionLog(Log):
 
     def to_json(self) -> dict[str, Any]:
         return {**super().to_json(), "pieces": [piece_to_json(piece) for piece in self.pieces]}
+
+    def tidy(self) -> Tables:
+        about = {"recipe": self.recipe}
+        return {
+            "figures": (
+                record(piece, about, ("figures", "reason")) | {"figure": name, **spread("value", figure)}
+                for piece in self.pieces
+                for name, figure in piece.figures.items()
+            ),
+            "verdicts": (
+                record(one, about, ("interval",)) | spread("value", one.interval or Interval()) for one in self.verdicts
+            ),
+            "left_out": (
+                *(
+                    {**about, "what": f"{one.step} {one.task} {one.arm}", "reason": one.reason}
+                    for one in self.pieces
+                    if one.reason
+                ),
+                *(record(one, about) for one in self.left_out),
+            ),
+        }
 
     @classmethod
     def _decoded(cls, values: Mapping[str, Any]) -> ReproductionLog:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tillerman.logs.base import Log
+from tillerman.logs.tidy import Tables, record
 from tillerman.statistics.agreement import Agreement
 from tillerman.statistics.scores import Value
 from tillerman.statistics.values import ScoreMean
@@ -88,6 +89,34 @@ class ScoreLog(Log):
                     raise ValueError(f"{one.scorer}: a row of condition {row.condition}; there are {count}")
         if len(self.references) != len(self.prompts):
             raise ValueError(f"{len(self.prompts)} prompts, {len(self.references)} references")
+
+    def tidy(self) -> Tables:
+        about = {"model": self.model_id, "method": self.method}
+        asked = [prompt for prompt in self.prompts for _ in range(self.samples)]
+        return {
+            "figures": (
+                {**about, "scorer": one.scorer, "unit": one.unit, "condition": self.conditions[row.condition].name}
+                | record(self.conditions[row.condition], {}, ("replies",))
+                | record(row, {}, ("condition", "values"))
+                for one in self.scored
+                for row in one.rows
+            ),
+            "replies": (
+                {**about, "condition": one.name, "draw": draw, "sample": place % self.samples, "prompt": prompt}
+                | {"reply": reply}
+                for one in self.conditions
+                for draw, replies in enumerate(one.replies)
+                for place, (prompt, reply) in enumerate(zip(asked, replies, strict=True))
+            ),
+            "values": (
+                {**about, "scorer": one.scorer, "condition": self.conditions[row.condition].name, "draw": draw}
+                | {"sample": place % self.samples, "prompt": prompt, "value": value}
+                for one in self.scored
+                for row in one.rows
+                for draw, values in enumerate(row.values)
+                for place, (prompt, value) in enumerate(zip(asked, values, strict=True))
+            ),
+        }
 
     def by(self, scorer: str) -> ScorerResult:
         return next(one for one in self.scored if one.scorer == scorer)

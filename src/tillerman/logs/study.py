@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from tillerman.core.errors import MetricError, UnknownNameError
 from tillerman.logs.base import Log
 from tillerman.logs.table import Table
+from tillerman.logs.tidy import Tables, record, spread
 from tillerman.logs.verdict import Verdict
 from tillerman.statistics.values import Interval
 
@@ -124,6 +125,30 @@ class StudyLog(Log):
     notes: tuple[str, ...]
     provenance: dict[str, Any]
     seconds: float
+
+    def tidy(self) -> Tables:
+        about = {"study": self.study, "data": self.data_name, "model": self.model_id, "method": self.method}
+        return {
+            "trials": (
+                {
+                    **record(trial, about, ("items", "values", "groups", "texts")),
+                    "item": item,
+                    "value": trial.values[place],
+                    "group": trial.groups[place] if trial.groups else None,
+                    "text": trial.texts[place] if trial.texts else None,
+                }
+                for trial in self.trials
+                for place, item in enumerate(trial.items)
+            ),
+            "marks": (
+                {**about, "chart": chart.title, "unit": chart.unit, "line": line.name, "role": line.role}
+                | {"label": mark.label, "at": mark.at, **spread("value", mark.value), "value_n": mark.n}
+                | spread("value", mark.interval or Interval())
+                for chart in self.charts
+                for line in chart.lines
+                for mark in line.marks
+            ),
+        }
 
     def judged(self, result: Judged) -> StudyLog:
         """The same trials with what follows from them made anew."""

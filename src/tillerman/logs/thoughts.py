@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tillerman.logs.base import Log
+from tillerman.logs.tidy import Tables, record
 from tillerman.statistics.values import Effect, Interval, Rate
 
 
@@ -65,6 +66,13 @@ class ThoughtLog(Log):
         missing = {"unsteered", "steered"} - {one.name for one in self.conditions}
         if missing:
             raise ValueError(f"conditions: none is called {min(missing)}")
+
+    def tidy(self) -> Tables:
+        about = {"data": self.data_name, "model": self.model_id, "method": self.method}
+        return {
+            "conditions": (record(one, {**about, "condition": one.name}) for one in self.conditions),
+            "curve": (record(one, {**about, "condition": one.name}) for one in self.curve),
+        }
 
     def condition(self, name: str) -> Thinking:
         return next(c for c in self.conditions if c.name == name)

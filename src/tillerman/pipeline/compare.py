@@ -18,7 +18,7 @@ from tillerman.core.hookpoint import parse_points
 from tillerman.core.plan import Plan
 from tillerman.core.spec import split_specs
 from tillerman.core.store import Store
-from tillerman.data.loading import LoadedData
+from tillerman.data.loading import LoadedData, Source, as_loaded
 from tillerman.evaluation.side_effects import Drift, DriftMeter
 from tillerman.evaluation.speed import time_ratio
 from tillerman.logs.base import build
@@ -81,7 +81,7 @@ class Lineup:
 def compare(
     lineup: Lineup,
     opened: OpenModel,
-    data: LoadedData,
+    data: LoadedData | Source,
     *,
     store: Store | None = None,
     watch: Watch | None = None,
@@ -94,7 +94,7 @@ def compare(
 
     ``FitError`` where no method is left.
     """
-    started = time.monotonic()
+    started, data = time.monotonic(), as_loaded(data)
     kept, eyes = store or Store(None, ""), watch or Unwatched()
     run = set_up(lineup.experiment, opened, data, kept, eyes)
     meter, each = make_meter(run), lineup.experiments

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tillerman.core.store import Store
-from tillerman.data.loading import LoadedData
+from tillerman.data.loading import LoadedData, Source
 from tillerman.evaluation.answered import item_results
 from tillerman.evaluation.bias import answer_classes, discrimination
 from tillerman.logs.conditions import UNSTEERED
@@ -22,7 +22,9 @@ SHOWN = 3
 MOST = 200  # items that are asked: more make the rates of answers little surer
 
 
-def first_look(experiment: Experiment, opened: OpenModel, data: LoadedData, *, watch: Watch | None = None) -> FirstLook:
+def first_look(
+    experiment: Experiment, opened: OpenModel, data: LoadedData | Source, *, watch: Watch | None = None
+) -> FirstLook:
     """Of validation and training items, at most ``MOST``; the test items stay unseen. Open questions are shown with
     what the model writes, the first ``SHOWN`` of them."""
     run = set_up(experiment, opened, data, Store(None, ""), watch or Unwatched(), needed=())

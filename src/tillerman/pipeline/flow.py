@@ -18,7 +18,7 @@ from tillerman.core.provenance import Card
 from tillerman.core.shown import Shown
 from tillerman.core.store import Store
 from tillerman.data.diagnostics import diagnose
-from tillerman.data.loading import LoadedData
+from tillerman.data.loading import LoadedData, Source, as_loaded
 from tillerman.data.presenting import shown_orders
 from tillerman.evaluation.side_effects import DriftMeter
 from tillerman.logs.evaluation import EvaluationLog, GateTrial, SeedResult, SeedSummary
@@ -65,7 +65,7 @@ class Outcome(Shown):
 def fit(
     experiment: Experiment,
     opened: OpenModel,
-    data: LoadedData,
+    data: LoadedData | Source,
     *,
     store: Store | None = None,
     watch: Watch | None = None,
@@ -117,7 +117,7 @@ def evaluate(
     artefact: Artefact,
     experiment: Experiment,
     opened: OpenModel,
-    data: LoadedData,
+    data: LoadedData | Source,
     *,
     watch: Watch | None = None,
 ) -> EvaluationLog:
@@ -148,13 +148,14 @@ def fit_seeds(
     experiment: Experiment,
     seeds: Sequence[int],
     opened: OpenModel,
-    data: LoadedData,
+    data: LoadedData | Source,
     *,
     store: Store | None = None,
     watch: Watch | None = None,
 ) -> Outcome:
     """One ``fit`` per seed (its own split, option orders and nulls); the artefact is the first seed's,
     the log carries the mean effect over seeds with its t-interval (PAS section 4)."""
+    data = as_loaded(data)  # once: rows may come from an iterator
     outcomes = [fit(replace(experiment, seed=s), opened, data, store=store, watch=watch) for s in seeds]
     first = outcomes[0]
     if len(outcomes) == 1:
@@ -166,9 +167,7 @@ def fit_seeds(
         seeds=SeedSummary(mean, interval, p_value, results),
         seconds=sum(outcome.log.seconds for outcome in outcomes),
     )
-    assert first.artefact.card is not None  # a fit always writes one
-    card = replace(first.artefact.card, report=log.for_card())
-    return replace(first, artefact=replace(first.artefact, card=card), log=log)
+    return replace(first, artefact=replace(first.artefact, card=Card(log.for_card())), log=log)
 
 
 def run_key(

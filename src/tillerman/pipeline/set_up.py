@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tillerman.core.errors import FitError, UsageError
 from tillerman.core.store import Store
-from tillerman.data.loading import LoadedData
+from tillerman.data.loading import LoadedData, Source, as_loaded
 from tillerman.data.presenting import Item, present
 from tillerman.data.splits import SPLITS
 from tillerman.data.writing import Writer, make_writer
@@ -24,13 +24,13 @@ from tillerman.pipeline.shares import split_items, without_long
 def set_up(
     experiment: Experiment,
     opened: OpenModel,
-    data: LoadedData,
+    data: LoadedData | Source,
     store: Store,
     watch: Watch,
     needed: Sequence[str] = SPLITS,
 ) -> Run:
     """Split, show and write the items. ``needed``: the shares that may not be empty."""
-    e = experiment
+    e, data = experiment, as_loaded(data)
     split = split_items(e, data, needed)
     plain = make_writer(opened.tokenizer, e.template, e.template_args)
     writer = replace(plain, cue=e.cue).with_system(e.system)

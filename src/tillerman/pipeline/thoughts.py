@@ -11,7 +11,7 @@ from tillerman.core.errors import UsageError
 from tillerman.core.hookpoint import named
 from tillerman.core.plan import Plan
 from tillerman.core.store import Store
-from tillerman.data.loading import LoadedData
+from tillerman.data.loading import LoadedData, Source, as_loaded
 from tillerman.data.thoughts import Reply, think_tags
 from tillerman.evaluation.exam import Exam
 from tillerman.evaluation.thoughts import ensure_thoughts, thinking
@@ -30,13 +30,13 @@ def evaluate_thoughts(
     artefact: Artefact,
     experiment: Experiment,
     opened: OpenModel,
-    data: LoadedData,
+    data: LoadedData | Source,
     *,
     watch: Watch | None = None,
 ) -> ThoughtLog:
     """The test share's replies under the artefact's plan, multiples of it, the prompt baseline alone and steered,
     and random directions. Items may be of any kind with a question; answers are judged where it is ``open``."""
-    started = time.monotonic()
+    started, data = time.monotonic(), as_loaded(data)
     think_tags(opened.tokenizer)  # a model without thinking tags has no thoughts to measure
     cell, steering = artefact.cell, artefact.steering
     if cell.strength == 0:
