@@ -71,7 +71,7 @@ def test_the_settings_on_the_page_can_be_read(tmp_path: Path) -> None:
 def test_every_command_on_the_pages_can_be_parsed() -> None:
     group = typer.main.get_command(app)
     found = commands("tillerman")
-    assert {words[1] for words in found} == {"serve", "verify", "keys", "audit", "chat", "fleet"}
+    assert {words[1] for words in found} == {"serve", "verify", "keys", "audit-log", "chat", "fleet"}
     for _, name, *arguments in found:
         group.commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
 

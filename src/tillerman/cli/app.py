@@ -13,6 +13,7 @@ import typer
 
 import tillerman
 from tillerman.cli.commands.audit import audit
+from tillerman.cli.commands.audit_log import audit_log
 from tillerman.cli.commands.chat import chat
 from tillerman.cli.commands.check import check
 from tillerman.cli.commands.compare import compare
@@ -132,9 +133,10 @@ app.command()(dressed("generate", generate, config=True))
 app.command(name="export-task")(dressed("export-task", export_task, config=True))
 app.command(name="import")(dressed("import", import_vector))
 app.command()(dressed("export", export))
+app.command()(dressed("audit", audit))
 app.command()(dressed("serve", serve))
 app.command()(dressed("verify", verify))
 app.command()(dressed("chat", chat))
 app.command()(dressed("keys", keys))
-app.command()(dressed("audit", audit))
+app.command(name="audit-log")(dressed("audit-log", audit_log))
 app.command()(dressed("fleet", fleet))

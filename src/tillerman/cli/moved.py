@@ -11,11 +11,18 @@ from tillerman.core.errors import UsageError
 @dataclass(frozen=True)
 class Moved:
     """``old``: a flag, or the name of a command. ``new``: what to write, as the user types it. ``commands``: whose flag
-    it was; empty for a command."""
+    it was; empty for a command. ``ending``: of a command whose name has another meaning now, how the file ends that
+    tells the old one."""
 
     old: str
     new: str
     commands: tuple[str, ...] = ()
+    ending: str = ""
+
+    def means(self, command: str, rest: Sequence[str]) -> bool:
+        """Whether it is this command that was written."""
+        ends = not self.ending or any(argument.endswith(self.ending) for argument in rest)
+        return not self.commands and command == self.old and ends
 
 
 _FIT, _COMPARE = ("fit",), ("compare",)
@@ -36,6 +43,7 @@ MOVED: tuple[Moved, ...] = (
     Moved("--sae", "--methods sta:sae=PATH (also sae-difference, sae-feature)", _COMPARE),
     Moved("--sae-at", "--methods sta:sae=PATH,at=HOOKPOINT", _COMPARE),
     Moved("--sae-feature", "--methods sae-feature:sae=PATH,feature=ATOM", _COMPARE),
+    Moved("audit", "tillerman audit-log FILE (audit MODEL now looks into a model's weights)", ending=".jsonl"),
     Moved("--prompt-negative", "--method prompt-vector:negative=TEXT (also prompt-contrast, actadd)", _FIT),
 )
 
@@ -45,9 +53,10 @@ def check_moved(arguments: Sequence[str], moved: Sequence[Moved] = MOVED) -> Non
     if not arguments:
         return
     command, *rest = arguments
-    commands = {one.old: one for one in moved if not one.commands}
-    if command in commands:
-        raise UsageError(f"{command} is gone; write: {commands[command].new}")
+    gone = next((one for one in moved if one.means(command, rest)), None)
+    if gone is not None:
+        of = f" of a {gone.ending} file" if gone.ending else ""
+        raise UsageError(f"{command}{of} is gone; write: {gone.new}")
     flags = {one.old: one for one in moved if command in one.commands}
     for argument in rest:
         if argument == "--":  # what follows is no flag

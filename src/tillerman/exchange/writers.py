@@ -17,7 +17,12 @@ from tillerman.core.errors import UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.models.families import Anatomy
 
-_FLAGS = ("mlp_bias", "attention_bias", "use_bias", "bias")  # of configurations, for biases that are otherwise absent
+BIAS_FLAGS = (
+    "mlp_bias",
+    "attention_bias",
+    "use_bias",
+    "bias",
+)  # of configurations, for biases that are otherwise absent
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +87,7 @@ def with_biases(causal: PreTrainedModel, added: Mapping[str, Float[Tensor, " out
 
 def _grow_biases(made: PreTrainedModel, absent: set[str]) -> None:
     there = set(made.state_dict())
-    flags = [flag for flag in _FLAGS if getattr(made.config, flag, None) is False]
+    flags = [flag for flag in BIAS_FLAGS if getattr(made.config, flag, None) is False]
     for size in range(1, len(flags) + 1):
         for chosen in combinations(flags, size):
             config = copy.deepcopy(made.config)
