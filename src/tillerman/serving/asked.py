@@ -20,6 +20,27 @@ from tillerman.core.named_plan import NamedPart, NamedPlan
 from tillerman.serving.refusals import Refusal
 
 FIELD = "steering"
+_PART: Mapping[str, Any] = {
+    "type": "object",
+    "required": ["artefact"],
+    "additionalProperties": False,
+    "properties": {
+        "artefact": {"type": "string", "minLength": 1},
+        "dose": {"type": ["number", "null"]},
+        "strength": {"type": ["number", "null"]},
+        "scope": {"type": ["string", "null"]},
+    },
+}
+# As ``/openapi.json`` says it.
+STEERING_SCHEMA: Mapping[str, Any] = {
+    "description": "which artefacts and how strongly; [] for none, left out for the server's default",
+    "examples": ["honesty@0.4", [{"artefact": "honesty", "dose": 0.4, "scope": "generated"}], []],
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "array", "items": {"anyOf": [{"type": "string", "minLength": 1}, _PART]}},
+        {"type": "null"},
+    ],
+}
 _FORMS = 'write "honesty@0.4", a list of such texts, or a list of objects with artefact, dose or strength, and scope'
 
 

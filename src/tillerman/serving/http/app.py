@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -14,20 +13,21 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tillerman.serving.door import Door
-from tillerman.serving.http import catalogue, checking, comparing, generation, operation, playground
-from tillerman.serving.http.bodies import StrictBody
+from tillerman.serving.http import catalogue, checking, comparing, described, generation, operation, playground
 from tillerman.serving.http.checking import CheckBody
 from tillerman.serving.http.comparing import ComparisonBody
+from tillerman.serving.http.described import DescribedApp, Route
 from tillerman.serving.http.requests import ChatBody, TextBody
 from tillerman.serving.refusals import Refusal
 
-_Route = Callable[[Request], Awaitable[Response]]
+_Route = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def create_app(door: Door, hosts: Sequence[str] | None = None) -> ASGIApp:
     """``hosts``: names under which the server may be called; None: any. A page in a browser that was led to a loopback
     address by a name of its own is so kept out."""
-    app = FastAPI(title="Tillerman", version=version("tillerman"), docs_url=None, redoc_url=None)
+    app = DescribedApp(title="Tillerman", version=version("tillerman"), docs_url=None, redoc_url=None)
+    app.bodies = (ChatBody, TextBody, ComparisonBody, CheckBody)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_routed)
     app.add_exception_handler(Exception, _failed)
@@ -36,6 +36,25 @@ def create_app(door: Door, hosts: Sequence[str] | None = None) -> ASGIApp:
     _add_operation(app, door)
     _add_playground(app, door)
     return _Guard(app, hosts)
+
+
+def _add(app: FastAPI, path: str, route: _Route, said: Route, method: str = "GET") -> None:
+    known = {one["name"] for one in said.extra.get("parameters", ()) if one["in"] == "query"}
+
+    async def strict(request: Request) -> Response:
+        """What stands in the address has its effect, too, or is refused."""
+        given = [name for name, _ in request.query_params.multi_items()]
+        for name in given:
+            if name not in known:
+                raise Refusal("malformed", f"{name[:60]}: no such parameter of this route", name[:60])
+            if given.count(name) > 1:
+                raise Refusal("malformed", f"{name}: stands twice", name)
+        return await route(request)
+
+    answers, extra = said.responses, said.extra
+    app.add_api_route(
+        path, strict, methods=[method], name=route.__name__, response_model=None, responses=answers, openapi_extra=extra
+    )
 
 
 def _add_generation(app: FastAPI, door: Door) -> None:
@@ -51,61 +70,69 @@ def _add_generation(app: FastAPI, door: Door) -> None:
     async def check(request: Request) -> Response:
         return await checking.check(door, request)
 
-    routes: tuple[tuple[str, _Route, type[StrictBody]], ...] = (
-        ("/v1/chat/completions", chat_completions, ChatBody),
-        ("/v1/completions", completions, TextBody),
-        ("/v1/tillerman/compare", compare, ComparisonBody),
-        ("/v1/tillerman/check", check, CheckBody),
-    )
-    for path, route, kind in routes:
-        shown = {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema(kind)}}}}
-        app.add_api_route(path, route, methods=["POST"], response_model=None, openapi_extra=shown)
+    chat = {"model": door.name, "messages": [{"role": "user", "content": "Who are you?"}], "max_tokens": 3}
+    text = {"model": door.name, "prompt": "I am", "max_tokens": 3, "temperature": 0}
+    compared = {"model": door.name, "prompt": "I am", "steering": [], "answer": [0]}
+    said = described.answering(ChatBody, described.receipted("ChatCompletion"), chat, streams=True)
+    _add(app, "/v1/chat/completions", chat_completions, said, "POST")
+    said = described.answering(TextBody, described.receipted("Completion"), text, streams=True)
+    _add(app, "/v1/completions", completions, said, "POST")
+    said = described.answering(ComparisonBody, described.COMPARED, compared)
+    _add(app, "/v1/tillerman/compare", compare, said, "POST")
+    _add(app, "/v1/tillerman/check", check, described.checking(CheckBody, {"requests": [chat, text]}), "POST")
 
 
 def _add_catalogue(app: FastAPI, door: Door) -> None:
-    async def models(request: Request) -> dict[str, Any]:
-        return catalogue.models(door, catalogue.known(door, request))
+    async def models(request: Request) -> Response:
+        return JSONResponse(catalogue.models(door, catalogue.known(door, request)))
 
-    async def model(request: Request, name: str) -> dict[str, Any]:
-        return catalogue.model(door, catalogue.known(door, request), name)
+    async def model(request: Request) -> Response:
+        return JSONResponse(catalogue.model(door, catalogue.known(door, request), request.path_params["name"]))
 
-    async def artefacts(request: Request) -> dict[str, Any]:
-        return catalogue.artefacts(door, catalogue.known(door, request))
+    async def artefacts(request: Request) -> Response:
+        return JSONResponse(catalogue.artefacts(door, catalogue.known(door, request)))
 
-    async def artefact(request: Request, name: str) -> dict[str, Any]:
-        return catalogue.artefact(door, catalogue.known(door, request), name)
+    async def artefact(request: Request) -> Response:
+        return JSONResponse(catalogue.artefact(door, catalogue.known(door, request), request.path_params["name"]))
 
-    async def card(request: Request, name: str) -> dict[str, Any]:
-        return catalogue.card(door, catalogue.known(door, request), name)
+    async def card(request: Request) -> Response:
+        return JSONResponse(catalogue.card(door, catalogue.known(door, request), request.path_params["name"]))
 
-    app.add_api_route("/v1/models", models)
-    app.add_api_route("/v1/models/{name:path}", model)
-    app.add_api_route("/v1/artefacts", artefacts)
-    app.add_api_route("/v1/artefacts/{name}", artefact)
-    app.add_api_route("/v1/artefacts/{name}/card", card)
+    named = ({"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},)
+    _add(app, "/v1/models", models, described.reading(described.listed()))
+    said = described.reading(described.told("id", "object", "steering"), "model_not_found", parameters=named)
+    _add(app, "/v1/models/{name:path}", model, said)
+    _add(app, "/v1/artefacts", artefacts, described.reading(described.listed()))
+    said = described.reading(described.told("name", "sha256", "card", "max_dose"), "not_found", parameters=named)
+    _add(app, "/v1/artefacts/{name}", artefact, said)
+    said = described.reading(described.told("artefact", "sha256", "card"), "not_found", parameters=named)
+    _add(app, "/v1/artefacts/{name}/card", card, said)
 
 
 def _add_operation(app: FastAPI, door: Door) -> None:
-    async def health() -> Response:
+    async def health(request: Request) -> Response:
         return await operation.health(door)
 
-    async def ready() -> Response:
+    async def ready(request: Request) -> Response:
         return await operation.ready(door)
 
     async def metrics(request: Request) -> Response:
         return await operation.metrics(door, request)
 
-    async def audit(request: Request) -> dict[str, Any]:
-        return await operation.audit(door, request)
+    async def audit(request: Request) -> Response:
+        return JSONResponse(await operation.audit(door, request))
 
-    async def reload(request: Request) -> dict[str, Any]:
-        return await operation.reload(door, request)
+    async def reload(request: Request) -> Response:
+        return JSONResponse(await operation.reload(door, request))
 
-    app.add_api_route("/health", health, response_model=None)
-    app.add_api_route("/ready", ready, response_model=None)
-    app.add_api_route("/metrics", metrics, response_model=None)
-    app.add_api_route("/v1/audit", audit)
-    app.add_api_route("/v1/admin/reload", reload, methods=["POST"])
+    _add(app, "/health", health, described.state())
+    _add(app, "/ready", ready, described.state())
+    _add(app, "/metrics", metrics, described.metrics(door.metrics.content_type))
+    last = {"name": "last", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": operation.MOST_LINES}}
+    said = described.reading(described.told("chain", "data"), "not_found", parameters=(last,))
+    _add(app, "/v1/audit", audit, said)
+    said = described.reading(described.told("artefacts"), "not_found", "reload_failed")
+    _add(app, "/v1/admin/reload", reload, said, "POST")
 
 
 def _add_playground(app: FastAPI, door: Door) -> None:
@@ -145,21 +172,6 @@ def _host(scope: Scope) -> str:
     return found.partition("]")[0].lstrip("[") if found.startswith("[") else found.partition(":")[0]
 
 
-def _schema(kind: type[StrictBody]) -> dict[str, Any]:
-    """Whole in itself, for OpenAPI."""
-    made = kind.model_json_schema()
-    named = made.pop("$defs", {})
-
-    def filled(value: Any) -> Any:
-        if isinstance(value, dict):
-            name = str(value.get("$ref", "")).rpartition("/")[2]
-            return filled(named[name]) if name in named else {key: filled(one) for key, one in value.items()}
-        return [filled(one) for one in value] if isinstance(value, list) else value
-
-    found: dict[str, Any] = filled(json.loads(json.dumps(made)))
-    return found
-
-
 def _response(refusal: Refusal) -> JSONResponse:
     headers = {"X-Request-Id": refusal.request_id}
     if refusal.retry_after is not None:
@@ -177,7 +189,9 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        return _response(Refusal("method_not_allowed", f"{request.method} is not offered here"))
+        answer = _response(Refusal("method_not_allowed", f"{request.method} is not offered here"))
+        answer.headers.update(error.headers or {})  # which methods are
+        return answer
     return _response(Refusal("not_found", "no such route; /openapi.json lists them"))
 
 

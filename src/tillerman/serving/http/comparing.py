@@ -16,7 +16,7 @@ from tillerman.serving.door import Admitted, Door, Order
 from tillerman.serving.engine import Drawing, Taken
 from tillerman.serving.http.bodies import StrictBody, checked, parsed, read_bytes
 from tillerman.serving.http.replies import finite
-from tillerman.serving.http.requests import ChatMessage
+from tillerman.serving.http.requests import ChatMessage, SteeringField
 from tillerman.serving.http.streams import extras, unless_gone
 from tillerman.serving.policy import Caller
 from tillerman.serving.prompts import PromptReader
@@ -30,8 +30,8 @@ class ComparisonBody(StrictBody):
     model: Annotated[str, Field(max_length=1000)]
     messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
     prompt: str | None = None
-    steering: Any = None
-    against: Any = None
+    steering: SteeringField = None
+    against: SteeringField = None
     answer: Annotated[list[int], Field(min_length=1)]
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     user: Annotated[str, Field(max_length=256)] | None = None

@@ -17,7 +17,7 @@ from tillerman.serving.http.catalogue import known
 from tillerman.serving.policy import ensure_admin
 from tillerman.serving.refusals import Refusal
 
-_MOST_LINES = 1000
+MOST_LINES = 1000
 
 
 async def health(door: Door) -> Response:
@@ -50,8 +50,8 @@ async def audit(door: Door, request: Request) -> dict[str, Any]:
     if door.audit is None:
         raise Refusal("not_found", "this server keeps no audit")
     last = request.query_params.get("last", "100")
-    if not (last.isascii() and last.isdecimal() and 1 <= int(last[:6]) <= _MOST_LINES):
-        raise Refusal("malformed", f"last: a whole number from 1 to {_MOST_LINES}", "last")
+    if not (last.isascii() and last.isdecimal() and 1 <= int(last[:6]) <= MOST_LINES):
+        raise Refusal("malformed", f"last: a whole number from 1 to {MOST_LINES}", "last")
     return await asyncio.to_thread(_read, door.audit.path, int(last))
 
 

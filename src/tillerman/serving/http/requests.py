@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, WithJsonSchema, model_validator
 
-from tillerman.serving.asked import read_steering
+from tillerman.serving.asked import STEERING_SCHEMA, read_steering
 from tillerman.serving.door import Order
 from tillerman.serving.engine import Drawing
 from tillerman.serving.http.bodies import StrictBody
@@ -52,6 +52,7 @@ _NEUTRAL_IN_MESSAGES: Mapping[str, tuple[Any, ...]] = {
 
 
 Stop = Annotated[str, Field(min_length=1)]
+SteeringField = Annotated[Any, WithJsonSchema(dict(STEERING_SCHEMA))]  # read by ``asked``
 
 
 class TextPart(StrictBody):
@@ -84,7 +85,7 @@ class GenerationBody(StrictBody):
     """What both routes take. Null is the same as leaving a field out."""
 
     model: Annotated[str, Field(max_length=1000)]
-    steering: Any = None
+    steering: SteeringField = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
