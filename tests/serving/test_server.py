@@ -212,8 +212,3 @@ def test_a_port_that_is_taken_is_told_and_a_bound_one_takes_nothing_yet() -> Non
         first.listen()
         with pytest.raises(UsageError, match="the port is taken"):
             bound(Address(port=port))
-
-
-def test_half_of_tls_is_none(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="both files"):
-        Address(tls_cert=tmp_path / "cert.pem")

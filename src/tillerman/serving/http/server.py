@@ -18,6 +18,7 @@ from tillerman.core.errors import TillermanError, UsageError
 from tillerman.core.files import system_words
 from tillerman.serving.door import Door
 from tillerman.serving.http.app import create_app
+from tillerman.serving.http.tls import ensure_pair
 from tillerman.serving.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens. ``UsageError`` for one half of a pair of TLS files."""
+    """Where a server listens. ``UsageError`` for TLS files that are no pair."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -35,11 +36,7 @@ class Address:
     tls_key: Path | None = None
 
     def __post_init__(self) -> None:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise UsageError("TLS needs both files: --tls-cert CERT.pem --tls-key KEY.pem")
-        for path in (self.tls_cert, self.tls_key):
-            if path is not None and not path.is_file():
-                raise UsageError(f"{path}: no such file; --tls-cert and --tls-key name PEM files")
+        ensure_pair(self.tls_cert, self.tls_key)
 
     @property
     def is_loopback(self) -> bool:
