@@ -90,6 +90,7 @@ def registries() -> dict[str, tuple[str, ...]]:
     from tillerman.methods.estimators import ESTIMATORS
     from tillerman.methods.registry import GROUPS, METHODS
     from tillerman.methods.sae.base import PAIRINGS
+    from tillerman.reports.trackers import TRACKERS
     from tillerman.studies.registry import STUDIES
 
     found = {
@@ -103,6 +104,7 @@ def registries() -> dict[str, tuple[str, ...]]:
         "scopes": SCOPES,
         "scorers": TEXT_SCORERS,
         "studies": STUDIES,
+        "trackers": TRACKERS,
     }
     return {name: tuple(entries) for name, entries in found.items()}
 

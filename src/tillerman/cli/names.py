@@ -143,3 +143,9 @@ STUDIES = (
     "transfer",
     "scale",
 )
+
+TRACKERS = (
+    "mlflow",
+    "trackio",
+    "wandb",
+)

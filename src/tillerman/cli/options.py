@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tillerman.cli.flags import in_flags
-from tillerman.cli.names import LAYOUTS, SCOPES, SCORERS
+from tillerman.cli.names import LAYOUTS, SCOPES, SCORERS, TRACKERS
 from tillerman.core.errors import ModelError, UsageError
 from tillerman.core.hookpoint import SITES
 from tillerman.core.opening import AS_USUAL, Opening
@@ -140,6 +140,14 @@ Samples = Annotated[
         help="file for every test item: question as the model saw it, options, all answers with their "
         "log-probabilities, and what changed; .jsonl, .csv or .parquet. - puts them into --json, under items",
         metavar="FILE",
+    ),
+]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        help="also log the figures, without texts, to an experiment tracker under its own settings: "
+        f"{', '.join(TRACKERS)}",
+        metavar="TRACKER",
     ),
 ]
 System = Annotated[str | None, typer.Option(help="system prompt of all runs except the prompt baseline")]

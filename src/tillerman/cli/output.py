@@ -17,6 +17,7 @@ from tillerman.core.escaping import visible_json
 
 if TYPE_CHECKING:
     from tillerman.data.loading import LoadedData
+    from tillerman.logs.base import Log
     from tillerman.logs.evaluation import EvaluationLog
     from tillerman.models.opened import OpenModel
     from tillerman.pipeline.experiment import Experiment
@@ -65,11 +66,13 @@ class Destination:
     report: Path | None = None
     samples: str | None = None
     as_json: bool = False
+    track: str | None = None
 
     def ensure(self) -> None:
         """Complain about what cannot be written before any work is done."""
         from tillerman.core.row_files import ensure_row_file
 
+        ensure_tracker(self.track)
         values.writable(self.report)
         if self.samples == "-" and not self.as_json:
             raise UsageError("--samples -: puts the items into --json; give --json too, or the name of a file")
@@ -99,6 +102,7 @@ class Destination:
             say,
             lambda: self._write("report", self.report, lambda path: write_report(path, log)),
             lambda: self._write("samples", self._file, lambda path: write_rows(path, flat_rows(log.items))),
+            lambda: send(log, self.track),
         )
 
     def _write(self, what: str, path: Path | None, write: Callable[[Path], None]) -> None:
@@ -106,6 +110,22 @@ class Destination:
             write(path)
             if not self.as_json:
                 OUT.print(f"{what}: {path}")
+
+
+def ensure_tracker(to: str | None) -> None:
+    """Complain about one that is not there before any work is done."""
+    if to is not None:
+        from tillerman.reports.trackers import opened
+
+        opened(to)
+
+
+def send(log: Log, to: str | None) -> None:
+    """To the tracker that ``--track`` names."""
+    if to is not None:
+        from tillerman.reports.trackers import track
+
+        track(log, to)
 
 
 def show_account(account: Any) -> None:

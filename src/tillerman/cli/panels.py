@@ -75,7 +75,7 @@ PANELS = {
         "written_prompts",
         "written_tokens",
     ),
-    "Output": ("samples",),
+    "Output": ("samples", "track"),
     "Gate": ("gate", "gate_at", "gate_positive"),
     "Replies": ("rescore", "temperature"),
     "Judge": (

@@ -12,7 +12,19 @@ from rich.console import Console
 
 import tillerman
 from tillerman.cli import options as o, values
-from tillerman.cli.output import ERR, NO_EFFECT, OUT, load, print_json, print_power, print_skipped, show_account, watch
+from tillerman.cli.output import (
+    ERR,
+    NO_EFFECT,
+    OUT,
+    ensure_tracker,
+    load,
+    print_json,
+    print_power,
+    print_skipped,
+    send,
+    show_account,
+    watch,
+)
 from tillerman.cli.resumable import resumable
 from tillerman.core.budget import MAX_KL, MAX_PERPLEXITY_RATIO
 from tillerman.core.opening import AS_USUAL, Opening
@@ -61,6 +73,7 @@ def compare(
     skip_bad_rows: o.SkipBadRows = False,
     skip_long: o.SkipLong = False,
     opening: Opening = AS_USUAL,
+    track: o.Track = None,
     as_json: o.Json = False,
 ) -> None:
     """Compare methods on the same items: effects, nulls, side effects, costs.
@@ -98,6 +111,7 @@ def compare(
         neutral=neutral,
         unrelated=unrelated,
     )
+    ensure_tracker(track)
     lineup = Lineup((methods,), experiment, equal_kl)
     if out is not None and out.exists() and not out.is_dir():
         raise tillerman.UsageError(f"{out}: is a file; --out wants a folder")
@@ -117,6 +131,7 @@ def compare(
     log = run_compare(lineup, loaded, o.ModelChoice(model, opening), out, ERR, show)
     if out is not None and not as_json:
         OUT.print(f"page: {out / 'compare.html'}")
+    send(log, track)
     if not any(comparison.standing for comparison in log.comparisons):
         raise typer.Exit(NO_EFFECT)
 

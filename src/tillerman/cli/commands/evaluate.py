@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from tillerman.cli import options as o, values
-from tillerman.cli.output import ERR, NO_EFFECT, Destination, load, print_power, show_thoughts, watch
+from tillerman.cli.output import ERR, NO_EFFECT, Destination, load, print_power, send, show_thoughts, watch
 from tillerman.core.errors import UnknownNameError, UsageError
 from tillerman.core.opening import AS_USUAL, Opening
 
@@ -84,6 +84,7 @@ def evaluate(
     opening: Opening = AS_USUAL,
     report: o.Report = None,
     samples: o.Samples = None,
+    track: o.Track = None,
     as_json: o.Json = False,
 ) -> None:
     """Test an artefact on data: its own test items, or others.
@@ -93,6 +94,7 @@ def evaluate(
     --metric thought-length reports how long the model thinks, whether it ends, and whether its answers are right.
 
     Split and prompt format are the fit's, so that on its own data only the test share is used."""
+    from tillerman.core.files import in_turn
     from tillerman.logs.verdict import WORKS
     from tillerman.reports.verdict import judge_log
 
@@ -100,7 +102,7 @@ def evaluate(
         raise UnknownNameError("metric", metric, METRICS)
     if metric != "answers" and (report is not None or samples is not None):
         raise UsageError("--report and --samples are about right answers; use --json with --metric thought-length")
-    shown = Destination(report, samples, as_json)
+    shown = Destination(report, samples, as_json, track)
     shown.ensure()
     loaded = load(data, layout, columns, positive, limit, skip_bad_rows)
     request = EvalRequest(
@@ -130,7 +132,7 @@ def evaluate(
     choice = o.ModelChoice(model, opening)
     if metric == "thought-length":
         thoughts = run_thoughts(request, loaded, choice, ERR)
-        show_thoughts(thoughts, as_json)
+        in_turn(lambda: show_thoughts(thoughts, as_json), lambda: send(thoughts, track))
         moved = thoughts.condition("steered").change
         found = moved is not None and (moved.interval.low > 0 or moved.interval.high < 0)
     else:

@@ -107,6 +107,7 @@ def fit(
     opening: Opening = AS_USUAL,
     report: o.Report = None,
     samples: o.Samples = None,
+    track: o.Track = None,
     as_json: o.Json = False,
 ) -> None:
     """Fit, choose and test a steering vector from labelled examples.
@@ -184,7 +185,7 @@ def fit(
     if seed is not None and seeds is not None:
         raise tillerman.UsageError("--seed and --seeds are two ways to say the same; give one of them")
     chosen_seeds = values.whole_numbers(seeds, "--seeds") or (seed or 0,)
-    shown = Destination(report, samples, as_json)
+    shown = Destination(report, samples, as_json, track)
     shown.ensure()
     loaded = load(data, layout, columns, positive, limit, skip_bad_rows)
     path = out or Path(f"{loaded.name}.safetensors")

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from tillerman.cli import options as o
-from tillerman.cli.output import ERR, OUT, print_json, show_account, watch
+from tillerman.cli.output import ERR, OUT, ensure_tracker, print_json, send, show_account, watch
 from tillerman.cli.resumable import resumable
 from tillerman.core.errors import ArtefactError, UsageError
 from tillerman.core.files import in_turn, make_folder
@@ -61,6 +61,7 @@ def reproduce(
         bool, typer.Option("--render", help="rebuild tables and verdicts from the log in OUT; runs no model")
     ] = False,
     opening: Opening = AS_USUAL,
+    track: o.Track = None,
     as_json: o.Json = False,
 ) -> None:
     """Run a paper's protocol and test its claims on measured figures.
@@ -71,6 +72,7 @@ def reproduce(
     from tillerman.recipes.report import account
     from tillerman.recipes.run import Request
 
+    ensure_tracker(track)
     folder = out or Path(f"reproduction-{Path(recipe).stem}")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; --out wants a folder")
@@ -90,6 +92,7 @@ def reproduce(
     in_turn(show, lambda: write_reproduction(made, log, folder))
     if not as_json:
         OUT.print(f"tables: {folder / 'reproduction.md'}")
+    send(log, track)
 
 
 def _names(given: str | None) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from tillerman.cli import options as o, values
-from tillerman.cli.output import ERR, OUT, print_json, show_account, watch
+from tillerman.cli.output import ERR, OUT, ensure_tracker, print_json, send, show_account, watch
 from tillerman.cli.resumable import beside, resumable
 from tillerman.core.errors import UsageError
 from tillerman.core.files import in_turn, is_stream
@@ -70,6 +70,7 @@ def score(
     allow_mismatch: o.AllowMismatch = False,
     opening: Opening = AS_USUAL,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="file for the log with all texts")] = None,
+    track: o.Track = None,
     as_json: o.Json = False,
 ) -> None:
     """Score free replies under an artefact, with controls and intervals.
@@ -83,6 +84,7 @@ def score(
     if rescore is not None and (prompts != "sample" or doses is not None or at is not None or prompt is not None):
         raise UsageError("--rescore takes a log's texts as they are; --prompts, --doses, --at and --prompt make others")
     values.writable(out)
+    ensure_tracker(track)
     choice = JudgeChoice(
         judge,
         judge_model,
@@ -102,7 +104,7 @@ def score(
             show_account(account(log))
 
     if rescore is not None:
-        run_rescore(rescore, scorer, choice, out, ERR, show)
+        log = run_rescore(rescore, scorer, choice, out, ERR, show)
     else:
         assert artefact is not None  # one of the two is given
         request = ReplyRequest(
@@ -122,9 +124,10 @@ def score(
                 "null_draws": null_draws,
             },
         )
-        run_replies(request, o.ModelChoice(model, opening), scorer, choice, out, ERR, show)
+        log = run_replies(request, o.ModelChoice(model, opening), scorer, choice, out, ERR, show)
     if out is not None and not as_json:
         OUT.print(f"log: {out}")
+    send(log, track)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from tillerman.cli import names, options as o, values
-from tillerman.cli.output import ERR, OUT, load, print_json, show_account, watch
+from tillerman.cli.output import ERR, OUT, ensure_tracker, load, print_json, send, show_account, watch
 from tillerman.cli.resumable import resumable
 from tillerman.core.errors import UsageError
 from tillerman.core.opening import AS_USUAL, Opening
@@ -82,6 +82,7 @@ def study(
     skip_bad_rows: o.SkipBadRows = False,
     allow_mismatch: o.AllowMismatch = False,
     opening: Opening = AS_USUAL,
+    track: o.Track = None,
     as_json: o.Json = False,
 ) -> None:
     """Answer one question about an artefact, with intervals and controls.
@@ -90,6 +91,7 @@ def study(
     it costs at every strength. attack: whether a text in the question reverses it. interaction: what several do
     together. transfer: whether it steers the model in other precisions, or other checkpoints. scale: one behaviour in
     several models, at equal doses."""
+    ensure_tracker(track)
     if rejudge is not None:
         log = read_study(rejudge)
         if log.study != name:
@@ -138,6 +140,7 @@ def study(
         _show(log, as_json)
     if out is not None and not as_json:
         OUT.print(f"page: {out / f'{name}.html'}")
+    send(log, track)
 
 
 def _show(log: StudyLog, as_json: bool) -> None:
