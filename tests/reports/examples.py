@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tillerman.logs.base import Log
 from tillerman.logs.comparison import ComparisonLog
+from tillerman.logs.making import Dropped, MakingLog, Separation, UsedPrompts
 from tillerman.logs.reproduction import ClaimVerdict, Measured, Piece, Ran, ReproductionLog, Skipped
 from tillerman.logs.scores import JudgeAgreement, ScoreLog, ScorerResult, ScorerRow, Spoken
 from tillerman.logs.study import Chart, Line, Mark, StudyLog
@@ -124,6 +125,27 @@ def comparison_log() -> ComparisonLog:
     return ComparisonLog((comparison(result(), replace(result(), method=f"{LONG}+pca"), name=LONG), comparison()))
 
 
+def making_log() -> MakingLog:
+    return MakingLog(
+        description="speaks like a pirate",
+        source="description",
+        writer=LONG,
+        answered_by=LONG,
+        written=12,
+        kept=9,
+        asked_for=10,
+        prompts=(UsedPrompts("You are a pirate.", LONG, 12, 9),),
+        questions={"written": 3, "ready": 7},
+        dropped=(Dropped("too short", 3, "Who?", "Arr", LONG),),
+        separation=Separation("labels", 0.9, Interval(0.8, 0.95), 12),
+        prompt_in="user",
+        tokens=40,
+        temperature=0.7,
+        provenance={"model_id": LONG},
+        notes=("9 of 10 items asked for",),
+    )
+
+
 LOGS: tuple[Log, ...] = (
     example_log(),
     comparison_log(),
@@ -131,4 +153,5 @@ LOGS: tuple[Log, ...] = (
     thought_log(),
     score_log(),
     reproduction_log(),
+    making_log(),
 )

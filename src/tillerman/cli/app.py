@@ -26,6 +26,7 @@ from tillerman.cli.commands.fleet import fleet
 from tillerman.cli.commands.generate import generate
 from tillerman.cli.commands.import_vector import import_vector
 from tillerman.cli.commands.keys import keys
+from tillerman.cli.commands.make import make
 from tillerman.cli.commands.reproduce import reproduce
 from tillerman.cli.commands.samples import samples
 from tillerman.cli.commands.score import score
@@ -121,6 +122,7 @@ def root(
 
 app.command()(dressed("demo", demo))
 app.command()(dressed("samples", samples))
+app.command()(dressed("make", make, config=True, exit_zero=True))
 app.command()(dressed("check", check, config=True))
 app.command()(dressed("fit", fit, config=True, exit_zero=True))
 app.command()(dressed("compare", compare, config=True, exit_zero=True))

@@ -15,6 +15,7 @@ _SPELT: dict[str, dict[str, str]] = {
         "calibration": "--calibrate",
     },
     "compare": {"method": "--methods"},
+    "make": {"url": "--writer", "replay": "--replay"},
 }
 _FIELD = re.compile(r"`(\w+)`")
 

@@ -14,6 +14,19 @@ FIRST = {
     "compare": ("methods", "model", "out", "equal_kl", "layers", "doses", "max_kl", "limit", "seed", "as_json"),
     "eval": ("model", "metric", "strength", "all_items", "limit", "card", "report", "samples", "as_json"),
     "study": ("artefact", "method", "model", "out", "limit", "seed", "draws", "card", "rejudge", "as_json"),
+    "make": (
+        "model",
+        "items",
+        "out",
+        "positive_prompt",
+        "negative_prompt",
+        "texts",
+        "objective",
+        "fit",
+        "tokens",
+        "seed",
+        "as_json",
+    ),
     "score": ("prompts", "scorer", "model", "doses", "at", "samples", "tokens", "seed", "out", "as_json"),
 }
 PANELS = {
@@ -89,6 +102,10 @@ PANELS = {
         "judge_cache",
         "judge_replay",
     ),
+    "Prompts and questions": ("write_prompts", "prompt_in", "questions", "write_questions"),
+    "Answers": ("answers_by", "best_of"),
+    "Filters": ("scorer", "margin", "min_words", "max_words"),
+    "Another writer": ("writer", "writer_model", "writer_key", "record", "replay"),
     "Model": (
         "device",
         "device_map",

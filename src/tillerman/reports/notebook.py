@@ -70,8 +70,20 @@ def _scores_page(log: Any) -> str:
     return _framed(render_account(account(log)))
 
 
+def _making_words(log: Any) -> str:
+    return f"{log.description or log.source}: {log.kept} of {log.written} kept"
+
+
+def _making_page(log: Any) -> str:
+    from tillerman.reports.making import account
+    from tillerman.reports.pages import render_account
+
+    return _framed(render_account(account(log)))
+
+
 show_with("evaluation", View(_evaluation_words, _evaluation_page))
 show_with("comparison", View(_comparison_words, _comparison_page))
 show_with("study", View(_study_words, _study_page))
 show_with("thoughts", View(_thoughts_words, _thoughts_page))
 show_with("scores", View(_scores_words, _scores_page))
+show_with("making", View(_making_words, _making_page))

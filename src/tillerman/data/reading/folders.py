@@ -18,6 +18,7 @@ SUFFIXES = (*JSON_KINDS, ".csv", ".tsv", ".parquet", ".arrow")
 READABLE = "expected one of .jsonl, .ndjson, .json, .csv, .tsv (each also .gz), .parquet or .arrow"
 # What libraries keep beside the rows.
 _ABOUT = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"})
+_BESIDE = (".making.json", ".writer.jsonl", ".judge.jsonl")  # what our own commands keep beside a file
 # train-00000-of-00003.parquet, test.jsonl, validation_1.csv: the split before the number.
 _SPLIT = re.compile(r"([A-Za-z][\w.]*?)(?:[-_.]\d[\w-]*)?")
 
@@ -49,7 +50,8 @@ def places_in(folder: Path, reading: FileOptions) -> list[Place]:
 
 
 def _data_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_file() and suffix_of(p) in SUFFIXES and p.name not in _ABOUT)
+    found = (p for p in folder.iterdir() if p.is_file() and suffix_of(p) in SUFFIXES and p.name not in _ABOUT)
+    return sorted(p for p in found if not p.name.endswith(_BESIDE))
 
 
 def _saved(folder: Path, reading: FileOptions) -> list[Place]:

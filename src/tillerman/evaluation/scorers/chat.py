@@ -107,7 +107,7 @@ class Client:
             try:
                 status, headers, text = _posted(http, e, call)
             except _httpx().InvalidURL:
-                raise UsageError(f"judge {e.shown!r}: not a valid address") from None
+                raise UsageError(f"{e.role} {e.shown!r}: not a valid address") from None
             except _httpx().RequestError as error:
                 fault, asked = type(error).__name__, None
             else:
@@ -126,12 +126,22 @@ class Client:
 
 
 class Replay:
-    """Answers from a cache alone; a call that is not there is an error that names it."""
+    """Answers from a cache alone; a call that is not there is an error that names it. ``role`` and ``flag``: whose
+    answers they are, and which option keeps them."""
 
-    def __init__(self, path: Path, model: str, temperature: float = 0.0, max_tokens: int = 16) -> None:
+    def __init__(
+        self,
+        path: Path,
+        model: str,
+        temperature: float = 0.0,
+        max_tokens: int = 16,
+        *,
+        role: str = "judge",
+        flag: str = "--judge-cache",
+    ) -> None:
         if not path.is_file():
-            raise DataError("no such file of judge answers; run with --judge-cache first", file=path)
-        self._path, self._cache = path, Cache(path)
+            raise DataError(f"no such file of {role} answers; run with {flag} first", file=path)
+        self._path, self._cache, self._flag = path, Cache(path), flag
         self.model, self._sampling = model, (temperature, max_tokens)
 
     def ask(self, calls: Sequence[Call], progress: Progress = silent) -> list[str | None]:
@@ -141,7 +151,7 @@ class Replay:
                 said = call.messages[-1][1][-80:]
                 raise DataError(
                     f"no answer of {self.model} to call {key} (repeat {call.repeat}, ending {said!r}); run it against "
-                    "the endpoint with this file as --judge-cache",
+                    f"the endpoint with this file as {self._flag}",
                     file=self._path,
                 )
         progress(len(calls))
@@ -208,7 +218,7 @@ def _httpx() -> Any:
     try:
         import httpx
     except ImportError:
-        raise UsageError("a judge needs httpx; install it with: pip install 'tillerman[judge]'") from None
+        raise UsageError("an endpoint needs httpx; install it with: pip install 'tillerman[judge]'") from None
     return httpx
 
 

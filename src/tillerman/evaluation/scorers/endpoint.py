@@ -1,4 +1,4 @@
-"""Where a judge is and how it is asked, and what of that may be shown: no key, no password."""
+"""Where a judge or a writer is and how it is asked, and what of that may be shown: no key, no password."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ class Endpoint:
     at_once: int = 4
     first_wait: float = 1.0
     longest: int = 1_000_000  # bytes of an answer
+    role: str = "judge"  # what errors call it
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
             raise UsageError(
-                f"judge {self.shown!r}: expected the address of an OpenAI-compatible endpoint, e.g. "
+                f"{self.role} {self.shown!r}: expected the address of an OpenAI-compatible endpoint, e.g. "
                 "http://localhost:8000/v1"
             )
         for name in ("attempts", "at_once", "max_tokens", "longest"):
