@@ -27,6 +27,8 @@ from tillerman.cli.commands.generate import generate
 from tillerman.cli.commands.import_vector import import_vector
 from tillerman.cli.commands.keys import keys
 from tillerman.cli.commands.make import make
+from tillerman.cli.commands.pull import pull
+from tillerman.cli.commands.push import push
 from tillerman.cli.commands.reproduce import reproduce
 from tillerman.cli.commands.samples import samples
 from tillerman.cli.commands.score import score
@@ -135,6 +137,8 @@ app.command()(dressed("generate", generate, config=True))
 app.command(name="export-task")(dressed("export-task", export_task, config=True))
 app.command(name="import")(dressed("import", import_vector))
 app.command()(dressed("export", export))
+app.command()(dressed("push", push))
+app.command()(dressed("pull", pull))
 app.command()(dressed("audit", audit))
 app.command()(dressed("serve", serve))
 app.command()(dressed("verify", verify))

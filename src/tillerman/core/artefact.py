@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from safetensors.torch import save_file
 
 from tillerman.core.cell import Cell
 from tillerman.core.decoding import take
-from tillerman.core.errors import ArtefactError, TillermanError
+from tillerman.core.errors import ArtefactError, TillermanError, UsageError
 from tillerman.core.files import as_ours, replacing
 from tillerman.core.foreign import Foreign, foreign_file, foreign_tensors
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import named, parse_points
+from tillerman.core.hub import local_file
+from tillerman.core.places import place_of
 from tillerman.core.plan import Plan, Scope
 from tillerman.core.provenance import Card
 from tillerman.core.seal import is_whole, sealed
@@ -74,6 +76,8 @@ class Artefact(Shown):
 
 def save(path: str | Path, artefact: Artefact) -> None:
     """Write atomically. Metadata is JSON; tensors are float32."""
+    if place_of(path) is not None:
+        raise UsageError(f"{path}: a file is written here; 'tillerman push' puts it on the hub")
     tensors, what = taken_apart(artefact.steering)
     if artefact.gate is not None:
         tensors[GATE], what["gate"] = gate_apart(artefact.gate)
@@ -93,9 +97,23 @@ def save(path: str | Path, artefact: Artefact) -> None:
 
 
 def load(path: str | Path) -> Artefact:
-    """Read an artefact; ``ArtefactError`` for a missing, changed, truncated or foreign file, or one whose fields are
-    not what they should be. What a card's report and studies say is checked by ``models.artefacts``."""
-    tensors, head = _read(Path(path))
+    """Read an artefact, of an address (``hf://org/name``) the one that is fetched, with its origin in the provenance.
+
+    ``ArtefactError`` for a missing, changed, truncated or foreign file, or one whose fields are not what they should
+    be. What a card's report and studies say is checked by ``models.artefacts``."""
+    fetched = local_file(path)
+    made = _loaded(fetched.path)
+    return with_origin(made, fetched.origin) if fetched.origin else made
+
+
+def with_origin(artefact: Artefact, origin: str) -> Artefact:
+    """The artefact, with the address that it was fetched from."""
+    steering: Any = artefact.steering  # every kind is a dataclass
+    return replace(artefact, steering=replace(steering, provenance=replace(steering.provenance, origin=origin)))
+
+
+def _loaded(path: Path) -> Artefact:
+    tensors, head = _read(path)
     try:
         if ("gate" in head) != (GATE in tensors):
             raise ArtefactError("a gate without its tensor, or the other way round")

@@ -35,6 +35,7 @@ class Provenance(Shown):
     date: str = ""
     opened: Mapping[str, str] = field(default_factory=dict)  # dtype, quantize, attention, device, revision of the model
     found: Mapping[str, Any] = field(default_factory=dict)  # what the method reports of its own fit
+    origin: str = ""  # the address that the file was fetched from, with its commit or digest
 
     def shown(self) -> dict[str, object]:
         return {
@@ -47,10 +48,12 @@ class Provenance(Shown):
             "template": self.template,
             "seed": self.seed,
             "date": self.date,
+            **({"origin": self.origin} if self.origin else {}),
         }
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without an origin where there is none, as files have always been."""
+        return {name: value for name, value in asdict(self).items() if value or name != "origin"}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Provenance:

@@ -14,6 +14,7 @@ def provenance_words(p: Provenance) -> tuple[str, ...]:
         f"{p.method} of {p.data_name}, fitted on {p.model_id} ({p.model_fingerprint}), {p.date}",
         f"width {p.width}, {p.layers} layers; read at {p.read_site} ({p.read_positions}), added at {p.site}; "
         f"template {p.template} ({p.template_hash}); seed {p.seed}",
+        *((f"from {p.origin}",) if p.origin else ()),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tillerman.core.artefact import Artefact
 from tillerman.core.errors import ArtefactError
 from tillerman.core.named_plan import NamedPlan
+from tillerman.core.places import place_of
 from tillerman.core.plan import Plan
 from tillerman.data.marked_scopes import make_scope
 from tillerman.models.opened import OpenModel
@@ -36,7 +37,9 @@ def open_plan(
 
 
 def find_artefact(name: str, folder: Path) -> Path:
-    """The artefact's file. ``ArtefactError`` says which there are."""
+    """The artefact's file, or its address. ``ArtefactError`` says which there are."""
+    if place_of(name) is not None:
+        return Path(name)
     whole = folder / name
     found = [path for path in (whole.with_name(whole.name + SUFFIX), whole) if path.is_file()]
     if found:

@@ -146,10 +146,14 @@ def evaluate(
 
 
 def keep_card(path: Path, log: EvaluationLog) -> None:
-    """The evaluation on the card of an artefact that has none; one that was measured keeps its own."""
+    """The evaluation on the card of an artefact that has none; one that was measured keeps its own, and one that lies
+    elsewhere is not changed."""
     import tillerman
+    from tillerman.core.places import place_of
     from tillerman.core.provenance import Card
 
+    if place_of(path) is not None:
+        return
     artefact = tillerman.load(path)
     card = artefact.card or Card()
     if not card.report:

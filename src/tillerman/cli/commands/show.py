@@ -54,15 +54,18 @@ def print_artefact(path: Path, artefact: Artefact, console: Console) -> None:
     from tillerman.cli.render import print_account, print_line, print_table
     from tillerman.core.artefact import ABSTAINS
     from tillerman.core.named_plan import NamedPart
+    from tillerman.core.places import shown_place
     from tillerman.evaluation.cards import evaluation_of, studies_of
     from tillerman.reports.artefact import norms_table, provenance_words
     from tillerman.reports.evaluation import account
 
     words = provenance_words(artefact.steering.provenance)
     gate = "" if artefact.gate is None else f"gate: steered where {artefact.gate}"
-    cell = f"applied at {artefact.cell}; as a plan: {NamedPart.of(str(path.with_suffix('')), artefact)}"
+    named = shown_place(path)
+    plan = NamedPart.of(named if named != str(path) else str(path.with_suffix("")), artefact)
+    cell = f"applied at {artefact.cell}; as a plan: {plan}"
     idle = ABSTAINS if artefact.abstains else ""
-    for line in (f"{path}: {words[0]}", *words[1:], cell, gate, idle):
+    for line in (f"{named}: {words[0]}", *words[1:], cell, gate, idle):
         print_line(console, line)
     v = artefact.steering
     print_table(console, norms_table((str(p), v.norm(p), v.stream_norms[p], v.dose(p, 1.0)) for p in v.points))

@@ -13,6 +13,7 @@ from tillerman.core.hookpoint import HookPoint
 from tillerman.models.opened import PILOT
 from tillerman.models.sae import gemmascope, gemmascope2, llamascope, qwenscope, saelens
 from tillerman.models.sae.autoencoder import SAE
+from tillerman.models.sae.fetching import fetched_sae
 from tillerman.models.sae.labels import read_labels
 from tillerman.models.sae.parts import SaeSource
 
@@ -20,17 +21,22 @@ Reader = Callable[[SaeSource], SAE]
 
 
 def open_sae(source: str | Path, *, at: HookPoint | None = None, labels: str | Path | None = None) -> SAE:
-    """``source`` is ``pilot``, a file or a folder of one autoencoder. ``at`` names the hook point where the
+    """``source`` is ``pilot``, a file or a folder of one autoencoder, or the address of one (``hf://org/name/folder``),
+    whose name is then that address with its commit. ``at`` names the hook point where the
     files do not. ``labels`` is a JSON file with what atoms mean, ``{"12": "sports"}`` or a list of objects
     with ``index`` and ``description``. ``DataError`` for what cannot be read.
 
     Whether it belongs to a model is for ``models.sae.quality`` to say.
     """
     embedded = str(source) == PILOT
-    path = Path(str(files("tillerman").joinpath("pilot", "sae"))) if embedded else Path(source)
+    fetched = None if embedded else fetched_sae(str(source))
+    if fetched is not None:
+        path = fetched.path
+    else:
+        path = Path(str(files("tillerman").joinpath("pilot", "sae"))) if embedded else Path(source)
     read, file = _found(path)
     sae = read(SaeSource(file, at))
-    named = replace(sae, name=PILOT) if embedded else sae
+    named = replace(sae, name=PILOT if embedded else sae.name if fetched is None else fetched.origin)
     return named if labels is None else replace(named, labels=read_labels(Path(labels), sae.atoms))
 
 

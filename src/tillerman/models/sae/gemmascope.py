@@ -28,7 +28,9 @@ def read(place: SaeSource) -> SAE:
         raise DataError(f"an incomplete or invalid npz file ({error}); copy it again", file=place.path) from None
     w_enc = weights("W_enc", None, None)
     d, f = w_enc.shape
-    layers = re.findall(r"layer_(\d+)", place.path.resolve().as_posix())
+    # The cache of the hub holds links to files whose names say nothing.
+    layers = re.findall(r"layer_(\d+)", place.path.absolute().as_posix())
+    layers = layers or re.findall(r"layer_(\d+)", place.path.resolve().as_posix())
     found = HookPoint(int(layers[-1])) if layers else None
     return SAE(
         name=place.path.parent.name or place.path.name,
