@@ -14,7 +14,9 @@ from tillerman.cli.output import OUT, print_json
 def pull(
     source: Annotated[
         str,
-        typer.Argument(help="hf://ORG/NAME[@REVISION][/FILE] or file:///FOLDER[/FILE][@sha256:HEX]", metavar="ADDRESS"),
+        typer.Argument(
+            help="hf://ORG/NAME, hf://ORG/NAME@REVISION/FILE, file:///FOLDER or file:///FOLDER/FILE", metavar="ADDRESS"
+        ),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="file for one artefact (.safetensors), or a new folder for all files")
