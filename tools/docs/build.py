@@ -1,6 +1,6 @@
 """Write what is generated: ``docs/cli.md`` from the command line, ``docs/api.md`` from ``tillerman.__all__``, what
 README shows of the demo from the demo's own log, lists of names between ``<!-- list: estimators -->`` and
-``<!-- end of list -->`` from the registries, and ``cli/names.py``, from which help texts take such lists.
+``<!-- end of list -->`` from the registries, ``cli/names.py``, from which help texts take such lists, and ``llms.txt``.
 
 ``python tools/docs/build.py`` writes them; with ``--check`` it only compares, names the stale ones and exits 1.
 The same code gives the same pages, on any machine and under any terminal.
@@ -24,6 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).parent))  # where a test loads this file by its path
+
+from shelves import LLMS, llms_txt
 
 import tillerman
 from tillerman.cli.render import print_account
@@ -76,7 +80,8 @@ def pages() -> dict[str, str]:
     """Path from the repository's root -> text."""
     listed = {page: with_lists((ROOT / page).read_text(encoding="utf-8")) for page in LISTED}
     listed["README.md"] = with_demo(listed["README.md"])
-    return {NAMES: names_module(), "docs/cli.md": cli_page(), "docs/api.md": api_page(), **listed}
+    made = {NAMES: names_module(), "docs/cli.md": cli_page(), "docs/api.md": api_page(), LLMS: llms_txt()}
+    return {**made, **listed}
 
 
 def registries() -> dict[str, tuple[str, ...]]:
