@@ -1,8 +1,8 @@
 """Build the docs site: every page as it stands in the repository, and a gallery of reports, rendered from the logs that
 are committed.
 
-``python tools/docs/make_site.py`` stages the pages in ``build/site`` and runs Zensical in strict mode, where a warning is
-an error. Zensical is the successor of Material for MkDocs by the same people, who end that in May 2027; the
+``python tools/docs/make_site.py`` stages the pages in ``build/site`` and runs Zensical in strict mode, where a warning
+is an error. Zensical is the successor of Material for MkDocs by the same people, who end that in May 2027; the
 configuration is one that both read.
 """
 
