@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import socket
 import threading
 import time
@@ -23,11 +25,12 @@ from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Plan, Scope
 from tillerman.core.provenance import Card
-from tillerman.serving.artefacts import Demands, Library, read_library
+from tillerman.serving.artefacts import Demands, Library, Shelf, read_library, read_shelf
 from tillerman.serving.audit import Audit, check_chain, last_lines
 from tillerman.serving.door import Door, Rules, make_rules
 from tillerman.serving.engine import About, Chunk, Ended, Engine, Job, Taken, Touched
 from tillerman.serving.http.app import create_app
+from tillerman.serving.http.server import Address, bound, run
 from tillerman.serving.keys import hash_of
 from tillerman.serving.metrics import Metrics
 from tillerman.serving.prompts import PromptReader
@@ -128,9 +131,9 @@ def opened(path: Path, engine: Engine | None = None, text: str = "", audited: bo
 
     def rules() -> Rules:
         settings = read_settings(path / "serve.toml")
-        return make_rules(read_library(path / "artefacts", settings.artefacts, ANY), settings, prompts, serves)
+        return make_rules(read_shelf(path / "artefacts", settings.artefacts, ANY), settings, prompts, serves)
 
-    first = make_rules(usual(), read_settings(path / "serve.toml"), prompts, serves)
+    first = make_rules(Shelf(usual()), read_settings(path / "serve.toml"), prompts, serves)
     audit = Audit(path / "audit.jsonl") if audited else None
     door = Door(serves, "tiny", prompts, first, audit, Metrics())
     door.read_anew, door.checked = rules, 1.0
@@ -176,6 +179,23 @@ def listening(door: Door, hosts: tuple[str, ...] | None = None) -> Iterator[str]
         assert not thread.is_alive()
 
 
+def running(door: Door, address: Address, ask: Callable[[str], None]) -> None:
+    """The server as the command runs it, asked from another thread, and stopped as an operator stops it."""
+
+    async def both() -> None:
+        listening_at = bound(address)
+        up = asyncio.Event()
+        serving = asyncio.create_task(run(door, address, listening_at, up.set))
+        await asyncio.wait_for(up.wait(), 10)
+        try:
+            await asyncio.to_thread(ask, address.url(listening_at.getsockname()[1]))
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(serving, 10)
+
+    asyncio.run(both())
+
+
 def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     """Wait for what another thread does."""
     end = time.monotonic() + seconds
@@ -187,7 +207,7 @@ def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 def opened_with(engine: Engine, settings: Settings) -> Door:
     """A door over another engine on the tiny model, unaudited."""
     prompts = PromptReader(tiny.tokenizer(tiny.CHAT))
-    return Door(engine, "tiny", prompts, make_rules(usual(), settings, prompts, engine), None, Metrics())
+    return Door(engine, "tiny", prompts, make_rules(Shelf(usual()), settings, prompts, engine), None, Metrics())
 
 
 def script(door: Door) -> ScriptEngine:

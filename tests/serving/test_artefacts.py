@@ -11,9 +11,14 @@ import pytest
 
 from tillerman.core.artefact import save
 from tillerman.core.errors import ArtefactError, MismatchError
-from tillerman.serving.artefacts import Demands, Library, read_library
-from tillerman.serving.settings import ArtefactSettings
+from tillerman.serving.artefacts import Demands, Library, read_library, read_shelf
+from tillerman.serving.asked import read_steering
+from tillerman.serving.door import make_rules
+from tillerman.serving.prompts import PromptReader
+from tillerman.serving.refusals import Refusal
+from tillerman.serving.settings import ArtefactSettings, Settings
 
+from .. import tiny
 from . import made
 
 CAREFUL = ArtefactSettings()
@@ -55,6 +60,26 @@ def test_one_bad_file_and_nothing_is_served(tmp_path: Path) -> None:
 def test_what_model_and_engine_cannot_take_is_not_served(tmp_path: Path, demands: Demands, word: str) -> None:
     with pytest.raises(ArtefactError, match=word):
         read(made.folder(tmp_path), demands=demands)
+
+
+def test_what_the_engine_cannot_serve_is_left_out_and_named_if_asked(tmp_path: Path) -> None:
+    path, skipping = made.folder(tmp_path / "a"), ArtefactSettings(skip_unservable=True)
+    only = Demands(made.ANY.belongs, lambda plan: "no gates here" if plan[0].steering.points[0].layer else None)
+    with pytest.raises(ArtefactError, match=r"calm.safetensors: .* no gates here; .* with --skip-unservable"):
+        read_shelf(path, CAREFUL, only)
+    shelf = read_shelf(path, skipping, only)
+    assert (list(shelf.library), dict(shelf.left_out)) == (["honesty"], {"calm": "no gates here"})
+    with pytest.raises(ArtefactError, match="2 of 2 artefacts cannot be served: calm: this engine cannot serve it"):
+        read_shelf(path, skipping, Demands(made.ANY.belongs, lambda plan: "nothing here"))
+    (path / "torn.safetensors").write_bytes(b"torn")
+    with pytest.raises(ArtefactError, match=r"1 of 3 .*torn"):
+        read_shelf(path, skipping, only)
+    (path / "torn.safetensors").unlink()
+    prompts, engine = PromptReader(tiny.tokenizer(tiny.CHAT)), made.ScriptEngine()
+    rules = make_rules(read_shelf(path, skipping, only), Settings(), prompts, engine)
+    with pytest.raises(Refusal, match="calm: this engine cannot serve it: no gates here") as told:
+        rules.ready(read_steering("honesty+calm@0.1") or ())
+    assert told.value.code == "not_servable"
 
 
 def test_without_a_measured_effect_nothing_is_served_unless_allowed(tmp_path: Path) -> None:

@@ -47,7 +47,10 @@ def test_every_threat_names_a_test_that_there_is() -> None:
 def test_the_examples_in_python_and_of_curl_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     door = made.opened(tmp_path, audited=False)
     library = {name: replace(made.usual()["calm"], name=name) for name in ("interest-in-science", "conscientiousness")}
-    door.name, door.rules = "pilot", made.make_rules(library, door.rules.settings, door.prompts, door.engine)
+    door.name, door.rules = (
+        "pilot",
+        made.make_rules(made.Shelf(library), door.rules.settings, door.prompts, door.engine),
+    )
     with made.listening(door) as url:
         for example in blocks("docs/serving.md", "python"):
             here: dict[str, object] = {}

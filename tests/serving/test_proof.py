@@ -13,7 +13,8 @@ from tillerman.reports.serving import ShownArtefact, proof_lines, proofs_table
 from tillerman.serving.door import Door
 from tillerman.serving.engine import About, Chunk, Ended, Engine, Job
 from tillerman.serving.engines.local.engine import LocalEngine
-from tillerman.serving.proof import ArtefactProof, Reference, prove
+from tillerman.serving.proof import ArtefactProof, Reference
+from tillerman.serving.proving import prove
 from tillerman.serving.reference import SteerReference
 from tillerman.serving.settings import AuditSettings, Settings
 

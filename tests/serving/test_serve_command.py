@@ -160,6 +160,29 @@ def test_a_reload_without_keys_does_not_open_a_server_to_all(folder: Path, tmp_p
     assert door.rules is before
 
 
+def test_an_artefact_that_a_reload_brings_is_proved_through_the_engine(folder: Path, tmp_path: Path) -> None:
+    own = tmp_path / "artefacts"
+    shutil.copytree(folder, own)
+    (own / "risk-seeking.safetensors").rename(tmp_path / "later")
+    options = ServeOptions("pilot", own, None, None, None, "none", False, False)
+    door = make_door(options, open_model("pilot"))
+
+    async def renewed() -> list[float]:
+        await door.engine.start()
+        try:
+            await door.renew()  # nothing new
+            before = door.checked
+            (tmp_path / "later").rename(own / "risk-seeking.safetensors")
+            await door.renew()
+            return [before, door.checked]
+        finally:
+            await door.engine.close()
+
+    before, after = asyncio.run(renewed())
+    assert before == 0 < after and "risk-seeking" in door.rules.library
+    assert door.canary is not None
+
+
 def test_without_the_extra_serve_says_what_to_install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(UsageError, match=r"serving needs uvicorn.*pip install 'tillerman\[serve\]'"):

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
 import ssl
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +13,7 @@ import trustme
 from tillerman.cli.commands.serve import serve
 from tillerman.core.errors import UsageError
 from tillerman.serving.client import SteeringClient
-from tillerman.serving.door import Door
-from tillerman.serving.http.server import Address, bound, run
+from tillerman.serving.http.server import Address
 
 from . import made
 
@@ -38,23 +33,6 @@ def pair(authority: trustme.CA, tmp_path: Path) -> Address:
     issued.private_key_pem.write_to_path(str(key))
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     return Address("127.0.0.1", 0, cert, key)
-
-
-def served(door: Door, address: Address, ask: Callable[[str], None]) -> None:
-    """The server as the command runs it, asked from another thread, and stopped as an operator stops it."""
-
-    async def both() -> None:
-        listening = bound(address)
-        up = asyncio.Event()
-        serving = asyncio.create_task(run(door, address, listening, up.set))
-        await asyncio.wait_for(up.wait(), 10)
-        try:
-            await asyncio.to_thread(ask, address.url(listening.getsockname()[1]))
-        finally:
-            os.kill(os.getpid(), signal.SIGTERM)
-            await asyncio.wait_for(serving, 10)
-
-    asyncio.run(both())
 
 
 def test_https_answers_with_a_receipt_and_plain_http_gets_nothing(
@@ -77,7 +55,7 @@ def test_https_answers_with_a_receipt_and_plain_http_gets_nothing(
         with SteeringClient(url) as client:
             assert client.chat("Hi", steering="honesty@0.1").text == "Hello there"
 
-    served(door, pair, ask)
+    made.running(door, pair, ask)
     assert [line["event"] for line in made.audited(door)] == ["admitted", "ended"] * 2
 
 

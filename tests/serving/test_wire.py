@@ -506,7 +506,7 @@ def test_a_reload_takes_all_or_nothing(tmp_path: Path) -> None:
     admin = client(door, made.ADMIN)
     made.folder(tmp_path / "artefacts")
     made.folder(tmp_path / "artefacts", {"brave": made.artefact(2, seed=5)})
-    assert admin.post("/v1/admin/reload").json() == {"artefacts": ["brave", "calm", "honesty"]}
+    assert admin.post("/v1/admin/reload").json() == {"artefacts": ["brave", "calm", "honesty"], "left_out": {}}
     assert ask(door, made.ADMIN, steering="brave@0.1").status_code == 200
     (tmp_path / "artefacts" / "calm.safetensors").write_bytes(b"torn")
     refused(admin.post("/v1/admin/reload"), 409, "reload_failed", None)

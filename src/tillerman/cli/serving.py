@@ -44,7 +44,9 @@ SettingsFile = Annotated[
 AllowUnproven = Annotated[
     bool, typer.Option("--allow-unproven", help="serve artefacts whose card shows no effect, or that have no card")
 ]
-
+SkipUnservable = Annotated[
+    bool, typer.Option("--skip-unservable", help="leave out artefacts that the engine cannot serve, and name them")
+]
 EngineName = Annotated[
     str | None, typer.Option("--engine", help="local, or vllm (a process of its own); local if not given")
 ]
@@ -69,6 +71,7 @@ class ServeOptions:
     engine: str | None = None
     engine_args: str | None = None
     playground: bool = True
+    skip_unservable: bool = False
 
     def settings(self) -> Settings:
         """Read anew each time, for a reload. ``UsageError`` where it would open the server to all."""
@@ -82,6 +85,8 @@ class ServeOptions:
             policy = replace(policy, max_dose=self.max_dose)
         if self.unproven:
             artefacts = replace(artefacts, require_card=False, require_effect=False)
+        if self.skip_unservable:
+            artefacts = replace(artefacts, skip_unservable=True)
         if self.audit is not None:
             audit = replace(audit, file="" if self.audit == "none" else self.audit)
         whole = replace(found, policy=policy, artefacts=artefacts, audit=audit, engine=self._engine(found.engine))
@@ -141,10 +146,14 @@ def ensure_installed() -> None:
 def make_door(served: ServeOptions, opened: OpenModel) -> Door:
     """Over the engine that is asked for, which does not run yet."""
     from tillerman.serving.assembly import Parts, assemble
+    from tillerman.serving.reference import SteerReference
 
     settings = served.settings()
     folder = served.folder_of(settings)
-    engine = _vllm(settings, opened, folder) if settings.engine.name == "vllm" else _local(served, settings, opened)
+    if settings.engine.name == "vllm":  # its model is another one than that in this process, which is free
+        engine, reference = _vllm(settings, opened, folder), SteerReference(opened)
+        return assemble(Parts(opened, engine, folder, served.settings, served.allow_mismatch, reference))
+    engine = _local(served, settings, opened)
     return assemble(Parts(opened, engine, folder, served.settings, served.allow_mismatch))
 
 
@@ -175,6 +184,7 @@ def show_proofs(served: ServeOptions, model: o.ModelChoice, *, as_json: bool) ->
 
     opened = model.open()
     door = make_door(replace(served, audit="none", address=None), opened)
+    _say_left_out(door)
     proofs = asyncio.run(_proved(door, opened, measure=True))
     if as_json:
         print_json({"engine": door.engine.about.engine, "artefacts": [asdict(one) for one in proofs]})
@@ -196,7 +206,7 @@ async def _proved(door: Door, opened: OpenModel, *, measure: bool) -> tuple[Arte
 
 
 async def _proofs(door: Door, opened: OpenModel, *, measure: bool = False) -> tuple[ArtefactProof, ...]:
-    from tillerman.serving.proof import prove
+    from tillerman.serving.proving import prove
     from tillerman.serving.reference import SteerReference
 
     dtype = str(opened.model.dtype).removeprefix("torch.")
@@ -219,6 +229,7 @@ async def serve_until_stopped(door: Door, opened: OpenModel, address: Address, l
     from tillerman.serving.http.server import run
 
     port = listening.getsockname()[1]
+    _say_left_out(door)
     try:
         await door.engine.start()
         shown = _shown(await _proofs(door, opened))
@@ -231,6 +242,11 @@ async def serve_until_stopped(door: Door, opened: OpenModel, address: Address, l
         await door.engine.close()
         if door.audit is not None:
             door.audit.close()
+
+
+def _say_left_out(door: Door) -> None:
+    for name, why in door.rules.left_out.items():
+        ERR.print(f"left out: {name}: {why}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _say(door: Door, url: str) -> None:

@@ -55,12 +55,16 @@ class ServedReplica:
         asked = ReplicaSpec.from_json(spec)
         self._host, self._door = host, await open_door(replace(asked, settings=_own(asked.settings)))
         self._syncing = asyncio.create_task(self._sync())
+        assert self._door.canary is not None
+        self._watching = asyncio.ensure_future(self._door.canary())
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return create_app(self._door, served_hosts(self._door, self._host))
 
     async def check_health(self) -> None:
         wrong = await self._door.engine.alive()
+        if wrong is None and self._door.unproved:
+            wrong = "; ".join(self._door.unproved.values())
         if wrong is not None:
             raise ModelError(wrong)  # Ray puts another replica in its place
 

@@ -15,7 +15,7 @@ from tillerman.serving.assembly import Parts, assemble
 from tillerman.serving.door import Door
 from tillerman.serving.engines.local.engine import LocalEngine
 from tillerman.serving.engines.local.settings import LocalSettings
-from tillerman.serving.proof import prove
+from tillerman.serving.proving import prove
 from tillerman.serving.reference import SteerReference
 from tillerman.serving.settings import ArtefactSettings, AuditSettings, LimitSettings, PolicySettings, Settings
 

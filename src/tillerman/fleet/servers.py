@@ -17,7 +17,7 @@ from tillerman.serving.client import ensure_applied
 _PLAN_HEADER = "X-Tillerman-Plan"
 _MOST_AT_ONCE, _BYTES = 256, 500_000  # requests of one check, and the size of its body
 _LATER = ("busy", "audit_failed", "rate_limit_exceeded")
-_DOWN = ("stopping", "engine_down")
+_DOWN = ("stopping", "engine_down", "not_proved")
 _GONE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 UNBOUNDED = httpx.Limits(max_connections=None)  # who asks bounds what is asked at once
 Row = dict[str, Any]  # a line of the answers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -74,6 +74,14 @@ Library = Mapping[str, Served]
 
 
 @dataclass(frozen=True)
+class Shelf:
+    """What a folder has to offer: the artefacts that are served, and those that this engine cannot serve, with why."""
+
+    library: Library
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Demands:
     """What a model and an engine ask of an artefact before it is offered.
 
@@ -84,9 +92,9 @@ class Demands:
     problem: Callable[[Plan], str | None]
 
 
-def read_library(folder: Path, rules: ArtefactSettings, demands: Demands) -> Library:
+def read_shelf(folder: Path, rules: ArtefactSettings, demands: Demands) -> Shelf:
     """Every artefact of the folder by the stem of its file. ``ArtefactError`` names each file that cannot be offered
-    and why; then none is."""
+    and why; then none is. With ``skip_unservable`` what this engine cannot serve is left out, if anything is left."""
     with as_ours(folder):
         if not folder.is_dir():
             raise ArtefactError(f"{folder}: no such folder; 'tillerman demo' writes one, or 'tillerman fit --out'")
@@ -94,18 +102,37 @@ def read_library(folder: Path, rules: ArtefactSettings, demands: Demands) -> Lib
     if not files:
         raise ArtefactError(f"{folder}: holds no artefact (*{SUFFIX}); 'tillerman fit --out' writes one")
     found: dict[str, Served] = {}
+    left_out: dict[str, str] = {}
     wrong: list[str] = []
     for path in files:
         try:
             found[path.stem] = _read(path, folder, rules, demands)
+        except _Unservable as error:
+            left_out[path.stem] = error.why
+            wrong += [] if rules.skip_unservable else [str(error)]
         except TillermanError as error:
             wrong.append(str(error))
     strangers = sorted(set(rules.sha256) - {path.stem for path in files})
     wrong += [f"{name}: pinned by sha256, and no file of the folder" for name in strangers]
+    if not (found or wrong):
+        wrong = [f"{name}: this engine cannot serve it: {why}" for name, why in left_out.items()]
     if wrong:
         more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
         raise ArtefactError(f"{len(wrong)} of {len(files)} artefacts cannot be served: {'; '.join(wrong[:3])}{more}")
-    return MappingProxyType(found)
+    return Shelf(MappingProxyType(found), MappingProxyType(left_out))
+
+
+def read_library(folder: Path, rules: ArtefactSettings, demands: Demands) -> Library:
+    """What ``read_shelf`` finds that is served."""
+    return read_shelf(folder, rules, demands).library
+
+
+class _Unservable(ArtefactError):
+    """Right in itself, and not for this engine."""
+
+    def __init__(self, file: str, why: str) -> None:
+        self.why = why
+        super().__init__(f"{file}: this engine cannot serve it: {why}; leave such artefacts out with --skip-unservable")
 
 
 def _read(path: Path, folder: Path, rules: ArtefactSettings, demands: Demands) -> Served:
@@ -129,7 +156,7 @@ def _read(path: Path, folder: Path, rules: ArtefactSettings, demands: Demands) -
         raise ArtefactError(f"{path.name}: its card shows no effect (the interval includes 0); {_REMEDY}")
     problem = demands.problem(artefact.plan())
     if problem is not None:
-        raise ArtefactError(f"{path.name}: this engine cannot serve it: {problem}")
+        raise _Unservable(path.name, problem)
     return Served(name, artefact, digest, card, warnings)
 
 

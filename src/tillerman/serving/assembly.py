@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from tillerman.core.artefact import Artefact
 from tillerman.models.opened import OpenModel
-from tillerman.serving.artefacts import Demands, read_library
+from tillerman.serving.artefacts import Demands, read_shelf
 from tillerman.serving.audit import Audit
 from tillerman.serving.door import Door, Rules, make_rules
 from tillerman.serving.engine import Engine
 from tillerman.serving.metrics import Metrics
 from tillerman.serving.prompts import PromptReader
+from tillerman.serving.proof import Prover, Reference
+from tillerman.serving.proving import Canary, ensure_new_proved
 from tillerman.serving.settings import Settings
 
 
 @dataclass(frozen=True)
 class Parts:
-    """``settings`` reads them anew, for a reload; ``folder`` holds the artefacts."""
+    """``settings`` reads them anew, for a reload; ``folder`` holds the artefacts. ``reference``: what artefacts that a
+    reload brings are held against, where the model may be asked beside the engine."""
 
     opened: OpenModel
     engine: Engine
     folder: Path
     settings: Callable[[], Settings]
     allow_mismatch: bool = False
+    reference: Reference | None = None
 
 
 def assemble(parts: Parts) -> Door:
@@ -39,7 +44,7 @@ def assemble(parts: Parts) -> Door:
     def rules() -> Rules:
         settings = parts.settings()
         demands = Demands(belongs, parts.engine.problem)
-        return make_rules(read_library(parts.folder, settings.artefacts, demands), settings, prompts, parts.engine)
+        return make_rules(read_shelf(parts.folder, settings.artefacts, demands), settings, prompts, parts.engine)
 
     first = rules()
     file = first.settings.audit.file
@@ -47,6 +52,10 @@ def assemble(parts: Parts) -> Door:
         parts.engine, served_name(parts.opened.id), prompts, first, Audit(Path(file)) if file else None, Metrics()
     )
     door.read_anew = rules
+    dtype = str(parts.opened.model.dtype).removeprefix("torch.")
+    beside = Prover(parts.engine, prompts, dtype, live=True)
+    door.prove_new = partial(ensure_new_proved, door, prover=replace(beside, reference=parts.reference))
+    door.canary = Canary(door, beside).watch
     return door
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from tillerman.serving.artefacts import Library
+from tillerman.serving.artefacts import Library, Served, Shelf
 from tillerman.serving.asked import Asked, read_steering
 from tillerman.serving.audit import Audit, prompt_facts
 from tillerman.serving.engine import Drawing, Ended, Engine, Job
@@ -36,13 +36,19 @@ class Rules:
     default: Asked
     presets: Mapping[str, Asked]
     ready: Callable[[Asked], ServedPlan]  # what is asked for as a plan; ``Refusal`` where it cannot be served
+    left_out: Mapping[str, str] = field(default_factory=dict)  # artefacts that the engine cannot serve, and why
 
 
-def make_rules(library: Library, settings: Settings, prompts: PromptReader, engine: Engine) -> Rules:
+def make_rules(shelf: Shelf, settings: Settings, prompts: PromptReader, engine: Engine) -> Rules:
     """``Refusal`` where the default plan or a preset could not be served."""
+    library = shelf.library
 
     @lru_cache(_PLANS)
     def ready(asked: Asked) -> ServedPlan:
+        for name in (wanted.part.name for wanted in asked):
+            if name in shelf.left_out:
+                why = shelf.left_out[name]
+                raise Refusal("not_servable", f"steering: {name}: this engine cannot serve it: {why}", "steering")
         plan = make_plan(asked, library, prompts.make_scope)
         problem = engine.problem(plan.plan)
         if problem is not None:
@@ -53,7 +59,7 @@ def make_rules(library: Library, settings: Settings, prompts: PromptReader, engi
     presets = {name: read_steering(text, f"presets.{name}") or () for name, text in settings.presets.items()}
     for asked in (default, *presets.values()):
         ensure_within(ready(asked), Caller(), settings.policy)
-    return Rules(library, settings, default, presets, ready)
+    return Rules(library, settings, default, presets, ready, shelf.left_out)
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,9 @@ class Door:
         self.checked = 0.0  # when steering was last proved, seconds since 1970
         self.opened = time.time()
         self.read_anew: Callable[[], Rules] | None = None  # from their files; None: they came from none
+        self.prove_new: Callable[[Rules], Awaitable[None]] | None = None  # those not served yet, before they are
+        self.canary: Callable[[], Awaitable[None]] | None = None  # runs as long as the server does
+        self.unproved: Mapping[str, str] = {}  # artefacts that are no longer shown to steer, and what was found
         self._renewing = asyncio.Lock()
         self._running = 0
 
@@ -123,6 +132,11 @@ class Door:
         if self.stopping:
             raise Refusal("stopping", "the server is stopping; ask another one, or again", retry_after=5)
         admitted = self.prepared(caller, order)
+        for name in admitted.plan.names:
+            if name in self.unproved:
+                raise Refusal(
+                    "not_proved", f"{name} is not shown to steer here any more; ask another server", "steering"
+                )
         count = len(admitted.jobs)
         if self._running + count > rules.settings.limits.running:
             raise Refusal("busy", f"{self._running} answers are being made; ask again soon", retry_after=1)
@@ -163,7 +177,23 @@ class Door:
         if self.read_anew is None:
             raise Refusal("not_found", "this server reads its rules from no file")
         async with self._renewing:
-            self.rules = await asyncio.to_thread(self.read_anew)
+            rules = await asyncio.to_thread(self.read_anew)
+            if self.prove_new is not None:
+                await self.prove_new(rules)
+            same = {name for name, one in rules.library.items() if self._serves(one)}
+            self.rules, self.unproved = rules, {name: why for name, why in self.unproved.items() if name in same}
+            self.metrics.unproved.set(len(self.unproved))
+
+    def note_proof(self, served: Served, wrong: str) -> None:
+        """What a proof beside running requests has found; ``wrong`` empty: all is well."""
+        if self._serves(served):
+            rest = {name: why for name, why in self.unproved.items() if name != served.name}
+            self.unproved = {**rest, served.name: wrong} if wrong else rest
+            self.metrics.unproved.set(len(self.unproved))
+
+    def _serves(self, served: Served) -> bool:
+        mine = self.rules.library.get(served.name)
+        return mine is not None and mine.sha256 == served.sha256
 
     def _asked(self, rules: Rules, order: Order) -> Asked:
         """Of the field, the model's alias, or the server's default."""

@@ -38,6 +38,11 @@ class Metrics:
         )
         self.running = Gauge("tillerman_answers_running", "answers being made", registry=made)
         self.checked = Gauge("tillerman_checked_timestamp_seconds", "when steering was last proved", registry=made)
+        self.unproved = Gauge(
+            "tillerman_artefacts_unproved",
+            "artefacts that the canary no longer shows to steer; must be 0",
+            registry=made,
+        )
         self.first = Histogram("tillerman_first_token_seconds", "until the first text", buckets=_SECONDS, registry=made)
         self.whole = Histogram("tillerman_request_seconds", "of answered requests", buckets=_SECONDS, registry=made)
 

@@ -32,6 +32,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "engine_error": (502, "server_error"),
     "busy": (503, "server_error"),
     "engine_down": (503, "server_error"),
+    "not_proved": (503, "server_error"),
     "audit_failed": (503, "server_error"),
     "stopping": (503, "server_error"),
 }

@@ -32,11 +32,13 @@ def _check_above_zero(what: str, number: float | None) -> None:
 
 @dataclass(frozen=True)
 class ArtefactSettings:
-    """Which files of ``folder`` may be served. ``sha256`` pins some of them by name."""
+    """Which files of ``folder`` may be served. ``sha256`` pins some of them by name. ``skip_unservable`` leaves out
+    what the engine cannot serve; otherwise nothing is served then."""
 
     folder: str = ""
     require_card: bool = True
     require_effect: bool = True
+    skip_unservable: bool = False
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -117,11 +119,17 @@ class LimitSettings:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Which engine answers, and tables of the engines, each read by the one it is of."""
+    """Which engine answers, and tables of the engines, each read by the one it is of. Every ``canary_seconds`` a served
+    artefact is proved again; 0: none is."""
 
     name: Literal["local", "vllm"] = "local"
+    canary_seconds: float = 300.0
     local: LocalSettings = LocalSettings()  # noqa: RUF009 (a frozen value)
     vllm: VllmSettings = VllmSettings()  # noqa: RUF009
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.canary_seconds < inf:
+            raise UsageError(f"canary_seconds {self.canary_seconds}: expected seconds, or 0 for no canary")
 
 
 @dataclass(frozen=True)

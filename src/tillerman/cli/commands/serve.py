@@ -45,6 +45,7 @@ def serve(
     engine: c.EngineName = None,
     engine_args: c.EngineArgs = None,
     allow_unproven: c.AllowUnproven = False,
+    skip_unservable: c.SkipUnservable = False,
     allow_mismatch: o.AllowMismatch = False,
     opening: Opening = AS_USUAL,
 ) -> None:
@@ -68,6 +69,7 @@ def serve(
         engine,
         engine_args,
         not no_playground,
+        skip_unservable,
     )
     choice = served.choice(opening)
     if check:

@@ -18,6 +18,7 @@ def verify(
     engine: c.EngineName = None,
     engine_args: c.EngineArgs = None,
     allow_unproven: c.AllowUnproven = False,
+    skip_unservable: c.SkipUnservable = False,
     allow_mismatch: o.AllowMismatch = False,
     opening: Opening = AS_USUAL,
     as_json: o.Json = False,
@@ -28,6 +29,16 @@ def verify(
     touched are those of tillerman.steer; with what it costs. Exit code 1 where one is not so."""
     c.ensure_installed()
     served = c.ServeOptions(
-        model, artefacts, config, None, max_dose, "none", allow_unproven, allow_mismatch, None, engine, engine_args
+        model,
+        artefacts,
+        config,
+        None,
+        max_dose,
+        "none",
+        allow_unproven,
+        allow_mismatch,
+        engine=engine,
+        engine_args=engine_args,
+        skip_unservable=skip_unservable,
     )
     c.show_proofs(served, served.choice(opening), as_json=as_json)

@@ -21,6 +21,7 @@ _OF_PLANS = (
     "model_not_found",
     "busy",
     "engine_down",
+    "not_proved",
     "audit_failed",
     "stopping",
     "not_applied",

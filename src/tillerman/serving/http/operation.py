@@ -28,12 +28,14 @@ async def health(door: Door) -> Response:
 
 
 async def ready(door: Door) -> Response:
-    """Whether requests should be sent here: it works, steering was proved, and it is not stopping."""
+    """Whether requests should be sent here: it works, steering was proved and still is, and it is not stopping."""
     wrong = await door.engine.alive()
     if wrong is None and door.stopping:
         wrong = "stopping"
     if wrong is None and not door.checked:
         wrong = "steering has not been proved yet"
+    if wrong is None and door.unproved:
+        wrong = f"not shown to steer any more: {', '.join(sorted(door.unproved))}"
     age = round(time.time() - door.checked, 1) if door.checked else None
     told = {"status": wrong or "ready", "checked_seconds_ago": age, "artefacts": len(door.rules.library)}
     return JSONResponse(told, status_code=200 if wrong is None else 503)
@@ -62,7 +64,7 @@ async def reload(door: Door, request: Request) -> dict[str, Any]:
         await door.renew()
     except TillermanError as error:
         raise Refusal("reload_failed", f"nothing was changed: {error}") from error
-    return {"artefacts": sorted(door.rules.library)}
+    return {"artefacts": sorted(door.rules.library), "left_out": dict(door.rules.left_out)}
 
 
 def _read(path: Path, last: int) -> dict[str, Any]:

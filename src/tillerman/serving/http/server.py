@@ -109,7 +109,9 @@ async def run(door: Door, address: Address, listening: socket.socket, ready: Cal
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, renew)
-    syncing = asyncio.create_task(_sync(door))
+    beside = [asyncio.ensure_future(_sync(door))]
+    if door.canary is not None:
+        beside.append(asyncio.ensure_future(door.canary()))
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         while not server.started and not serving.done():
@@ -118,7 +120,9 @@ async def run(door: Door, address: Address, listening: socket.socket, ready: Cal
             ready()
         await serving
     finally:
-        syncing.cancel()
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
@@ -134,6 +138,8 @@ async def _renewed(door: Door) -> None:
     try:
         await door.renew()
         _LOG.warning("read anew: %s", ", ".join(sorted(door.rules.library)))
+        for name, why in door.rules.left_out.items():
+            _LOG.warning("left out: %s: %s", name, why)
     except TillermanError as error:
         _LOG.error("not read anew, all stays as it was: %s", error)
 
