@@ -25,8 +25,8 @@ import tillerman
 from tillerman.core.rows import Progress, silent
 from tillerman.data.loading import load_examples
 from tillerman.models.opened import OpenModel, open_model
-from tillerman.pipeline.experiment import quick
 from tillerman.pipeline.flow import fit
+from tillerman.pipeline.presets import quick
 from tillerman.reports.verdict import judge_log
 
 OUTSIDE = "outside of stages"

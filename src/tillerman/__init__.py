@@ -64,9 +64,10 @@ if TYPE_CHECKING:
     from tillerman.models.sae.autoencoder import SAE as SAE
     from tillerman.models.sae.files import open_sae as open_sae
     from tillerman.pipeline.compare import Lineup as Lineup, compare as compare
-    from tillerman.pipeline.experiment import Experiment as Experiment, pas_paper as pas_paper
+    from tillerman.pipeline.experiment import Experiment as Experiment
     from tillerman.pipeline.flow import Outcome as Outcome, evaluate as evaluate, fit as fit, fit_seeds as fit_seeds
     from tillerman.pipeline.from_texts import vector_from as vector_from
+    from tillerman.pipeline.presets import pas_paper as pas_paper
     from tillerman.pipeline.progress import ProgressBar as ProgressBar
     from tillerman.pipeline.thoughts import evaluate_thoughts as evaluate_thoughts
     from tillerman.reports.pages import render_comparison as render_comparison, render_report as render_report

@@ -9,8 +9,8 @@ import pytest
 import tillerman
 from tillerman.cli.values import seconds_of
 from tillerman.data.loading import LoadedData
-from tillerman.pipeline.experiment import quick
 from tillerman.pipeline.forecast import Pace, forecast
+from tillerman.pipeline.presets import quick
 from tillerman.reports.forecast import forecast_words
 from tillerman.reports.sentences import search_words
 from tillerman.reports.verdict import judge_log

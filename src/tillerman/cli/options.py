@@ -100,10 +100,16 @@ WrittenPrompts = Annotated[
 ]
 WrittenTokens = Annotated[int, typer.Option(min=1, help="maximum new tokens of such a reply")]
 MaxKl = Annotated[
-    str, typer.Option(help="budget of the search: maximum KL on neutral text, nats per token; none lifts it")
+    str,
+    typer.Option(
+        help="budget of the search: maximum KL on neutral text, nats per token, or none; auto: 0.1, by replies 0.3"
+    ),
 ]
 MaxPerplexityRatio = Annotated[
-    str, typer.Option(help="budget of the search: maximum perplexity ratio on neutral text; none lifts it")
+    str,
+    typer.Option(
+        help="budget of the search: maximum perplexity ratio on neutral text, or none; auto: 1.2, by replies 1.4"
+    ),
 ]
 Nested = Annotated[
     int | None,

@@ -55,14 +55,14 @@ def seconds_of(text: str | None, option: str) -> float | None:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def limit_of(text: str, option: str) -> float | None:
-    """``0.1`` -> 0.1; ``none`` -> None, no limit."""
-    if text.strip().lower() == "none":
-        return None
+def limit_of(text: str, option: str) -> float | str | None:
+    """``0.1`` -> 0.1; ``none`` -> None, no limit; ``auto`` as it is."""
+    if text.strip().lower() in ("none", "auto"):
+        return None if text.strip().lower() == "none" else "auto"
     try:
         return float(text)
     except ValueError:
-        raise UsageError(f"{option} {text!r}: write a number, or none for no limit") from None
+        raise UsageError(f"{option} {text!r}: write a number, none for no limit, or auto") from None
 
 
 def shares_of(text: str) -> tuple[float, float, float]:

@@ -118,13 +118,26 @@ class Budget:
 def is_clear(seen: Windows, limits: Mapping[str, float]) -> bool:
     """Whether some windows tell that a cell keeps all limits, or breaks one. A limit of no cost at all is never
     clear."""
-    shares = []
-    for name, limit in limits.items():
-        most = limit if name == "kl" else math.log(limit)
-        if not most > 0:
-            return False
-        shares.append((seen.kl if name == "kl" else seen.steered - seen.unsteered) / most)
+    shares = _shares(seen, limits)
+    if shares is None:
+        return False
     return any(_beyond(share) for share in shares) or all(_within(share) for share in shares)
+
+
+def share_of_budget(seen: Windows, limits: Mapping[str, float]) -> float:
+    """How much of the budget some windows spend: of KL, and of the logarithm of perplexity's ratio, whichever is more.
+    Infinite where steering breaks the model, and where nothing may be spent."""
+    shares = _shares(seen, limits)
+    most = math.inf if shares is None else max(float(share.mean()) for share in shares)
+    return most if math.isfinite(most) else math.inf
+
+
+def _shares(seen: Windows, limits: Mapping[str, float]) -> list[torch.Tensor] | None:
+    """Costs as shares of each limit, window by window; None where one of them allows nothing."""
+    most = {name: limit if name == "kl" else math.log(limit) for name, limit in limits.items()}
+    if not all(limit > 0 for limit in most.values()):
+        return None
+    return [(seen.kl if name == "kl" else seen.steered - seen.unsteered) / limit for name, limit in most.items()]
 
 
 def _beyond(shares: torch.Tensor) -> bool:

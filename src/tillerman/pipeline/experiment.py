@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-from tillerman.core.budget import MAX_KL, MAX_PERPLEXITY_RATIO
+from tillerman.core.budget import MAX_KL, MAX_KL_WRITTEN, MAX_PERPLEXITY_RATIO, MAX_PERPLEXITY_RATIO_WRITTEN
 from tillerman.core.errors import UnknownNameError, UsageError
 from tillerman.core.hookpoint import SITES
 from tillerman.core.plan import Scope
@@ -22,12 +22,14 @@ from tillerman.methods.registry import MethodLike, methods, spec_of
 DEFAULT_DOSES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
 # What is written changes between these: below them replies stay as they were, above them they are loops.
 WRITTEN_DOSES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
-# PAS section 4.1: its grid of strengths, which has no 0, and its recommended layers are the user's.
-PAS_STRENGTHS = (0.25, 0.5, 0.75, 1.0, 4.0, 7.0, 10.0, 13.0, 16.0, 19.0, 22.0, 25.0, 28.0, 32.0)
 READS = ("auto", "usual", "last", "end", "mean", "whole")
 OBJECTIVES = ("scored", "written")
 TOGETHER = ("auto", "no", "only")
 GRIDS = ("coarse", "full")
+USUAL_BUDGETS = {
+    "scored": (MAX_KL, MAX_PERPLEXITY_RATIO),
+    "written": (MAX_KL_WRITTEN, MAX_PERPLEXITY_RATIO_WRITTEN),
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Experiment:
     )
     gate: GateOptions | None = None  # steer only prompts like these
     # the search
-    doses: tuple[float, ...] | None = None  # None: the method's own, or ``usual_doses``
+    doses: tuple[float, ...] | None = None  # None: the method's own, by their cost, or usual
     strengths: tuple[float, ...] | None = None  # given: multiples of the vector instead of doses
     budget: float | None = None  # seconds that the search may take; fewer cells are looked at to fit. None: no limit
     fast: bool = False  # nothing is held against the vector: neither nulls nor baselines, and little neutral text
@@ -77,8 +79,8 @@ class Experiment:
     ties: str = "smaller-dose"
     # Auto: from the end of the instruction on; without chat template, and where replies are searched by, every token.
     scope: str = "auto"
-    max_kl: float | None = MAX_KL  # None: no limit
-    max_perplexity_ratio: float | None = MAX_PERPLEXITY_RATIO
+    max_kl: float | str | None = "auto"  # that of the objective (``core.budget``); None: no limit
+    max_perplexity_ratio: float | str | None = "auto"
     nested: int | None = None  # folds that measure the selection optimism
     # the evaluation
     prompt: str | None = None  # the prompt baseline's, and what prompts' vectors are made of; None: searched for
@@ -114,7 +116,11 @@ class Experiment:
             ("`max_kl`", self.max_kl, 0.0),
             ("`max_perplexity_ratio`", self.max_perplexity_ratio, 1.0),
         ):
-            if limit is not None and not limit >= least:
+            if isinstance(limit, str) and limit != "auto":
+                raise UsageError(
+                    f"{name} {limit!r}: expected a number of at least {least:g}, auto, or None for no limit"
+                )
+            if isinstance(limit, float | int) and not limit >= least:
                 raise UsageError(f"{name} {limit}: expected at least {least:g}")
         grid = self.strengths if self.strengths is not None else self.doses
         if grid is not None and not grid:
@@ -216,7 +222,15 @@ class Experiment:
     def constraints(self) -> dict[str, float]:
         """Name of the cost -> its limit, for those that were asked for."""
         given = {"kl": self.max_kl, "perplexity_ratio": self.max_perplexity_ratio}
-        return {name: limit for name, limit in given.items() if limit is not None}
+        usual = dict(zip(given, USUAL_BUDGETS[self.objective], strict=True))
+        limits = {name: usual[name] if isinstance(limit, str) else limit for name, limit in given.items()}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
+    @property
+    def doses_by_cost(self) -> bool:
+        """Whether the doses of a search are found by what they cost: where it goes by replies, has a budget and was
+        given none."""
+        return self.objective == "written" and self.doses is None and self.strengths is None and bool(self.constraints)
 
     @property
     def null_seeds(self) -> tuple[int, ...]:
@@ -249,48 +263,4 @@ def _with_older(values: Mapping[str, Any], asked: MethodLike) -> MethodLike:
     return tuple(
         replace(one, **{f.name: given[f.name] for f in fields(one) if f.init and f.name in given})
         for one in methods(asked)
-    )
-
-
-def pas_paper(experiment: Experiment | None = None) -> Experiment:
-    """PAS as published (arXiv 2509.22739, sections 3 and 4): read a block's input, add at its output,
-    last position only, no chat template, its strengths without 0, ties to the deepest layer, iPAS strings without a
-    cue.
-
-    Everything else is taken from ``experiment``: the layers (the paper's are 8, 11, 13-17, 19, 22 and
-    25 of 32), the seed, one method instead of all three (``auto`` becomes ``pas``). The option order
-    is drawn per item even so; see docs/methods/pas-full.md."""
-    base = experiment or Experiment()
-    return replace(
-        base,
-        method="pas" if base.method == "auto" else base.method,
-        template="none",
-        read_site="resid_pre",
-        site="resid_post",
-        read="usual" if base.read == "auto" else base.read,
-        grid="full",
-        scope="last",
-        strengths=PAS_STRENGTHS,
-        zero=False,
-        ties="deepest",
-        max_kl=None if base.max_kl == MAX_KL else base.max_kl,
-        max_perplexity_ratio=None if base.max_perplexity_ratio == MAX_PERPLEXITY_RATIO else base.max_perplexity_ratio,
-        cue=False,
-    )
-
-
-def quick(experiment: Experiment | None = None) -> Experiment:
-    """The vector and one held-out check: neither nulls nor baselines, no texts, little neutral text and few unrelated
-    items, one method (``caa`` for ``auto``) read the usual way. Its verdict says so, and is never ``good``."""
-    base = experiment or Experiment()
-    return replace(
-        base,
-        fast=True,
-        method="caa" if base.method == "auto" else base.method,
-        read="usual" if base.read == "auto" else base.read,
-        shots=0,
-        written_prompts=0,
-        generations=(),
-        neutral_tokens=min(base.neutral_tokens, 512),
-        unrelated_items=min(base.unrelated_items, 8),
     )

@@ -21,6 +21,7 @@ from tillerman.data.loading import LoadedData
 from tillerman.evaluation.exam import Exam
 from tillerman.methods.contrast import ContrastMethod
 from tillerman.models.opened import OpenModel
+from tillerman.pipeline.dose_finding import SHARES
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.held_out import CURVE
 from tillerman.pipeline.run import Run, Unwatched
@@ -112,7 +113,8 @@ def _search(run: Run, pace: Pace) -> float:
 
 
 def _doses(run: Run) -> tuple[float, ...]:
-    return run.experiment.strengths or run.experiment.doses or run.experiment.usual_doses
+    e = run.experiment
+    return SHARES if e.doses_by_cost else e.strengths or e.doses or e.usual_doses
 
 
 def _whole(run: Run, lanes: int) -> int:

@@ -5,7 +5,7 @@ Coarse to fine where not asked otherwise (``selection.refine``). Only cells that
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,8 +16,9 @@ from tillerman.core.plan import Plan
 from tillerman.core.steerings.base import Steering
 from tillerman.evaluation.side_effects import DriftMeter
 from tillerman.logs.evaluation import SearchedCell
-from tillerman.methods.base import Fitted, Habits
+from tillerman.methods.base import Fitted
 from tillerman.pipeline.costs import Budget, Costs
+from tillerman.pipeline.dose_finding import Points, parts_of, places_of
 from tillerman.pipeline.forecast import cells_within
 from tillerman.pipeline.progress import spoken_time
 from tillerman.pipeline.run import Run
@@ -50,19 +51,19 @@ class Choice:
 
 
 def candidates(
-    run: Run, name: str, vector: Steering, habits: Habits, *, zero: bool, scale: Steering | None = None
+    run: Run, name: str, fitted: Fitted, *, zero: bool, found: Mapping[Points, Sequence[float]] | None = None
 ) -> list[Candidate]:
-    """The grid of one vector. Strength 0 is one cell, whatever the hook point. Doses are turned into
-    strengths with the norms of ``scale`` (the vector itself if not given); that of several layers is shared out."""
-    e = run.experiment
-    doses = e.doses or habits.doses or e.usual_doses
+    """The grid of one vector. Strength 0 is one cell, whatever the hook point. Doses are turned into strengths with the
+    vector's norms; that of several layers is shared out. ``found``: of each place its own doses."""
+    e, vector = run.experiment, fitted.vector
+    usual = e.doses or fitted.habits.doses or e.usual_doses
     scope = run.scope(vector.provenance.method)
-    places = [vector.points] if habits.joint else [(point,) for point in vector.points]
+    places = places_of(fitted)
     grid = []
     for points in places:
-        cell, ruler = Cell(points, 1.0, vector.operator, scope), scale or vector
-        parts = len(points) if habits.shared else 1
-        given = e.strengths if e.strengths is not None else [cell.at_dose(d / parts, ruler).strength for d in doses]
+        cell, parts = Cell(points, 1.0, vector.operator, scope), parts_of(fitted, points)
+        doses = usual if found is None else found[points]
+        given = e.strengths if e.strengths is not None else [cell.at_dose(d / parts, vector).strength for d in doses]
         cells = [cell.at(strength) for strength in given if strength != 0]
         grid += [Candidate(name, one, one.dose(vector)) for one in cells]
     none = Candidate(name, Cell(places[0], 0.0, vector.operator, scope), 0.0)
@@ -130,11 +131,14 @@ def looking(
     return coarse_to_fine(grid, run.experiment.ties, keeps, few=few, dear=run.cells_are_dear, most=most)
 
 
-def whole_grid(run: Run, fitted: Mapping[str, Fitted]) -> list[Candidate]:
-    """The cells of all vectors, that of strength 0 first."""
+def whole_grid(
+    run: Run, fitted: Mapping[str, Fitted], doses: Mapping[str, Mapping[Points, Sequence[float]]] | None = None
+) -> list[Candidate]:
+    """The cells of all vectors, that of strength 0 first. ``doses``: of some vectors, place by place."""
     grid: list[Candidate] = []
     for i, (name, one) in enumerate(fitted.items()):
-        grid += candidates(run, name, one.vector, one.habits, zero=run.experiment.zero and i == 0)
+        found = None if doses is None else doses.get(name)
+        grid += candidates(run, name, one, zero=run.experiment.zero and i == 0, found=found)
     return grid
 
 
@@ -167,14 +171,20 @@ def choose_nulls(run: Run, draws: Mapping[str, Steering], chosen: Choice) -> dic
     vectors = {f"null:{name}": draw for name, draw in draws.items()}
     most = within(run, len({one.method for one in chosen.grid if one.cell.strength}))
     a_vector = None if most is None else max(2, most // len({one.method for one in chosen.grid}))
-    searches = [looking(run, _null_grid(run, name, one, chosen.fitted), most=a_vector) for name, one in draws.items()]
+    searches = [looking(run, _null_grid(name, one, chosen), most=a_vector) for name, one in draws.items()]
     found = together(searches, lambda asked: looks_at(run, asked, vectors))
     return {name: _best(run, seen) for name, seen in zip(draws, found, strict=True)}
 
 
-def _null_grid(run: Run, null: str, vector: Steering, fitted: Fitted) -> list[Candidate]:
-    shared = vector.at([point for point in vector.points if point in fitted.vector.points])
-    return candidates(run, f"null:{null}", shared, fitted.habits, zero=False, scale=fitted.vector)
+def _null_grid(null: str, vector: Steering, chosen: Choice) -> list[Candidate]:
+    """The cells of the chosen vector's grid, as far as the null has a direction there."""
+    mine, grid = chosen.chosen.candidate.method, []
+    for one in chosen.grid:
+        points = tuple(point for point in one.cell.points if point in vector.points)
+        if one.method == mine and one.cell.strength and points:
+            cell = replace(one.cell, points=points, operator=vector.operator)
+            grid.append(Candidate(f"null:{null}", cell, cell.dose(vector)))
+    return grid
 
 
 def _best(run: Run, seen: Seen) -> Cell:

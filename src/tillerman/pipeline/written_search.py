@@ -19,6 +19,7 @@ from tillerman.evaluation.exam import Exam
 from tillerman.evaluation.scorers.labels import LabelScorer
 from tillerman.evaluation.side_effects import DriftMeter
 from tillerman.pipeline.costs import Budget, Costs
+from tillerman.pipeline.dose_finding import doses_by_cost
 from tillerman.pipeline.run import Run
 from tillerman.pipeline.search import Choice, cut_notes, looking, looks_at, plans_of, whole_grid, within
 from tillerman.pipeline.together import with_layers_together
@@ -36,7 +37,9 @@ def choose_written(run: Run, meter: DriftMeter) -> Choice:
     """``FitError`` where the labels give no valid scorer of replies."""
     panel, found = _panel(run), with_layers_together(run, fit_readings(run, run.readings))
     vectors = {name: one.vector for name, one in found.fitted.items()}
-    grid, budget = whole_grid(run, found.fitted), Budget(Costs(run, meter), vectors)
+    budget = Budget(Costs(run, meter), vectors)
+    by_cost = run.experiment.doses_by_cost
+    grid = whole_grid(run, found.fitted, doses_by_cost(budget.costs, found.fitted, budget.limits) if by_cost else None)
     shares: dict[Candidate, float] = {}
 
     def ask(asked: Sequence[Candidate]) -> list[Look]:

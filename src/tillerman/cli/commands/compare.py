@@ -26,7 +26,6 @@ from tillerman.cli.output import (
     watch,
 )
 from tillerman.cli.resumable import resumable
-from tillerman.core.budget import MAX_KL, MAX_PERPLEXITY_RATIO
 from tillerman.core.opening import AS_USUAL, Opening
 
 if TYPE_CHECKING:
@@ -52,8 +51,8 @@ def compare(
     site: o.Site = "resid_post",
     read: o.Read = "auto",
     grid: o.Grid = "coarse",
-    max_kl: o.MaxKl = str(MAX_KL),
-    max_perplexity_ratio: o.MaxPerplexityRatio = str(MAX_PERPLEXITY_RATIO),
+    max_kl: o.MaxKl = "auto",
+    max_perplexity_ratio: o.MaxPerplexityRatio = "auto",
     seed: Annotated[int, typer.Option(min=0, help="random seed for the split, the order of options and the nulls")] = 0,
     template: o.Template = "auto",
     template_args: o.TemplateArgs = None,

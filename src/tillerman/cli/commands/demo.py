@@ -92,8 +92,6 @@ def writing_experiment(method: str = "auto", seed: int = 0) -> Experiment:
         method=method,
         seed=seed,
         objective="written",
-        max_kl=0.3,  # a way of writing changes neutral text too
-        max_perplexity_ratio=1.4,
         null_draws=4,
         neutral_tokens=1024,
         unrelated_items=24,

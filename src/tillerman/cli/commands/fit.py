@@ -25,7 +25,6 @@ from tillerman.cli.output import (
     watch,
 )
 from tillerman.cli.resumable import beside, resumable
-from tillerman.core.budget import MAX_KL, MAX_PERPLEXITY_RATIO
 from tillerman.core.opening import AS_USUAL, Opening
 
 if TYPE_CHECKING:
@@ -69,8 +68,8 @@ def fit(
     objective: o.Objective = "scored",
     written_prompts: o.WrittenPrompts = 32,
     written_tokens: o.WrittenTokens = 40,
-    max_kl: o.MaxKl = str(MAX_KL),
-    max_perplexity_ratio: o.MaxPerplexityRatio = str(MAX_PERPLEXITY_RATIO),
+    max_kl: o.MaxKl = "auto",
+    max_perplexity_ratio: o.MaxPerplexityRatio = "auto",
     nested: o.Nested = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="random seed of split, option order and nulls; 0 if not given")
@@ -115,7 +114,8 @@ def fit(
     The artefact holds everything that was measured about it. Exit code 3 if no effect of
     its own was found. An interrupted run resumes where it stopped when the same command is given again."""
     from tillerman.logs.verdict import WORKS
-    from tillerman.pipeline.experiment import Experiment, pas_paper as paper, quick
+    from tillerman.pipeline.experiment import Experiment
+    from tillerman.pipeline.presets import pas_paper as paper, quick
     from tillerman.reports.verdict import judge_log
 
     if on_lora != (save_model is not None):

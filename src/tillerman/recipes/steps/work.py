@@ -14,7 +14,8 @@ from tillerman.methods.registry import MethodLike, methods
 from tillerman.methods.sae.base import SaeMethod
 from tillerman.models.opened import OpenModel
 from tillerman.models.sae.files import open_sae
-from tillerman.pipeline.experiment import Experiment, pas_paper
+from tillerman.pipeline.experiment import Experiment
+from tillerman.pipeline.presets import pas_paper
 from tillerman.pipeline.run import Watch
 from tillerman.recipes.recipe import Arm, Step
 from tillerman.recipes.sources import Source
