@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import tillerman
+from tillerman.cli.commands.demo import writing_experiment
 
 TOGETHER = " together"  # after the name of a method: at many layers
+DEFAULTS = "defaults"  # in place of a method: what ``tillerman demo --model`` does, whose search chooses the method
 METHODS = (
     "caa",
     "prompt-vector",
@@ -96,15 +98,18 @@ LIMITS = {"written": None, "answered": 100}
 # By the cost on neutral text alone: 0.25 costs Gemma 3 one to two nats, so that nothing of it keeps to the budget.
 SHARED = (0.2, 0.3, 0.4)  # of all layers together
 SMALLER: Mapping[str, tuple[float, ...]] = {"gemma3": (0.08, 0.12)}
+BY_COST = ("gemma3",)  # all layers together: doses by what they cost; runs of SmolLM2 are older than that search
 
 
 def experiment(behaviour: Behaviour, method: str, model: str, layers: int) -> tillerman.Experiment:
     """For a model of so many layers: three of them, at a third, a half and three quarters of its depth."""
+    if method == DEFAULTS:
+        return writing_experiment()
     base = WRITTEN if behaviour.kind == "written" else ANSWERED
     if behaviour.kind == "written" and model in SMALLER:
         base = replace(base, doses=SMALLER[model], read="mean")
     if method.endswith(TOGETHER):
-        base = replace(base, together="only", doses=SHARED)
+        base = replace(base, together="only", doses=None if model in BY_COST else SHARED)
         return replace(base, method=method.removesuffix(TOGETHER), prompt=behaviour.prompt)
     places = tuple(round(layers * share) for share in (0.33, 0.53, 0.73))
     return replace(base, method=method, prompt=behaviour.prompt, layers=places)

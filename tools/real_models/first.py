@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from behaviours import BEHAVIOURS
+from behaviours import BEHAVIOURS, DEFAULTS
 from measured import Measured
 from standing import by_validation, is_written
 
@@ -19,7 +19,7 @@ SHOWN = "smollm2"
 def taken(many: Sequence[Measured]) -> list[Measured]:
     """Of every way of writing the method that its validation prompts took."""
     found = [
-        by_validation([one for one in many if (one.model, one.behaviour) == (SHOWN, name)])
+        by_validation([one for one in many if (one.model, one.behaviour) == (SHOWN, name) and one.method != DEFAULTS])
         for name, b in BEHAVIOURS.items()
         if b.kind == "written"
     ]

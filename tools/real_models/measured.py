@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from behaviours import DEFAULTS
+
 from tillerman.core.files import write_text
 from tillerman.logs.evaluation import EvaluationLog
 
@@ -61,7 +63,7 @@ def small(one: Measured) -> Measured:
     if log is None:
         return one
     # The name of the method is the page's: options of a run may name a folder.
-    named = (replace(cell, method=one.method) for cell in log.cells)
+    named = log.cells if one.method == DEFAULTS else [replace(cell, method=one.method) for cell in log.cells]
     cells = sorted(named, key=lambda cell: -(cell.score if cell.written is None else cell.written))
     written = log.written
     if written is not None:
@@ -69,7 +71,8 @@ def small(one: Measured) -> Measured:
         written = replace(written, conditions=conditions, prompts=written.prompts[:SHOWN_PROMPTS])
     told = {name: log.provenance[name] for name in TOLD if name in log.provenance}
     less = replace(log, items=(), diagnostics=(), cells=tuple(cells[:KEPT_CELLS]), written=written, provenance=told)
-    return replace(one, log=replace(less, model_id=one.model, method=one.method))
+    method = log.method if one.method == DEFAULTS else one.method
+    return replace(one, log=replace(less, model_id=one.model, method=method))
 
 
 def pack(path: Path, many: Iterable[Measured]) -> None:

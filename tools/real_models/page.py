@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from autoencoder import autoencoder
-from chapters import chapters
+from behaviours import DEFAULTS
+from chapters import NAMES, chapters
+from defaults import by_defaults
 from first import first_table
 from learned import read_sweep
 from measured import Measured, pack, read, unpack
@@ -53,8 +55,11 @@ def committed() -> list[Measured]:
 
 def pages() -> dict[Path, dict[str, str]]:
     """What each page holds, by the name of its marks."""
-    many = committed()
-    parts = chapters(many, read_sweep(LOGS / "sweep.jsonl")) | {"autoencoder": autoencoder(LOGS / "sae.json")}
+    many, plain = [], []
+    for one in committed():
+        (plain if one.method == DEFAULTS else many).append(one)
+    parts = chapters(many, read_sweep(LOGS / "sweep.jsonl"))
+    parts |= {"autoencoder": autoencoder(LOGS / "sae.json"), "defaults": by_defaults(plain, NAMES)}
     return {PAGE: parts, README: {"real model": first_table(many)}}
 
 

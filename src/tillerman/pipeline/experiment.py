@@ -116,12 +116,8 @@ class Experiment:
             ("`max_kl`", self.max_kl, 0.0),
             ("`max_perplexity_ratio`", self.max_perplexity_ratio, 1.0),
         ):
-            if isinstance(limit, str) and limit != "auto":
-                raise UsageError(
-                    f"{name} {limit!r}: expected a number of at least {least:g}, auto, or None for no limit"
-                )
-            if isinstance(limit, float | int) and not limit >= least:
-                raise UsageError(f"{name} {limit}: expected at least {least:g}")
+            if limit not in (None, "auto") and (isinstance(limit, str) or not limit >= least):
+                raise UsageError(f"{name} {limit}: expected at least {least:g}, auto, or None for no limit")
         grid = self.strengths if self.strengths is not None else self.doses
         if grid is not None and not grid:
             raise UsageError("the grid has no strength; give at least one dose or strength")

@@ -171,12 +171,12 @@ def choose_nulls(run: Run, draws: Mapping[str, Steering], chosen: Choice) -> dic
     vectors = {f"null:{name}": draw for name, draw in draws.items()}
     most = within(run, len({one.method for one in chosen.grid if one.cell.strength}))
     a_vector = None if most is None else max(2, most // len({one.method for one in chosen.grid}))
-    searches = [looking(run, _null_grid(name, one, chosen), most=a_vector) for name, one in draws.items()]
+    searches = [looking(run, null_grid(name, one, chosen), most=a_vector) for name, one in draws.items()]
     found = together(searches, lambda asked: looks_at(run, asked, vectors))
     return {name: _best(run, seen) for name, seen in zip(draws, found, strict=True)}
 
 
-def _null_grid(null: str, vector: Steering, chosen: Choice) -> list[Candidate]:
+def null_grid(null: str, vector: Steering, chosen: Choice) -> list[Candidate]:
     """The cells of the chosen vector's grid, as far as the null has a direction there."""
     mine, grid = chosen.chosen.candidate.method, []
     for one in chosen.grid:
