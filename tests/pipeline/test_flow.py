@@ -19,7 +19,7 @@ import tillerman
 from tillerman.core.budget import MAX_KL, MAX_PERPLEXITY_RATIO
 from tillerman.core.finding import Finding
 from tillerman.data.loading import LoadedData
-from tillerman.pipeline.experiment import PAS_STRENGTHS
+from tillerman.pipeline.presets import PAS_STRENGTHS
 from tillerman.pipeline.run import Unwatched
 from tillerman.pipeline.search import NULLS, choose, choose_nulls, null_vectors
 from tillerman.pipeline.set_up import set_up
