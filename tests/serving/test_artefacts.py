@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tillerman.core.artefact import save
+from tillerman.core.artefact import load, save
 from tillerman.core.errors import ArtefactError, MismatchError
+from tillerman.core.packs import write_pack
+from tillerman.core.signatures import new_key
 from tillerman.serving.artefacts import Demands, Library, read_library, read_shelf
 from tillerman.serving.asked import read_steering
 from tillerman.serving.door import make_rules
@@ -37,6 +39,17 @@ def test_every_file_is_served_by_its_stem_with_digest_and_card(tmp_path: Path) -
     assert facts["dose"] == pytest.approx(0.3) and facts["hook_points"] == ["layers.0.resid_post"]
     assert facts["card"]["effect_found"] is True and facts["card"]["interval"][0] > 0
     assert str(tmp_path) not in json.dumps(facts)
+
+
+def test_a_pack_is_served_if_the_trusted_key_signed_it(tmp_path: Path) -> None:
+    folder, key = made.folder(tmp_path / "a"), new_key(tmp_path / "key.pem")
+    write_pack(folder, tmp_path / "key.pem")
+    assert len(read(folder, replace(CAREFUL, trust=key))) == 2
+    with pytest.raises(ArtefactError, match=r"pack\.json: is signed by ed25519:.* is trusted"):
+        read(folder, replace(CAREFUL, trust=new_key(tmp_path / "other.pem")))
+    save(folder / "calm.safetensors", load(folder / "honesty.safetensors"))
+    with pytest.raises(ArtefactError, match=r"calm\.safetensors: was changed since its pack was indexed"):
+        read(folder, replace(CAREFUL, trust=key))
 
 
 def refuse(belongs: object) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from tillerman.cli.commands.generate import generate
 from tillerman.cli.commands.import_vector import import_vector
 from tillerman.cli.commands.keys import keys
 from tillerman.cli.commands.make import make
+from tillerman.cli.commands.pack import pack
 from tillerman.cli.commands.pull import pull
 from tillerman.cli.commands.push import push
 from tillerman.cli.commands.reproduce import reproduce
@@ -139,6 +140,7 @@ app.command(name="import")(dressed("import", import_vector))
 app.command()(dressed("export", export))
 app.command()(dressed("push", push))
 app.command()(dressed("pull", pull))
+app.command()(dressed("pack", pack))
 app.command()(dressed("audit", audit))
 app.command()(dressed("serve", serve))
 app.command()(dressed("verify", verify))

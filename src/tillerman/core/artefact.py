@@ -19,6 +19,7 @@ from tillerman.core.foreign import Foreign, foreign_file, foreign_tensors
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import named, parse_points
 from tillerman.core.hub import local_file
+from tillerman.core.packs import check_member
 from tillerman.core.places import place_of
 from tillerman.core.plan import Plan, Scope
 from tillerman.core.provenance import Card
@@ -100,8 +101,10 @@ def load(path: str | Path) -> Artefact:
     """Read an artefact, of an address (``hf://org/name``) the one that is fetched, with its origin in the provenance.
 
     ``ArtefactError`` for a missing, changed, truncated or foreign file, or one whose fields are not what they should
-    be. What a card's report and studies say is checked by ``models.artefacts``."""
+    be, or that is not what the index of its pack says. What a card's report and studies say is checked by
+    ``models.artefacts``."""
     fetched = local_file(path)
+    check_member(fetched.path)
     made = _loaded(fetched.path)
     return with_origin(made, fetched.origin) if fetched.origin else made
 

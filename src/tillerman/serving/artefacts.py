@@ -12,6 +12,7 @@ from typing import Any
 from tillerman.core.artefact import Artefact
 from tillerman.core.errors import ArtefactError, TillermanError
 from tillerman.core.files import as_ours, sha256_of
+from tillerman.core.packs import check_pack
 from tillerman.core.plan import Plan
 from tillerman.logs.cards import evaluation_on
 from tillerman.models.artefacts import load
@@ -101,6 +102,8 @@ def read_shelf(folder: Path, rules: ArtefactSettings, demands: Demands) -> Shelf
         files = sorted(path for path in folder.iterdir() if path.suffix == SUFFIX)
     if not files:
         raise ArtefactError(f"{folder}: holds no artefact (*{SUFFIX}); 'tillerman fit --out' writes one")
+    if rules.trust:
+        check_pack(folder, rules.trust)
     found: dict[str, Served] = {}
     left_out: dict[str, str] = {}
     wrong: list[str] = []

@@ -32,14 +32,16 @@ def _check_above_zero(what: str, number: float | None) -> None:
 
 @dataclass(frozen=True)
 class ArtefactSettings:
-    """Which files of ``folder`` may be served. ``sha256`` pins some of them by name. ``skip_unservable`` leaves out
-    what the engine cannot serve; otherwise nothing is served then."""
+    """Which files of ``folder`` may be served. ``sha256`` pins some of them by name; ``trust`` is the public key that
+    must have signed the folder's index, empty: none. ``skip_unservable`` leaves out what the engine cannot serve;
+    otherwise nothing is served then."""
 
     folder: str = ""
     require_card: bool = True
     require_effect: bool = True
     skip_unservable: bool = False
     sha256: Mapping[str, str] = field(default_factory=dict)
+    trust: str = ""
 
     def __post_init__(self) -> None:
         for name, digest in self.sha256.items():

@@ -147,12 +147,13 @@ def evaluate(
 
 def keep_card(path: Path, log: EvaluationLog) -> None:
     """The evaluation on the card of an artefact that has none; one that was measured keeps its own, and one that lies
-    elsewhere is not changed."""
+    elsewhere, or in a pack, is not changed."""
     import tillerman
+    from tillerman.core.packs import in_pack
     from tillerman.core.places import place_of
     from tillerman.core.provenance import Card
 
-    if place_of(path) is not None:
+    if place_of(path) is not None or in_pack(path):
         return
     artefact = tillerman.load(path)
     card = artefact.card or Card()

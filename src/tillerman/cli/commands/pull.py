@@ -21,6 +21,10 @@ def pull(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="file for one artefact (.safetensors), or a new folder for all files")
     ],
+    trust: Annotated[
+        str | None,
+        typer.Option(help="of a pack: the public key that must have signed its index, or its file", metavar="KEY"),
+    ] = None,
     as_json: o.Json = False,
 ) -> None:
     """Fetch an artefact from the hub, or a folder of them.
@@ -33,7 +37,7 @@ def pull(
         values.writable(out)
     else:
         values.new_folder(out)
-    origin, written = pulled(source, out)
+    origin, written = pulled(source, out, trust)
     if as_json:
         print_json({"address": origin, "files": [str(path) for path in written]})
         return

@@ -15,7 +15,8 @@ def push(
     files: Annotated[
         list[str],
         typer.Argument(
-            help="files that 'fit' or 'import' wrote, and at last where to: hf://ORG/NAME or file:///FOLDER",
+            help="files that 'fit' or 'import' wrote, or a folder of them, and at last where to: hf://ORG/NAME or "
+            "file:///FOLDER",
             metavar="ARTEFACT... TARGET",
             show_default=False,
         ),
