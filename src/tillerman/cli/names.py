@@ -132,6 +132,8 @@ SCORERS = (
     "thought-length",
     "sentiment",
     "labels",
+    "classifier",
+    "function",
 )
 
 STUDIES = (

@@ -9,7 +9,7 @@ from typing import Any
 from tillerman.core.errors import UsageError
 from tillerman.core.plugins import OpenRegistry
 from tillerman.core.registry import Registry
-from tillerman.evaluation.scorers import answers, labels, sentiment, texts
+from tillerman.evaluation.scorers import answers, classifier, labels, sentiment, texts
 from tillerman.evaluation.scorers.base import AnswerScorer, ScorerEntry, TextScorer
 
 
@@ -20,7 +20,10 @@ def _wrong(name: str, value: Any) -> str | None:
 
 
 TEXT_SCORERS: Registry[ScorerEntry] = OpenRegistry(
-    "scorer", {**texts.SCORERS, **sentiment.SCORERS, **labels.SCORERS}, "tillerman.scorers", _wrong
+    "scorer",
+    {**texts.SCORERS, **sentiment.SCORERS, **labels.SCORERS, **classifier.SCORERS},
+    "tillerman.scorers",
+    _wrong,
 )
 ANSWER_SCORERS: Registry[AnswerScorer] = Registry("scorer of answers", answers.SCORERS)
 
