@@ -45,9 +45,9 @@ class SaeMethod(Method):
     """A rule for a direction made of atoms. ``sae``, ``at`` and ``labels`` are what ``open_sae`` takes."""
 
     pairing: str = in_head("caa")
-    sae: str | None = option(None, "the autoencoder: a folder or a file, or pilot")
+    sae: str | None = option(None, "the autoencoder: a folder or file, an hf:// address, a name of SAELens, or pilot")
     at: str | None = option(None, "hook point of the autoencoder, where its files do not say")
-    labels: str | None = option(None, "JSON file that says what atoms mean")
+    labels: str | None = option(None, "file that says what atoms mean: JSON, or as Neuronpedia exports it")
 
     def __post_init__(self) -> None:
         _ = PAIRINGS[self.pairing]

@@ -22,12 +22,18 @@ def sae_lines(facts: Mapping[str, Any]) -> tuple[str, ...]:
         )
     if "feature" in facts:
         lines.append(
-            f"atom {facts['feature']}: ROC-AUC {facts['roc_auc']:.2f}, largest activation "
+            f"atom {facts['feature']}{_label(facts)}: ROC-AUC {facts['roc_auc']:.2f}, largest activation "
             f"{facts['max_activation']:.2f}, operator {facts['operator']}"
         )
     lines.append("top atoms (difference in amplitude, in frequency): " + "; ".join(map(_atom, facts["top"])))
     lines.append(f"cosine with the CAA vector of the same rows: {facts['cosine_with_caa']:.2f}")
     return tuple(lines)
+
+
+def _label(facts: Mapping[str, Any]) -> str:
+    """What the chosen atom means, where somebody has said it."""
+    found = [row["label"] for row in facts["top"] if row["atom"] == facts["feature"] and "label" in row]
+    return f" {found[0]!r}" if found else ""
 
 
 def _atom(row: Mapping[str, Any]) -> str:

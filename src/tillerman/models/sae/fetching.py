@@ -14,11 +14,11 @@ _WEIGHTS = (*_ONE_FILE, ".safetensors")
 _SHOWN = 4
 
 
-def fetched_sae(source: str) -> Fetched | None:
+def fetched_sae(source: str | HubPlace) -> Fetched | None:
     """Where the files of an autoencoder with this address lie; None for what is no address.
 
     ``DataError`` for a repository of several, with some of the folders in it."""
-    place = place_of(source)
+    place = source if isinstance(source, HubPlace) else place_of(source)
     if place is None:
         return None
     if isinstance(place, FilePlace):

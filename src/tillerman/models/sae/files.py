@@ -10,34 +10,45 @@ from pathlib import Path
 
 from tillerman.core.errors import DataError
 from tillerman.core.hookpoint import HookPoint
+from tillerman.core.hub import local_file
 from tillerman.models.opened import PILOT
 from tillerman.models.sae import gemmascope, gemmascope2, llamascope, qwenscope, saelens
 from tillerman.models.sae.autoencoder import SAE
 from tillerman.models.sae.fetching import fetched_sae
 from tillerman.models.sae.labels import read_labels
 from tillerman.models.sae.parts import SaeSource
+from tillerman.models.sae.releases import named_sae, near_releases
 
 Reader = Callable[[SaeSource], SAE]
 
 
 def open_sae(source: str | Path, *, at: HookPoint | None = None, labels: str | Path | None = None) -> SAE:
-    """``source`` is ``pilot``, a file or a folder of one autoencoder, or the address of one (``hf://org/name/folder``),
-    whose name is then that address with its commit. ``at`` names the hook point where the
-    files do not. ``labels`` is a JSON file with what atoms mean, ``{"12": "sports"}`` or a list of objects
-    with ``index`` and ``description``. ``DataError`` for what cannot be read.
+    """``source`` is ``pilot``, a file or a folder of one autoencoder, the address of one
+    (``hf://org/name/folder``), or a release and a name in it as SAELens has them
+    (``gpt2-small-res-jb/blocks.8.hook_resid_pre``); of the last two the name is then the address with its commit.
+    ``at`` names the hook point where the files do not. ``labels`` is a file with what atoms mean, see ``read_labels``;
+    it may be an address, too. ``DataError`` for what cannot be read.
 
     Whether it belongs to a model is for ``models.sae.quality`` to say.
     """
-    embedded = str(source) == PILOT
-    fetched = None if embedded else fetched_sae(str(source))
-    if fetched is not None:
-        path = fetched.path
-    else:
-        path = Path(str(files("tillerman").joinpath("pilot", "sae"))) if embedded else Path(source)
+    path, name, point = _located(source)
     read, file = _found(path)
-    sae = read(SaeSource(file, at))
-    named = replace(sae, name=PILOT if embedded else sae.name if fetched is None else fetched.origin)
-    return named if labels is None else replace(named, labels=read_labels(Path(labels), sae.atoms))
+    sae = read(SaeSource(file, at or point))
+    named = replace(sae, name=name or sae.name)
+    return (
+        named if labels is None else replace(named, labels=read_labels(local_file(labels, "*.json*").path, sae.atoms))
+    )
+
+
+def _located(source: str | Path) -> tuple[Path, str, HookPoint | None]:
+    """Where it lies here, its name where the files have none of their own, its hook point where a release says it."""
+    if str(source) == PILOT:
+        return Path(str(files("tillerman").joinpath("pilot", "sae"))), PILOT, None
+    known = None if Path(source).exists() else named_sae(Path(source).as_posix())
+    fetched = fetched_sae(str(source) if known is None else known.place)
+    if fetched is None:
+        return Path(source), "", None
+    return fetched.path, fetched.origin, None if known is None else known.at
 
 
 def _found(path: Path) -> tuple[Reader, Path]:
@@ -66,7 +77,8 @@ def _found(path: Path) -> tuple[Reader, Path]:
         if single:
             raise DataError(f"{len(single)} autoencoders, one per layer; name one, e.g. {min(single).name}", file=path)
     else:
-        raise DataError("no such file or folder; give the files of an autoencoder, or 'pilot'", file=path)
+        near = near_releases(path.as_posix())
+        raise DataError(f"no such file or folder; give the files of an autoencoder, or 'pilot'{near}", file=path)
     raise DataError(
         "no autoencoder found; supported are params.npz (GemmaScope), config.json + params.safetensors (GemmaScope 2), "
         "cfg.json + sae_weights.safetensors (SAELens), "
