@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
 from . import made
@@ -30,6 +31,20 @@ def test_lm_eval_asks_for_chats_and_completions(tmp_path: Path, monkeypatch: pyt
     assert {job.names for job in made.script(door).jobs} == {("honesty",)}
     assert {job.drawing.stop for job in made.script(door).jobs} == {("there",)}
     assert [line["key"] for line in made.audited(door) if line["event"] == "admitted"] == ["alice"] * 6
+
+
+def test_lm_eval_is_told_where_log_likelihoods_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks for ``echo``: without, the answer's log-probabilities would be read as those of the prompt."""
+    from lm_eval.models.openai_completions import LocalCompletionsAPI
+
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    with made.listening(made.opened(tmp_path)) as url:
+        model = LocalCompletionsAPI(f"{url}/v1/completions", model="tiny+honesty@0.3", tokenizer_backend=None)
+        body = model._create_payload([[1, 2, 3]], generate=False, gen_kwargs={}, eos="x")
+        answer = httpx.post(f"{url}/v1/completions", json=body)
+    error = answer.json()["error"]
+    assert (body["echo"], answer.status_code, error["code"], error["param"]) == (True, 400, "unsupported", "echo")
+    assert "docs/harnesses.md" in error["message"]
 
 
 def test_inspect_evaluates_a_steered_model(tmp_path: Path) -> None:

@@ -39,6 +39,11 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "echo": (None, False),
     "suffix": (None, ""),
 }
+# Where leaving it out is no remedy.
+_INSTEAD: Mapping[str, str] = {
+    "echo": "lm-eval measures log-likelihoods of a steered model in a process of its own (docs/harnesses.md)",
+    "response_format": "answers are free text; leave it out and check what comes",
+}
 _NEUTRAL_IN_MESSAGES: Mapping[str, tuple[Any, ...]] = {
     "name": (None,),
     "refusal": (None,),
@@ -198,12 +203,6 @@ def _without_neutral(value: Any, neutral: Mapping[str, tuple[Any, ...]], place: 
         return value
     for name in value:
         if name in neutral and not any(value[name] == one and type(value[name]) is type(one) for one in neutral[name]):
-            raise Refusal(
-                "unsupported", f"{place}{name}: is not offered by this server; leave it out", f"{place}{name}"
-            )
+            instead = _INSTEAD.get(f"{place}{name}", "leave it out")
+            raise Refusal("unsupported", f"{place}{name}: is not offered by this server; {instead}", f"{place}{name}")
     return {name: one for name, one in value.items() if name not in neutral}
-
-
-def _same(value: Any, one: Any) -> bool:
-    """As JSON has it: 1 is not true."""
-    return type(value) is type(one) and bool(value == one)
