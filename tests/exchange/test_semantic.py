@@ -8,10 +8,12 @@ import torch
 
 from tillerman.core.errors import HookPointError, UsageError
 from tillerman.core.hookpoint import HookPoint
+from tillerman.core.rows import Row
 from tillerman.exchange.found import Found
 from tillerman.exchange.items import exam_of
 from tillerman.exchange.placing import Placing
 from tillerman.exchange.semantic import FileReading, best, readings
+from tillerman.models.tokens import token_activations
 from tillerman.statistics.estimates import mean_effect
 
 from .. import planted, tiny
@@ -66,3 +68,22 @@ def test_a_vector_that_does_nothing_is_not_read_at_all(exam):
 def test_what_is_said_is_not_measured_again(exam):
     tried = readings(exam, Found("a table", {1: HEEDS}), Placing("input"), signs=(1.0,), dose=2.0)
     assert [(one.convention, one.sign) for one in tried] == [("input", 1.0)]
+
+
+def test_a_vector_that_only_says_the_commonest_answer_is_not_close_to_the_right_ones():
+    """Four in five right answers are yes: without the same weight for both, yes itself would look right."""
+    opened = tiny.opened("llama")
+    data = planted.labelled(0, 20, 0.8)
+    exam = exam_of(opened, opened.provenance("imported", name=data.name, site="resid_post"), data, 20)
+    assert exam.groups.count("Yes") > 2 * exam.groups.count("No") > 0
+    gaps = []
+    for item, written in zip(exam.items, exam.written, strict=True):
+        yes = item.answers.index("Yes")
+        rows = [Row(written.row(answer).tokens, len(written.row(answer).tokens) - 1) for answer in (yes, 1 - yes)]
+        found = torch.zeros(2, opened.parts.width)
+        for owners, h in token_activations(opened, rows, HookPoint(1)):
+            found[owners] = h.detach().cpu()
+        gaps.append(found[0] - found[1])
+    says_yes = torch.stack(gaps).mean(0)
+    closeness = {one.closeness for one in readings(exam, Found("a table", {1: says_yes}), Placing("output"))}
+    assert all(abs(half) < 0.6 for halves in closeness for half in halves), closeness

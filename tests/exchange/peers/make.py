@@ -1,6 +1,6 @@
 """Make the files of this folder with the peers' own released packages, in an environment that has them:
 
-    pip install --no-deps repeng==0.4.0 steering-vectors==0.12.2 vllm-lens==1.3.0
+    pip install --no-deps repeng==0.4.0 steering-vectors==0.12.2 vllm-lens==1.3.0 dialz==1.1.4
     python tests/exchange/peers/make.py
 
 numpy 2 has no ``float_``, which repeng names in an annotation; it is set here. vllm-lens wants Python 3.12 and is made
@@ -17,6 +17,7 @@ import torch
 import transformers as tf
 
 np.float_ = np.float64  # type: ignore[attr-defined]
+import dialz  # type: ignore[import-not-found]  # noqa: E402
 from repeng import ControlVector  # type: ignore[import-not-found]  # noqa: E402
 from steering_vectors import SteeringVector  # type: ignore[import-not-found]  # noqa: E402
 
@@ -31,6 +32,7 @@ def directions(seed: int) -> dict[int, np.ndarray]:
 
 def main() -> None:
     ControlVector(model_type="llama", directions=directions(0)).export_gguf(HERE / "repeng.gguf")
+    dialz.SteeringVector(model_type="llama", directions=directions(2)).export_gguf(HERE / "dialz.gguf")
     layers = {layer: torch.tensor(v) for layer, v in directions(1).items()}
     vector = SteeringVector(layer_activations=layers, layer_type="decoder_block")
     torch.save(vector.layer_activations, HERE / "steering_vectors.pt")
