@@ -31,6 +31,14 @@ def test_the_tutorial_shows_what_its_commands_print(walk: ModuleType, tmp_path: 
     assert walk.same(page, made), f"docs/tutorial.md is stale; run 'make tutorial' or see {tmp_path}/tutorial.md"
 
 
+@pytest.mark.slow
+def test_the_commands_for_users_of_other_tools_run_as_printed(walk: ModuleType, tmp_path: Path) -> None:
+    page = (ROOT / "docs/coming-from.md").read_text(encoding="utf-8")
+    assert walk.walked(page, tmp_path) == page
+    made = {path.name for path in tmp_path.iterdir()}
+    assert {"science.safetensors", "back.safetensors", "for-easysteer.gguf", "axes"} <= made
+
+
 def test_only_what_ci_runs_by_itself_is_left_out_of_the_walk(walk: ModuleType) -> None:
     page = walk.PAGE.read_text(encoding="utf-8")
     left = [block["text"] for block in walk._BLOCK.finditer(page) if block["kind"] == "not run"]

@@ -15,6 +15,7 @@ from tillerman.reports.evaluation import account, cells_table, curve_table, deta
 from tillerman.reports.pages import render_account, render_report
 from tillerman.reports.scores import account as scores_account
 from tillerman.reports.thoughts import account as thoughts_account
+from tillerman.statistics.values import NO_INTERVAL, Interval
 
 from .example_log import NASTY, example_log
 from .examples import LOGS, score_log, study_log, thought_log
@@ -24,6 +25,12 @@ assert tillerman.EvaluationLog  # the first public name: logs know from now on h
 
 def test_the_repr_of_an_evaluation_says_effect_and_verdict() -> None:
     assert repr(example_log()) == "<EvaluationLog sycophancy: +44.1 pp (34 % to 78 %), n = 195, good>"
+
+
+def test_an_effect_in_a_notebook_has_its_interval_n_and_p() -> None:
+    told = replace(example_log().effect, value=0.25, interval=Interval(0.1, 0.4), n=40, p_value=0.004)
+    assert told._repr_html_() == "<b>+25.0 pp</b> (95 % interval +10.0 to +40.0), n = 40, p = 0.004"
+    assert "(no interval)" in replace(told, interval=NO_INTERVAL)._repr_html_()
 
 
 @pytest.mark.parametrize("log", LOGS, ids=lambda log: log.kind)

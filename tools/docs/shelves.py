@@ -13,6 +13,7 @@ OTHERS = "More"
 SHELVES: dict[str, tuple[str, ...]] = {
     "Begin": (
         "docs/tutorial.md",
+        "docs/install.md",
         "docs/concepts.md",
         "docs/coming-from.md",
         "docs/errors.md",

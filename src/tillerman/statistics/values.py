@@ -62,6 +62,14 @@ class Effect:
     def found(self) -> bool:
         return self.interval.low > 0
 
+    def _repr_html_(self) -> str:
+        """As a notebook shows it: percentage points with the interval, n and p."""
+        low, high = self.interval.ends
+        within = (
+            "no interval" if low is None or high is None else f"95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
+        )
+        return f"<b>{100 * self.value:+.1f} pp</b> ({within}), n = {self.n}, p = {self.p_value:.2g}"
+
 
 @dataclass(frozen=True)
 class MeanEffect:
