@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from tillerman.cli.app import app
-from tillerman.cli.commands.make import slug
+from tillerman.cli.commands.make import next_command, slug
 from tillerman.core.errors import DataError, UsageError
 from tillerman.core.files import sha256_of
 from tillerman.data.loading import load_examples
@@ -99,6 +101,15 @@ def test_sides_that_are_alike_are_no_data_and_code_3(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_said_before_a_model_is_opened(options: list[str], says: str) -> None:
     error = CliRunner().invoke(app, ["make", *options]).exception
     assert isinstance(error, UsageError) and says in str(error)
+
+
+def test_the_printed_command_is_one_that_fit_takes() -> None:
+    words = shlex.split(next_command(Path("a file.jsonl"), "some/model"))
+    assert words[:3] == ["tillerman", "fit", "a file.jsonl"]
+    fit = typer.main.get_group(app).commands["fit"]
+    asked = fit.make_context("fit", words[2:]).params
+    assert (asked["model"], asked["objective"], asked["max_kl"]) == ("some/model", "written", "0.3")
+    assert "--model" not in next_command(Path("a.jsonl"), "pilot")
 
 
 def test_the_file_is_named_by_the_description() -> None:

@@ -18,6 +18,7 @@ SHELVES: dict[str, tuple[str, ...]] = {
         "docs/coming-from.md",
         "docs/errors.md",
         "docs/data-format.md",
+        "docs/make.md",
         "docs/frames.md",
     ),
     "Fit and judge": (
