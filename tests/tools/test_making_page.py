@@ -46,6 +46,12 @@ def test_each_description_says_what_came_of_it() -> None:
     assert "| Who? | wanted | Arr \\| me! |" in made and "| question 0 | steered | steered says 0 |" in made
 
 
+def test_a_fit_that_was_refused_says_why_and_nothing_more() -> None:
+    why = "`objective` written: the labels give no scorer of replies: too few items; use `objective` scored"
+    one = replace(tried(), fit=module("measured").Measured("smollm2", "pirate", "fit", 3.4, None, why))
+    assert "| the description | refused: too few items |" in module("words").chapter([one])
+
+
 def test_what_measure_wrote_is_read_and_packed_the_same_again(tmp_path: Path) -> None:
     one, kept = tried(), module("tried")
     values = {"case": one.case, "model": one.model, "cpu_seconds": one.cpu_seconds, "log": one.log.to_json()}

@@ -67,7 +67,7 @@ def _fit_row(case: Case, one: Tried | None, cells: int) -> tuple[str, ...]:
     fit, log = one.fit, one.fit.log
     if log is None or log.written is None or not log.written.conditions:
         why = fit.refused or (log.written.scorer.refused if log and log.written else "") or "nothing was written"
-        return (*start, f"refused: {why[:90]}", *[""] * (cells - 4), f"{fit.cpu_seconds:.0f}")
+        return (*start, f"refused: {_reason(why)}", *[""] * (cells - 4), f"{fit.cpu_seconds:.0f}")
     told = log.written
     steered = told.condition("steered")
     if steered is None:
@@ -92,6 +92,11 @@ def _fit_row(case: Case, one: Tried | None, cells: int) -> tuple[str, ...]:
         shares,
         f"{fit.cpu_seconds:.0f}",
     )
+
+
+def _reason(why: str) -> str:
+    """The reason itself, without the options and remedies around it."""
+    return why.rpartition("of replies: ")[2].partition(";")[0][:120]
 
 
 def _score(told: WrittenReplies, name: str) -> str:
