@@ -5,7 +5,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile  # two files of tests at a time, one thread
 VLLM_PIP := .venv-vllm/bin/python -m pip --quiet --disable-pip-version-check
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow test-real test-vllm real-models lint types contracts docs site tutorial pictures pilot pilot-sae pilot-moe samples sentiment clean
+.PHONY: demo test test-slow test-real test-vllm real-models lint types contracts docs site notebooks tutorial pictures pilot pilot-sae pilot-moe samples sentiment clean
 
 demo: .venv/installed  ## the main job on the embedded model and data
 	$(BIN)/tillerman demo --out demo
@@ -42,6 +42,9 @@ docs: .venv/installed-dev  ## write the generated pages
 
 site: .venv/installed-dev  ## the docs site, in build/site/html; a warning is an error
 	$(BIN)/python tools/docs/make_site.py
+
+notebooks: .venv/installed-dev  ## run the notebooks and write their outputs (the last one needs make real-models)
+	OMP_NUM_THREADS=1 $(BIN)/python tools/notebooks/build.py
 
 tutorial: .venv/installed-dev  ## run the tutorial's commands and write the outputs it shows (two minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python tools/docs/walk.py
