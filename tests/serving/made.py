@@ -179,13 +179,15 @@ def listening(door: Door, hosts: tuple[str, ...] | None = None) -> Iterator[str]
         assert not thread.is_alive()
 
 
-def running(door: Door, address: Address, ask: Callable[[str], None]) -> None:
+def running(
+    door: Door, address: Address, ask: Callable[[str], None], told: Callable[[str], None] = lambda line: None
+) -> None:
     """The server as the command runs it, asked from another thread, and stopped as an operator stops it."""
 
     async def both() -> None:
         listening_at = bound(address)
         up = asyncio.Event()
-        serving = asyncio.create_task(run(door, address, listening_at, up.set))
+        serving = asyncio.create_task(run(door, address, listening_at, up.set, told))
         await asyncio.wait_for(up.wait(), 10)
         try:
             await asyncio.to_thread(ask, address.url(listening_at.getsockname()[1]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
@@ -146,3 +148,15 @@ def test_a_running_server_proves_what_it_serves_again_and_again(tmp_path: Path) 
     quiet.canary = Canary(quiet, prover(quiet)).watch
     made.running(quiet, Address(port=0), lambda url: time.sleep(0.1))
     assert not engine_of(quiet).jobs
+
+
+def test_a_reload_by_signal_tells_what_it_has_taken_in(door: Door, tmp_path: Path) -> None:
+    said: list[str] = []
+    made.folder(tmp_path / "artefacts", {"brave": made.artefact(2, seed=5)})
+
+    def hang_up(url: str) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        made.until(lambda: bool(said))
+
+    made.running(door, Address(port=0), hang_up, said.append)
+    assert said == ["read anew: brave"]

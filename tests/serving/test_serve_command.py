@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -229,4 +230,5 @@ def test_a_key_is_shown_once_and_its_hash_opens(tmp_path: Path, capsys: pytest.C
     told = capsys.readouterr()
     key = told.out.strip()
     assert key.startswith("tlm-") and len(key) > 40
-    assert f'sha256 = "{hash_of(key)}"' in told.err and key not in told.err
+    assert tomllib.loads(told.err)["keys"] == [{"name": "alice", "sha256": hash_of(key)}]  # to be put into the file
+    assert key not in told.err

@@ -237,7 +237,7 @@ async def serve_until_stopped(door: Door, opened: OpenModel, address: Address, l
             print_table(ERR, proofs_table(door.engine.about.engine, shown))
             raise NotAppliedError(f"{'; '.join(proof_lines(shown))}; nothing is served")
         print_line(ERR, proof_lines(shown)[-1])
-        await run(door, address, listening, lambda: _say(door, address.url(port)))
+        await run(door, address, listening, lambda: _say(door, address.url(port)), _tell)
     finally:
         await door.engine.close()
         if door.audit is not None:
@@ -246,7 +246,11 @@ async def serve_until_stopped(door: Door, opened: OpenModel, address: Address, l
 
 def _say_left_out(door: Door) -> None:
     for name, why in door.rules.left_out.items():
-        ERR.print(f"left out: {name}: {why}", highlight=False, markup=False, soft_wrap=True)
+        _tell(f"left out: {name}: {why}")
+
+
+def _tell(line: str) -> None:
+    ERR.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _say(door: Door, url: str) -> None:

@@ -31,6 +31,6 @@ def keys(
     key = new_key()
     OUT.print(key, highlight=False, markup=False, soft_wrap=True)
     lines = f'[[keys]]\nname = "{name}"\nsha256 = "{hash_of(key)}"'
-    ERR.print("keep it, it is not shown again; for the file of --config:", highlight=False)
+    ERR.print("# keep it, it is not shown again; for the file of --config:", highlight=False)
     ERR.print(lines, highlight=False, markup=False, soft_wrap=True)
     assert action is KeyAction.NEW

@@ -79,9 +79,16 @@ def served_hosts(door: Door, host: str) -> tuple[str, ...] | None:
     return None if door.rules.settings.keys else tuple(dict.fromkeys((*_LOOPBACK, host)))
 
 
-async def run(door: Door, address: Address, listening: socket.socket, ready: Callable[[], None]) -> None:
+async def run(
+    door: Door,
+    address: Address,
+    listening: socket.socket,
+    ready: Callable[[], None],
+    told: Callable[[str], None] = _LOG.warning,
+) -> None:
     """Serve until SIGTERM or Ctrl-C: requests that run are answered first, for up to half a minute; a second signal
-    ends them. SIGHUP reads artefacts, keys and policy anew. ``ready`` is called when requests may come."""
+    ends them. SIGHUP reads artefacts, keys and policy anew. ``ready`` is called when requests may come, ``told``
+    with what a reload has taken in."""
     config = uvicorn.Config(
         create_app(door, served_hosts(door, address.host)),
         log_config=None,
@@ -102,7 +109,7 @@ async def run(door: Door, address: Address, listening: socket.socket, ready: Cal
     renewals: set[asyncio.Task[None]] = set()
 
     def renew() -> None:
-        task = asyncio.ensure_future(_renewed(door))
+        task = asyncio.ensure_future(_renewed(door, told))
         renewals.add(task)
         task.add_done_callback(renewals.discard)
 
@@ -134,12 +141,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _renewed(door: Door) -> None:
+async def _renewed(door: Door, told: Callable[[str], None]) -> None:
     try:
         await door.renew()
-        _LOG.warning("read anew: %s", ", ".join(sorted(door.rules.library)))
+        told(f"read anew: {', '.join(sorted(door.rules.library))}")
         for name, why in door.rules.left_out.items():
-            _LOG.warning("left out: %s: %s", name, why)
+            told(f"left out: {name}: {why}")
     except TillermanError as error:
         _LOG.error("not read anew, all stays as it was: %s", error)
 
