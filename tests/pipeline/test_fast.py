@@ -109,6 +109,15 @@ def test_a_forecast_counts_what_will_be_done(pilot: tillerman.OpenModel, science
     assert forecast(replace(WIDE, grid="coarse", budget=0.01), pilot, science, pace)["search"] == 0.01
 
 
+def test_a_forecast_counts_the_looks_that_find_doses(pilot: tillerman.OpenModel, science: LoadedData) -> None:
+    pace = Pace(0.001, 0.001, 0.01)
+    by_cost = tillerman.Experiment(method="caa", read="mean", objective="written", layers=(1, 2))
+    assert forecast(by_cost, pilot, science, pace)["doses"] == pytest.approx(0.001 * 2 * 2 * 64)
+    assert forecast(replace(by_cost, doses=(0.2,)), pilot, science, pace)["doses"] == 0.0
+    for part in forecast(by_cost, pilot, science, pace):  # whatever takes long has a remedy
+        assert f"({part} 7 min). Shorter: " in forecast_words({part: 400.0}, fast=False)
+
+
 def test_a_forecast_is_measured_on_the_first_batch(pilot: tillerman.OpenModel, science: LoadedData) -> None:
     assert 0 < sum(forecast(quick(WIDE), pilot, science).values()) < 600
 

@@ -19,6 +19,7 @@ from tillerman.core.steerings.vector import SteeringVector
 from tillerman.core.store import Store
 from tillerman.data.loading import LoadedData
 from tillerman.evaluation.exam import Exam
+from tillerman.evaluation.side_effects import WINDOW
 from tillerman.methods.contrast import ContrastMethod
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.dose_finding import SHARES
@@ -33,6 +34,7 @@ from tillerman.selection.refine import REFINED, coarse_to_fine
 from tillerman.steering.generation import Sampling, continuation
 
 FEW = 4  # items of the first batch
+LOOKS = 2  # at a place, to find its doses
 ROUNDS = 5  # of a search from coarse to fine, about
 _CELLS = 4  # more cells at once, for the time of one
 _STEPS = 8  # tokens written
@@ -57,6 +59,7 @@ def forecast(experiment: Experiment, opened: OpenModel, data: LoadedData, pace: 
     parts = {
         "search": _search(run, pace),
         "vectors": pace.token * len(run.readings) * sum(_tokens(run.train, answers=2)),
+        "doses": _dose_finding(run, pace),
         "side effects": _side_effects(run, pace),
         "test": _test(run, pace),
         "written replies": _written(run, pace),
@@ -110,6 +113,14 @@ def _search(run: Run, pace: Pace) -> float:
     prompts = sum(len(w.prompt) for w in run.validation.written)
     found = cells * len(run.validation.items) * pace.cell + ROUNDS * prompts * pace.token
     return found if e.budget is None else min(found, e.budget)
+
+
+def _dose_finding(run: Run, pace: Pace) -> float:
+    """Two looks at every place, about, each at a window of neutral text from there on."""
+    if not run.experiment.doses_by_cost:
+        return 0.0
+    lanes = sum(len(run.readings) if isinstance(one, ContrastMethod) else 1 for one in run.experiment.methods)
+    return pace.token * lanes * len(run.points()) * LOOKS * WINDOW / 2
 
 
 def _doses(run: Run) -> tuple[float, ...]:

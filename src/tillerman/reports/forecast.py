@@ -10,6 +10,7 @@ _LARGE = 0.2  # of the whole: a part worth naming
 _SHORTER = {
     "search": "--budget 1m or fewer --layers (the search)",
     "vectors": "--read usual or --max-train (the vectors)",
+    "doses": "--doses 0.2,0.3 (the search for doses)",
     "side effects": "fewer tokens of --neutral text (side effects)",
     "test": "--prompt TEXT and --shots 0 (the test)",
     "written replies": "--written-prompts 0 (written replies)",
