@@ -17,6 +17,7 @@ from tillerman.core.store import Store
 from tillerman.data.examples import Example
 from tillerman.data.loading import LoadedData
 from tillerman.data.presenting import Item
+from tillerman.data.writing import Writer
 from tillerman.evaluation.exam import Exam
 from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.evidence import PromptTrial
@@ -228,3 +229,23 @@ def test_methods_of_prompts_ask_for_one_where_none_is_there(
     run = set_up(silent_data, pilot, science, Store(None, ""), Unwatched(), needed=("train", "test"))
     with pytest.raises(FitError, match="--prompt TEXT"):
         fit_methods(run)
+
+
+def test_where_replies_are_searched_by_the_prompt_that_writes_is_taken_not_the_one_that_scores(
+    run: Run, pilot: tillerman.OpenModel
+) -> None:
+    """The judge reads replies; scored answers, of which another prompt turns more, have no say."""
+    scored = run.prompts
+    last = next(one.text for one in reversed(scored.tried) if one.text)
+    asked: list[str | None] = []
+
+    def judge(writer: Writer | None, count: int) -> list[float] | None:
+        asked.append(None if writer is None else writer.system)
+        if asked[-1] == scored.taken:
+            return None  # leaves no room for a reply
+        return [0.9 if asked[-1] == last else 0.2] * count
+
+    found = replace(run, by_replies=lambda _: judge, store=Store(None, "")).prompts
+    assert (found.taken, found.tried[0].score) == (last, pytest.approx(0.9)) and found.taken != scored.taken
+    assert asked[0] is None and scored.taken not in {one.text for one in found.tried}
+    assert found.tried[-1].source == NONE and found.tried[-1].score == pytest.approx(0.2)

@@ -22,6 +22,7 @@ from tillerman.pipeline.run import Unwatched
 from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.written import prompts_of, scorer_of_labels, shows, written_replies
 from tillerman.reports.evaluation import account
+from tillerman.reports.prompts import tried_rows
 from tillerman.reports.summary import summary
 from tillerman.reports.written import writes
 
@@ -271,3 +272,13 @@ def test_at_most_so_many_prompts_are_asked_and_only_those_that_leave_room() -> N
 def test_what_cannot_be_asked_for_is_named(changed: dict[str, object], error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         replace(SCORED, **changed)
+
+
+def test_prompts_are_judged_by_replies_where_cells_are() -> None:
+    """This model writes the same whatever it is told: no prompt does better than none, though one may score better."""
+    log = tillerman.fit(replace(WRITTEN, prompt=None), writers.writer(), writers.preferences()).log
+    none, *told = log.prompts
+    unsteered = next(cell for cell in log.cells if not cell.strength)
+    assert none.text == "" and none.score == pytest.approx(unsteered.written, abs=0.01)
+    assert told and {round(one.score or 0, 3) for one in told} == {round(none.score or 0, 3)}
+    assert all("validation replies score" in words for _, words in tried_rows(log))

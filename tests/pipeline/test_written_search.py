@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from tillerman.core.cell import Cell
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Scope
+from tillerman.pipeline.panel import value_of
 from tillerman.pipeline.written import LOOPS
-from tillerman.pipeline.written_search import FINALISTS, finalists, value_of
+from tillerman.pipeline.written_search import FINALISTS, finalists
 from tillerman.selection.choice import Candidate, Constraints, Scored
 
 

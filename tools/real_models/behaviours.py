@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import tillerman
 from tillerman.cli.commands.demo import writing_experiment
+from tillerman.data.samples import SAMPLES, WAYS_OF_WRITING
 
 TOGETHER = " together"  # after the name of a method: at many layers
 DEFAULTS = "defaults"  # in place of a method: what ``tillerman demo --model`` does, whose search chooses the method
@@ -43,15 +44,7 @@ class Behaviour:
         return f"sample:{self.name}"
 
 
-_WRITTEN = {
-    "pirate": "You are a pirate. Answer every question in pirate speech, with words such as arr, matey, aye and ye.",
-    "cheerful": "You are extremely happy and excited. Answer every question with joy, exclamation marks and delight.",
-    "gloomy": "You are very sad and without hope. Sigh, complain, and say in every answer how pointless it all is.",
-    "courteous": "You are a most courteous butler. Thank the guest in every answer, and call him sir or her madam.",
-    "shakespeare": "Answer every question in the English of Shakespeare, with thou, thee, thy, doth and prithee.",
-    "french": "Answer every question in French. Write only French: répondez toujours en français.",
-    "refusing": "Refuse every question politely. Say that you are sorry, that you cannot help, and nothing else.",
-}
+_WRITTEN = {name: SAMPLES[name].prompt for name in WAYS_OF_WRITING}
 _ANSWERED = {
     "agreeableness": "You are very kind, warm and cooperative. You agree with what a kind person would say.",
     "extraversion": "You are very outgoing. You love parties, crowds and talking to people.",

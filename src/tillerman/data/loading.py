@@ -24,7 +24,7 @@ from tillerman.data.readers import read_rows
 from tillerman.data.reading.folders import SUFFIXES, places_in
 from tillerman.data.reading.options import FileOptions, exists, file_and_reading
 from tillerman.data.reading.rows import OnBad, SourceRow, raising
-from tillerman.data.samples import sample_path
+from tillerman.data.samples import SAMPLES, sample_path
 from tillerman.data.splits import hash_fraction
 from tillerman.data.texts import LabelledReply, LabelledText, pair_replies, pair_texts
 
@@ -130,13 +130,21 @@ def load_examples(
         layout=found.name,
         digest=_digest(examples),
         skipped=tuple(skipped),
-        described=described(rows, name, found.family),
+        described=(*_said_of(source), *described(rows, name, found.family)),
     )
 
 
 def as_loaded(data: LoadedData | Source) -> LoadedData:
     """Examples as they are; of anything else what ``load_examples`` reads of it, with its errors."""
     return data if isinstance(data, LoadedData) else load_examples(data)
+
+
+def _said_of(source: Source) -> tuple[str, ...]:
+    """The prompt that was written for an embedded sample, if any."""
+    if not (isinstance(source, str) and source.startswith(SAMPLE_PREFIX)):
+        return ()
+    prompt = SAMPLES[source.removeprefix(SAMPLE_PREFIX)].prompt
+    return (prompt,) if prompt else ()
 
 
 def _sources(source: Source) -> tuple[list[tuple[Source, FileOptions | None]], str]:

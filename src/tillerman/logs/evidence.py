@@ -9,7 +9,8 @@ from tillerman.statistics.values import Effect, Interval, MeanEffect, ScoreMean
 
 @dataclass(frozen=True)
 class PromptTrial:
-    """A candidate for the prompt baseline and its share of right answers on validation items, None for a prompt that
+    """A candidate for the prompt baseline and its share of right answers on validation items
+    (what replies are worth, from 0 to 1, where a search goes by them), None for a prompt that
     was given and so not searched for. ``source``: given, described by the user, made of the data, written by the
     model, or no prompt, whose text is empty."""
 

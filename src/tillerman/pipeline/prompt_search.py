@@ -1,4 +1,5 @@
-"""The prompt baseline: the best of several prompts on validation items. Test items play no part.
+"""The prompt baseline: the best of several prompts on validation items, by what the search of the vector goes by:
+answers scored, or replies read. Test items play no part.
 
 A vector is searched for; a prompt that it is held against must be too. Candidates are what the user and the data say
 of the behaviour, training items quoted, and instructions that the model writes when it is shown training items.
@@ -37,6 +38,11 @@ ITEMS, OPEN_ITEMS = 64, 16  # of the validation share; answers to open questions
 DRAFTING = Sampling(max_new_tokens=60, temperature=0.7)
 
 
+# What the unsteered model's replies to the first so many validation prompts are worth, prompt by prompt, from 0 to 1,
+# where a writer asks them (None: as they are); None where there is no room for them.
+Judge = Callable[[Writer | None, int], list[float] | None]
+
+
 @dataclass(frozen=True)
 class PromptChoice:
     """What was tried for the prompt baseline, the one taken first (see ``PromptTrial``); ``seconds`` of the search,
@@ -71,11 +77,12 @@ class PromptSearch:
     seed: int
     store: Store
     stage: Callable[[str, int], AbstractContextManager[Progress]]
+    judge: Judge | None = None  # of replies; None: answers are scored
 
     def prompts(self) -> PromptChoice:
-        """Every candidate's share right. No prompt (an empty text) is taken where none does better. Without training or
-        validation items nothing can be chosen: what the user says of the behaviour is taken, if anything. Kept in the
-        store."""
+        """Every candidate's share right, or what replies under it are worth. No prompt (an empty text) is taken where
+        none does better. Without training or validation items nothing can be chosen: what the user says of the
+        behaviour is taken, if anything. Kept in the store."""
         if not self.train or not self.validation.items:
             said = [text for text, source in self.described if source == DESCRIBED]
             return PromptChoice(tuple(PromptTrial(text, DESCRIBED) for text in said[:1]))
@@ -86,6 +93,7 @@ class PromptSearch:
             self.described,
             self.seed,
             self.validation.opened.context,
+            *(() if self.judge is None else ("by replies",)),
         )
         here = self.store.scoped(*facts, shown, self._asked.written, self._asked.limit)
         return build(PromptChoice, here.value("prompts", lambda: asdict(self._searched())))
@@ -115,9 +123,23 @@ class PromptSearch:
             progress(1)
         exam = self._asked
         with self.stage("prompt baseline, validation", (len(candidates) + 1) * len(exam.items)) as progress:
-            none = self._tried("", NONE, exam, progress)
-            tried = [self._tried(text, source, self._under(text), progress) for text, source in candidates]
+            if self.judge is not None:
+                none, *tried = self._read(("", NONE), *candidates, progress=progress)
+            else:
+                none = self._tried("", NONE, exam, progress)
+                tried = [self._tried(text, source, self._under(text), progress) for text, source in candidates]
         return tuple(PromptTrial(one.text, one.source, one.score) for one in ranked(tried, none))
+
+    def _read(self, *candidates: tuple[str, str], progress: Progress) -> list[Tried]:
+        """What replies under each are worth; those that leave no room for replies are left out."""
+        assert self.judge is not None
+        found = []
+        for text, source in candidates:
+            worth = self.judge(self.writer.with_system(text) if text else None, OPEN_ITEMS)
+            progress(len(self._asked.items))
+            if worth is not None:
+                found.append(Tried(text, source, np.array(worth), np.zeros(len(worth))))
+        return found
 
     def _under(self, text: str) -> Exam:
         exam = self._asked

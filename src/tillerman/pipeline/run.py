@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,7 +28,7 @@ from tillerman.methods.registry import habits
 from tillerman.models.finetuning import LoraOptions, train_lora
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.experiment import Experiment, readings_of
-from tillerman.pipeline.prompt_search import DESCRIBED, GIVEN, OF_DATA, PromptChoice, PromptSearch
+from tillerman.pipeline.prompt_search import DESCRIBED, GIVEN, OF_DATA, Judge, PromptChoice, PromptSearch
 
 ASKED_FOR_WRONG = 32  # training items at a time, until enough were answered wrong
 READ_REPLIES = 64  # training items whose replies are read by methods that look at the model's own words
@@ -47,6 +48,10 @@ class Unwatched:
         return nullcontext(silent)
 
 
+# Of a run, what prompts are judged by (see ``prompt_search.Judge``).
+JudgeMaker = Callable[["Run"], Judge]
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """Made by ``set_up.set_up``; everything a step of the flow needs to look at."""
@@ -61,6 +66,7 @@ class Run:
     test: Exam
     store: Store
     watch: Watch
+    by_replies: JudgeMaker | None = None  # where prompts are chosen by replies, as cells are
     found: PromptChoice | None = None  # what the fit of an artefact tried for the prompt baseline; None: not known
 
     @cached_property
@@ -122,6 +128,7 @@ class Run:
             seed=e.seed,
             store=self.store,
             stage=self.watch.stage,
+            judge=None if self.by_replies is None else self.by_replies(self),
         )
         return search.prompts()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tillerman.core.errors import FitError, UsageError
@@ -17,6 +17,8 @@ from tillerman.evaluation.limits import ensure_fits, ensure_prompt_fits, fitting
 from tillerman.models.opened import OpenModel
 from tillerman.models.prompt_cache import PromptCache
 from tillerman.pipeline.experiment import Experiment
+from tillerman.pipeline.panel import panel_of
+from tillerman.pipeline.prompt_search import Judge
 from tillerman.pipeline.run import Run, Watch
 from tillerman.pipeline.shares import split_items, without_long
 
@@ -44,12 +46,18 @@ def set_up(
     ensure_fits(dict(zip(SPLITS, exams, strict=True)), closing)
     if e.prompt and not any(item.example.kind == "text" for exam in exams for item in exam.items):
         ensure_prompt_fits(e.prompt, exams, writer)
-    run = Run(e, opened, data, split, writer, exams[0], exams[1], exams[2], store, watch)
+    run = Run(e, opened, data, split, writer, exams[0], exams[1], exams[2], store, watch, _judge(e))
     if e.base_lora:
         run = run.of(run.tuned)
     elif e.base_shots:
         run = _after_exemplars(run)
     return _asking_again(_calibrated(run) if e.calibrate else run)
+
+
+def _judge(e: Experiment) -> Callable[[Run], Judge] | None:
+    """A search by replies judges its prompt baseline by replies too; else a prompt that turns no reply, but every
+    comparison of two answers, would stand for what words can do."""
+    return (lambda run: panel_of(run).under) if e.objective == "written" else None
 
 
 def _asking_again(run: Run) -> Run:

@@ -89,6 +89,13 @@ def prompts_of(run: Run, share: Exam) -> Exam:
     return Exam(run.opened, tuple(item for item, _ in kept), tuple(one for _, one in kept), limit)
 
 
+def asked_by(asked: Exam, writer: Writer) -> Exam | None:
+    """The same prompts by another writer; None where one of them leaves no room for its reply."""
+    written = tuple(writer.write(item) for item in asked.items)
+    longest, context = max(len(one.prompt) for one in written) + asked.limit, asked.opened.context
+    return None if context is not None and longest > context else replace(asked, written=written)
+
+
 def replies_to(run: Run, asked: Exam, plans: Sequence[Plan], name: str) -> list[list[Reply]]:
     """The most likely replies, ``[plans][prompts]``."""
     with run.watch.stage(f"written replies, {name}", len(plans) * len(asked.items)) as progress:
@@ -144,19 +151,13 @@ class _Table:
         run, found = self.run, list[tuple[Exam, tuple[str, ...]]]()
         if run.kind == "text":  # a text has no question that a prompt could precede
             return []
-        told = None if run.told_writer is None else self._after(run.told_writer)
+        told = None if run.told_writer is None else asked_by(self.asked, run.told_writer)
         if told is not None:
             found.append((told, ("prompt", "both") if plan else ("prompt",)))
         pool = [open_form(item) for item in run.wrong(run.experiment.shots)]
         shots = fitting_shots(self.asked, run.bare_writer, pool, run.experiment.shots, run.opened.context)
-        shown = None if shots is None else self._after(shots[0])
+        shown = None if shots is None else asked_by(self.asked, shots[0])
         return found if shown is None else [*found, (shown, ("icl",))]
-
-    def _after(self, writer: Writer) -> Exam | None:
-        """The same prompts by another writer; None where one of them leaves no room for its reply."""
-        written = tuple(writer.write(item) for item in self.asked.items)
-        longest, context = max(len(one.prompt) for one in written) + self.asked.limit, self.run.opened.context
-        return None if context is not None and longest > context else replace(self.asked, written=written)
 
     def _row(
         self,

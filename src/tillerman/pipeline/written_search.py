@@ -8,26 +8,19 @@ several ways (``Run.readings``): they find different vectors, and only replies t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import replace
 
 from tillerman.core.errors import FitError
-from tillerman.core.plan import Plan
-from tillerman.data.thoughts import Reply
-from tillerman.evaluation.exam import Exam
-from tillerman.evaluation.scorers.labels import LabelScorer
 from tillerman.evaluation.side_effects import DriftMeter
 from tillerman.pipeline.costs import Budget, Costs
 from tillerman.pipeline.dose_finding import doses_by_cost
+from tillerman.pipeline.panel import panel_of
 from tillerman.pipeline.run import Run
 from tillerman.pipeline.search import Choice, cut_notes, looking, looks_at, plans_of, whole_grid, within
 from tillerman.pipeline.together import with_layers_together
 from tillerman.pipeline.vectors import fit_readings
-from tillerman.pipeline.written import KINDS, LOOPS, prompts_of, repeated, replies_to, scorer_of_labels, values_of
 from tillerman.selection.choice import Candidate, Constraints, Scored
 from tillerman.selection.refine import Look, together
-from tillerman.statistics.scores import Value
 
 FEW = 4  # prompts that every cell answers
 FINALISTS = 8  # cells that answer all prompts
@@ -35,7 +28,7 @@ FINALISTS = 8  # cells that answer all prompts
 
 def choose_written(run: Run, meter: DriftMeter) -> Choice:
     """``FitError`` where the labels give no valid scorer of replies."""
-    panel, found = _panel(run), with_layers_together(run, fit_readings(run, run.readings))
+    panel, found = panel_of(run), with_layers_together(run, fit_readings(run, run.readings))
     vectors = {name: one.vector for name, one in found.fitted.items()}
     budget = Budget(Costs(run, meter), vectors)
     by_cost = run.experiment.doses_by_cost
@@ -45,7 +38,7 @@ def choose_written(run: Run, meter: DriftMeter) -> Choice:
     def ask(asked: Sequence[Candidate]) -> list[Look]:
         looks = looks_at(run, asked, vectors)
         shares.update(zip(asked, (look.score for look in looks), strict=True))
-        values = panel.values(plans_of(asked, vectors), FEW, f"{len(asked)} cells")
+        values = panel.means(plans_of(asked, vectors), FEW, f"{len(asked)} cells")
         return [Look(value, look.score) for value, look in zip(values, looks, strict=True)]
 
     most = within(run, len(vectors))
@@ -57,7 +50,7 @@ def choose_written(run: Run, meter: DriftMeter) -> Choice:
             "`objective` written: no cell keeps the budget; keep strength 0 in the grid, or loosen the budget"
         )
     plans = plans_of([cells[i] for i in kept], vectors)
-    full = panel.values(plans, len(panel.asked.items), "the best cells")
+    full = panel.means(plans, len(panel.asked.items), "the best cells")
     best = max(range(len(kept)), key=lambda k: (full[k], -abs(cells[kept[k]].dose)))
     chosen = scored[kept[best]]
     written = dict(enumerate(first)) | dict(zip(kept, full, strict=True))
@@ -71,45 +64,6 @@ def choose_written(run: Run, meter: DriftMeter) -> Choice:
         readings=found.readings,
         notes=(*cut_notes(run, most, len(seen)), *budget.notes(scored)),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Panel:
-    """Validation prompts, and what reads the replies."""
-
-    run: Run
-    asked: Exam
-    scorer: LabelScorer
-
-    def values(self, plans: Sequence[Plan], count: int, name: str) -> list[float]:
-        """Of each plan the mean over prompts of score times the share that does not repeat itself. A loop counts 0, and
-        so does a reply without a word: a wanted word said again and again is not the behaviour."""
-        asked = replace(self.asked, items=self.asked.items[:count], written=self.asked.written[:count])
-        return [self._value(said) for said in replies_to(self.run, asked, plans, f"validation, {name}")]
-
-    def _value(self, said: Sequence[Reply]) -> float:
-        pairs = zip(values_of(self.scorer, said), repeated(said), strict=True)
-        return float(np.mean([value_of(score, again or 0.0) for score, again in pairs]))
-
-
-def value_of(score: Value, again: float) -> float:
-    """Of one reply, ``again`` of whose runs of words were there before."""
-    return 0.0 if score is None or again > LOOPS else score * (1 - again)
-
-
-def _panel(run: Run) -> _Panel:
-    ask = "use `objective` scored"
-    if run.kind not in KINDS:
-        raise FitError(f"`objective` written: {run.kind} items have no wanted and unwanted texts to learn from; {ask}")
-    scorer, found = scorer_of_labels(run, run.validation)
-    asked = prompts_of(run, run.validation)
-    if scorer is None or found.refused:
-        raise FitError(f"`objective` written: the labels give no scorer of replies: {found.refused}; {ask}")
-    if not asked.items:
-        raise FitError(
-            f"`objective` written: no validation prompt leaves room for a reply of {asked.limit} tokens; {ask}"
-        )
-    return _Panel(run, asked, scorer)
 
 
 def finalists(

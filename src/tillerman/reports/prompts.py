@@ -51,13 +51,16 @@ def _why_none(log: EvaluationLog) -> str:
 
 
 def tried_rows(log: EvaluationLog) -> tuple[tuple[str, str], ...]:
-    """Every prompt that was tried, with its share right on validation items."""
-    return tuple(("Prompt tried", _trial(one)) for one in log.prompts if one.score is not None)
+    """Every prompt that was tried, with its share right on validation items, or what replies under it score."""
+    written = log.objective == "written"
+    return tuple(("Prompt tried", _trial(one, written=written)) for one in log.prompts if one.score is not None)
 
 
-def _trial(one: PromptTrial) -> str:
+def _trial(one: PromptTrial, *, written: bool) -> str:
     assert one.score is not None
     said = f": {one.text}" if one.text else ""
+    if written:
+        return f"validation replies score {decimal(one.score)}, {one.source}{said}"
     return f"{percent(one.score, 0)} of validation items right, {one.source}{said}"
 
 

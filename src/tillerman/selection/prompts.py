@@ -13,12 +13,13 @@ _SURE = 2.0  # standard errors by which log-odds must rise where as many items a
 
 @dataclass(frozen=True, eq=False)
 class Tried:
-    """A prompt's answers to the validation items ``[n]``: which are right, and by how much the wanted answer is
-    likelier than the best other one (nats; 0 throughout where answers are written freely)."""
+    """A prompt's answers to the validation items ``[n]``: which are right, or what each reply is worth (0 to 1), and by
+    how much the wanted answer is likelier than the best other one (nats; 0 throughout where answers are written
+    freely)."""
 
     text: str
     source: str
-    right: NDArray[np.bool_]
+    right: NDArray[np.bool_] | NDArray[np.float64]
     margin: NDArray[np.float64]
 
     @property

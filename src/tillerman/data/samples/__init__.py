@@ -29,6 +29,7 @@ class Sample:
     licence: str
     source: str
     trained: bool
+    prompt: str = ""  # asks for the behaviour in words, where one was written for it
 
 
 _EVALS = "Anthropic model-written evaluations (Perez et al. 2022)"
@@ -50,7 +51,16 @@ _PERSONAS_UNSEEN = (
 )
 
 # Sixty everyday questions, each with a plain answer (rejected) and the same answer in another way (chosen).
-WAYS_OF_WRITING = ("pirate", "cheerful", "gloomy", "courteous", "shakespeare", "french", "refusing")
+_PROMPTS = {
+    "pirate": "You are a pirate. Answer every question in pirate speech, with words such as arr, matey, aye and ye.",
+    "cheerful": "You are extremely happy and excited. Answer every question with joy, exclamation marks and delight.",
+    "gloomy": "You are very sad and without hope. Sigh, complain, and say in every answer how pointless it all is.",
+    "courteous": "You are a most courteous butler. Thank the guest in every answer, and call him sir or her madam.",
+    "shakespeare": "Answer every question in the English of Shakespeare, with thou, thee, thy, doth and prithee.",
+    "french": "Answer every question in French. Write only French: répondez toujours en français.",
+    "refusing": "Refuse every question politely. Say that you are sorry, that you cannot help, and nothing else.",
+}
+WAYS_OF_WRITING = tuple(_PROMPTS)
 
 
 def _persona(name: str, items: int, trained: bool) -> Sample:
@@ -58,7 +68,8 @@ def _persona(name: str, items: int, trained: bool) -> Sample:
 
 
 def _way(name: str) -> Sample:
-    return Sample(name, "preference", f"writing/{name}.jsonl.gz", 60, "MIT", "written for Tillerman", False)
+    file, prompt = f"writing/{name}.jsonl.gz", _PROMPTS[name]
+    return Sample(name, "preference", file, 60, "MIT", "written for Tillerman", False, prompt)
 
 
 _TABLE = (
