@@ -19,7 +19,7 @@ import tillerman
 from tillerman.core.budget import MAX_KL, MAX_PERPLEXITY_RATIO
 from tillerman.core.finding import Finding
 from tillerman.data.loading import LoadedData
-from tillerman.pipeline.presets import PAS_STRENGTHS
+from tillerman.pipeline.presets import PAS_STRENGTHS, as_dear_as_fitted
 from tillerman.pipeline.run import Unwatched
 from tillerman.pipeline.search import NULLS, choose, choose_nulls, null_vectors
 from tillerman.pipeline.set_up import set_up
@@ -246,6 +246,15 @@ def test_a_null_and_its_vector_need_not_be_fitted_at_the_same_hook_points(
     assert len(some(1)) == SMALL.null_draws - 1
     with pytest.raises(tillerman.FitError, match="only 1 draws have a vector at layers"):
         some(SMALL.null_draws - 1)
+
+
+def test_an_artefact_is_held_against_the_budget_of_its_own_fit(pilot: tillerman.OpenModel, science: LoadedData) -> None:
+    made = tillerman.fit(replace(SMALL, max_kl=0.7, max_perplexity_ratio=None), pilot, science).artefact
+    usual = replace(SMALL, max_kl="auto", max_perplexity_ratio="auto")
+    assert as_dear_as_fitted(usual, made).constraints == {"kl": 0.7}
+    assert as_dear_as_fitted(replace(usual, max_kl=0.2), made).constraints["kl"] == 0.2
+    assert as_dear_as_fitted(usual, replace(made, card=None)) == usual
+    assert tillerman.evaluate(made, usual, pilot, science).constraints == {"kl": 0.7}
 
 
 def test_the_nulls_share_the_chosen_cell_and_tell_of_their_own_search(outcome: tillerman.Outcome) -> None:

@@ -31,6 +31,7 @@ from tillerman.pipeline.gates import ensure_prompts, fitted_gate, gate_data, gat
 from tillerman.pipeline.held_out import Answers, Null, ask, ask_baselines, ask_searched, gated, run_conditions
 from tillerman.pipeline.nested import nested_folds
 from tillerman.pipeline.per_item import every_item, measure_bias
+from tillerman.pipeline.presets import as_dear_as_fitted
 from tillerman.pipeline.prompt_search import found_by_fit
 from tillerman.pipeline.run import Run, Unwatched, Watch
 from tillerman.pipeline.search import NULLS, Choice, choose, choose_nulls, log_cells, null_vectors
@@ -133,7 +134,7 @@ def evaluate(
     asked, eyes = replace(experiment, scope=str(cell.scope), base_lora=False), watch or Unwatched()
     if asked.calibrate and asked.calibration is None:  # as its fit measured it, if it did
         asked = replace(asked, calibration=artefact.steering.provenance.options.get("calibration"))
-    run = set_up(asked, opened, data, Store(None, ""), eyes, needed=("test",))
+    run = set_up(as_dear_as_fitted(asked, artefact), opened, data, Store(None, ""), eyes, needed=("test",))
     run = replace(run, found=None if experiment.behaviour else found_by_fit(artefact))
     draws = tuple(item.steering.random_like(seed) for seed in experiment.null_seeds)
     null = Null("null:random", draws, cell.at(cell.strength or 1.0).for_draw(draws[0]))

@@ -1,9 +1,11 @@
-"""Experiments by name: a paper's settings, and a quick look."""
+"""Experiments by name: a paper's settings, a quick look, and the budget of an artefact's own fit."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from tillerman.core.artefact import Artefact
+from tillerman.logs.evaluation import EvaluationLog
 from tillerman.pipeline.experiment import Experiment
 
 # PAS section 4.1: its grid of strengths, which has no 0, and its recommended layers are the user's.
@@ -52,3 +54,12 @@ def quick(experiment: Experiment | None = None) -> Experiment:
         neutral_tokens=min(base.neutral_tokens, 512),
         unrelated_items=min(base.unrelated_items, 8),
     )
+
+
+def as_dear_as_fitted(experiment: Experiment, artefact: Artefact) -> Experiment:
+    """With the limits that the artefact's own fit kept to, as its card says, where the experiment gives none."""
+    report = artefact.card.report if artefact.card is not None else {}
+    if not report or (experiment.max_kl, experiment.max_perplexity_ratio) != ("auto", "auto"):
+        return experiment
+    kept = EvaluationLog.from_json(dict(report)).constraints
+    return replace(experiment, max_kl=kept.get("kl"), max_perplexity_ratio=kept.get("perplexity_ratio"))
