@@ -97,7 +97,7 @@ BY_COST = ("gemma3",)  # all layers together: doses by what they cost; runs of S
 def experiment(behaviour: Behaviour, method: str, model: str, layers: int) -> tillerman.Experiment:
     """For a model of so many layers: three of them, at a third, a half and three quarters of its depth."""
     if method == DEFAULTS:
-        return writing_experiment()
+        return replace(writing_experiment(), prompt=behaviour.prompt)
     base = WRITTEN if behaviour.kind == "written" else ANSWERED
     if behaviour.kind == "written" and model in SMALLER:
         base = replace(base, doses=SMALLER[model], read="mean")
