@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from tillerman.logs.base import Log
+from tillerman.logs.tidy import Tables, record
 from tillerman.statistics.values import Interval
 
 NOTHING_KEPT = "no pair is left"
@@ -72,3 +73,10 @@ class MakingLog(Log):
     notes: tuple[str, ...] = ()
     refused: str = ""
     seconds: float = 0.0
+
+    def tidy(self) -> Tables:
+        about = {"description": self.description, "model": self.answered_by}
+        return {
+            "prompts": (record(one, about) for one in self.prompts),
+            "dropped": (record(one, about) for one in self.dropped),
+        }
