@@ -76,7 +76,10 @@ class MakingLog(Log):
 
     def tidy(self) -> Tables:
         about = {"description": self.description, "model": self.answered_by}
+        counts = {"asked_for": self.asked_for, "written": self.written, "kept": self.kept}
+        apart = {} if self.separation is None else record(self.separation, {})
         return {
+            "pairs": [about | counts | apart],
             "prompts": (record(one, about) for one in self.prompts),
             "dropped": (record(one, about) for one in self.dropped),
         }

@@ -22,7 +22,7 @@ from tillerman.reports.verdict import judge_log
 
 Parameter = str | int | float | bool
 
-WITH_TEXTS = ("items", "replies", "prompts", "trials", "values")  # tables that hold texts, or a row per text
+WITH_TEXTS = ("items", "replies", "prompts", "trials", "values", "dropped")  # tables that hold texts, or a row per text
 # Kind -> the table whose numbers are the run's figures, and the columns that name each of them.
 _FIGURES = {
     "evaluation": ("conditions", ("condition",)),
@@ -31,6 +31,7 @@ _FIGURES = {
     "reproduction": ("verdicts", ("claim",)),
     "scores": ("figures", ("scorer", "condition")),
     "thoughts": ("conditions", ("condition",)),
+    "making": ("pairs", ()),
 }
 _NAME = 120  # characters of a run's name
 _ABOUT = ("recipe", "study", "data", "model", "method", "fitted", "hook_point", "scope", "strength", "dose")
