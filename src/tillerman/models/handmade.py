@@ -50,7 +50,7 @@ def stream_norms(opened: OpenModel, points: Sequence[HookPoint]) -> dict[HookPoi
     The first token of a sentence is left out: many models keep a stream there that is a hundred times longer.
     """
     rows = [Row(tuple(opened.tokenizer(text)["input_ids"])) for text in _PLAIN]
-    found = {point: [h.norm(dim=-1) for _, h in token_activations(opened, rows, point)] for point in points}
+    found = {point: [h.detach().norm(dim=-1) for _, h in token_activations(opened, rows, point)] for point in points}
     return {point: float(torch.cat(norms).mean()) for point, norms in found.items()}
 
 
