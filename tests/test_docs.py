@@ -19,7 +19,7 @@ PAGES = [
     *sorted(ROOT.glob("docs/**/*.md")),
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
 ]
-RUN_FROM_HERE = ["docs/frames.md"]
+RUN_FROM_HERE = ["docs/frames.md", "docs/in-your-code.md"]
 NAMES = [*METHODS, *ESTIMATORS]
 
 _FENCE = re.compile(
@@ -140,7 +140,7 @@ def test_every_python_block_compiles(page: Path):
 
 @pytest.mark.parametrize("page", RUN_FROM_HERE)
 def test_a_page_runs_from_top_to_bottom(page: str, monkeypatch: pytest.MonkeyPatch):
-    """Beside the tutorial: pages whose blocks read what lies in the repository and write nothing."""
+    """Beside the tutorial: pages whose blocks read what lies in the repository and leave nothing behind."""
     monkeypatch.chdir(ROOT)
     names: dict[str, object] = {}
     for line, code, wanted in blocks(ROOT / page):

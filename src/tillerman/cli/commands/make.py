@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from tillerman.pipeline.making.make import Made
     from tillerman.pipeline.making.settings import Making
 
-# A way of writing changes neutral text too: docs/real-models.md.
 OBJECTIVE = "written"  # of the fit that follows
 ANSWERED_BY = ("auto", "writer", "model")
 
