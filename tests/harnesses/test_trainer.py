@@ -81,5 +81,5 @@ def test_a_scope_that_needs_a_prompt_is_refused() -> None:
 
 def test_vectors_of_another_model_are_refused_before_the_first_step(tmp_path: Path) -> None:
     wide = Intervention(tiny.vector(HookPoint(9)), 1.0, scope=Scope("all"))
-    with pytest.raises(HookPointError, match="layers.9"):
+    with pytest.raises(HookPointError, match=r"layers\.9"):
         trained(model_of(), PreventativeSteering(wide), tmp_path)
