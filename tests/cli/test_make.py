@@ -108,7 +108,7 @@ def test_the_printed_command_is_one_that_fit_takes() -> None:
     assert words[:3] == ["tillerman", "fit", "a file.jsonl"]
     fit = typer.main.get_group(app).commands["fit"]
     asked = fit.make_context("fit", words[2:]).params
-    assert (asked["model"], asked["objective"], asked["max_kl"]) == ("some/model", "written", "0.3")
+    assert (asked["model"], asked["objective"], asked["max_kl"]) == ("some/model", "written", "auto")
     assert "--model" not in next_command(Path("a.jsonl"), "pilot")
 
 

@@ -295,6 +295,7 @@ def test_charts_survive_degenerate_input(width: int) -> None:
     drawings = [
         heat_map((), 0.5, None, width),
         heat_map((cell,), 0.5, None, width),
+        heat_map((cell, replace(cell, score=1e307)), -1e307, None, width),  # a difference beyond all numbers
         heat_map(
             (cell, replace(cell, hook_point="router"), replace(cell, dose=nan), replace(cell, score=nan)),
             0.5,

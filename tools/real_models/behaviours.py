@@ -91,6 +91,7 @@ LIMITS = {"written": None, "answered": 100}
 # By the cost on neutral text alone: 0.25 costs Gemma 3 one to two nats, so that nothing of it keeps to the budget.
 SHARED = (0.2, 0.3, 0.4)  # of all layers together
 SMALLER: Mapping[str, tuple[float, ...]] = {"gemma3": (0.08, 0.12)}
+SMALLER_ANSWERED: Mapping[str, tuple[float, ...]] = {"gemma3": (0.01, 0.02, 0.04)}  # at 0.1 it says one word to all
 BY_COST = ("gemma3",)  # all layers together: doses by what they cost; runs of SmolLM2 are older than that search
 
 
@@ -101,6 +102,8 @@ def experiment(behaviour: Behaviour, method: str, model: str, layers: int) -> ti
     base = WRITTEN if behaviour.kind == "written" else ANSWERED
     if behaviour.kind == "written" and model in SMALLER:
         base = replace(base, doses=SMALLER[model], read="mean")
+    if behaviour.kind == "answered":
+        base = replace(base, doses=SMALLER_ANSWERED.get(model, base.doses))
     if method.endswith(TOGETHER):
         base = replace(base, together="only", doses=None if model in BY_COST else SHARED)
         return replace(base, method=method.removesuffix(TOGETHER), prompt=behaviour.prompt)

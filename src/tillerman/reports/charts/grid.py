@@ -75,7 +75,7 @@ def heat_map(
     cells: Sequence[SearchedCell], unsteered: float, chosen: SearchedCell | None = None, width: int = 860
 ) -> str:
     """``unsteered`` is the score the cells are compared with; the chosen cell is framed."""
-    cells = [c for c in cells if finite(c.score) and finite(c.dose) and finite(c.strength)]
+    cells = [c for c in cells if finite(100 * (c.score - unsteered)) and finite(c.dose) and finite(c.strength)]
     title = "Score of every cell of the grid minus the unsteered score"
     if not cells:
         return svg((width, 30), title, "No cells.", [text(0, 20, "No cells were scored.", "label")])
