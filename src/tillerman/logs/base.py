@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -35,7 +36,7 @@ def show_with(kind: str, view: View) -> None:
 
 
 @dataclass(frozen=True, repr=False)
-class Log:
+class Log(ABC):
     """What a command measured. ``kind`` and ``version`` are in its JSON; ``maker`` is the command that writes one."""
 
     kind: ClassVar[str]
@@ -83,7 +84,7 @@ class Log:
     def _decoded(cls, values: Mapping[str, Any]) -> Self:
         return build(cls, values)
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 (most kinds have no such rule)
         """What types do not say of a log that was read, for a kind that has such rules: ``ValueError`` that names the
         first one broken."""
 
@@ -100,9 +101,9 @@ class Log:
     def write(self, path: str | Path) -> None:
         write_text(Path(path), json.dumps(self.to_json()))
 
+    @abstractmethod
     def tidy(self) -> Tables:
         """What was measured as tidy tables by name; rows are plain values, made when they are asked for."""
-        raise NotImplementedError
 
     def rows(self, table: str = "") -> tuple[Row, ...]:
         """A tidy table as plain rows with the same columns, the kind's main one if none is named (docs/frames.md).

@@ -21,6 +21,7 @@ from tillerman.data.diagnostics import diagnose
 from tillerman.data.loading import LoadedData, Source, as_loaded
 from tillerman.data.presenting import shown_orders
 from tillerman.evaluation.side_effects import DriftMeter
+from tillerman.logs.cards import evaluation_on
 from tillerman.logs.evaluation import EvaluationLog, GateTrial, SeedResult, SeedSummary
 from tillerman.models.grid import branch_fault
 from tillerman.models.opened import OpenModel
@@ -190,9 +191,8 @@ def diagnostics(run: Run) -> tuple[Finding, ...]:
 
 def _trial_of(artefact: Artefact) -> GateTrial | None:
     """What the card tells of the gate's fit."""
-    report = artefact.card.report if artefact.card is not None else {}
-    figures = EvaluationLog.from_json(dict(report)).gate if report else None
-    return None if figures is None else figures.trial
+    log = None if artefact.card is None else evaluation_on(artefact.card)
+    return None if log is None or log.gate is None else log.gate.trial
 
 
 def _asked(run: Run, choice: Choice, chosen: Artefact, names: Sequence[str]) -> tuple[Answers, tuple[Null, ...]]:

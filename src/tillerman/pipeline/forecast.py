@@ -108,7 +108,7 @@ def cells_within(run: Run, seconds: float, lanes: int) -> int:
 
 def _search(run: Run, pace: Pace) -> float:
     e = run.experiment
-    lanes = sum(len(run.readings) if isinstance(one, ContrastMethod) else 1 for one in e.methods)
+    lanes = _lanes(run)
     cells = _cells(run, 1 + lanes if not e.fast else lanes) if e.grid == "coarse" else _whole(run, lanes + 2)
     prompts = sum(len(w.prompt) for w in run.validation.written)
     found = cells * len(run.validation.items) * pace.cell + ROUNDS * prompts * pace.token
@@ -119,8 +119,12 @@ def _dose_finding(run: Run, pace: Pace) -> float:
     """Two looks at every place, about, each at a window of neutral text from there on."""
     if not run.experiment.doses_by_cost:
         return 0.0
-    lanes = sum(len(run.readings) if isinstance(one, ContrastMethod) else 1 for one in run.experiment.methods)
-    return pace.token * lanes * len(run.points()) * LOOKS * WINDOW / 2
+    return pace.token * _lanes(run) * len(run.points()) * LOOKS * WINDOW / 2
+
+
+def _lanes(run: Run) -> int:
+    """Vectors that a search looks at: one of each reading of a contrast method."""
+    return sum(len(run.readings) if isinstance(one, ContrastMethod) else 1 for one in run.experiment.methods)
 
 
 def _doses(run: Run) -> tuple[float, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tillerman.core.artefact import Artefact
-from tillerman.logs.evaluation import EvaluationLog
+from tillerman.logs.cards import evaluation_on
 from tillerman.pipeline.experiment import Experiment
 
 # PAS section 4.1: its grid of strengths, which has no 0, and its recommended layers are the user's.
@@ -58,8 +58,8 @@ def quick(experiment: Experiment | None = None) -> Experiment:
 
 def as_dear_as_fitted(experiment: Experiment, artefact: Artefact) -> Experiment:
     """With the limits that the artefact's own fit kept to, as its card says, where the experiment gives none."""
-    report = artefact.card.report if artefact.card is not None else {}
-    if not report or (experiment.max_kl, experiment.max_perplexity_ratio) != ("auto", "auto"):
+    fitted = None if artefact.card is None else evaluation_on(artefact.card)
+    if fitted is None or (experiment.max_kl, experiment.max_perplexity_ratio) != ("auto", "auto"):
         return experiment
-    kept = EvaluationLog.from_json(dict(report)).constraints
+    kept = fitted.constraints
     return replace(experiment, max_kl=kept.get("kl"), max_perplexity_ratio=kept.get("perplexity_ratio"))

@@ -24,7 +24,7 @@ from tillerman.data.writing import Writer
 from tillerman.evaluation.exam import Exam
 from tillerman.evaluation.scoring import best
 from tillerman.logs.base import build
-from tillerman.logs.evaluation import EvaluationLog
+from tillerman.logs.cards import evaluation_on
 from tillerman.logs.evidence import PromptTrial
 from tillerman.selection.prompts import Tried, ranked
 from tillerman.steering.generation import Sampling, continuation_tokens, stop_tokens
@@ -59,8 +59,7 @@ class PromptChoice:
 
 def found_by_fit(artefact: Artefact) -> PromptChoice | None:
     """What the artefact's own fit tried, from its card; None where no card tells."""
-    report = artefact.card.report if artefact.card is not None else {}
-    log = EvaluationLog.from_json(dict(report)) if report else None
+    log = None if artefact.card is None else evaluation_on(artefact.card)
     return PromptChoice(log.prompts, log.seconds_for_prompt) if log is not None and log.prompts else None
 
 

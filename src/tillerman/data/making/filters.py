@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from tillerman.data.duplicates import near_pairs
 from tillerman.data.making.prompts import PromptPair
@@ -37,6 +38,7 @@ _SMALL_WORDS = (
 )
 _SMALL = frozenset(_SMALL_WORDS.split())
 _SELF = re.compile(r"\b(?:as an?|as the|i am|i'm|i’m|i will|i'll|i’ll|i must|i always|i have to)\b", re.IGNORECASE)
+T = TypeVar("T")
 NEARBY = 5  # words after "as a", "I am": what an answer says that it is
 
 
@@ -86,11 +88,16 @@ def sift(
     clean = [i for i, fault in enumerate(faults) if fault is None]
     if told_apart is not None:
         for i, told in zip(clean, told_apart([pairs[i] for i in clean]), strict=True):
-            faults[i] = faults[i] if told else UNTOLD
-    found = [(fault, pair) for fault, pair in zip(faults, pairs, strict=True) if fault is not None]
+            faults[i] = None if told else UNTOLD
+    return Sifted(*sorted_out(pairs, faults))
+
+
+def sorted_out(judged: Sequence[T], faults: Sequence[str | None]) -> tuple[tuple[T, ...], dict[str, int], dict[str, T]]:
+    """Those without a fault in the order given; how many have each fault; the first of each."""
+    found = [(fault, one) for fault, one in zip(faults, judged, strict=True) if fault is not None]
     counts = Counter(fault for fault, _ in found)
-    return Sifted(
-        tuple(pair for fault, pair in zip(faults, pairs, strict=True) if fault is None),
+    return (
+        tuple(one for fault, one in zip(faults, judged, strict=True) if fault is None),
         {fault: counts[fault] for fault in FAULTS if counts[fault]},
         dict(reversed(found)),
     )

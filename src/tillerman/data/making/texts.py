@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tillerman.core.errors import DataError
 from tillerman.data.duplicates import near_pairs
-from tillerman.data.making.filters import FAULTS, LONG, LOOP, LOOPS, NEAR, SAME, SHORT, UNTOLD, Limits, repeated, words
+from tillerman.data.making.filters import (
+    LONG,
+    LOOP,
+    LOOPS,
+    NEAR,
+    SAME,
+    SHORT,
+    UNTOLD,
+    Limits,
+    repeated,
+    sorted_out,
+    words,
+)
 from tillerman.data.reading.options import FileOptions
 from tillerman.data.reading.text import TextFile
 from tillerman.data.splits import normalised
@@ -63,13 +74,7 @@ def sift_texts(
     if told_apart is not None:
         for i, told in zip(clean, told_apart([texts[i] for i in clean]), strict=True):
             faults[i] = None if told else UNTOLD
-    left = [(fault, one) for fault, one in zip(faults, texts, strict=True) if fault is not None]
-    counts = Counter(fault for fault, _ in left)
-    return SiftedTexts(
-        tuple(one for fault, one in zip(faults, texts, strict=True) if fault is None),
-        {fault: counts[fault] for fault in FAULTS if counts[fault]},
-        dict(reversed(left)),
-    )
+    return SiftedTexts(*sorted_out(texts, faults))
 
 
 def _fault(one: LabelledText, both: set[str], limits: Limits) -> str | None:
