@@ -153,12 +153,16 @@ def test_a_core_that_is_killed_is_not_healthy(model_folder, digests):
     engine = _engine(model_folder, digests)
 
     async def work():
-        stream = engine.answer(_job(digests, ("a", 1.0, Scope()), max_tokens=200))
-        await anext(stream)
-        for child in psutil.Process(engine._process.pid).children(recursive=True):
-            child.kill()
-        rest = [one async for one in stream]
-        return rest[-1], await engine.alive()
+        await _all(engine, _job(digests, id="before"))
+        cores = psutil.Process(engine._process.pid).children(recursive=True)
+        for core in cores:
+            core.suspend()  # a core of this size would have answered before it is found and killed
+        answer = asyncio.create_task(_all(engine, _job(digests, ("a", 1.0, Scope()))))
+        await asyncio.sleep(0.5)
+        assert not answer.done()
+        for core in cores:
+            core.kill()
+        return (await answer)[-1], await engine.alive()
 
     ended, health = _run(engine, work)
     assert ended.ending == "error"
