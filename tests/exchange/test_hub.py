@@ -17,9 +17,11 @@ import tillerman
 from tillerman.cli.app import app
 from tillerman.core.artefact import Artefact
 from tillerman.core.cell import Cell
-from tillerman.core.errors import FileError, UsageError
+from tillerman.core.errors import ArtefactError, FileError, UsageError
+from tillerman.core.packs import write_pack
 from tillerman.core.places import FilePlace, HubPlace, place_of, shown_place
 from tillerman.core.provenance import Card
+from tillerman.core.signatures import new_key
 from tillerman.exchange.sharing import pulled, pushed
 from tillerman.reports.model_card import public_name
 
@@ -92,6 +94,25 @@ def test_without_a_network_the_cache_serves_and_else_the_error_says_what_helps(h
             tillerman.load(name)
     with pytest.raises(FileError, match="cannot be reached"):
         pushed([mine], "hf://org/mine")
+
+
+def test_one_file_of_a_pack_is_held_against_its_index_and_who_signed_that(hub, mine, tmp_path):
+    """Of a file that is fetched alone the index comes along, from the same commit."""
+    key, other = new_key(tmp_path / "key.pem"), new_key(tmp_path / "other.pem")
+    folder = tmp_path / "pack"
+    folder.mkdir()
+    for layer, name in enumerate("ab", start=1):
+        written(folder / f"{name}.safetensors", layer)
+    write_pack(folder, tmp_path / "key.pem")
+    signed = pushed([folder], "hf://org/pack").rpartition("@")[2]
+    assert tillerman.load(f"hf://org/pack@{signed}/a.safetensors", trust=key).steering.points[0].layer == 1
+    with pytest.raises(ArtefactError, match=r"pack\.json: is signed by ed25519:.* is trusted"):
+        tillerman.load(f"hf://org/pack@{signed}/a.safetensors", trust=other)
+    with pytest.raises(ArtefactError, match="is not in a pack, so nobody signed it"):
+        tillerman.load(str(pushed([mine], "hf://org/mine")), trust=key)
+    hub.commit("org/pack", {"a.safetensors": mine.read_bytes() + b"x"})
+    with pytest.raises(ArtefactError, match=r"a\.safetensors: was changed since its pack was indexed"):
+        tillerman.load("hf://org/pack/a.safetensors")
 
 
 def test_what_the_hub_refuses_is_told_with_the_remedy(hub, mine, monkeypatch):

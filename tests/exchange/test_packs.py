@@ -140,8 +140,9 @@ def test_a_pack_goes_out_whole_and_comes_back_checked(folder, tmp_path):
         "notes.txt",
     }
     assert check_pack(tmp_path / "back", key).key == key
-    with pytest.raises(UsageError, match="a signature is of a whole pack"):
-        pulled(f"{mirror}/a.safetensors", tmp_path / "a.safetensors", key)
+    pulled(f"{mirror}/a.safetensors", tmp_path / "a.safetensors", key)
+    with pytest.raises(ArtefactError, match="is not in a pack, so nobody signed it"):
+        tillerman.load(tmp_path / "a.safetensors", trust=key)
 
 
 def test_the_command_indexes_signs_and_checks(folder, tmp_path):

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tillerman.cli.serve_options import ServeOptions
 from tillerman.core.artefact import load, save
 from tillerman.core.errors import ArtefactError, MismatchError
 from tillerman.core.packs import write_pack
 from tillerman.core.signatures import new_key
+from tillerman.exchange.sharing import pushed
 from tillerman.serving.artefacts import Demands, Library, read_library, read_shelf
 from tillerman.serving.asked import read_steering
 from tillerman.serving.door import make_rules
@@ -21,6 +23,7 @@ from tillerman.serving.refusals import Refusal
 from tillerman.serving.settings import ArtefactSettings, Settings
 
 from .. import tiny
+from ..hub import hub_stand_in
 from . import made
 
 CAREFUL = ArtefactSettings()
@@ -50,6 +53,28 @@ def test_a_pack_is_served_if_the_trusted_key_signed_it(tmp_path: Path) -> None:
     save(folder / "calm.safetensors", load(folder / "honesty.safetensors"))
     with pytest.raises(ArtefactError, match=r"calm\.safetensors: was changed since its pack was indexed"):
         read(folder, replace(CAREFUL, trust=key))
+
+
+def test_artefacts_of_the_hub_are_pulled_once_and_served_if_the_trusted_key_signed_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, key = made.folder(tmp_path / "a"), new_key(tmp_path / "key.pem")
+    write_pack(folder, tmp_path / "key.pem")
+    monkeypatch.setenv("TILLERMAN_CACHE", str(tmp_path / "kept"))
+    with hub_stand_in(monkeypatch, tmp_path / "cache") as hub:
+        pushed([folder], "hf://org/vectors")
+        options = ServeOptions("pilot", Path("hf://org/vectors"), None, None, None, None, False, False, trust=key)
+        found = options.settings()
+        own = options.folder_of(found)
+        assert len(read(own, found.artefacts)) == 2 and own.is_relative_to(tmp_path / "kept")
+        hub.asked.clear()
+        assert options.folder_of(options.settings()) == own and not hub.asked
+        stranger = replace(options, trust=new_key(tmp_path / "other.pem"))
+        with pytest.raises(ArtefactError, match=r"pack\.json: is signed by ed25519:.* is trusted"):
+            stranger.folder_of(stranger.settings())
+        (tmp_path / "serve.toml").write_text('[artefacts]\nfolder = "hf://org/vectors"\n')
+        of_file = replace(options, folder=None, config=tmp_path / "serve.toml", trust=None)
+        assert len(read(of_file.folder_of(of_file.settings()))) == 2
 
 
 def refuse(belongs: object) -> tuple[str, ...]:

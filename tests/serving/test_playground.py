@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tillerman.cli.commands.chat import chat
-from tillerman.cli.serving import ServeOptions
+from tillerman.cli.serve_options import ServeOptions
 from tillerman.core.errors import EndpointError, NotAppliedError
 from tillerman.serving.asked import read_steering
 from tillerman.serving.client import SteeringClient

@@ -21,7 +21,8 @@ import httpx
 import pytest
 
 from tillerman.cli.commands.serve import serve
-from tillerman.cli.serving import ServeOptions, make_door
+from tillerman.cli.serve_options import ServeOptions
+from tillerman.cli.serving import make_door
 from tillerman.core.artefact import Artefact, save
 from tillerman.core.cell import Cell
 from tillerman.core.errors import TillermanError, UsageError

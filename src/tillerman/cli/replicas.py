@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tillerman.cli.options import ModelChoice
 from tillerman.cli.output import ERR, OUT
-from tillerman.cli.serving import ServeOptions
+from tillerman.cli.serve_options import ServeOptions
 from tillerman.cli.stopping import Stopped
 from tillerman.core.errors import TillermanError, UsageError
 

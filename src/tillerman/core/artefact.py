@@ -18,8 +18,8 @@ from tillerman.core.files import as_ours, replacing
 from tillerman.core.foreign import Foreign, foreign_file, foreign_tensors
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import named, parse_points
-from tillerman.core.hub import local_file
-from tillerman.core.packs import check_member
+from tillerman.core.hub import fetch_beside, local_file
+from tillerman.core.packs import INDEX, SIGNATURE, check_member
 from tillerman.core.places import place_of
 from tillerman.core.plan import Plan, Scope
 from tillerman.core.provenance import Card
@@ -97,14 +97,16 @@ def save(path: str | Path, artefact: Artefact) -> None:
         save_file(whole, part, metadata=sealed(whole, metadata))
 
 
-def load(path: str | Path) -> Artefact:
+def load(path: str | Path, *, trust: str | None = None) -> Artefact:
     """Read an artefact, of an address (``hf://org/name``) the one that is fetched, with its origin in the provenance.
+    ``trust``: the public key (``ed25519:...``, or its file) that must have signed the pack that it lies in.
 
     ``ArtefactError`` for a missing, changed, truncated or foreign file, or one whose fields are not what they should
     be, or that is not what the index of its pack says. What a card's report and studies say is checked by
     ``models.artefacts``."""
     fetched = local_file(path)
-    check_member(fetched.path)
+    fetch_beside(fetched, (INDEX,) if trust is None else (INDEX, SIGNATURE))
+    check_member(fetched.path, trust)
     made = _loaded(fetched.path)
     return with_origin(made, fetched.origin) if fetched.origin else made
 

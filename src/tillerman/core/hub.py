@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -98,6 +98,22 @@ def local_file(name: str | Path, pattern: str = ARTEFACTS) -> Fetched:
     return Fetched(Path(name), "") if place is None else fetched_file(place, pattern)
 
 
+def fetch_beside(fetched: Fetched, names: Sequence[str]) -> None:
+    """Of a file of the hub also what lies beside it under these names in the same commit, as far as there is such.
+
+    Without a network what the cache knows; ``FileError`` where the hub refuses."""
+    from huggingface_hub import try_to_load_from_cache
+
+    place = place_of(fetched.origin) if fetched.origin else None
+    if not isinstance(place, HubPlace):
+        return
+    for name in names:
+        beside = replace(place, path=PurePosixPath(place.path).with_name(name).as_posix())
+        if try_to_load_from_cache(beside.repo, beside.path, revision=beside.revision) is None:
+            with suppress(_NoSuchFileError, _UnreachableError):
+                _downloaded(beside)
+
+
 def names_in(place: HubPlace) -> tuple[str, ...]:
     """Files of the repository below the path, by their whole names; without a network those in the cache."""
     from huggingface_hub import HfApi, snapshot_download
@@ -161,6 +177,14 @@ def _transport() -> type[Exception]:
     return next(base for base in HfHubHTTPError.__mro__[1:] if base.__name__ == "HTTPError")  # httpx's, whichever
 
 
+class _NoSuchFileError(FileError):
+    """The repository can be read, and has no such file."""
+
+
+class _UnreachableError(FileError):
+    """There is no way to the hub."""
+
+
 @contextmanager
 def _as_ours(place: HubPlace) -> Iterator[None]:
     """Errors of the hub and of the network in our words, with the remedy."""
@@ -182,7 +206,7 @@ def _as_ours(place: HubPlace) -> Iterator[None]:
     except of_hub.RevisionNotFoundError as error:
         raise FileError(f"{named}: the repository has no branch, tag or commit of this name") from error
     except of_hub.RemoteEntryNotFoundError as error:
-        raise FileError(f"{place}: the repository has no such file") from error
+        raise _NoSuchFileError(f"{place}: the repository has no such file") from error
     except of_hub.HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else None
         remedy = "log in with the right to write: 'hf auth login', or HF_TOKEN" if status in (401, 403) else "try again"
@@ -192,7 +216,7 @@ def _as_ours(place: HubPlace) -> Iterator[None]:
     except of_hub.LocalTokenNotFoundError as error:
         raise FileError(f"{named}: you are not logged in; 'hf auth login', or HF_TOKEN") from error
     except (OSError, _transport()) as error:
-        raise FileError(
+        raise _UnreachableError(
             f"{place}: the hub cannot be reached, and the cache does not have it. With a network: check the connection "
             "and that HF_HUB_OFFLINE is not set. Without: a mirror (HF_ENDPOINT=URL), or a folder (file:///FOLDER)"
         ) from error

@@ -63,12 +63,16 @@ def check_pack(folder: Path, trust: str | None = None) -> Pack:
     return pack
 
 
-def check_member(path: Path) -> None:
-    """An artefact that lies beside an index is the one that was indexed; elsewhere nothing is asked.
+def check_member(path: Path, trust: str | None = None) -> None:
+    """An artefact that lies beside an index is the one that was indexed, and the index is signed by ``trust``, a public
+    key, if one is given; without one, nothing is asked of a file elsewhere, nor who signed.
 
     ``ArtefactError`` names the file that is not."""
-    if (path.parent / INDEX).is_file():
-        _check(path, _read(path.parent, None, signature=False))
+    if in_pack(path):
+        key = None if trust is None else public_key(trust)
+        _check(path, _read(path.parent, key, signature=key is not None))
+    elif trust is not None:
+        raise ArtefactError(f"{path}: is not in a pack, so nobody signed it; 'tillerman pack --sign' makes one")
 
 
 def in_pack(path: Path) -> bool:

@@ -43,15 +43,13 @@ def pushed(
 
 
 def pulled(source: str, out: Path, trust: str | None = None) -> tuple[str, tuple[Path, ...]]:
-    """One artefact to a file, with its origin in the provenance; or, to a folder, all files as they are, of a pack
-    those that its index has, signed by ``trust``.
+    """One artefact to a file, with its origin in the provenance; or, to a folder, all files as they are. Of a pack
+    what its index has, and signed by ``trust``, a public key, if one is given.
 
     The pinned address, and what was written. ``ArtefactError`` before anything is, where a file is not as indexed."""
-    if trust is not None and out.suffix == SUFFIX:
-        raise UsageError("a signature is of a whole pack; pull it to a folder: --out FOLDER")
     place = address(source)
     if out.suffix == SUFFIX:
-        artefact = load(str(place))
+        artefact = load(str(place), trust=trust)
         save(out, artefact)
         return artefact.steering.provenance.origin, (out,)
     found = fetched_folder(place, _names_at(place))

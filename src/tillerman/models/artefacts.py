@@ -10,10 +10,10 @@ from tillerman.core.errors import ArtefactError, LogError
 from tillerman.logs.cards import evaluation_on, studies_on
 
 
-def load(path: str | Path) -> Artefact:
+def load(path: str | Path, *, trust: str | None = None) -> Artefact:
     """Read an artefact; ``ArtefactError`` for a file that is missing, foreign, truncated or changed since it was
     written, and for one whose card holds no readable report or study."""
-    artefact = core.load(path)
+    artefact = core.load(path, trust=trust)
     try:
         if artefact.card is not None:
             evaluation_on(artefact.card)

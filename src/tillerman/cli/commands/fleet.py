@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tillerman.cli import options as o, serving as c, values
+from tillerman.cli import options as o, serve_options as so, serving as c, values
 from tillerman.cli.fleet_fits import run_plan
 from tillerman.cli.output import ERR, OUT, watch
 from tillerman.cli.resumable import beside, resumable
@@ -72,7 +72,7 @@ def fleet(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="jobs that would be refused get an error, the others are answered")
     ] = False,
-    allow_unproven: c.AllowUnproven = False,
+    allow_unproven: so.AllowUnproven = False,
     allow_mismatch: o.AllowMismatch = False,
     opening: Opening = AS_USUAL,
 ) -> None:

@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
-from tillerman.cli import options as o, serving as c
+from tillerman.cli import options as o, serve_options as so, serving as c
 from tillerman.core.errors import UsageError
 from tillerman.core.opening import AS_USUAL, Opening
 
 
 def serve(
-    model: c.ServedModel = None,
-    artefacts: c.ArtefactFolder = None,
-    config: c.SettingsFile = None,
+    model: so.ServedModel = None,
+    artefacts: so.ArtefactFolder = None,
+    config: so.SettingsFile = None,
     host: Annotated[str, typer.Option(help="address to listen at; any but loopback needs keys")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8000,
     default: Annotated[
@@ -42,10 +42,11 @@ def serve(
     most_replicas: Annotated[
         int | None, typer.Option(min=1, help="more replicas under load, up to this many; --replicas if not given")
     ] = None,
-    engine: c.EngineName = None,
-    engine_args: c.EngineArgs = None,
-    allow_unproven: c.AllowUnproven = False,
-    skip_unservable: c.SkipUnservable = False,
+    engine: so.EngineName = None,
+    engine_args: so.EngineArgs = None,
+    allow_unproven: so.AllowUnproven = False,
+    skip_unservable: so.SkipUnservable = False,
+    trust: so.Trust = None,
     allow_mismatch: o.AllowMismatch = False,
     opening: Opening = AS_USUAL,
 ) -> None:
@@ -56,7 +57,7 @@ def serve(
     from tillerman.serving.http.server import Address, bound
 
     address = Address(host, port, tls_cert, tls_key)
-    served = c.ServeOptions(
+    served = so.ServeOptions(
         model,
         artefacts,
         config,
@@ -70,6 +71,7 @@ def serve(
         engine_args,
         not no_playground,
         skip_unservable,
+        trust,
     )
     choice = served.choice(opening)
     if check:
