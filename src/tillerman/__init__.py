@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from tillerman.pipeline.progress import ProgressBar as ProgressBar
     from tillerman.pipeline.thoughts import evaluate_thoughts as evaluate_thoughts
     from tillerman.reports.pages import render_comparison as render_comparison, render_report as render_report
+    from tillerman.reports.plots import plot as plot
     from tillerman.reports.trackers import track as track
     from tillerman.steering.generation import (
         Sampling as Sampling,
