@@ -112,7 +112,7 @@ def _contrasts(wanted: Mapping[str, _Asked], reasons: dict[str, FitError]) -> di
         if not isinstance(asked.method, ContrastMethod):
             continue
         try:
-            rows = _read_as(asked.method.pair(asked.context), asked.run.read)
+            rows = read_as(asked.method.pair(asked.context), asked.run.read)
         except FitError as error:
             reasons[name] = error
             continue
@@ -122,7 +122,7 @@ def _contrasts(wanted: Mapping[str, _Asked], reasons: dict[str, FitError]) -> di
     return contrasts
 
 
-def _read_as(contrast: ContrastSet, read: str) -> ContrastSet:
+def read_as(contrast: ContrastSet, read: str) -> ContrastSet:
     """Rows whose mean from ``read_from`` on is the reading: of one token, the last; of all; or as the pairing says."""
     if read == "mean":
         return contrast
@@ -137,7 +137,7 @@ def _context(run: Run, name: str, method: Method) -> Context:
     e = run.experiment
 
     def read(contrast: ContrastSet, points: Sequence[HookPoint]) -> Reading:
-        return _read(run, points, {name: _read_as(contrast, run.read)}, needs_rows=True)[name]
+        return _read(run, points, {name: read_as(contrast, run.read)}, needs_rows=True)[name]
 
     return Context(
         opened=run.opened,
