@@ -34,6 +34,22 @@ def test_with_a_model_they_are_shown_as_it_sees_them_with_what_it_says() -> None
     assert found["unsteered"]["n"] > 20 and "items" not in found["unsteered"]
 
 
+def test_with_a_model_it_says_what_the_pairs_foretell() -> None:
+    found = asked("--model", "pilot")
+    assert asked()["forecast"] is None
+    assert found["forecast"]["n"] > 20 and found["forecast"]["best"]["figures"]["auc_within"] > 0.5
+    assert [one["level"] for one in found["findings"] if one["check"] == "forecast"] in (["ok"], ["warning"])
+    shown = CliRunner().invoke(app, ["check", "sample:interest-in-science", "--limit", "40", "-m", "pilot"]).stdout
+    assert "Will it work?" in shown and "shuffled, highest" in shown
+
+
+def test_open_questions_have_no_forecast_and_it_says_why() -> None:
+    result = CliRunner().invoke(app, ["check", "sample:sums", "--limit", "40", "--json", "--model", "pilot"])
+    found = json.loads(result.stdout)
+    (said,) = [one for one in found["findings"] if one["check"] == "forecast"]
+    assert said["level"] == "note" and "an open question has one answer" in said["message"] and not found["forecast"]
+
+
 def test_options_of_the_prompt_reach_what_is_shown() -> None:
     found = asked("--model", "pilot", "--as-choice", "--system", "Be brief.")
     assert all("Be brief." in item["question"] and "A: " in item["question"] for item in found["shown"])

@@ -23,27 +23,28 @@ from measured import Measured, Outcome, path_of, write
 
 import tillerman
 from tillerman.core.cell import Cell
-from tillerman.core.errors import TillermanError
+from tillerman.core.errors import FitError, TillermanError
 from tillerman.core.plan import Plan
+from tillerman.core.steerings.base import Steering
 from tillerman.core.store import Store
 from tillerman.data.samples import SAMPLES
 from tillerman.evaluation.answered import Answered
 from tillerman.evaluation.bias import AnswerClasses, answer_classes
+from tillerman.methods.base import Fitted
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.effect_forecast import forecast_of
 from tillerman.pipeline.run import Run, Unwatched
-from tillerman.pipeline.search import Choice, choose, null_vectors
+from tillerman.pipeline.search import candidates
 from tillerman.pipeline.set_up import set_up
-from tillerman.pipeline.side_effects import make_meter
 from tillerman.pipeline.vectors import fit_readings
 from tillerman.statistics import detection
 from tillerman.statistics.estimates import effect, mean_effect
 
-LIMIT = 200
+LIMIT = 100
 DEPTHS = (0.33, 0.53, 0.73)
-DOSES = {"gemma3": (0.01, 0.02, 0.04, 0.08)}  # at 0.1 it says one word to all
-USUAL_DOSES = (0.05, 0.1, 0.2, 0.4)
-FIXED = (0.53, -2)  # depth and which of the doses: the cell that is the same for all
+DOSES = {"gemma3": (0.01, 0.02, 0.04)}  # at 0.1 it says one word to all
+USUAL_DOSES = (0.05, 0.1, 0.2)  # so small that no budget is needed
+FIXED = (0.53, -1)  # depth and which of the doses: the cell that is the same for all
 CURVE = (-1.0, -0.5, 0.5, 1.0)
 DRAWS = 4  # of each null
 OTHERS = ("mmlu", "sums", "thoughts", "tinystories", "wikitext")  # samples that are no behaviour
@@ -94,87 +95,91 @@ def experiment(model: str, layers: int) -> tillerman.Experiment:
     return tillerman.Experiment(
         method="caa",
         shares=(0.4, 0.2, 0.4),
+        read="mean",
         layers=tuple(round(layers * share) for share in DEPTHS),
         doses=DOSES.get(model, USUAL_DOSES),
-        grid="full",
-        zero=False,
         null_draws=DRAWS,
-        neutral_tokens=256,
-        together="no",
     )
 
 
 def measure(model: str, opened: OpenModel, behaviour: str, data: str) -> Measured:
-    """The forecast of all layers, as ``check`` makes it; then the fit."""
+    """The forecast of all layers, as ``check`` makes it; then the vector."""
     asked, began = experiment(model, len(opened.parts.blocks)), time.process_time()
     bare = Measured(model, behaviour, "", (0, 0, 0), 0.0, 0.0, 0.0, None, None, None)
     try:
         loaded = tillerman.load_examples(data, limit=LIMIT)
         run = set_up(asked, opened, loaded, Store(None, ""), Unwatched())
-        forecast = forecast_of(replace(run, experiment=replace(asked, layers=None)))
-        foretold = time.process_time() - began
+        shares = (run.train.items, run.validation.items, run.test.items)
         classes = answer_classes(run.test.items)
         if classes is None:
-            raise TillermanError("its answers have nothing in common that log-odds could be of")
-        (plain,) = run.test.answered_under([()], run.store)
-        sizes = (len(run.train.items), len(run.validation.items), len(run.test.items))
-        return Measured(
-            model,
-            behaviour,
-            run.kind,
-            sizes,
-            time.process_time() - began,
-            foretold,
-            float(plain.right.mean()),
-            detection.auc(classes.logs(plain.scores), classes.right),
-            forecast,
-            _outcome(run, choose(run, make_meter(run)), classes, plain),
+            raise FitError("its answers have nothing in common that log-odds could be of")
+        forecast = forecast_of(replace(run, experiment=replace(asked, layers=None)))
+        foretold = time.process_time() - began
+        plain, outcome = _outcome(run, classes)
+        return replace(
+            bare,
+            kind=run.kind,
+            items=tuple(map(len, shares)),
+            forecast_seconds=foretold,
+            unsteered=float(plain.right.mean()),
+            unsteered_auc=detection.auc(classes.logs(plain.scores), classes.right),
+            forecast=forecast,
+            outcome=outcome,
+            cpu_seconds=time.process_time() - began,
         )
     except TillermanError as error:
         return replace(bare, refused=str(error), cpu_seconds=time.process_time() - began)
 
 
-def _outcome(run: Run, choice: Choice, classes: AnswerClasses, plain: Answered) -> Outcome:
-    """Everything that is asked of the test items, in one go."""
-    cell, vector = choice.cell, choice.fitted.vector
-    nulls = {name: null_vectors(run, name, choice) for name in ("random", "shuffled")}
-    plans = [cell.scaled(factor).plan(vector) for factor in CURVE]
-    plans.append(_fixed(run))
+def _outcome(run: Run, classes: AnswerClasses) -> tuple[Answered, Outcome]:
+    """What is answered unsteered, and what a vector does: everything is asked of the test items in one go."""
+    (fitted,) = fit_readings(run, run.readings).fitted.values()
+    vector, cell = fitted.vector, _chosen(run, fitted)
+    nulls = {
+        "random": [fitted.random(seed) for seed in run.experiment.null_seeds],
+        "shuffled": [fitted.shuffled(seed) for seed in run.experiment.null_seeds],
+    }
+    plans: list[Plan] = [(), *(cell.scaled(factor).plan(vector) for factor in CURVE), _fixed(run, vector)]
     plans += [cell.for_draw(draw).plan(draw) for draws in nulls.values() for draw in draws]
     answered = run.test.answered_under(plans, run.store)
-
-    def odds(one: Answered) -> np.ndarray:
-        return detection.odds(classes.logs(one.scores), classes.right)
-
-    before, rows = odds(plain), [odds(one) for one in answered]
-    after, slopes = rows[CURVE.index(1.0)], _slopes(cell.dose(vector), before, rows[: len(CURVE)])
-    means = iter([float((row - before).mean()) for row in rows[len(CURVE) + 1 :]])
-    return Outcome(
+    before, *rows = [detection.odds(classes.logs(one.scores), classes.right) for one in answered]
+    curve, fixed, draws = rows[: len(CURVE)], rows[len(CURVE)], iter(rows[len(CURVE) + 1 :])
+    after, doses = curve[CURVE.index(1.0)], cell.dose(vector) * np.array([0.0, *CURVE])
+    slopes = detection.slopes(doses, np.array([before, *curve]))
+    outcome = Outcome(
         str(cell.points[0]),
-        choice.readings.get(choice.chosen.candidate.method, ("", run.read))[1],
         cell.dose(vector),
         mean_effect(after, before),
-        effect(answered[CURVE.index(1.0)].right, plain.right, run.test.groups),
+        effect(answered[1 + CURVE.index(1.0)].right, answered[0].right, run.test.groups),
         float((after < before).mean()),
         float(slopes.mean()),
         float((slopes < 0).mean()),
-        mean_effect(rows[len(CURVE)], before),
-        {name: tuple(next(means) for _ in draws) for name, draws in nulls.items()},
+        mean_effect(fixed, before),
+        {name: tuple(float((next(draws) - before).mean()) for _ in made) for name, made in nulls.items()},
     )
+    return answered[0], outcome
 
 
-def _fixed(run: Run) -> Plan:
-    """The vector read as the mean, added in the middle of the model at a dose of its own."""
+def _chosen(run: Run, fitted: Fitted) -> Cell:
+    """That under which the validation items' right answers have the highest log-odds: accuracy has many ties where
+    little moves."""
+    cells = [one.cell for one in candidates(run, "caa", fitted, zero=False)]
+    exam, classes = run.validation, answer_classes(run.validation.items)
+    if classes is None:
+        raise FitError("the answers of the validation items have nothing in common")
+    scores = exam.scores_under([cell.plan(fitted.vector) for cell in cells], run.store)
+    means = [float(detection.odds(classes.logs(one), classes.right).mean()) for one in scores]
+    return cells[int(np.argmax(means))]
+
+
+def _fixed(run: Run, vector: Steering) -> Plan:
+    """The same place and dose for every behaviour."""
     depth, which = FIXED
-    vector = fit_readings(run, ("mean",)).fitted[str(run.experiment.methods[0])].vector
-    point = next(p for p in run.points() if p.layer == round(len(run.opened.parts.blocks) * depth))
-    cell = Cell((point,), 1.0, "add", run.scope(vector.provenance.method))
+    layer = round(len(run.opened.parts.blocks) * depth)
+    cell = Cell(
+        (next(p for p in run.points() if p.layer == layer),), 1.0, "add", run.scope(str(run.experiment.methods[0]))
+    )
     return cell.at_dose((run.experiment.doses or ())[which], vector).plan(vector)
-
-
-def _slopes(dose: float, before: np.ndarray, rows: list[np.ndarray]) -> np.ndarray:
-    doses = dose * np.array([*CURVE, 0.0])
-    return detection.slopes(doses, np.array([*rows, before]))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ DIGITS = 4
 
 @dataclass(frozen=True)
 class Outcome:
-    """What ``caa`` did to the test items at the cell that the validation items chose.
+    """What ``caa`` did to the test items at the cell that raises the log-odds of the validation items most.
 
     ``change``: of the log-odds of the right answer, in nats. ``accuracy``: share of right answers, steered minus
     unsteered. ``moved_wrong``: share of items whose log-odds fell. ``slope``: mean over items of the slope of the
@@ -28,7 +28,6 @@ class Outcome:
     change of the log-odds under each draw, at the chosen cell."""
 
     hook_point: str
-    read: str
     dose: float
     change: MeanEffect
     accuracy: Effect
@@ -88,13 +87,9 @@ def unpack(path: Path) -> list[Measured]:
     return [build(Measured, row) for row in json.loads(gzip.decompress(path.read_bytes()))]
 
 
-
-
 def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, DIGITS)
     if isinstance(value, dict):
         return {name: _rounded(one) for name, one in value.items()}
     return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value
-
-

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from tillerman.core.finding import Finding
 from tillerman.logs.base import Log
 from tillerman.logs.evidence import Bias, Coherence, DoseRange, ItemResult, PromptTrial, WrittenReplies, WrittenScorer
+from tillerman.logs.forecast import EffectForecast
 from tillerman.logs.tidy import Tables, record
 from tillerman.statistics.values import Effect, Equivalence, Interval, Power, Rate
 
@@ -198,6 +199,7 @@ class EvaluationLog(Log):
     prompts: tuple[PromptTrial, ...] = ()  # candidates for the prompt baseline, the one taken (or no prompt) first
     seconds_for_prompt: float | None = None  # of the search for that prompt; None where there was none
     bias: Bias | None = None
+    forecast: EffectForecast | None = None  # of the training pairs, before the fit
     written: WrittenReplies | None = None
     dose_range: DoseRange | None = None
     coherence: Coherence | None = None
@@ -254,8 +256,9 @@ class EvaluationLog(Log):
         return next(c for c in self.conditions if c.name == name)
 
     def for_card(self) -> dict[str, Any]:
-        """The log as an artefact carries it: without the items, which are many and the data's."""
-        return replace(self, items=()).to_json()
+        """The log as an artefact carries it: without the items, which are many and the data's, and of the forecast
+        only the best place."""
+        return replace(self, items=(), forecast=self.forecast and self.forecast.for_card()).to_json()
 
     @property
     def chosen(self) -> SearchedCell | None:

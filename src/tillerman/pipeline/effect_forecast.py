@@ -68,6 +68,14 @@ def forecast_of(run: Run) -> EffectForecast:
     return _summary(len(items), found)
 
 
+def foretold(run: Run) -> EffectForecast | None:
+    """For the log of a fit: None where there are no pairs, and where a fit is to be fast."""
+    try:
+        return None if run.experiment.fast else forecast_of(run)
+    except FitError:
+        return None
+
+
 def _answers(items: Sequence[Item]) -> list[str] | None:
     """What every example answers, the wanted ones first; None of texts of their own."""
     if any(item.example.kind not in ("choice", "yes_no") for item in items):

@@ -26,6 +26,7 @@ from tillerman.logs.evaluation import EvaluationLog, GateTrial, SeedResult, Seed
 from tillerman.models.grid import branch_fault
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.dose_range import dose_range
+from tillerman.pipeline.effect_forecast import foretold
 from tillerman.pipeline.example_texts import coherence, example_texts
 from tillerman.pipeline.experiment import Experiment
 from tillerman.pipeline.gates import ensure_prompts, fitted_gate, gate_data, gate_figures, opens
@@ -82,7 +83,6 @@ def fit(
     gating = None if experiment.gate is None else gate_data(run, experiment.gate)
     ready, saved = time.monotonic(), run.store.saved
     meter = make_meter(run)
-    asked = () if experiment.fast else NULLS
     choice = choose_written(run, meter) if experiment.objective == "written" else choose(run, meter)
     to_choose = time.monotonic() - ready + run.store.saved - saved
     nested = None if experiment.nested is None else nested_folds(run, meter, experiment.nested)
@@ -91,7 +91,7 @@ def fit(
     doses = None if experiment.fast else dose_range(run, choice, meter)
     if run.validation.kept is not None:
         run.validation.kept.forget_passes()  # what is left to ask of these items asks them otherwise
-    answers, nulls = _asked(run, choice, chosen, asked)
+    answers, nulls = _asked(run, choice, chosen, () if experiment.fast else NULLS)
     tested = _tested(run, chosen, answers, nulls, meter, trial)
     log = replace(
         tested,
@@ -101,6 +101,7 @@ def fit(
         unchecked=UNCHECKED if experiment.fast else (),
         objective=experiment.objective,
         dose_range=doses,
+        forecast=foretold(run),
         notes=(
             *_notes(run),
             *tested.notes,
@@ -163,10 +164,9 @@ def fit_seeds(
     if len(outcomes) == 1:
         return first
     results = tuple(_seed_result(seed, outcome.log) for seed, outcome in zip(seeds, outcomes, strict=True))
-    mean, interval, p_value = t_interval([result.effect for result in results])
     log = replace(
         first.log,
-        seeds=SeedSummary(mean, interval, p_value, results),
+        seeds=SeedSummary(*t_interval([result.effect for result in results]), results),
         seconds=sum(outcome.log.seconds for outcome in outcomes),
     )
     return replace(first, artefact=replace(first.artefact, card=Card(log.for_card())), log=log)

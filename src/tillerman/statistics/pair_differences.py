@@ -40,14 +40,15 @@ class PairFigures:
     their directions have nothing in common; unlike the mean cosine with ``v`` it does not depend on n.
     ``auc``, ``d_prime``: of held-out examples along ``v``, in five folds whose vector is made of the others: the chance
     that a positive one lies above a negative one, and the gap of their means over the pooled standard deviation within
-    a fold and side. ``explained``: the share of the sum of ``|d_i|²`` along its first direction (uncentred; swapping the sides of a pair
-    does not change it). ``stability``: mean cosine of the vectors of two bootstrap samples of the pairs; about 0.5 where
-    the differences have nothing in common.
+    a fold and side. ``explained``: the share of the sum of ``|d_i|²`` along its first direction (uncentred; swapping
+    the sides of a pair does not change it). ``stability``: mean cosine of the vectors of two bootstrap samples of the
+    pairs; about 0.5 where the differences have nothing in common.
 
     The differences of yes/no pairs are mostly ± (Yes - No), whatever the behaviour is. So two figures leave that out:
-    ``auc_within`` is the area among examples that give the same answer (a Yes that is wanted against a Yes that is not),
-    ``agreement_within`` the agreement of ``d_i ∓ a``, where ``a`` is half the difference between the mean ``d_i`` of the
-    one right answer and of the other. None where answers are texts of their own, and the latter for more than two."""
+    ``auc_within`` is the area among examples that give the same answer (a Yes that is wanted against a Yes that is
+    not), ``agreement_within`` the agreement of ``d_i ∓ a``, where ``a`` is half the difference between the mean ``d_i``
+    of the one right answer and of the other. None where answers are texts of their own, and the latter for more than
+    two."""
 
     agreement: float
     auc: float
@@ -121,7 +122,8 @@ def highest_figures(many: Sequence[PairFigures]) -> PairFigures:
 
 def _figure_by_figure(many: Sequence[PairFigures], make: Callable[[list[float]], Any]) -> PairFigures:
     rows = {f.name: [getattr(one, f.name) for one in many] for f in fields(PairFigures)}
-    return PairFigures(**{name: None if None in row else float(make(row)) for name, row in rows.items()})
+    made: dict[str, Any] = {name: None if None in row else float(make(row)) for name, row in rows.items()}
+    return PairFigures(**made)
 
 
 def agreement_interval(cosines: Floats) -> Interval:
@@ -170,7 +172,7 @@ def _stability(inner: Floats, weights: Floats) -> float:
 def _shuffled(codes: Codes | None, n: int, draws: int, random: np.random.Generator) -> Floats:
     """For each draw and pair 1, or -1 where its sides are swapped ``[draws, n]``."""
     if codes is None:
-        return random.choice([-1.0, 1.0], (draws, n))
+        return np.asarray(random.choice([-1.0, 1.0], (draws, n)))
     dealt = random.permuted(np.tile(codes[0], (draws, 1)), axis=1)
     return np.where(dealt == codes[0], 1.0, -1.0)
 
@@ -198,13 +200,15 @@ def _held_out(gram: Floats, signs: Floats, codes: Codes | None, folds: Codes) ->
     """What the vectors of the other folds tell apart, for each row of ``signs [draws, n]``. Scores of different folds
     are never compared, since each has a vector of its own."""
     draws, n = signs.shape
+    rounding = _NOTHING * 2 * n * np.abs(gram).max(initial=0.0)
     above, gap, spread, same, counted = (np.zeros(draws) for _ in range(5))
     for fold in range(_FOLDS):
         out = np.flatnonzero(folds == fold)
         made = np.where(folds == fold, 0.0, signs)
         weights = np.hstack([made, -made]).T  # [2n, draws]
         seen = gram @ weights
-        length = np.sqrt(np.maximum((weights * seen).sum(0), 0.0))
+        squared = (weights * seen).sum(0)
+        length = np.sqrt(np.where(squared > rounding, squared, 0.0))
         along = np.divide(seen, length, out=np.zeros_like(seen), where=length > 0)
         kept = signs[:, out] > 0  # [draws, held out]
         positive, negative = _sides(kept, along[out].T, along[n + out].T)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tillerman.core.finding import Finding
     from tillerman.data.loading import LoadedData
     from tillerman.logs.evidence import FirstLook, ItemResult
+    from tillerman.logs.forecast import EffectForecast
 
 SHOWN = 3
 
@@ -27,7 +28,8 @@ def check(
         typer.Option(
             "--model",
             "-m",
-            help="also ask this model, unsteered: items as it sees them, and the bias of its answers",
+            help="also ask this model, unsteered: items as it sees them, the bias of its answers, and what the pairs "
+            "foretell of a vector",
         ),
     ] = None,
     layout: o.Layout = None,
@@ -47,10 +49,12 @@ def check(
     """Diagnose data before fitting: balance, confounds, duplicates, leakage.
 
     Also whether answers fit the prompt's template, and three items as they are asked. With --model the items are as
-    the model sees them, special tokens included, and two more findings say whether it gives one answer to nearly
-    everything and whether it tells right answers apart. Exit code 1 if a finding is an error."""
+    the model sees them, special tokens included, and more findings say whether it gives one answer to nearly
+    everything, whether it tells right answers apart, and what the differences of the training pairs foretell of a
+    vector. Exit code 1 if a finding is an error."""
     from tillerman.cli.render import print_line, print_table
     from tillerman.reports.diagnostics import diagnostics_table
+    from tillerman.reports.effect_forecast import forecast_table, forecast_words
     from tillerman.reports.first_look import item_lines
 
     parts = values.shares_of(shares)
@@ -71,6 +75,10 @@ def check(
         seen = "as plain text; --model shows it as a model sees it" if model is None else f"as {model} sees it"
         for line in item_lines(result.items, seen):
             print_line(OUT, line)
+        if result.forecast is not None:
+            print_table(OUT, forecast_table(result.forecast))
+            for line in forecast_words(result.forecast):
+                print_line(OUT, line)
         print_skipped(loaded.skipped)
     if any(f.level == "error" for f in result.findings):
         raise typer.Exit(1)
@@ -82,7 +90,8 @@ class CheckResult:
     split: tuple[int, int, int]
     findings: tuple[Finding, ...]
     items: tuple[ItemResult, ...]
-    look: FirstLook | None
+    look: FirstLook | None = None
+    forecast: EffectForecast | None = None
 
     def to_json(self) -> dict[str, Any]:
         look = None if self.look is None else asdict(self.look)
@@ -97,6 +106,7 @@ class CheckResult:
             "findings": [asdict(finding) for finding in self.findings],
             "shown": [asdict(item) for item in self.items],
             "unsteered": None if look is None else {name: look[name] for name in look if name != "items"},
+            "forecast": None if self.forecast is None else asdict(self.forecast),
         }
 
 
@@ -112,14 +122,25 @@ def run_check(data: LoadedData, shares: tuple[float, float, float], seed: int, *
     items = present(examples, seed)
     sizes = (len(split.train), len(split.validation), len(split.test))
     shown = [ItemResult(i.example.id, i.prompt, options_shown(i), i.answers[i.right], ()) for i in items[:SHOWN]]
-    return CheckResult(data, sizes, diagnose(examples, split, orders=shown_orders(items)), tuple(shown), None)
+    return CheckResult(data, sizes, diagnose(examples, split, orders=shown_orders(items)), tuple(shown))
 
 
 def run_look(checked: CheckResult, model: o.ModelChoice, asked: Mapping[str, Any]) -> CheckResult:
-    """The check with what a model makes of the data; ``asked`` are fields of ``Experiment``."""
+    """The check with what a model makes of the data, and what their pairs foretell; ``asked`` are fields of
+    ``Experiment``."""
+    from tillerman.core.errors import FitError
+    from tillerman.pipeline.effect_forecast import effect_forecast
     from tillerman.pipeline.experiment import Experiment
     from tillerman.pipeline.first_look import first_look
+    from tillerman.reports.effect_forecast import forecast_findings, no_forecast
     from tillerman.reports.first_look import look_findings
 
-    look = first_look(Experiment(**asked), model.open(), checked.data, watch=watch(ERR))
-    return replace(checked, findings=(*checked.findings, *look_findings(look)), items=look.items, look=look)
+    experiment, opened = Experiment(**asked), model.open()
+    look, forecast = first_look(experiment, opened, checked.data, watch=watch(ERR)), None
+    try:
+        forecast = effect_forecast(experiment, opened, checked.data, watch=watch(ERR))
+        foretold = forecast_findings(forecast)
+    except FitError as error:
+        foretold = (no_forecast(str(error)),)
+    findings = (*checked.findings, *look_findings(look), *foretold)
+    return replace(checked, findings=findings, items=look.items, look=look, forecast=forecast)
