@@ -140,7 +140,7 @@ def _cosines(inner: Floats) -> Floats:
     """Of all differences; 0 with one that is no difference."""
     norms = np.sqrt(np.maximum(np.diag(inner), 0.0))
     lengths = np.outer(norms, norms)
-    return np.divide(inner, lengths, out=np.zeros_like(inner), where=lengths > 0)
+    return np.asarray(np.divide(inner, lengths, out=np.zeros_like(inner), where=lengths > 0))
 
 
 def _agreement(cosines: Floats) -> float:
