@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,15 @@ def test_vectors_of_another_model_are_refused_before_the_first_step(tmp_path: Pa
     wide = Intervention(tiny.vector(HookPoint(9)), 1.0, scope=Scope("all"))
     with pytest.raises(HookPointError, match=r"layers\.9"):
         trained(model_of(), PreventativeSteering(wide), tmp_path)
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_page_steer_what_trl_trains() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs/in-your-code.md"
+    found = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    start, trainer = found[0], next(block for block in found if "PreventativeSteering(" in block)
+    (sft,) = [block for block in found if "SFTTrainer" in block]
+    here: dict[str, object] = {}
+    exec(compile(f"{start}\n{trainer}\n{sft}", str(page), "exec"), here)
+    guard = here["guard"]
+    assert isinstance(guard, PreventativeSteering) and guard.steps == 4  # two of each trainer

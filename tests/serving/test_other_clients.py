@@ -1,7 +1,9 @@
-"""lm-eval and Inspect, as clients of OpenAI's wire, with a plan in the model's name."""
+"""lm-eval, Inspect and LangChain, as clients of OpenAI's wire, with a plan in the model's name."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -63,3 +65,19 @@ def test_inspect_evaluates_a_steered_model(tmp_path: Path) -> None:
     assert log.results.scores[0].metrics["accuracy"].value == 1.0
     assert {job.names for job in made.script(door).jobs} == {("calm",)}
     assert {job.drawing.seed for job in made.script(door).jobs} == {3}
+
+
+def test_langchain_is_steered_by_the_lines_of_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs/in-your-code.md"
+    (block,) = re.findall(r"^```python\n(from langchain_openai.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    door = made.opened(tmp_path)
+    library = {"interest-in-science": replace(made.usual()["calm"], name="interest-in-science")}
+    door.name, door.rules = (
+        "pilot",
+        made.make_rules(made.Shelf(library), door.rules.settings, door.prompts, door.engine),
+    )
+    with made.listening(door) as url:
+        exec(compile(block.replace("http://127.0.0.1:8000", url), str(page), "exec"), {})
+    assert "Hello there" in capsys.readouterr().out
+    ((names, strength),) = {(job.names, job.plan[0].strength) for job in made.script(door).jobs}
+    assert names == ("interest-in-science",) and strength != 0

@@ -21,17 +21,13 @@ import gguf
 import llama_cpp  # type: ignore[import-not-found]
 import numpy as np
 import torch
+from three import Compared, three
 
 import tillerman
-from tillerman.data.loading import LoadedData, load_examples
 from tillerman.exchange.baking import baked
 from tillerman.exchange.exporting import exported
-from tillerman.exchange.items import exam_of
 from tillerman.exchange.parity import Parity, compared, next_logprobs
 from tillerman.models.opened import OpenModel
-
-SAMPLES = ("pirate", "cheerful", "french")
-LAYER, DOSE, PROMPTS = 14, 0.1, 12
 
 
 def main() -> None:
@@ -46,20 +42,14 @@ def main() -> None:
         "| artefact | steering itself | baked | GGUF in llama.cpp | llama.cpp without | off by one |",
         "|---|---|---|---|---|---|",
     ]
-    for name in SAMPLES:
-        rows.append(f"| `{name}` | " + " | ".join(measured(opened, llama, name)) + " |")
+    for one in three(opened):
+        rows.append(f"| `{one.name}` | " + " | ".join(measured(opened, llama, one)) + " |")
     asked.out.write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
-def measured(opened: OpenModel, llama: Llama, name: str) -> list[str]:
+def measured(opened: OpenModel, llama: Llama, one: Compared) -> list[str]:
     """KL in nats per token: of steering, and between ``steer`` and each other way."""
-    data = load_examples(f"sample:{name}")
-    train, rest = data.examples[:20], data.examples[20:]
-    wanted = [example.options[example.answer] for example in train]
-    others = [example.options[1 - example.answer] for example in train]
-    artefact = tillerman.vector_from(opened, wanted, others, layers=LAYER, dose=DOSE)
-    exam = exam_of(opened, artefact.steering.provenance, LoadedData(rest, data.name, data.layout, "", ()), PROMPTS)
-    prompts = [written.prompt for written in exam.written]
+    artefact, prompts = one.artefact, one.prompts
     plain = next_logprobs(opened, opened.model, prompts)
     with tillerman.steer(opened, artefact):
         steered = next_logprobs(opened, opened.model, prompts)
