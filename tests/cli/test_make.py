@@ -10,11 +10,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import tillerman
 from tillerman.cli.app import app
 from tillerman.cli.commands.make import next_command, slug
 from tillerman.core.errors import DataError, UsageError
 from tillerman.core.files import sha256_of
 from tillerman.data.loading import load_examples
+from tillerman.logs.cards import evaluation_on
 from tillerman.logs.making import MakingLog
 
 from ..evaluation.scorers.stub_judge import Reply, judge
@@ -58,6 +60,18 @@ def test_another_writer_is_recorded_and_replayed_without_a_network(
         invoked(*asked, "--replay", str(tmp_path / "none"), "-o", str(again))
 
 
+@pytest.mark.slow
+def test_what_was_made_is_fitted_at_once_by_what_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "pirate.jsonl"
+    asked = ["speaks like a pirate", "--items", "40", "--write-questions", "40", "--writer-model", "sage", "--fit"]
+    with judge(replied) as stub:
+        found = CliRunner().invoke(app, ["make", *asked, "--writer", stub.url, "-o", str(out)], catch_exceptions=False)
+    assert found.exit_code in (0, 3), found.output  # 3: the pilot may not learn it
+    artefact = tillerman.load(out.with_suffix(".safetensors"))
+    assert artefact.steering.provenance.data_digest == load_examples(out).digest
+    assert artefact.card is not None and evaluation_on(artefact.card).objective == "written"
+
+
 def test_the_embedded_model_answers_under_two_prompts(tmp_path: Path) -> None:
     out = tmp_path / "pirate.jsonl"
     (tmp_path / "asked.txt").write_text("How do I make tea?\nWhat is a stone?\nWhere is the sea?\n", encoding="utf-8")
@@ -93,6 +107,7 @@ def test_sides_that_are_alike_are_no_data_and_code_3(tmp_path: Path) -> None:
         (["x y", "--answers-by", "nobody"], "expected one of auto, writer, model"),
         (["x y", "--prompt-in", "middle"], "expected one of system, user, both"),
         (["x y", "--fit", "--json"], "no --json"),
+        (["x y", "--fit", "--items", "39"], "--fit needs at least 40 pairs"),
         (["x y", "-o", "made.txt"], "written as .jsonl"),
         (["--texts", ".", "--objective", "length"], "--texts takes texts as they are"),
         (["x y", "--replay", "a", "--writer", "http://b/v1", "--writer-model", "c"], "give one of them"),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tillerman.pipeline.making.settings import Making
 
 OBJECTIVE = "written"  # of the fit that follows
+FEWEST_TO_FIT = 40  # pairs: a fifth of them has to tell whether the scorer of replies is any good
 ANSWERED_BY = ("auto", "writer", "model")
 
 
@@ -115,6 +116,8 @@ def make(
     choice = WriterChoice(writer, writer_model, writer_key, record, replay, answers_by)
     if fit and (is_stream(path) or as_json):
         raise UsageError("--fit fits the file that is written, and prints its own result; give -o FILE, and no --json")
+    if fit and texts is None and items < FEWEST_TO_FIT:
+        raise UsageError(f"--fit needs at least {FEWEST_TO_FIT} pairs to learn from and to be tested on: --items 60")
     if texts is not None:
         if positive_prompt or negative_prompt or objective or choice.wanted:
             raise UsageError("--texts takes texts as they are; prompts, --objective and --writer make others")
