@@ -9,7 +9,7 @@ from typing import Any
 from tillerman.core.errors import UsageError
 from tillerman.core.plugins import OpenRegistry
 from tillerman.core.registry import Registry
-from tillerman.evaluation.scorers import answers, classifier, labels, sentiment, texts
+from tillerman.evaluation.scorers import answers, classifier, labels, refusals, sentiment, texts
 from tillerman.evaluation.scorers.base import AnswerScorer, ScorerEntry, TextScorer
 
 
@@ -21,7 +21,7 @@ def _wrong(name: str, value: Any) -> str | None:
 
 TEXT_SCORERS: Registry[ScorerEntry] = OpenRegistry(
     "scorer",
-    {**texts.SCORERS, **sentiment.SCORERS, **labels.SCORERS, **classifier.SCORERS},
+    {**texts.SCORERS, **sentiment.SCORERS, **labels.SCORERS, **refusals.SCORERS, **classifier.SCORERS},
     "tillerman.scorers",
     _wrong,
 )
