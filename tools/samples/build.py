@@ -133,6 +133,15 @@ def wikitext(data: Path) -> list[str]:
     return chosen
 
 
+def xstest(data: Path) -> None:
+    """The prompts alone: no reply to them ships."""
+    rows = csv.DictReader(StringIO(read(data / "safety/xstest/xstest_prompts.csv")))
+    kept = lines({name: row[name] for name in ("id", "type", "label", "prompt")} for row in rows)
+    path = OUT.parent / "safety/xstest.jsonl.gz"
+    path.write_bytes(gzip.compress(kept.encode("utf-8"), 9, mtime=0))
+    print(f"{path.relative_to(OUT.parent)}: {path.stat().st_size:,} bytes")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the shared data folder")
@@ -150,6 +159,7 @@ def main() -> None:
         write(way, lines(rows))
     write("tinystories", json.dumps(stories(data), ensure_ascii=False))
     write("wikitext", json.dumps(wikitext(data), ensure_ascii=False))
+    xstest(data)
 
 
 if __name__ == "__main__":

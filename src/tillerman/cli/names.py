@@ -132,6 +132,7 @@ SCORERS = (
     "thought-length",
     "sentiment",
     "labels",
+    "refusal",
     "classifier",
     "function",
 )
@@ -144,6 +145,7 @@ STUDIES = (
     "interaction",
     "transfer",
     "scale",
+    "safety",
 )
 
 TRACKERS = (

@@ -19,6 +19,7 @@ from tillerman.studies.id_ood.options import IdOodOptions
 from tillerman.studies.interaction.options import InteractionOptions
 from tillerman.studies.options import StudyOptions
 from tillerman.studies.registry import STUDIES, Study, judge_again, run
+from tillerman.studies.safety.options import SafetyOptions
 from tillerman.studies.samples.options import SamplesOptions
 from tillerman.studies.scale.options import ScaleOptions
 from tillerman.studies.side_effects.options import SideEffectsOptions
@@ -30,6 +31,7 @@ __all__ = [
     "IdOodOptions",
     "InteractionOptions",
     "Lab",
+    "SafetyOptions",
     "SamplesOptions",
     "ScaleOptions",
     "SideEffectsOptions",

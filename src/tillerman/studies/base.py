@@ -36,6 +36,8 @@ from tillerman.pipeline.held_out import gated
 from tillerman.pipeline.prompt_search import found_by_fit
 from tillerman.pipeline.run import Run, Unwatched, Watch
 from tillerman.pipeline.set_up import set_up
+from tillerman.pipeline.together import TOGETHER
+from tillerman.pipeline.vectors import AS
 from tillerman.studies.options import StudyOptions
 from tillerman.studies.trials import KL, PERPLEXITY, odds_of
 
@@ -214,9 +216,12 @@ def set_up_lab(subject: Subject, options: StudyOptions, store: Store | None = No
 
 
 def experiment_of(artefact: Artefact) -> Experiment:
-    """The experiment that an artefact came out of, for one method. Where it was fine-tuned, its model has been."""
+    """The experiment that an artefact came out of, for one method, read as its vector was. Where it was fine-tuned, its
+    model has been."""
     made = artefact.steering.provenance
-    return replace(Experiment.from_json(made.options, made.method), base_lora=False)
+    method, read_otherwise, _ = made.method.removesuffix(TOGETHER).partition(AS)
+    found = replace(Experiment.from_json(made.options, method), base_lora=False)
+    return replace(found, read=made.read_positions) if read_otherwise else found
 
 
 def study_key(study: str, options: StudyOptions, subject: Subject) -> str:

@@ -25,6 +25,9 @@ from tillerman.studies.interaction.judge import judge as judge_interaction
 from tillerman.studies.interaction.measure import measure as measure_interaction
 from tillerman.studies.interaction.options import InteractionOptions
 from tillerman.studies.options import StudyOptions
+from tillerman.studies.safety.judge import judge as judge_safety
+from tillerman.studies.safety.measure import measure as measure_safety
+from tillerman.studies.safety.options import SafetyOptions
 from tillerman.studies.samples.judge import judge as judge_samples
 from tillerman.studies.samples.measure import measure as measure_samples
 from tillerman.studies.samples.options import SamplesOptions
@@ -88,6 +91,13 @@ _STUDIES = (
         ScaleOptions,
         measure_scale,
         judge_scale,
+    ),
+    Study(
+        "safety",
+        "What does it do to refusals, of unsafe prompts and of safe ones?",
+        SafetyOptions,
+        measure_safety,
+        judge_safety,
     ),
 )
 STUDIES: Registry[Study] = Registry("study", {study.name: study for study in _STUDIES})

@@ -24,6 +24,7 @@ from tillerman.statistics.estimates import bootstrap_mean, effect, rate, t_inter
 from tillerman.statistics.values import Effect, Interval, Rate
 
 KL, PERPLEXITY = "KL", "perplexity"  # conditions of what a plan costs on neutral text
+WRITTEN = "written score"  # the scorer of trials that hold the labels' P(wanted) of replies
 _DRAWS = 2000
 
 
@@ -70,6 +71,20 @@ def paired(trials: Sequence[Trial], case: str, condition: str = "steered", base:
     if one.items != other.items:
         raise MetricError(f"{case}: {condition} and {base} were not scored on the same items")
     return effect(right(one), right(other), groups(one))
+
+
+def shared(one: Trial, other: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[str, ...]]:
+    """The values of both for the items that both have, and these items' groups: what could not be measured under one
+    condition is left out of the comparison. ``MetricError`` where they share none."""
+    mine, theirs = (dict(zip(trial.items, trial.values, strict=True)) for trial in (one, other))
+    kept = [(item, group) for item, group in zip(one.items, groups(one), strict=True) if item in theirs]
+    if not kept:
+        raise MetricError(f"{one.case}: {one.condition} and {other.condition} were measured on no item in common")
+    return (
+        np.array([mine[item] for item, _ in kept], dtype=np.float64),
+        np.array([theirs[item] for item, _ in kept], dtype=np.float64),
+        tuple(group for _, group in kept),
+    )
 
 
 def null_effect(trials: Sequence[Trial], case: str, null: str = "null:random") -> tuple[float, Interval] | None:
