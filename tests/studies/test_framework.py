@@ -98,6 +98,12 @@ def test_test_items_are_those_that_the_fit_did_not_see(
 
 
 @pytest.mark.slow
+def test_a_vector_that_was_read_otherwise_is_studied_as_it_was_read(artefact: tillerman.Artefact) -> None:
+    made = replace(artefact.steering.provenance, method="caa, read as mean, layers together", read_positions="mean")
+    found = experiment_of(replace(artefact, steering=replace(artefact.steering, provenance=made)))
+    assert (found.spec, found.read) == ("caa", "mean")
+
+
 def test_a_stopped_study_goes_on_from_its_pieces(subject: Subject, tmp_path: Path, log: StudyLog) -> None:
     key = study_key("side-effects", QUICK, subject)
     first = Store(tmp_path / "kept", key)
