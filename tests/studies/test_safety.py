@@ -16,7 +16,7 @@ from tillerman.logs.study import StudyLog, Trial
 from tillerman.reports.study import to_markdown
 from tillerman.studies import SafetyOptions, Subject, judge_again, run
 from tillerman.studies.base import study_key
-from tillerman.studies.safety.direction import Refusal, vector_of
+from tillerman.studies.safety.direction import RefusalDirection, vector_of
 from tillerman.studies.safety.judge import judge
 from tillerman.studies.safety.options import (
     BEHAVIOUR,
@@ -117,7 +117,7 @@ def test_the_vector_without_its_component_is_at_right_angles_to_the_refusal_dire
         side: {p: torch.randn(12, vector.width(p), generator=generator) + side for p in vector.points}
         for side in (True, False)
     }
-    refusal = Refusal(sides, sides)
+    refusal = RefusalDirection(sides, sides)
     bare = refusal.without(vector)
     assert abs(refusal.cosine(bare)) < 1e-6 < abs(refusal.cosine(vector))
     for point in vector.points:
@@ -127,7 +127,7 @@ def test_the_vector_without_its_component_is_at_right_angles_to_the_refusal_dire
     assert area_of(refusal) > 0.9
 
 
-def area_of(refusal: Refusal) -> float:
+def area_of(refusal: RefusalDirection) -> float:
     from tillerman.statistics.ranking import area
 
     return area(refusal.projections(True), refusal.projections(False))

@@ -21,7 +21,7 @@ _OF_DIRECTIONS = ("add", "ablate", "clamp", "rotate")  # operators that read v a
 
 
 @dataclass(frozen=True, eq=False)
-class Refusal:
+class RefusalDirection:
     """Activations of the last token of each prompt, where the reply begins, ``[prompts, d]`` per hook point: of unsafe
     and safe prompts that make the direction, and of those that are tested."""
 
@@ -83,7 +83,7 @@ def vector_of(steering: Steering, operator: str) -> SteeringVector | None:
 
 def read_refusal(
     lab: Lab, points: Sequence[HookPoint], made_of: Mapping[bool, Sequence[Row]], tested: Mapping[bool, Sequence[Row]]
-) -> Refusal:
+) -> RefusalDirection:
     """Read off the unsteered model; kept in the store."""
     groups = {f"{part} {side}": rows[side] for part, rows in (("made", made_of), ("tested", tested)) for side in rows}
     rows = [row for group in groups.values() for row in group]
@@ -100,7 +100,9 @@ def read_refusal(
         for name, piece in zip(groups, pieces, strict=True):
             parts[name][point] = piece
     sides = (True, False)
-    return Refusal({side: parts[f"made {side}"] for side in sides}, {side: parts[f"tested {side}"] for side in sides})
+    return RefusalDirection(
+        {side: parts[f"made {side}"] for side in sides}, {side: parts[f"tested {side}"] for side in sides}
+    )
 
 
 def _unit(v: Tensor) -> Tensor:

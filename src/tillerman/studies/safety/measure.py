@@ -20,7 +20,7 @@ from tillerman.evaluation.scorers.registry import text_scorer
 from tillerman.logs.study import Trial
 from tillerman.studies.base import Lab
 from tillerman.studies.behaviour import behaviour_of, measured
-from tillerman.studies.safety.direction import DRAWS, Refusal, read_refusal, vector_of
+from tillerman.studies.safety.direction import DRAWS, RefusalDirection, read_refusal, vector_of
 from tillerman.studies.safety.options import (
     BEHAVIOUR,
     COSINE,
@@ -131,7 +131,7 @@ def _scored(scorer: str, replies: Sequence[Reply]) -> list[float | None]:
     return text_scorer(scorer).score([""] * len(replies), [reply.answer or "" for reply in replies])
 
 
-def _compared(lab: Lab, refusal: Refusal) -> Iterator[Trial]:
+def _compared(lab: Lab, refusal: RefusalDirection) -> Iterator[Trial]:
     """Cosines are means over hook points; what random and shuffled draws give stands beside."""
     vector = vector_of(lab.steering, lab.cell.operator)
     assert vector is not None
