@@ -6,8 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from tillerman.logs.forecast import EffectForecast, PlaceForecast
-from tillerman.reports.effect_forecast import forecast_findings, forecast_table, forecast_words, no_forecast
+from tillerman.logs.forecast import EffectForecast, ForecastRecord, PlaceForecast
+from tillerman.reports.effect_forecast import (
+    forecast_findings,
+    forecast_table,
+    forecast_words,
+    no_forecast,
+    record_words,
+    records,
+)
 from tillerman.statistics.pair_differences import PairFigures
 from tillerman.statistics.values import Interval
 
@@ -59,3 +66,46 @@ def test_every_figure_is_said_in_words() -> None:
 def test_data_without_pairs_get_a_reason() -> None:
     found = no_forecast("open questions")
     assert found.level == "note" and "open questions" in found.message
+
+
+RECORD = ForecastRecord(
+    "a model",
+    "personas",
+    "auc_within",
+    40,
+    12,
+    0.5,
+    Interval(0.2, 0.7),
+    0.8,
+    Interval(0.6, 0.9),
+    0.15,
+    0.21,
+    10,
+    -8,
+    0.5,
+    0.9,
+)
+
+
+def test_a_chance_is_quoted_only_where_the_figure_foretold_something() -> None:
+    said = record_words(forecast(), (RECORD,))[0]
+    assert "On 40 personas of a model" in said and "AUC of 0.80 (0.60 to 0.90)" in said
+    assert "With 0.85, 62 % of such behaviours had one" in said
+    for worse in (replace(RECORD, area_interval=Interval(0.45, 0.9)), replace(RECORD, brier=0.22)):
+        said = record_words(forecast(), (worse,))[0]
+        assert "that is no forecast" in said and "62 %" not in said
+    assert "no such figure" in record_words(forecast(within=None), (RECORD,))[0]
+
+
+def test_without_a_record_nothing_is_claimed() -> None:
+    assert "is not known" in record_words(forecast(), ())[0]
+
+
+def test_beyond_what_was_measured_the_chance_is_that_of_the_border() -> None:
+    assert RECORD.chance(0.99) == RECORD.chance(0.9) > RECORD.chance(0.6)
+
+
+def test_the_packaged_record_is_read_and_names_its_models() -> None:
+    assert {one.figure for one in records()} <= {"auc_within"}
+    words = " ".join(forecast_words(forecast()))
+    assert all(f"On {one.n} {one.of} of {one.model}" in words for one in records())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tillerman.core.errors import DataError
-from tillerman.statistics.agreement import agreement, repeated, weighted_kappa
+from tillerman.statistics.agreement import agreement, rank_correlation, repeated, weighted_kappa
 
 TEN = range(11)
 
@@ -56,3 +56,14 @@ def test_one_rating_for_everything_leaves_no_kappa():
 def test_ratings_out_of_range_are_refused():
     with pytest.raises(DataError, match="ratings from 1 to 12; expected 0 to 10"):
         agreement([1.0, 12.0], [1.0, 2.0], TEN)
+
+
+def test_a_rank_correlation_sees_order_alone_and_needs_some():
+    values = [0.1, 0.4, 0.2, 0.9, 0.7, 0.3, 0.5, 0.8]
+    found = rank_correlation(values, [v**3 for v in values])
+    assert found.value == pytest.approx(1) and found.interval.low == pytest.approx(1)
+    draws = np.random.default_rng(3).normal(size=(2, 60))
+    assert rank_correlation(*draws).interval.low < 0 < rank_correlation(*draws).interval.high
+    for few in ([1.0, 2.0], [1.0, 1.0, 1.0]):
+        with pytest.raises(DataError, match="a rank correlation of"):
+            rank_correlation(few, [1.0, 2.0, 3.0][: len(few)])

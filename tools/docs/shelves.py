@@ -46,6 +46,7 @@ SHELVES: dict[str, tuple[str, ...]] = {
     "Reference": ("docs/cli.md", "docs/config.md", "docs/api.md", "CHANGELOG.md"),
     "Evidence": (
         "docs/real-models.md",
+        "docs/forecast.md",
         "docs/results.md",
         "docs/reproductions.md",
         "benchmarks/RESULTS.md",

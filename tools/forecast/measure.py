@@ -42,7 +42,10 @@ from tillerman.statistics.estimates import effect, mean_effect
 
 LIMIT = 100
 DEPTHS = (0.33, 0.53, 0.73)
-DOSES = {"gemma3": (0.01, 0.02, 0.04)}  # at 0.1 it says one word to all
+DOSES = {
+    "gemma3": (0.01, 0.02, 0.04),  # at 0.1 it says one word to all
+    "pilot": (0.1, 0.25, 0.5),
+}
 USUAL_DOSES = (0.05, 0.1, 0.2)  # so small that no budget is needed
 FIXED = (0.53, -1)  # depth and which of the doses: the cell that is the same for all
 CURVE = (-1.0, -0.5, 0.5, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from tillerman.statistics.pair_differences import PairFigures
@@ -37,3 +38,41 @@ class EffectForecast:
 
     def for_card(self) -> EffectForecast:
         return replace(self, places=())
+
+
+@dataclass(frozen=True)
+class ForecastRecord:
+    """How well the figures foretold an effect on ``n`` behaviours of a model (tools/forecast). ``figure``: the field of
+    ``PairFigures`` that was chosen for it beforehand; ``beyond``: how many behaviours had an effect beyond the nulls.
+
+    ``correlation``: rank correlation of the figure with the change of the log-odds; ``area``: by which it ranks those
+    with an effect above the others; ``brier``: mean squared distance of a chance that was foretold from the other
+    behaviours, ``brier_of_rate`` that of their share with an effect. The chance of an effect is
+    ``1 / (1 + exp(-(slope * figure + shift)))``, for figures between ``lowest`` and ``highest``."""
+
+    model: str
+    of: str
+    figure: str
+    n: int
+    beyond: int
+    correlation: float
+    correlation_interval: Interval
+    area: float
+    area_interval: Interval
+    brier: float
+    brier_of_rate: float
+    slope: float
+    shift: float
+    lowest: float
+    highest: float
+
+    @property
+    def foretells(self) -> bool:
+        """Whether the figure did better than chance: the area's interval lies above one half, and a chance that is
+        foretold is nearer to what happens than the share of all."""
+        return self.area_interval.low > 0.5 and self.brier < self.brier_of_rate
+
+    def chance(self, figure: float) -> float:
+        """Of an effect beyond the nulls; of a figure beyond those measured, that of the nearest one."""
+        inside = min(max(figure, self.lowest), self.highest)
+        return 1 / (1 + math.exp(-(self.slope * inside + self.shift)))

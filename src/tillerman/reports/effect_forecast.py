@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+
+from tillerman.core.decoding import build
 from tillerman.core.finding import Finding
-from tillerman.logs.forecast import EffectForecast, PlaceForecast
+from tillerman.logs.forecast import EffectForecast, ForecastRecord, PlaceForecast
 from tillerman.logs.table import Table
 from tillerman.reports.numbers import decimal, percent, shown_number
 from tillerman.statistics.pair_differences import PairFigures
@@ -16,6 +22,7 @@ _READ = {
     "whole": "the mean over all tokens",
 }
 _HEAD = ("hook point", "agreement (95 %)", "AUC (95 %)", "d′", "explained, %", "stability")
+_NAMES = {"auc_within": "AUC within answers"}
 _WITHIN = ("AUC within", "agreement within")
 
 
@@ -79,13 +86,43 @@ def forecast_words(forecast: EffectForecast) -> tuple[str, ...]:
         )
     parts.append(f"the first direction explains {percent(figures.explained, 0)} of the differences")
     parts.append(f"vectors of resampled pairs have a cosine of {decimal(figures.stability)}")
-    return (f"{place}: {'; '.join(parts)}.", UNCALIBRATED)
+    return (f"{place}: {'; '.join(parts)}.", *record_words(forecast, records()))
 
 
-UNCALIBRATED = (
+PUBLISHED = (
     "Published: behaviours whose pairs agree and are told apart better are steered more reliably (Braun et al., arXiv "
-    "2505.22637). How well these figures foretell an effect on this model is not known."
+    "2505.22637)."
 )
+
+
+@cache
+def records() -> tuple[ForecastRecord, ...]:
+    """What is known of the figures, model by model: written by ``tools/forecast/page.py``."""
+    text = files("tillerman.reports").joinpath("forecast_record.json").read_text(encoding="utf-8")
+    return tuple(build(ForecastRecord, row) for row in json.loads(text))
+
+
+def record_words(forecast: EffectForecast, known: Sequence[ForecastRecord]) -> tuple[str, ...]:
+    """What the figure foretold where it was measured, and for these pairs only where it foretold something."""
+    if not known:
+        return (f"{PUBLISHED} How well these figures foretell an effect on this model is not known.",)
+    words = [_one_record(forecast.best.figures, one) for one in known]
+    return (*words, f"{PUBLISHED} Of other models and data nothing is known; docs/forecast.md has all figures.")
+
+
+def _one_record(figures: PairFigures, one: ForecastRecord) -> str:
+    said = (
+        f"On {one.n} {one.of} of {one.model}, {_NAMES.get(one.figure, one.figure)} ranked those with an effect beyond "
+        f"the nulls ({one.beyond}) above the others with an AUC of {shown_number(one.area, one.area_interval)}; its "
+        f"rank correlation with the change of the log-odds was "
+        f"{shown_number(one.correlation, one.correlation_interval, signed=True)}"
+    )
+    if not one.foretells:
+        return f"{said}: that is no forecast."
+    value = getattr(figures, one.figure)
+    if value is None:
+        return f"{said}. These pairs have no such figure."
+    return f"{said}. With {decimal(value)}, {percent(one.chance(value), 0)} of such behaviours had one."
 
 
 def _told_by(figures: PairFigures) -> tuple[str, float]:

@@ -76,6 +76,18 @@ def weighted_kappa(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(1 - ((a - b) ** 2).mean() / chance) if chance > 0 else float("nan")
 
 
+def rank_correlation(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Statistic:
+    """Spearman's rank correlation with its percentile bootstrap interval over pairs of values.
+
+    ``DataError`` for fewer than three, and where a side is all one value."""
+    a, b = np.array(first, dtype=np.float64), np.array(second, dtype=np.float64)
+    if len(a) < 3 or not (np.ptp(a) and np.ptp(b)):
+        raise DataError(
+            f"a rank correlation of {len(a)} pairs; expected at least 3, and values that differ on both sides"
+        )
+    return _drawn(_rank_correlation, a, b, np.random.default_rng(seed).integers(0, len(a), (_DRAWS, len(a))))
+
+
 def _rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.ConstantInputWarning)  # a draw of one rating only; left out below
