@@ -146,7 +146,7 @@ def use_log(log: Log) -> None:
 
 def _accounts(log: Any) -> Iterator[Any]:
     from tillerman.recipes import report as of_reproductions
-    from tillerman.reports import comparison, evaluation, scores, study, thoughts
+    from tillerman.reports import comparison, evaluation, scores, second_look, study, thoughts
 
     match log.kind:
         case "evaluation":
@@ -159,6 +159,9 @@ def _accounts(log: Any) -> Iterator[Any]:
             study.to_markdown(log)
         case "scores":
             yield scores.account(log)
+        case "second-look":
+            yield second_look.account(log)
+            second_look.to_markdown(log)
         case "thoughts":
             yield thoughts.account(log)
         case "reproduction":

@@ -9,12 +9,14 @@ from tillerman.logs.comparison import ComparisonLog
 from tillerman.logs.making import Dropped, MakingLog, Separation, UsedPrompts
 from tillerman.logs.reproduction import ClaimVerdict, Measured, Piece, Ran, ReproductionLog, Skipped
 from tillerman.logs.scores import JudgeAgreement, ScoreLog, ScorerResult, ScorerRow, Spoken
+from tillerman.logs.second_look import Retested, SecondLookLog
 from tillerman.logs.study import Chart, Line, Mark, StudyLog
 from tillerman.logs.table import Table
 from tillerman.logs.thoughts import Mean, Thinking, ThoughtLog
 from tillerman.logs.verdict import Verdict
 from tillerman.statistics.agreement import Agreement, Statistic
-from tillerman.statistics.values import Interval, ScoreMean
+from tillerman.statistics.shifts import ItemShift
+from tillerman.statistics.values import Equivalence, Interval, MeanEffect, Power, ScoreMean
 
 from .example_log import effect, example_log, rate
 from .test_comparison import comparison, result
@@ -146,12 +148,27 @@ def making_log() -> MakingLog:
     )
 
 
+def second_look_log() -> SecondLookLog:
+    """A gain that stands, a score that does not, and both files together."""
+    counts = (ItemShift(-1.0, 1, 10), ItemShift(0.0, 1, 60), ItemShift(1.0, 1, 30))
+    gain = MeanEffect(0.2, Interval(0.08, 0.32), 0.002, 100)
+    within = Equivalence(0.2, Interval(0.1, 0.3), 0.05, 0.99, 100)
+    stands = Retested(
+        LONG, "cache", False, 0.4, 0.6, counts, gain, 0.006, "better", Power(100, 0.2, 0.4, 0.8, 0.017), within, 1.0
+    )
+    score = MeanEffect(0.125, Interval(-0.25, 0.5), 0.51, 8)
+    open_ = Retested("scores", "judged", True, 1.0, 1.125, (ItemShift(0.125, 1, 8),), score, 1.0, "undecided")
+    over = Retested("", "cache", False, 0.4, 0.6, (ItemShift(2.0, 2, 100),), replace(gain, n=100), 0.006, "better")
+    return SecondLookLog("unsteered", (stands, open_, over), 0.05, {"a/b.csv": "0" * 64}, ("question",), ("A note.",))
+
+
 LOGS: tuple[Log, ...] = (
     example_log(),
     comparison_log(),
     study_log(),
     thought_log(),
     score_log(),
+    second_look_log(),
     reproduction_log(),
     making_log(),
 )

@@ -49,6 +49,7 @@ SHELVES: dict[str, tuple[str, ...]] = {
         "docs/forecast.md",
         "docs/results.md",
         "docs/reproductions.md",
+        "docs/second-look.md",
         "benchmarks/RESULTS.md",
         "docs/LOG.md",
     ),

@@ -31,6 +31,7 @@ from tillerman.cli.commands.pack import pack
 from tillerman.cli.commands.pull import pull
 from tillerman.cli.commands.push import push
 from tillerman.cli.commands.reproduce import reproduce
+from tillerman.cli.commands.restest import restest
 from tillerman.cli.commands.samples import samples
 from tillerman.cli.commands.score import score
 from tillerman.cli.commands.serve import serve
@@ -133,6 +134,7 @@ app.command()(dressed("study", study, config=True))
 app.command(name="eval")(dressed("eval", evaluate, config=True, exit_zero=True))
 app.command()(dressed("reproduce", reproduce, config=True))
 app.command()(dressed("score", score, config=True))
+app.command()(dressed("restest", restest, config=True))
 app.command()(dressed("show", show))
 app.command()(dressed("generate", generate, config=True))
 app.command(name="export-task")(dressed("export-task", export_task, config=True))

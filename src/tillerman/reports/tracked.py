@@ -27,6 +27,7 @@ WITH_TEXTS = ("items", "replies", "prompts", "trials", "values", "dropped")  # t
 _FIGURES = {
     "evaluation": ("conditions", ("condition",)),
     "comparison": ("methods", ()),
+    "second-look": ("tests", ("data", "condition")),
     "study": ("marks", ("chart", "line", "label")),
     "reproduction": ("verdicts", ("claim",)),
     "scores": ("figures", ("scorer", "condition")),
