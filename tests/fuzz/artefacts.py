@@ -146,7 +146,7 @@ def use_log(log: Log) -> None:
 
 def _accounts(log: Any) -> Iterator[Any]:
     from tillerman.recipes import report as of_reproductions
-    from tillerman.reports import comparison, evaluation, scores, second_look, study, thoughts
+    from tillerman.reports import comparison, evaluation, scores, second_look, study, thoughts, validation
 
     match log.kind:
         case "evaluation":
@@ -162,6 +162,9 @@ def _accounts(log: Any) -> Iterator[Any]:
         case "second-look":
             yield second_look.account(log)
             second_look.to_markdown(log)
+        case "validation":
+            yield validation.account(log)
+            validation.to_markdown(log)
         case "thoughts":
             yield thoughts.account(log)
         case "reproduction":

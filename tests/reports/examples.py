@@ -13,10 +13,12 @@ from tillerman.logs.second_look import Retested, SecondLookLog
 from tillerman.logs.study import Chart, Line, Mark, StudyLog
 from tillerman.logs.table import Table
 from tillerman.logs.thoughts import Mean, Thinking, ThoughtLog
+from tillerman.logs.validation import Pairwise, RatedReply, ValidationLog
 from tillerman.logs.verdict import Verdict
 from tillerman.statistics.agreement import Agreement, Statistic
+from tillerman.statistics.confusion import Bin, Confusion, Reliability
 from tillerman.statistics.shifts import ItemShift
-from tillerman.statistics.values import Equivalence, Interval, MeanEffect, Power, ScoreMean
+from tillerman.statistics.values import Equivalence, Interval, MeanEffect, Power, Rate, ScoreMean
 
 from .example_log import effect, example_log, rate
 from .test_comparison import comparison, result
@@ -162,6 +164,43 @@ def second_look_log() -> SecondLookLog:
     return SecondLookLog("unsteered", (stands, open_, over), 0.05, {"a/b.csv": "0" * 64}, ("question",), ("A note.",))
 
 
+def validation_log() -> ValidationLog:
+    """A judge that two people agree with less than with each other."""
+    table, people = Confusion(40, 10, 10, 40), Confusion(49, 1, 1, 49)
+    kappas = Statistic(0.6, Interval(0.44, 0.73)), Statistic(0.96, Interval(0.88, 0.99))
+    pairs = (
+        Pairwise("judge:behaviour", "label", table, Rate(0.8, Interval(0.71, 0.869), 100, 0.8), kappas[0]),
+        Pairwise("ann", "bob", people, Rate(0.98, Interval(0.93, 0.995), 100, 0.98), kappas[1]),
+    )
+    replies = (
+        RatedReply("a", True, 6.0, True, LONG, (True, True)),
+        RatedReply("b", False, 9.0, True, "I am sorry …", (False, None)),
+        RatedReply("c", True, None, None, "", (True, False)),
+    )
+    low, high = Bin(0.0, 0.1, 0.05, rate(0.1, 50)), Bin(0.9, 1.0, 0.95, rate(0.9, 50))
+    found = Reliability(Statistic(0.12, Interval(0.09, 0.15)), 0.25, 0.05, (low, high))
+    return ValidationLog(
+        "judge:behaviour",
+        "rating",
+        0.0,
+        10.0,
+        "rated by a model",
+        LONG,
+        "0" * 64,
+        "label",
+        ("refuse",),
+        ("ann", "bob"),
+        5.0,
+        "middle",
+        False,
+        replies,
+        pairs,
+        Statistic(0.85, Interval(0.77, 0.91)),
+        found,
+        ("A note.",),
+    )
+
+
 LOGS: tuple[Log, ...] = (
     example_log(),
     comparison_log(),
@@ -169,6 +208,7 @@ LOGS: tuple[Log, ...] = (
     thought_log(),
     score_log(),
     second_look_log(),
+    validation_log(),
     reproduction_log(),
     making_log(),
 )

@@ -37,6 +37,7 @@ from tillerman.cli.commands.score import score
 from tillerman.cli.commands.serve import serve
 from tillerman.cli.commands.show import show
 from tillerman.cli.commands.study import study
+from tillerman.cli.commands.validate_scorer import validate_scorer
 from tillerman.cli.commands.verify import verify
 from tillerman.cli.common import dressed
 from tillerman.cli.libraries import quiet_libraries
@@ -134,6 +135,7 @@ app.command()(dressed("study", study, config=True))
 app.command(name="eval")(dressed("eval", evaluate, config=True, exit_zero=True))
 app.command()(dressed("reproduce", reproduce, config=True))
 app.command()(dressed("score", score, config=True))
+app.command(name="validate-scorer")(dressed("validate-scorer", validate_scorer, config=True))
 app.command()(dressed("restest", restest, config=True))
 app.command()(dressed("show", show))
 app.command()(dressed("generate", generate, config=True))

@@ -27,6 +27,21 @@ FIRST = {
         "seed",
         "as_json",
     ),
+    "validate-scorer": (
+        "wanted",
+        "label",
+        "text",
+        "prompt_column",
+        "id_column",
+        "annotators",
+        "threshold",
+        "below",
+        "texts",
+        "top",
+        "rejudge",
+        "out",
+        "as_json",
+    ),
     "score": ("prompts", "scorer", "model", "doses", "at", "samples", "tokens", "seed", "out", "as_json"),
 }
 PANELS = {

@@ -94,9 +94,23 @@ def _second_look_page(log: Any) -> str:
     return _framed(render_account(account(log)))
 
 
+def _validation_words(log: Any) -> str:
+    from tillerman.reports.validation import short
+
+    return short(log)
+
+
+def _validation_page(log: Any) -> str:
+    from tillerman.reports.pages import render_account
+    from tillerman.reports.validation import account
+
+    return _framed(render_account(account(log)))
+
+
 show_with("evaluation", View(_evaluation_words, _evaluation_page))
 show_with("comparison", View(_comparison_words, _comparison_page))
 show_with("second-look", View(_second_look_words, _second_look_page))
+show_with("validation", View(_validation_words, _validation_page))
 show_with("study", View(_study_words, _study_page))
 show_with("thoughts", View(_thoughts_words, _thoughts_page))
 show_with("scores", View(_scores_words, _scores_page))

@@ -28,6 +28,7 @@ _FIGURES = {
     "evaluation": ("conditions", ("condition",)),
     "comparison": ("methods", ()),
     "second-look": ("tests", ("data", "condition")),
+    "validation": ("agreement", ("first", "second")),
     "study": ("marks", ("chart", "line", "label")),
     "reproduction": ("verdicts", ("claim",)),
     "scores": ("figures", ("scorer", "condition")),

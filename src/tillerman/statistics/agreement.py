@@ -19,7 +19,7 @@ _DRAWS = 2_000
 
 @dataclass(frozen=True)
 class Statistic:
-    """A value with its percentile bootstrap interval over texts."""
+    """A value with its interval over texts: of ``agreement`` a percentile bootstrap."""
 
     value: float
     interval: Interval
