@@ -146,6 +146,7 @@ STUDIES = (
     "transfer",
     "scale",
     "safety",
+    "turns",
 )
 
 TRACKERS = (

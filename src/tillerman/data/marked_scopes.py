@@ -38,6 +38,13 @@ def assistant_turns(tokenizer: PreTrainedTokenizerBase) -> Scope:
     return scope
 
 
+def last_turn(tokenizer: PreTrainedTokenizerBase) -> Scope:
+    """The scope from the mark that opens the last user's message on, in a conversation: nothing that was said before.
+    Its marker begins where the answer before it ends, so it means nothing of a first turn."""
+    after = _conversation(tokenizer).partition(_ANSWERED[0])[2].partition(_ASKED[1].strip())[0]
+    return Scope("after_instruction", marker=start_free(tokenizer, after.rstrip()))
+
+
 def thinking(tokenizer: PreTrainedTokenizerBase, opening: str = "<think>", closing: str = "</think>") -> Scope:
     """The scope of the model's own thoughts: between its tags, in the answer. A tag in the user's message
     opens nothing; one that the chat template itself writes to open the answer does."""

@@ -24,6 +24,7 @@ from tillerman.studies.samples.options import SamplesOptions
 from tillerman.studies.scale.options import ScaleOptions
 from tillerman.studies.side_effects.options import SideEffectsOptions
 from tillerman.studies.transfer.options import TransferOptions
+from tillerman.studies.turns.options import TurnsOptions
 
 __all__ = [
     "STUDIES",
@@ -40,6 +41,7 @@ __all__ = [
     "StudyOptions",
     "Subject",
     "TransferOptions",
+    "TurnsOptions",
     "judge_again",
     "run",
     "studies_of",

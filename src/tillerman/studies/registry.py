@@ -40,6 +40,9 @@ from tillerman.studies.side_effects.options import SideEffectsOptions
 from tillerman.studies.transfer.judge import judge as judge_transfer
 from tillerman.studies.transfer.measure import measure as measure_transfer
 from tillerman.studies.transfer.options import TransferOptions
+from tillerman.studies.turns.judge import judge as judge_turns
+from tillerman.studies.turns.measure import measure as measure_turns
+from tillerman.studies.turns.options import TurnsOptions
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,13 @@ _STUDIES = (
         SafetyOptions,
         measure_safety,
         judge_safety,
+    ),
+    Study(
+        "turns",
+        "Does it hold over many turns, and what is left when it is switched off?",
+        TurnsOptions,
+        measure_turns,
+        judge_turns,
     ),
 )
 STUDIES: Registry[Study] = Registry("study", {study.name: study for study in _STUDIES})

@@ -65,7 +65,7 @@ def study(
         float | None, typer.Option(help="maximum loss of accuracy on the unrelated task, e.g. 0.05")
     ] = None,
     text_tokens: Annotated[
-        int | None, typer.Option(min=1, help="side-effects, safety: maximum new tokens of a reply")
+        int | None, typer.Option(min=1, help="side-effects, safety, turns: maximum new tokens of a reply")
     ] = None,
     prompts: Annotated[
         list[str] | None, typer.Option(help="safety: a file of unsafe prompts (AdvBench, JailbreakBench, ...)")
@@ -76,6 +76,8 @@ def study(
     max_change: Annotated[
         float | None, typer.Option(help="safety: a change of refusals that is none to speak of, e.g. 0.1")
     ] = None,
+    turns: Annotated[int | None, typer.Option(min=3, help="turns: questions of a conversation")] = None,
+    off_after: Annotated[int | None, typer.Option(min=1, help="turns: the turn after which it is switched off")] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="attack: tokens of a text")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="attack: iterations of the search")] = None,
     children: Annotated[int | None, typer.Option(min=1, help="attack: children per member and iteration")] = None,
@@ -94,7 +96,8 @@ def study(
     id-ood: where it works besides where it was fitted. samples: how many examples it needs. side-effects: what
     it costs at every strength. attack: whether a text in the question reverses it. interaction: what several do
     together. transfer: whether it steers the model in other precisions, or other checkpoints. scale: one behaviour in
-    several models, at equal doses. safety: whether refusals fall, or safe prompts are refused."""
+    several models, at equal doses. safety: whether refusals fall, or safe prompts are refused. turns: whether it holds
+    over a conversation, and what is left when it is switched off."""
     ensure_tracker(track)
     if rejudge is not None:
         log = read_study(rejudge)
@@ -129,6 +132,8 @@ def study(
                 "prompts": values.several(prompts),
                 "safe_prompts": values.several(safe_prompts),
                 "max_change": max_change,
+                "turns": turns,
+                "off_after": off_after,
                 "tokens": tokens,
                 "iterations": iterations,
                 "children": children,
