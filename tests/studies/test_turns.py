@@ -89,6 +89,12 @@ def test_a_reply_that_could_not_be_measured_leaves_its_conversation_in_the_rest(
     assert judge(trials, OPTIONS).verdict.outcome == "good"
 
 
+def test_replies_too_short_to_repeat_themselves_have_no_such_drift() -> None:
+    judged = judge([one for one in made() if not one.case.startswith(REPEATED)], OPTIONS)
+    assert judged.verdict.outcome == "good" and REPEATED not in judged.verdict.words
+    assert not any(REPEATED in column for table in judged.tables for column in table.head)
+
+
 def _talk(pilot: tillerman.OpenModel) -> list[int]:
     said = [("user", "Do you like it?"), ("assistant", "Yes."), ("user", "Why so?")]
     text = apply_template(pilot.tokenizer, [{"role": role, "content": words} for role, words in said])

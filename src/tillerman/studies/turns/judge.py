@@ -13,6 +13,7 @@ from tillerman.logs.table import Table
 from tillerman.logs.verdict import Verdict
 from tillerman.reports.numbers import decimal
 from tillerman.statistics.detection import slopes
+from tillerman.statistics.values import NO_INTERVAL
 from tillerman.studies.trials import WRITTEN, Figure, has, mean_of, pick, shown_figure
 from tillerman.studies.turns.options import (
     BEHAVIOUR,
@@ -69,12 +70,13 @@ def judge(trials: Sequence[Trial], options: TurnsOptions) -> Judged:
         }
         for measure in MEASURES
     }
+    curves = {measure: found for measure, found in curves.items() if measure == BEHAVIOUR or _measured(found)}
     tables = (
-        *(_by_turn(measure, curves[measure], options) for measure in MEASURES),
+        *(_by_turn(measure, found, options) for measure, found in curves.items()),
         _slope_table(curves, options),
         _left_table(curves[BEHAVIOUR], options),
     )
-    charts = tuple(_chart(measure, curves[measure]) for measure in MEASURES)
+    charts = tuple(_chart(measure, found) for measure, found in curves.items())
     return Judged(_verdict(curves, options), tables, charts, _notes(trials, options))
 
 
@@ -93,6 +95,13 @@ def _curve(trials: Sequence[Trial], measure: str, name: str, options: TurnsOptio
     return found
 
 
+def _measured(curves: dict[str, Curve]) -> bool:
+    """Whether there is a drift of it: replies of one word have no runs that could be repeated."""
+    if not {LIVE, FROZEN, FRESH, UNSTEERED} <= set(curves):
+        return False
+    return bool(np.isfinite(_change(curves[LIVE]) - _change(curves[FRESH])).any())
+
+
 def _change(curve: Curve) -> NDArray[np.float64]:
     """Slope over turns times the turns between the first and the last, by conversation."""
     turns = np.arange(1, len(curve) + 1, dtype=np.float64)
@@ -100,8 +109,9 @@ def _change(curve: Curve) -> NDArray[np.float64]:
 
 
 def _figure(per_conversation: NDArray[np.float64]) -> Figure:
+    """Of the conversations in which it is known; not a number where it is in none."""
     kept = per_conversation[np.isfinite(per_conversation)]
-    return mean_of(kept)
+    return mean_of(kept) if len(kept) else Figure(float("nan"), NO_INTERVAL)
 
 
 def _verdict(curves: dict[str, dict[str, Curve]], options: TurnsOptions) -> Verdict:
@@ -114,7 +124,7 @@ def _verdict(curves: dict[str, dict[str, Curve]], options: TurnsOptions) -> Verd
     )
     if effect.interval.low <= 0:
         return Verdict("unclear", f"{words} There is no effect that could drift.")
-    found = [_Drift(m, _figure(_change(curves[m][LIVE]) - _change(curves[m][FRESH]))) for m in MEASURES]
+    found = [_Drift(m, _figure(_change(curves[m][LIVE]) - _change(curves[m][FRESH]))) for m in curves]
     words += " With a history that was itself steered, from the first turn to the last, against one that was not: "
     words += ", ".join(f"{one.measure} {shown_figure(one.change)}" for one in found) + "."
     worse = [one for one in found if one.worse]
@@ -168,16 +178,16 @@ def _slope_table(curves: dict[str, dict[str, Curve]], options: TurnsOptions) -> 
     """From the first turn to the last, by condition, and the paired differences that tell drift from length."""
     rows = []
     for name in (UNSTEERED, LIVE, FROZEN, FRESH, PROMPT):
-        if name in curves[BEHAVIOUR]:
-            rows.append((name, *(shown_figure(_figure(_change(curves[m][name]))) for m in MEASURES)))
+        if all(name in found for found in curves.values()):
+            rows.append((name, *(shown_figure(_figure(_change(curves[m][name]))) for m in curves)))
     for one, other, said in (
         (LIVE, FRESH, "live, against unsteered history"),
         (FROZEN, FRESH, "frozen, against unsteered history"),
         (LIVE, FROZEN, "live, against frozen"),
     ):
-        pairs = (_change(curves[m][one]) - _change(curves[m][other]) for m in MEASURES)
+        pairs = (_change(curves[m][one]) - _change(curves[m][other]) for m in curves)
         rows.append((said, *(shown_figure(_figure(pair)) for pair in pairs)))
-    head = ("condition", *(f"{measure} (95 %)" for measure in MEASURES))
+    head = ("condition", *(f"{measure} (95 %)" for measure in curves))
     return Table(f"Change from turn 1 to turn {options.turns}, by slope", head, tuple(rows), (len(rows) - 3,))
 
 
