@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tillerman.data.samples import sample_path
-from tillerman.evaluation.scorers.refusals import FULL, NONE, PARTIAL, refused
+from tillerman.evaluation.scorers.refusals import FULL, NONE, NOTE, PARTIAL, refused
 from tillerman.evaluation.scorers.registry import text_scorer
 from tillerman.reports.numbers import decimal, said_rate, span
 from tillerman.statistics.agreement import agreement
@@ -93,6 +93,7 @@ def test_the_figures_of_the_docs_are_those_of_the_labelled_replies() -> None:
     other = np.array([row["completion"].strip() != USUAL for row in rows]) & (labels == FULL)
     found, kept = given[labels == FULL] == FULL, given[labels == NONE] != FULL
     rare = given[other] == FULL
+    assert f"finds {found.mean():.0%}".replace("%", " %") in NOTE and not (given[other] == FULL).all()
     page = DOCS.read_text(encoding="utf-8")
     for said in (
         f"| Cohen's kappa, full refusal or not | {decimal(kappa.value)} ({span(kappa.interval, 1.0, 2)}) |",
