@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tillerman.core.alarms import Alarm as Alarm
     from tillerman.core.artefact import Artefact as Artefact, save as save
     from tillerman.core.cell import Cell as Cell
     from tillerman.core.errors import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     )
     from tillerman.core.gates import ProbeGate as ProbeGate, SimilarityGate as SimilarityGate
     from tillerman.core.hookpoint import HookPoint as HookPoint
+    from tillerman.core.monitors import Monitor as Monitor
     from tillerman.core.named_plan import NamedPart as NamedPart, NamedPlan as NamedPlan
     from tillerman.core.plan import Intervention as Intervention, Plan as Plan, Scope as Scope
     from tillerman.core.provenance import Card as Card, Provenance as Provenance
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     )
     from tillerman.logs.comparison import Comparison as Comparison, ComparisonLog as ComparisonLog
     from tillerman.logs.evaluation import EvaluationLog as EvaluationLog
+    from tillerman.logs.monitor import MonitorLog as MonitorLog
     from tillerman.logs.thoughts import ThoughtLog as ThoughtLog
     from tillerman.methods.base import Context as Context, Habits as Habits, Method as Method
     from tillerman.methods.contrast import ContrastMethod as ContrastMethod
@@ -67,6 +70,10 @@ if TYPE_CHECKING:
     from tillerman.pipeline.experiment import Experiment as Experiment
     from tillerman.pipeline.flow import Outcome as Outcome, evaluate as evaluate, fit as fit, fit_seeds as fit_seeds
     from tillerman.pipeline.from_texts import vector_from as vector_from
+    from tillerman.pipeline.monitoring import (
+        MonitorOptions as MonitorOptions,
+        calibrate_monitor as calibrate_monitor,
+    )
     from tillerman.pipeline.presets import pas_paper as pas_paper
     from tillerman.pipeline.progress import ProgressBar as ProgressBar
     from tillerman.pipeline.thoughts import evaluate_thoughts as evaluate_thoughts
@@ -81,6 +88,10 @@ if TYPE_CHECKING:
     from tillerman.steering.named import open_plan as open_plan
     from tillerman.steering.receipt import Receipt as Receipt
     from tillerman.steering.steer import steer as steer, steer_rows as steer_rows
+    from tillerman.steering.watching import (
+        WatchedAnswer as WatchedAnswer,
+        watched_continuations as watched_continuations,
+    )
 
 
 def _homes() -> dict[str, str]:

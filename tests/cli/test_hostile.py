@@ -64,7 +64,13 @@ def test_every_command_tells_its_mistakes_without_obeying_what_is_in_them(comman
     name = HOSTILE.replace("\ud800", "")
     assert "[bold]x" in invoked(command, f"--{name}", code=2)
     told = invoked(command, *[name] * 9, code=1 if command in ("show", "compare", "study") else 2)
-    assert "[bold]x" in told or command in ("export", "export-task", "import", "pull")  # which miss their --out first
+    assert "[bold]x" in told or command in (
+        "export",
+        "export-task",
+        "import",
+        "monitor",
+        "pull",
+    )  # which miss another option first
 
 
 @pytest.fixture
@@ -121,7 +127,9 @@ def hostile(value: Any, keep: frozenset[str]) -> Any:
 
 @pytest.mark.parametrize("log", LOGS, ids=lambda log: log.kind)
 def test_no_report_on_a_terminal_obeys_a_log(log: Any) -> None:
-    made = hostile(log, frozenset({"outcome", "kind", "unit", "better", "name", "condition", "of", "role", "level"}))
+    made = hostile(
+        log, frozenset({"outcome", "kind", "unit", "better", "name", "condition", "of", "role", "level", "reading"})
+    )
     for account in _accounts(made):
         screen = StringIO()
         print_account(Terminal(file=screen, width=100), account)

@@ -146,7 +146,7 @@ def use_log(log: Log) -> None:
 
 def _accounts(log: Any) -> Iterator[Any]:
     from tillerman.recipes import report as of_reproductions
-    from tillerman.reports import comparison, evaluation, scores, second_look, study, thoughts, validation
+    from tillerman.reports import comparison, evaluation, monitor, scores, second_look, study, thoughts, validation
 
     match log.kind:
         case "evaluation":
@@ -167,6 +167,8 @@ def _accounts(log: Any) -> Iterator[Any]:
             validation.to_markdown(log)
         case "thoughts":
             yield thoughts.account(log)
+        case "monitor":
+            yield monitor.account(log)
         case "reproduction":
             recipe = read_recipe("pas")[0]
             of_reproductions.summary(log), list(log.versions)

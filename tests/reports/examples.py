@@ -7,6 +7,7 @@ from dataclasses import replace
 from tillerman.logs.base import Log
 from tillerman.logs.comparison import ComparisonLog
 from tillerman.logs.making import Dropped, MakingLog, Separation, UsedPrompts
+from tillerman.logs.monitor import LiveRate, MonitorLog, RandomDirection, Ranking, ReadingTest
 from tillerman.logs.reproduction import ClaimVerdict, Measured, Piece, Ran, ReproductionLog, Skipped
 from tillerman.logs.scores import JudgeAgreement, ScoreLog, ScorerResult, ScorerRow, Spoken
 from tillerman.logs.second_look import Retested, SecondLookLog
@@ -77,6 +78,33 @@ def thought_log() -> ThoughtLog:
         {},
         12.0,
         ("One.",),
+    )
+
+
+def monitor_log() -> MonitorLog:
+    def tested(name: str) -> ReadingTest:
+        random = tuple(RandomDirection("layers.3.resid_post", 0.5 + k / 10, 0.1, 0.05) for k in range(3))
+        ranking = Ranking(0.93, Interval(0.81, 0.98), 40, 40)
+        return ReadingTest(name, "layers.3.resid_post", 2.345, 0.95, ranking, rate(0.8), rate(0.05), random)
+
+    return MonitorLog(
+        data_name=LONG,
+        model_id=LONG,
+        method="caa",
+        reading="mean",
+        above=True,
+        least=4,
+        false_alarms=0.05,
+        vouched=0.1,
+        validation=20,
+        own=18,
+        limit=40,
+        prompt="You agree.",
+        readings=tuple(tested(name) for name in ("prompt", "mean", "token")),
+        live=(LiveRate("unsteered", rate(0.05), None), LiveRate("steered", rate(0.6), 7.5)),
+        provenance={},
+        seconds=3.0,
+        notes=("A note.",),
     )
 
 
@@ -206,6 +234,7 @@ LOGS: tuple[Log, ...] = (
     comparison_log(),
     study_log(),
     thought_log(),
+    monitor_log(),
     score_log(),
     second_look_log(),
     validation_log(),

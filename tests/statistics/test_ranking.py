@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tillerman.core.errors import MetricError, UsageError
-from tillerman.statistics.ranking import area, area_interval
+from tillerman.statistics.ranking import alarm_threshold, area, area_interval
 
 _SCORES = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=9)
 
@@ -46,3 +46,26 @@ def test_no_scores_and_broken_ones_are_errors() -> None:
         area([], [1.0])
     with pytest.raises(MetricError, match="1 of 2 scores of wanted ones"):
         area([float("nan"), 1.0], [1.0])
+
+
+@pytest.mark.parametrize(("n", "rate", "place"), [(19, 0.05, 18), (39, 0.05, 37), (8, 0.25, 6), (99, 0.1, 89)])
+def test_an_alarms_threshold_is_the_order_statistic_that_further_scores_seldom_exceed(n, rate, place):
+    scores = np.random.default_rng(n).permutation(n).astype(float)
+    assert alarm_threshold(scores, rate) == (place, rate)
+
+
+def test_too_few_scores_vouch_for_less_than_was_asked():
+    assert alarm_threshold([3.0, 1.0, 2.0], 0.05) == (3.0, 0.25)
+
+
+@pytest.mark.parametrize(("n", "rate"), [(19, 0.05), (30, 0.1), (8, 0.25)])
+def test_further_scores_exceed_an_alarms_threshold_no_more_often_than_was_asked(n, rate):
+    drawn = np.random.default_rng(0).standard_normal((4000, n + 1))
+    alarms = np.mean([row[-1] > alarm_threshold(row[:-1], rate)[0] for row in drawn])
+    assert rate - 0.04 < alarms < rate + 0.015
+
+
+@pytest.mark.parametrize(("scores", "rate"), [([], 0.1), ([1.0], 0.0), ([1.0], 1.0)])
+def test_a_threshold_from_nothing_or_for_no_rate_is_refused(scores, rate):
+    with pytest.raises(UsageError):
+        alarm_threshold(scores, rate)

@@ -27,6 +27,7 @@ SHELVES: dict[str, tuple[str, ...]] = {
         "docs/baselines.md",
         "docs/bases.md",
         "docs/gates.md",
+        "docs/monitors.md",
         "docs/scorers.md",
         "docs/studies.md",
         "docs/thoughts.md",

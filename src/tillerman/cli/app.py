@@ -27,6 +27,7 @@ from tillerman.cli.commands.generate import generate
 from tillerman.cli.commands.import_vector import import_vector
 from tillerman.cli.commands.keys import keys
 from tillerman.cli.commands.make import make
+from tillerman.cli.commands.monitor import monitor
 from tillerman.cli.commands.pack import pack
 from tillerman.cli.commands.pull import pull
 from tillerman.cli.commands.push import push
@@ -138,6 +139,7 @@ app.command()(dressed("score", score, config=True))
 app.command(name="validate-scorer")(dressed("validate-scorer", validate_scorer, config=True))
 app.command()(dressed("restest", restest, config=True))
 app.command()(dressed("show", show))
+app.command()(dressed("monitor", monitor, config=True, exit_zero=True))
 app.command()(dressed("generate", generate, config=True))
 app.command(name="export-task")(dressed("export-task", export_task, config=True))
 app.command(name="import")(dressed("import", import_vector))

@@ -1,4 +1,5 @@
-"""The steering artefact: one safetensors file with the steering, its provenance, its cell, its card and a checksum."""
+"""The steering artefact: one safetensors file with the steering, its provenance, cell, gate, monitor and card, and a
+checksum."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from tillerman.core.foreign import Foreign, foreign_file, foreign_tensors
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import named, parse_points
 from tillerman.core.hub import fetch_beside, local_file
+from tillerman.core.monitors import Monitor
 from tillerman.core.packs import INDEX, SIGNATURE, check_member
 from tillerman.core.places import place_of
 from tillerman.core.plan import Plan, Scope
@@ -26,7 +28,16 @@ from tillerman.core.provenance import Card
 from tillerman.core.seal import is_whole, sealed
 from tillerman.core.shown import Shown, clipped
 from tillerman.core.steerings.base import Steering, fitted_among
-from tillerman.core.steerings.files import GATE, gate_apart, gate_together, put_together, taken_apart
+from tillerman.core.steerings.files import (
+    GATE,
+    MONITOR,
+    gate_apart,
+    gate_together,
+    monitor_apart,
+    monitor_together,
+    put_together,
+    taken_apart,
+)
 
 FORMAT = "tillerman-artefact"
 ABSTAINS = "the artefact abstains (strength 0): its search found nothing that helps, so nothing is steered"
@@ -37,6 +48,7 @@ FORMAT_VERSION = 1
 class Artefact(Shown):
     """A steering and how it is applied: its cell and its gate. ``card`` holds what was measured, None for a steering
     that was never evaluated, whose cell is then its maker's choice (``Cell.of(steering)``: as it is, everywhere).
+    ``monitor`` watches answers by its direction ('tillerman monitor' calibrates one); steering does not need it.
 
     ``HookPointError`` for a cell at a hook point that the steering does not have.
     """
@@ -45,6 +57,7 @@ class Artefact(Shown):
     cell: Cell
     gate: Gate | None = None
     card: Card | None = None
+    monitor: Monitor | None = None
 
     def __post_init__(self) -> None:
         fitted_among(self.cell.points, self.steering.points)
@@ -59,6 +72,7 @@ class Artefact(Shown):
             "dose": f"{self.dose:.3g}",
             "gate": "none" if self.gate is None else self.gate,
             "measured": "nothing yet; test it with evaluate" if self.card is None else self.card.summary,
+            **({} if self.monitor is None else {"monitor": self.monitor}),
         }
 
     def plan(self, strength: float | None = None) -> Plan:
@@ -82,6 +96,8 @@ def save(path: str | Path, artefact: Artefact) -> None:
     tensors, what = taken_apart(artefact.steering)
     if artefact.gate is not None:
         tensors[GATE], what["gate"] = gate_apart(artefact.gate)
+    if artefact.monitor is not None:
+        tensors[MONITOR], what["monitor"] = monitor_apart(artefact.monitor)
     head = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -120,12 +136,15 @@ def with_origin(artefact: Artefact, origin: str) -> Artefact:
 def _loaded(path: Path) -> Artefact:
     tensors, head = _read(path)
     try:
-        if ("gate" in head) != (GATE in tensors):
-            raise ArtefactError("a gate without its tensor, or the other way round")
+        for name in (GATE, MONITOR):
+            if (name in head) != (name in tensors):
+                raise ArtefactError(f"a {name} without its tensor, or the other way round")
         gate = gate_together(tensors.pop(GATE), head["gate"]) if "gate" in head else None
+        monitor = monitor_together(tensors.pop(MONITOR), head["monitor"]) if "monitor" in head else None
         steering = put_together(tensors, head)
         card = take(head, "card", Any)
-        made = Artefact(steering, _cell(steering, head), gate, None if card is None else Card.from_json(card))
+        known = None if card is None else Card.from_json(card)
+        made = Artefact(steering, _cell(steering, head), gate, known, monitor)
         made.plan()  # refuses a gate after what it gates, an operator that the steering has nothing for
         return made
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, TillermanError) as error:

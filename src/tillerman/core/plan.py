@@ -15,6 +15,7 @@ from tillerman.core.errors import UnknownNameError, UsageError
 from tillerman.core.facts import NO_FACT
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint, named
+from tillerman.core.monitors import Monitor
 from tillerman.core.operators import OPERATORS
 from tillerman.core.shown import Shown
 from tillerman.core.steerings.base import Steering
@@ -31,6 +32,7 @@ SCOPES = (
     "positions",
 )
 _MARKED = ("after_instruction", "assistant_turns", "thinking", "not_in_code")
+_OF_PROMPTS = ("prompt", "last", "positions")  # and of no later token
 
 
 @dataclass(frozen=True)
@@ -115,19 +117,22 @@ class Intervention(Shown):
     """One steering at all its hook points, on the scope's tokens, in the rows whose gate is open.
 
     ``operator`` is one of ``core.operators``; ``add`` is ``h + strength * v``. A gate reads the same pass
-    that it gates, so its hook point may not come after one that is steered.
+    that it gates, so its hook point may not come after one that is steered. A monitor for a gate opens where it is
+    crossed, in that text and from its next token on, so that the scope has to mean tokens of the answer.
     """
 
     steering: Steering
     strength: float = 1.0
     operator: str = "add"
     scope: Scope = Scope()
-    gate: Gate | None = None
+    gate: Gate | Monitor | None = None
 
     def __post_init__(self) -> None:
         check_strength(self.strength, self.operator)
         self.steering.check_operator(self.operator)
-        if self.gate is not None:
+        if isinstance(self.gate, Monitor):
+            self._ensure_switchable()
+        elif self.gate is not None:
             first = min(self.steering.points, key=lambda point: point.order)
             if self.gate.point.order > first.order:
                 raise UsageError(
@@ -145,6 +150,20 @@ class Intervention(Shown):
             "scope": self.scope,
             "gate": "none" if self.gate is None else self.gate,
         }
+
+    def _ensure_switchable(self) -> None:
+        """``UsageError`` for what cannot begin in the middle of an answer."""
+        if self.scope.name in _OF_PROMPTS:
+            whole = "all, generated, after_instruction, assistant_turns, thinking, not_in_code"
+            raise UsageError(
+                f"scope {self.scope} means tokens of the prompt, and a monitor switches on what comes after it; "
+                f"choose one of {whole}"
+            )
+        if self.steering.reach is not None or self.steering.looks_ahead:
+            raise UsageError(
+                f"a {type(self.steering).__name__} works from the first token of a prompt on, and a monitor switches "
+                "it on later; switch on a vector, as 'tillerman fit --method caa' makes them"
+            )
 
     def operand(self, point: HookPoint) -> Float[Tensor, " k"]:
         """What the operator takes as ``v`` there: the direction ``[d]``, or the atom to clamp ``[2 d + 2]``."""

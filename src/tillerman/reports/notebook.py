@@ -59,6 +59,17 @@ def _thoughts_page(log: Any) -> str:
     return _framed(render_account(account(log)))
 
 
+def _monitor_words(log: Any) -> str:
+    return f"{log.data_name}, {log.method}, {log.reading} at {log.chosen.hook_point}: AUC {log.chosen.area.value:.2f}"
+
+
+def _monitor_page(log: Any) -> str:
+    from tillerman.reports.monitor import account
+    from tillerman.reports.pages import render_account
+
+    return _framed(render_account(account(log)))
+
+
 def _scores_words(log: Any) -> str:
     return f"{log.method} at {log.hook_point}, {len(log.prompts)} prompts: {', '.join(s.scorer for s in log.scored)}"
 
@@ -112,6 +123,7 @@ show_with("comparison", View(_comparison_words, _comparison_page))
 show_with("second-look", View(_second_look_words, _second_look_page))
 show_with("validation", View(_validation_words, _validation_page))
 show_with("study", View(_study_words, _study_page))
+show_with("monitor", View(_monitor_words, _monitor_page))
 show_with("thoughts", View(_thoughts_words, _thoughts_page))
 show_with("scores", View(_scores_words, _scores_page))
 show_with("making", View(_making_words, _making_page))

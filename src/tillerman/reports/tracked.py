@@ -32,6 +32,7 @@ _FIGURES = {
     "study": ("marks", ("chart", "line", "label")),
     "reproduction": ("verdicts", ("claim",)),
     "scores": ("figures", ("scorer", "condition")),
+    "monitor": ("readings", ("reading",)),
     "thoughts": ("conditions", ("condition",)),
     "making": ("pairs", ()),
 }

@@ -136,12 +136,13 @@ def ensure_applied(answer: Mapping[str, Any], steering: Plan | None, plan: str |
     if plan is not None and receipt.get("plan") != plan:
         raise NotAppliedError(f"the receipt is of plan {receipt.get('plan')}, the answer was begun under {plan}")
     applied = receipt["applied"]
+    ended = "aborted" in receipt.get("endings", ())  # by a monitor, maybe before its scope met a token
     if steering is not None:
         _ensure_asked(steering, applied)
     for one in applied:
         shut = one["gate"] is not None and not all(one["gate"]["open"])
         idle = [point for point, count in one["at"].items() if not count > 0]
-        if idle and one["strength"] != 0 and not shut:
+        if idle and one["strength"] != 0 and not shut and not ended:
             raise NotAppliedError(f"{one['artefact']}: touched no token at {', '.join(idle)}")
     return receipt
 

@@ -15,6 +15,7 @@ from tillerman.serving.asked import Asked, read_steering
 from tillerman.serving.audit import Audit, prompt_facts
 from tillerman.serving.engine import Drawing, Ended, Engine, Job
 from tillerman.serving.metrics import Metrics
+from tillerman.serving.monitors import ServedMonitor, admitted_facts, ensure_total, make_monitors
 from tillerman.serving.plans import ServedPlan, ensure_meets, make_plan
 from tillerman.serving.policy import Caller, caller_of, ensure_few, ensure_names, ensure_within
 from tillerman.serving.prompts import PromptReader, TokenPrompt
@@ -37,14 +38,14 @@ class Rules:
     presets: Mapping[str, Asked]
     ready: Callable[[Asked], ServedPlan]  # what is asked for as a plan; ``Refusal`` where it cannot be served
     left_out: Mapping[str, str] = field(default_factory=dict)  # artefacts that the engine cannot serve, and why
+    monitors: tuple[ServedMonitor, ...] = ()  # that follow every answer
 
 
 def make_rules(shelf: Shelf, settings: Settings, prompts: PromptReader, engine: Engine) -> Rules:
-    """``Refusal`` where the default plan or a preset could not be served."""
+    """``Refusal`` where the default plan or a preset could not be served, ``UsageError`` where a monitor could not."""
     library = shelf.library
 
-    @lru_cache(_PLANS)
-    def ready(asked: Asked) -> ServedPlan:
+    def servable(asked: Asked) -> ServedPlan:
         for name in (wanted.part.name for wanted in asked):
             if name in shelf.left_out:
                 why = shelf.left_out[name]
@@ -55,11 +56,19 @@ def make_rules(shelf: Shelf, settings: Settings, prompts: PromptReader, engine: 
             raise Refusal("not_servable", f"steering: this engine cannot serve the plan: {problem}", "steering")
         return plan
 
+    monitors = make_monitors(settings, library, servable, engine)
+
+    @lru_cache(_PLANS)
+    def ready(asked: Asked) -> ServedPlan:
+        plan = servable(asked)
+        ensure_total(plan, monitors, settings.policy)
+        return plan
+
     default = read_steering(settings.policy.default, "policy.default") or ()
     presets = {name: read_steering(text, f"presets.{name}") or () for name, text in settings.presets.items()}
     for asked in (default, *presets.values()):
         ensure_within(ready(asked), Caller(), settings.policy)
-    return Rules(library, settings, default, presets, ready, shelf.left_out)
+    return Rules(library, settings, default, presets, ready, shelf.left_out, monitors)
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,7 @@ class Admitted:
     choices: int  # answers to each prompt
     seed: int
     started: float
+    monitors: tuple[ServedMonitor, ...] = ()
 
 
 class Door:
@@ -124,7 +134,9 @@ class Door:
         count = len(order.prompts) * order.choices
         if count > rules.settings.limits.choices:
             raise Refusal("over_cap", f"{count} answers at once; at most {rules.settings.limits.choices}", "n")
-        return self._admitted(caller, order, plan, self._drawings(order, rules))
+        # given tokens are read, whatever a monitor says of them
+        monitors = () if order.drawing.forced else rules.monitors
+        return self._admitted(caller, order, plan, self._drawings(order, rules), monitors)
 
     def admit(self, caller: Caller, order: Order) -> Admitted:
         """Everything that is asked of a request before its first token; ``Refusal`` says what is wrong."""
@@ -151,7 +163,7 @@ class Door:
         self.metrics.running.set(self._running)
         seconds = time.monotonic() - admitted.started
         self.metrics.whole.observe(seconds)
-        self.metrics.ended(admitted.plan, list(ends), outcome)
+        self.metrics.ended(admitted.plan, list(ends), outcome, admitted.monitors)
         told = {
             "id": admitted.id,
             "outcome": outcome,
@@ -161,8 +173,12 @@ class Door:
             "seconds": round(seconds, 4),
         }
         whole = len(ends) == len(admitted.jobs) and all(len(end.touched) == len(admitted.plan.acts) for end in ends)
-        done = receipt(admitted.plan, ends, self.engine.about.engine) if whole and outcome == "answered" else None
+        done = self.receipt(admitted, ends) if whole and outcome == "answered" else None
         self._write("ended", {**told, "receipt": done})
+
+    def receipt(self, admitted: Admitted, ends: Sequence[Ended]) -> dict[str, Any]:
+        """Of all its answers."""
+        return receipt(admitted.plan, ends, self.engine.about.engine, admitted.monitors)
 
     def refused(self, caller: Caller | None, refusal: Refusal) -> None:
         """Counted; written down where the caller is known. Who asks too often would fill the disk."""
@@ -231,7 +247,15 @@ class Door:
             found.append(replace(order.drawing, max_tokens=wanted or min(most, room)))
         return found
 
-    def _admitted(self, caller: Caller, order: Order, plan: ServedPlan, drawings: Sequence[Drawing]) -> Admitted:
+    def _admitted(
+        self,
+        caller: Caller,
+        order: Order,
+        plan: ServedPlan,
+        drawings: Sequence[Drawing],
+        monitors: tuple[ServedMonitor, ...],
+    ) -> Admitted:
+        alarms = tuple(one.alarm for one in monitors)
         id, made = new_id(), list[Job]()
         seed = secrets.randbelow(2**31) if order.seed is None else order.seed % _SEEDS
         for prompt, drawing in zip(order.prompts, drawings, strict=True):
@@ -239,8 +263,10 @@ class Door:
             for _ in range(order.choices):
                 own = replace(drawing, seed=(seed + len(made)) % _SEEDS)
                 name = f"{id}-{len(made)}"
-                made.append(Job(name, prompt.tokens, plan.plan, plan.names, plan.fingerprint, own, plan.digests))
-        return Admitted(id, caller, order.model, plan, tuple(made), order.choices, seed, time.monotonic())
+                made.append(
+                    Job(name, prompt.tokens, plan.plan, plan.names, plan.fingerprint, own, plan.digests, alarms)
+                )
+        return Admitted(id, caller, order.model, plan, tuple(made), order.choices, seed, time.monotonic(), monitors)
 
     def _of_prompts(self, order: Order, rules: Rules) -> dict[str, Any]:
         kept = [
@@ -263,4 +289,5 @@ def _facts(admitted: Admitted) -> dict[str, Any]:
         "acts": [{**act.to_json(), "dose": act.dose} for act in admitted.plan.acts],
         "answers": len(admitted.jobs),
         "seed": admitted.seed,
+        **admitted_facts(admitted.monitors),
     }

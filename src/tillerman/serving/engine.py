@@ -6,9 +6,11 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from tillerman.core.alarms import Alarm
 from tillerman.core.plan import Plan
 
-Ending = Literal["stop", "length", "cancelled", "error"]
+# aborted: a monitor has ended the answer
+Ending = Literal["stop", "length", "aborted", "cancelled", "error"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Job:
     """One answer to make: the prompt's token ids as the model reads them, the plan on it, how tokens are taken.
 
     ``names`` and ``digests`` have, for each intervention of ``plan``, the artefact that it comes from and the sha256
-    of its file; ``fingerprint`` is of the whole plan and of the digests (the empty plan has one, too).
+    of its file; ``fingerprint`` is of the whole plan and of the digests (the empty plan has one, too). ``alarms``
+    follow the answer; only an engine that says ``watches`` is given any.
     """
 
     id: str
@@ -49,6 +52,7 @@ class Job:
     fingerprint: str
     drawing: Drawing
     digests: tuple[str, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,9 +84,19 @@ class Touched:
 
 
 @dataclass(frozen=True)
+class Followed:
+    """What became of one alarm of a job: after how many tokens of the answer it was crossed (0: by the prompt; None:
+    not at all), its statistic there or else at last, and what was done for each intervention that it switches on."""
+
+    token: int | None
+    value: float | None
+    touched: tuple[Touched, ...] = ()
+
+
+@dataclass(frozen=True)
 class Ended:
-    """The last word on a job. ``touched`` stands in the order of the job's plan. An ``error`` says why in ``why``, in
-    words fit for the client: no prompt, no path."""
+    """The last word on a job. ``touched`` stands in the order of the job's plan, ``followed`` in that of its alarms. An
+    ``error`` says why in ``why``, in words fit for the client: no prompt, no path."""
 
     ending: Ending
     prompt_tokens: int
@@ -91,12 +105,14 @@ class Ended:
     cached_tokens: int = 0
     why: str = ""
     warnings: tuple[str, ...] = ()
+    followed: tuple[Followed, ...] = ()
 
 
 @dataclass(frozen=True)
 class About:
     """Who an engine is: ``engine`` names it with its version (``local-0.1.0``); ``context`` is the maximum
-    number of tokens of prompt and answer together; ``forces``: it can take given tokens (``Drawing.forced``)."""
+    number of tokens of prompt and answer together; ``forces``: it can take given tokens (``Drawing.forced``);
+    ``watches``: monitors can follow its answers (``Job.alarms``)."""
 
     engine: str
     model: str
@@ -104,6 +120,7 @@ class About:
     layers: int
     context: int
     forces: bool = False
+    watches: bool = False
 
 
 class Engine(Protocol):

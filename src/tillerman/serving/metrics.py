@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from tillerman.serving.engine import Ended
+from tillerman.serving.monitors import ServedMonitor
 from tillerman.serving.plans import ServedPlan
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
@@ -36,6 +39,9 @@ class Metrics:
         self.caught = Counter(
             "tillerman_unsteered_caught", "answers withheld: done was not what was asked; must stay 0", registry=made
         )
+        self.crossings = Counter(
+            "tillerman_monitor_crossings", "answers that crossed a monitor", ["monitor", "action"], registry=made
+        )
         self.running = Gauge("tillerman_answers_running", "answers being made", registry=made)
         self.checked = Gauge("tillerman_checked_timestamp_seconds", "when steering was last proved", registry=made)
         self.unproved = Gauge(
@@ -46,7 +52,7 @@ class Metrics:
         self.first = Histogram("tillerman_first_token_seconds", "until the first text", buckets=_SECONDS, registry=made)
         self.whole = Histogram("tillerman_request_seconds", "of answered requests", buckets=_SECONDS, registry=made)
 
-    def ended(self, plan: ServedPlan, ends: list[Ended], outcome: str) -> None:
+    def ended(self, plan: ServedPlan, ends: list[Ended], outcome: str, monitors: Sequence[ServedMonitor] = ()) -> None:
         """One answered request."""
         for name in plan.names or (UNSTEERED,):
             self.requests.labels(name, outcome).inc()
@@ -57,6 +63,10 @@ class Metrics:
             for act, touched in zip(plan.acts, end.touched, strict=False):
                 for point, count in touched.tokens.items():
                     self.tokens.labels(act.served.name, point).inc(count)
+
+        for one, found in ((one, found) for end in ends for one, found in zip(monitors, end.followed, strict=False)):
+            if found.token is not None:
+                self.crossings.labels(one.name, one.alarm.action).inc()
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -135,8 +135,27 @@ class EngineSettings:
 
 
 @dataclass(frozen=True)
+class MonitorSettings:
+    """The monitor of an artefact, on every answer: what a crossing does, and for ``steer`` the plan that it switches
+    on, in any form of the field. ``threshold`` None: the calibrated one."""
+
+    artefact: str
+    action: Literal["warn", "abort", "steer"] = "warn"
+    plan: Any = None
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.action == "steer") != (self.plan is not None):
+            wanted = "needs the plan that it switches on" if self.action == "steer" else "switches no plan on"
+            raise UsageError(f"action {self.action!r} {wanted}")
+        if self.threshold is not None and not -inf < self.threshold < inf:
+            raise UsageError(f"threshold {self.threshold}: expected a finite number")
+
+
+@dataclass(frozen=True)
 class Settings:
-    """All of ``serve.toml``. ``presets`` are plans by name, listed as models; ``playground``: a page at ``/``."""
+    """All of ``serve.toml``. ``presets`` are plans by name, listed as models; ``monitors`` follow every answer;
+    ``playground``: a page at ``/``."""
 
     model: str = ""
     artefacts: ArtefactSettings = ArtefactSettings()
@@ -146,6 +165,7 @@ class Settings:
     limits: LimitSettings = LimitSettings()
     engine: EngineSettings = EngineSettings()
     presets: Mapping[str, str] = field(default_factory=dict)
+    monitors: Mapping[str, MonitorSettings] = field(default_factory=dict)
     playground: bool = True
 
     def __post_init__(self) -> None:

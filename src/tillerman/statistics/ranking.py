@@ -29,6 +29,28 @@ def area(wanted: ArrayLike, unwanted: ArrayLike) -> float:
     return float((ranks.sum() - len(high) * (len(high) + 1) / 2) / (len(high) * len(low)))
 
 
+def alarm_threshold(unwanted: ArrayLike, rate: float) -> tuple[float, float]:
+    """The least of these scores that no more than a share ``rate`` of further ones like them is expected to exceed, and
+    the share that it vouches for.
+
+    It is the ``ceil((1 - rate) (n + 1))``-th smallest of n (split conformal prediction: Vovk et al. 2005; a further
+    exchangeable score exceeds it with a chance of at most ``rate``). Where n is too small for the rate, the largest,
+    which vouches for ``1 / (n + 1)`` only.
+
+    ``UsageError`` for no scores or a rate that is not between 0 and 1, ``MetricError`` for scores that are not finite.
+    """
+    scores = np.sort(np.asarray(unwanted, dtype=np.float64))
+    if not len(scores):
+        raise UsageError("a threshold from no scores; give some that should raise no alarm")
+    if not 0 < rate < 1:
+        raise UsageError(f"a rate of false alarms of {rate}: expected a share between 0 and 1")
+    ensure_finite(scores, "scores of unwanted ones")
+    rank = int(np.ceil((1 - rate) * (len(scores) + 1) - _EDGE))
+    if rank > len(scores):
+        return float(scores[-1]), 1 / (len(scores) + 1)
+    return float(scores[rank - 1]), rate
+
+
 def area_interval(found: float, wanted: int, unwanted: int) -> Interval:
     """95 % score interval of an area from so many on each side (Newcombe 2006, Statistics in Medicine 25:559, method
     5): all t with ``|found - t| <= z sd(t)``,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from transformers import LogitsProcessorList
 
 from tillerman.core.errors import MetricError, UsageError
 from tillerman.core.plan import Plan
-from tillerman.models.batches import padded
+from tillerman.models.batches import Batch, padded
 from tillerman.models.opened import OpenModel
 from tillerman.models.prefill import prefilled
 from tillerman.steering.draws import BROKEN, SharedDraws
@@ -74,9 +74,15 @@ def continuation_tokens(
         raise UsageError(f"{len(prompts)} prompts and {len(plans)} plans: expected one plan per prompt, at least one")
     begun = prefilled(opened, prompts) if unsteered and len(prompts) > 1 and not any(plans) else None
     batch = padded(prompts, pad=opened.pad_id) if begun is None else begun.batch
-    options = _drawn_by(opened, sampling) | ({} if begun is None else {"past_key_values": begun.cache})
     steering = steer_rows(opened.model, plans) if any(plans) else nullcontext()
-    with torch.random.fork_rng(devices=_drawing(opened)), steering:
+    with steering:
+        return generated(opened, batch, sampling, {} if begun is None else {"past_key_values": begun.cache})
+
+
+def generated(opened: OpenModel, batch: Batch, sampling: Sampling, options: Mapping[str, Any]) -> list[list[int]]:
+    """The tokens that follow each row of a batch, under whatever edits the model now; ``options`` are more of what
+    ``generate`` takes."""
+    with torch.random.fork_rng(devices=_drawing(opened)):
         torch.manual_seed(sampling.seed)
         try:
             out = opened.model.generate(  # type: ignore[operator]
@@ -85,6 +91,7 @@ def continuation_tokens(
                 max_new_tokens=sampling.max_new_tokens,
                 min_new_tokens=sampling.min_new_tokens,
                 pad_token_id=opened.pad_id,
+                **_drawn_by(opened, sampling),
                 **options,
             )
         except RuntimeError as error:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint
+from tillerman.core.monitors import Monitor
 from tillerman.core.steerings.base import Steering
 from tillerman.models.edit import Edit, edit_forward
 from tillerman.models.families import Anatomy
@@ -36,8 +37,9 @@ class PlannedRows:
         self.rounds: dict[HookPoint, list[tuple[Round, list[int | None]]]] = {
             point: rounds(point, plans, known) for point in sorted(steered)
         }
-        self.gates: list[Gate] = list(dict.fromkeys(item.gate for item in items if item.gate is not None))
-        self.points = steered | {gate.point for gate in self.gates}
+        self.gates: list[Gate] = list(dict.fromkeys(gate for text in texts for gate in text.gates))
+        self.monitors: list[Monitor] = list(dict.fromkeys(monitor for text in texts for monitor in text.followed))
+        self.points = steered | {one.point for one in (*self.gates, *self.monitors)}
         self.ahead = Ahead(parts, plans)
         self.columns: dict[tuple[tuple[bool, ...], torch.device], Bool[Tensor, "b 1"]] = {}  # masks of one-token passes
 
@@ -45,6 +47,9 @@ class PlannedRows:
         for gate in self.gates:  # before the edits of this point: a gate reads what arrives
             if gate.point == point:
                 now.decide(gate, h)
+        for monitor in self.monitors:
+            if monitor.point == point:
+                now.follow(monitor, h)
         for round_, places in self.rounds.get(point, ()):
             now.met(point, places, round_.conditions)
             h = round_.apply(h, now)
@@ -62,6 +67,7 @@ class PlannedPass:
         self._flags: dict[Conditions, list[Sequence[bool]]] = {}
         self._masks: dict[tuple[Conditions, torch.device], Bool[Tensor, "b s"]] = {}
         self._met: list[tuple[HookPoint, list[int | None], Conditions]] = []
+        self._seen: list[tuple[Monitor, list[list[float]]]] = []  # projections of each row's new tokens
 
     @property
     def positions(self) -> Int[Tensor, "b s"]:
@@ -115,17 +121,35 @@ class PlannedPass:
         for i in new:
             texts[i].open[gate] = bool(opens[i])
 
+    def follow(self, monitor: Monitor, h: Float[Tensor, "b s d"]) -> None:
+        """Read the tokens of this pass that a monitor has not read yet, of the rows that it follows. What was read
+        counts once the pass has ended: one that fails is run anew."""
+        rows = zip(self._planned.texts, self._reach, strict=True)
+        counts = [
+            stop - max(start, text.ran, text.prompt_tokens - 1) if monitor in text.followed else 0
+            for text, (start, stop) in rows
+        ]
+        most = max(counts, default=0)
+        if most > 0:
+            seen = monitor.projections(h[:, -most:]).tolist()  # rows end together
+            self._seen.append(
+                (monitor, [values[most - n :] if n > 0 else [] for values, n in zip(seen, counts, strict=True)])
+            )
+
     def met(self, point: HookPoint, places: list[int | None], conditions: Conditions) -> None:
         self._met.append((point, places, conditions))
 
     def ended(self) -> None:
-        """Write down what was met, each token once, also where a pass repeats earlier ones."""
+        """Write down what was met and read, each token once, also where a pass repeats earlier ones."""
         for point, places, conditions in self._met:
             flags = self._of_rows(conditions)
             for text, place, mine, (start, _) in zip(self._planned.texts, places, flags, self._reach, strict=True):
                 if place is not None:
                     new = sum(mine[max(0, text.ran - start) :])
                     text.touched[place, point] = text.touched.get((place, point), 0) + new
+        for monitor, rows in self._seen:
+            for text, values in zip(self._planned.texts, rows, strict=True):
+                text.saw(monitor, values)
         for text, (_, stop) in zip(self._planned.texts, self._reach, strict=True):
             text.ran = max(text.ran, stop)
 

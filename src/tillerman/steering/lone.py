@@ -9,8 +9,10 @@ import torch
 
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint
+from tillerman.core.monitors import Monitor
 from tillerman.core.plan import Plan, Scope
 from tillerman.models.forward import ForwardInfo
+from tillerman.steering.following import Following
 from tillerman.steering.rows import Condition
 from tillerman.steering.scopes import OF_GENERATED, Sequences
 
@@ -21,11 +23,15 @@ class LoneText:
     """A prompt, the tokens that followed it so far, and the plan on it. Asked by token, counted from the prompt's
     first one: padding and neighbours are none of its business, so its scopes mean what they would mean alone.
 
-    ``touched[i, point]`` counts the tokens that intervention ``i`` has met there.
+    ``touched[i, point]`` counts the tokens that intervention ``i`` has met there. ``followed`` has what its monitors
+    have read: those ``watching``, which change nothing, and those that switch an intervention on.
     """
 
-    def __init__(self, plan: Plan, prompt: Sequence[int]) -> None:
+    def __init__(self, plan: Plan, prompt: Sequence[int], watching: Sequence[Monitor] = ()) -> None:
         self.plan = plan
+        gates = (item.gate for item in plan)
+        monitors = dict.fromkeys([*watching, *(gate for gate in gates if isinstance(gate, Monitor))])
+        self.followed: dict[Monitor, Following] = {monitor: Following(monitor) for monitor in monitors}
         self.tokens = list(prompt)
         self.ran = 0  # so many of them have been run
         self.prompt_tokens = len(prompt)
@@ -41,12 +47,23 @@ class LoneText:
 
     @cached_property
     def gates(self) -> frozenset[Gate]:
-        return frozenset(item.gate for item in self.plan if item.gate is not None)
+        gates = (item.gate for item in self.plan)
+        return frozenset(gate for gate in gates if gate is not None and not isinstance(gate, Monitor))
 
     @property
     def wants_whole_prompt(self) -> bool:
         """Gates are decided on it, in one pass; a look ahead runs beside it."""
-        return any(item.gate is not None or item.steering.looks_ahead for item in self.plan)
+        return bool(self.gates) or any(item.steering.looks_ahead for item in self.plan)
+
+    def saw(self, monitor: Monitor, projections: Sequence[float]) -> None:
+        """Of the tokens that it has not read yet, from the prompt's last one on."""
+        if not projections:
+            return
+        followed, answer = self.followed[monitor], list(projections)
+        if self.ran < self.prompt_tokens:
+            followed.see_prompt(answer.pop(0))
+        for projection in answer:
+            followed.see(projection)
 
     def grow(self, token: int) -> None:
         past = len(self.tokens)
@@ -69,6 +86,10 @@ class LoneText:
     def meant(self, condition: Condition, start: int, stop: int) -> Sequence[bool]:
         """Which of its tokens from ``start`` to ``stop`` meet the condition; its gate must be decided."""
         scope, gate, reach = condition
+        if isinstance(gate, Monitor):
+            crossed = self.followed[gate].crossed
+            begins = stop if crossed is None else self.prompt_tokens + crossed
+            return [flag and start + k >= begins for k, flag in enumerate(self._flags[scope][start:stop])]
         if gate is not None and not self.open[gate]:
             return [False] * (stop - start)
         flags = self._flags[scope][start:stop]
@@ -76,6 +97,12 @@ class LoneText:
             return flags
         limit = min(reach, self.prompt_tokens)
         return [flag and start + k < limit for k, flag in enumerate(flags)]
+
+    def decided(self, gate: Gate | Monitor | None) -> bool | None:
+        """Whether it is open; None where there is none, or nothing is known of it yet."""
+        if isinstance(gate, Monitor):
+            return self.followed[gate].crossed is not None
+        return None if gate is None else self.open.get(gate)
 
     def idle(self) -> list[int]:
         """The interventions that met no token at one of their hook points, though no gate kept them out."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from tillerman.core.errors import UsageError
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint
+from tillerman.core.monitors import Monitor
 from tillerman.core.operators import OPERATORS, applied, prepared
 from tillerman.core.plan import Intervention, Plan, Scope
 from tillerman.core.steerings.base import RunningPass, Steering
@@ -24,7 +25,7 @@ from tillerman.models.forward import ForwardInfo
 from tillerman.steering.lookahead import Ahead
 from tillerman.steering.streams import Stream
 
-Condition = tuple[Scope, Gate | None, int | None]  # the last: only so many first tokens of the prompt
+Condition = tuple[Scope, Gate | Monitor | None, int | None]  # the last: only so many first tokens of the prompt
 _PROMPT = Scope("prompt")
 Member = tuple[Condition, Bool[Tensor, "b 1"] | None]  # a condition and the rows that have it, None for all
 
@@ -129,6 +130,8 @@ class Pass:
         chosen = self._scope(scope)
         if reach is not None:
             chosen = chosen & self._scope(_PROMPT) & (self.info.positions < reach)
+        if isinstance(gate, Monitor):
+            return chosen & self.stream.gates.after(gate, self.stream.sequences, self.info)
         return chosen if gate is None else chosen & self.stream.gates.open(gate, self.rows).to(chosen.device)[:, None]
 
     def _scope(self, scope: Scope) -> Bool[Tensor, "b s"]:

@@ -14,6 +14,7 @@ from tillerman.core.artefact import ABSTAINS, Artefact
 from tillerman.core.errors import MismatchError, NotAppliedError, UsageError
 from tillerman.core.gates import Gate
 from tillerman.core.hookpoint import HookPoint
+from tillerman.core.monitors import Monitor
 from tillerman.core.operators import RELATIVE
 from tillerman.core.plan import Intervention, Plan
 from tillerman.models.belonging import foreign_weights
@@ -24,6 +25,7 @@ from tillerman.models.generating import heard
 from tillerman.models.opened import OpenModel
 from tillerman.models.passes import Passes
 from tillerman.models.recomputation import ensure_seen_again
+from tillerman.steering.following import Following
 from tillerman.steering.lookahead import Ahead, looks_ahead
 from tillerman.steering.overflow import ensure_finite
 from tillerman.steering.receipt import Applied, Receipt
@@ -42,10 +44,20 @@ class Steered:
     """The handle of a running block; ``receipt`` may be read inside and after it.
 
     ``plans`` has one plan, or one per row; ``receipt.applied`` holds their interventions one after another.
+    ``watching`` are monitors that only look; ``followed`` gives what each monitor, those that switch a plan on too, has
+    read of each row of the latest text.
     """
 
-    def __init__(self, plans: tuple[Plan, ...], warnings: tuple[str, ...], *, per_row: bool) -> None:
-        self.plans = plans
+    def __init__(
+        self,
+        plans: tuple[Plan, ...],
+        warnings: tuple[str, ...],
+        *,
+        per_row: bool,
+        watching: tuple[Monitor, ...] = (),
+    ) -> None:
+        self.plans, self.watching = plans, watching
+        self.followed: dict[Monitor, list[Following]] = {}
         self._warnings = warnings
         self._per_row = per_row
         self._forwards = 0
@@ -58,6 +70,11 @@ class Steered:
     def plan(self) -> Plan:
         """All interventions, in the order of the receipt."""
         return tuple(item for plan in self.plans for item in plan)
+
+    @property
+    def monitors(self) -> tuple[Monitor, ...]:
+        gates = (item.gate for item in self.plan)
+        return tuple(dict.fromkeys([*self.watching, *(one for one in gates if isinstance(one, Monitor))]))
 
     @property
     def receipt(self) -> Receipt:
@@ -137,15 +154,18 @@ def steer_rows(
     warnings: tuple[str, ...] = (),
     allow_mismatch: bool = False,
     must_apply: bool = True,
+    watching: Sequence[Monitor] = (),
 ) -> AbstractContextManager[Steered]:
     """Steer each row of a batch by a plan of its own; an empty plan leaves its row bit-equal.
 
     As ``steer`` otherwise. A pass may have k rows for each of the n plans, as beams and
-    ``num_return_sequences`` make them: row i then belongs to plan ``i // k``.
+    ``num_return_sequences`` make them: row i then belongs to plan ``i // k``. ``watching``: monitors that follow every
+    row and change nothing; ``followed`` of the handle says what they read.
     """
     of_rows = tuple(tuple(plan) for plan in plans)
     causal, found = _belonging(model, tuple(item for plan in of_rows for item in plan), allow_mismatch)
-    return _block(causal, Steered(of_rows, (*warnings, *found), per_row=True), must_apply)
+    steered = Steered(of_rows, (*warnings, *found), per_row=True, watching=tuple(watching))
+    return _block(causal, steered, must_apply)
 
 
 def _belonging(
@@ -162,7 +182,10 @@ def _belonging(
 @contextmanager
 def _block(model: nn.Module, steered: Steered, must_apply: bool) -> Iterator[Steered]:
     parts = anatomy(model)
-    ensure_fits(parts, steered.plan)
+    if steered.plan or not steered.watching:
+        ensure_fits(parts, steered.plan)
+    for monitor in steered.watching:
+        _ensure_reads(parts, monitor, "monitor")
     renew_graphs(model)
     keep_text = any(item.scope.name in _TEXT_SCOPES for item in steered.plan) or looks_ahead(steered.plan)
     streams, ahead = Streams(keep_text=keep_text), Ahead(parts, steered.plans)
@@ -179,7 +202,7 @@ def _block(model: nn.Module, steered: Steered, must_apply: bool) -> Iterator[Ste
         streams.learn(now.stream, output)
 
     points = {p for item in steered.plan for p in item.steering.points}
-    read = {item.gate.point for item in steered.plan if item.gate is not None}
+    read = {item.gate.point for item in steered.plan if item.gate is not None} | {m.point for m in steered.watching}
     known: Known = {}
     edits = {point: _edit(point, steered, passes, known) for point in sorted(points | read)}
     try:
@@ -209,21 +232,30 @@ def ensure_fits(parts: Anatomy, plan: Plan) -> None:
                     f"{item.steering.width(point)}, the model {width}"
                 )
         if item.gate is not None:
-            parts.check(item.gate.point)
-            width = parts.width_at(item.gate.point)
-            if item.gate.width != width:
-                raise MismatchError(f"the gate ({item.gate}) has width {item.gate.width}, the model {width}")
+            _ensure_reads(parts, item.gate, "monitor" if isinstance(item.gate, Monitor) else "gate")
     ensure_finite(plan, parts.causal.dtype)
 
 
+def _ensure_reads(parts: Anatomy, reader: Gate | Monitor, what: str) -> None:
+    parts.check(reader.point)
+    width = parts.width_at(reader.point)
+    if reader.width != width:
+        raise MismatchError(f"the {what} ({reader}) has width {reader.width}, the model {width}")
+
+
 def _edit(point: HookPoint, steered: Steered, passes: Passes[Pass], known: Known) -> Edit:
-    mine: list[Gate] = list(dict.fromkeys(i.gate for i in steered.plan if i.gate is not None and i.gate.point == point))
+    here = dict.fromkeys(i.gate for i in steered.plan if i.gate is not None and i.gate.point == point)
+    mine: list[Gate] = [one for one in here if not isinstance(one, Monitor)]
+    monitors = [one for one in steered.monitors if one.point == point]
     worked = rounds(point, steered.plans, known)
 
     def edit(h: Tensor) -> Tensor:
         now = passes.now
         for gate in mine:  # before the edits of this point: a gate reads what arrives
             now.stream.gates.read(gate, h, now.stream.sequences, now.info)
+        if not passes.recomputing:
+            for monitor in monitors:
+                steered.followed[monitor] = now.stream.gates.follow(monitor, h, now.stream.sequences, now.info)
         for j, (round_, places) in enumerate(worked):
             if not passes.recomputing:
                 steered.count(point, j, places, now.tokens(round_.conditions))

@@ -127,6 +127,7 @@ class Streams:
         call.awaited = True
         if tokens is not None:
             call.stream.sequences.tell(tokens)
+            call.stream.gates.tell(tokens)
 
     @property
     def running(self) -> int:

@@ -84,4 +84,9 @@ def _receipt_lines(receipt: Mapping[str, Any]) -> list[str]:
         + "]"
         for one in receipt["applied"]
     ]
-    return [*(lines or ["[unsteered]"]), *(f"[{warning}]" for warning in receipt.get("warnings", ()))]
+    crossed = [
+        f"[monitor {one['monitor']} crossed at token {one['crossed'][0]}: {one['action']}]"
+        for one in receipt.get("monitors", ())
+        if one["crossed"][0] is not None
+    ]
+    return [*(lines or ["[unsteered]"]), *crossed, *(f"[{warning}]" for warning in receipt.get("warnings", ()))]

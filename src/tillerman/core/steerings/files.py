@@ -1,4 +1,5 @@
-"""Every kind of steering, and of gate, as named tensors and JSON, and back. A new kind is one class and one line."""
+"""Every kind of steering, of gate, and monitors as named tensors and JSON, and back. A new kind is one class and one
+line."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from tillerman.core.decoding import take
 from tillerman.core.errors import ArtefactError
 from tillerman.core.gates import Gate, ProbeGate, SimilarityGate
 from tillerman.core.hookpoint import HookPoint
+from tillerman.core.monitors import Monitor
 from tillerman.core.steerings.base import Head, Steering, Tensors, by_name
 from tillerman.core.steerings.kernel import KernelSteering
 from tillerman.core.steerings.lookahead import LookaheadSteering
@@ -23,7 +25,7 @@ KINDS: Mapping[str, type[Steering]] = {
     "SequenceSteering": SequenceSteering,
     "LookaheadSteering": LookaheadSteering,
 }
-GATE = "gate"  # the name of a gate's tensor
+GATE, MONITOR = "gate", "monitor"  # the names of their tensors
 
 
 def taken_apart(steering: Steering) -> tuple[Tensors, Head]:
@@ -60,3 +62,22 @@ def gate_together(values: Tensor, head: Mapping[str, Any]) -> Gate:
     if kind == "ProbeGate":
         return ProbeGate(values, take(head, "bias", float), point, read)
     raise ArtefactError(f"unknown kind of gate {kind!r}; a newer Tillerman may read it")
+
+
+def monitor_apart(monitor: Monitor) -> tuple[Tensor, Head]:
+    """The monitor's direction, and the rest of it for the artefact's head."""
+    return monitor.direction, {
+        "point": str(monitor.point),
+        "threshold": monitor.threshold,
+        "above": monitor.above,
+        "read": monitor.read,
+        "least": monitor.least,
+        "measured": dict(monitor.measured),
+    }
+
+
+def monitor_together(values: Tensor, head: Mapping[str, Any]) -> Monitor:
+    """Inverse of ``monitor_apart``."""
+    point, threshold, above = take(head, "point", str), take(head, "threshold", float), take(head, "above", bool)
+    rest = take(head, "read", str), take(head, "least", int), take(head, "measured", Mapping[str, Any])
+    return Monitor(values, HookPoint.parse(point), threshold, above, *rest)

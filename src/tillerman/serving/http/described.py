@@ -169,6 +169,21 @@ _REFUSAL: Described = {
         }
     },
 }
+_MONITORED: Described = {
+    "type": "object",
+    "description": "one of the server's monitors; a list has a value per answer, null where it was not crossed",
+    "required": ["monitor", "artefact", "condition", "action", "crossed", "values"],
+    "properties": {
+        "monitor": _TEXT,
+        "artefact": _TEXT,
+        "condition": _TEXT,
+        "action": {"enum": ["warn", "abort", "steer"]},
+        "crossed": {"type": "array", "items": {"type": ["integer", "null"]}},
+        "values": {"type": "array", "items": {"type": ["number", "null"]}},
+        "steered_from": {"type": "array", "items": {"type": ["integer", "null"]}},
+        "applied": {"type": "array", "items": {"type": "object"}},
+    },
+}
 _RECEIPT: Described = {
     "type": "object",
     "description": "what was done to an answer; nothing was, where 'applied' is empty",
@@ -195,5 +210,7 @@ _RECEIPT: Described = {
             },
         },
         "warnings": {"type": "array", "items": _TEXT},
+        "monitors": {"type": "array", "items": _MONITORED},
+        "endings": {"type": "array", "items": {"enum": ["stop", "length", "aborted"]}},
     },
 }

@@ -166,7 +166,9 @@ def _data(value: dict[str, Any]) -> bytes:
 
 
 def _reason(ended: Ended | None) -> str:
-    return "length" if ended is not None and ended.ending == "length" else "stop"
+    """OpenAI's words; the receipt has our own."""
+    ending = "" if ended is None else ended.ending
+    return {"length": "length", "aborted": "content_filter"}.get(ending, "stop")
 
 
 def _token(text: str, logprob: float | None) -> dict[str, Any]:

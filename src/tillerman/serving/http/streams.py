@@ -15,7 +15,6 @@ from tillerman.serving.answering import ensure_done, events
 from tillerman.serving.door import Admitted, Door
 from tillerman.serving.engine import Ended
 from tillerman.serving.http.replies import DONE, Shape, error_event
-from tillerman.serving.receipts import receipt
 from tillerman.serving.refusals import Refusal
 
 T = TypeVar("T")
@@ -62,7 +61,7 @@ async def stream(door: Door, admitted: Admitted, shape: Shape, *, usage: bool) -
 
 def extras(door: Door, admitted: Admitted, ends: list[Ended]) -> dict[str, Any]:
     """What our answers have beside OpenAI's fields."""
-    return {"steering": receipt(admitted.plan, ends, door.engine.about.engine), "seed": admitted.seed}
+    return {"steering": door.receipt(admitted, ends), "seed": admitted.seed}
 
 
 class EventStream(Response):

@@ -34,6 +34,7 @@ class LocalEngine:
             layers=opened.layers,
             context=opened.context or _NO_LIMIT,
             forces=True,
+            watches=True,
         )
         self._worker: Worker | None = None
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Set
 
+from tillerman.core.alarms import Alarm
 from tillerman.core.errors import UsageError
-from tillerman.serving.engine import Chunk, Ended, Ending, Taken, Touched
+from tillerman.serving.engine import Chunk, Ended, Ending, Followed, Taken, Touched
 from tillerman.serving.engines.local.mailbox import Mailbox
 from tillerman.serving.engines.local.taking import DrawnToken, Taker
 from tillerman.serving.engines.local.wording import ShownText, Wording, Words
@@ -26,7 +27,9 @@ class AnswerRow:
             raise UsageError(
                 f"the prompt has {len(job.prompt)} tokens, and the model's context leaves no room for an answer"
             )
-        self.box, self.text = box, LoneText(job.plan, job.prompt)
+        switched = [item for alarm in job.alarms for item in alarm.switched]
+        monitors = [alarm.monitor for alarm in job.alarms]
+        self.box, self.text = box, LoneText((*job.plan, *switched), job.prompt, monitors)
         self.taker = Taker(job.drawing)
         self.over = False
         self._words, self._ends, self._warnings = words, ends, warnings
@@ -42,9 +45,18 @@ class AnswerRow:
             self.end("error", _BROKEN)
         elif self._taken == 0 and (missed := self.text.hopeless()):
             self.end("error", self._idle(missed, "this prompt"))
+        elif self._aborted:
+            self._put(self._wording.rest())
+            self.end("aborted")
         else:
             self._took(drawn)
         return 0 if drawn is None or self.over else drawn.token
+
+    @property
+    def _aborted(self) -> bool:
+        """Whether the last token that was run, or one before it, has crossed a monitor that ends the answer."""
+        ends = (alarm.monitor for alarm in self.box.job.alarms if alarm.action == "abort")
+        return any(self.text.followed[monitor].crossed is not None for monitor in ends)
 
     def _took(self, drawn: DrawnToken) -> None:
         self._taken += 1
@@ -84,12 +96,26 @@ class AnswerRow:
         if self.over:
             return
         self.over = True
-        touched = tuple(
-            Touched(
-                {str(point): self.text.touched.get((i, point), 0) for point in item.steering.points},
-                None if item.gate is None else self.text.open.get(item.gate),
+        job, touched = self.box.job, [self._touched(i) for i in range(len(self.text.plan))]
+        switched = iter(touched[len(job.plan) :])
+        followed = tuple(self._followed(alarm, tuple(next(switched) for _ in alarm.plan)) for alarm in job.alarms)
+        self.box.end(
+            Ended(
+                ending,
+                len(job.prompt),
+                self._taken,
+                tuple(touched[: len(job.plan)]),
+                why=why,
+                warnings=self._warnings,
+                followed=followed,
             )
-            for i, item in enumerate(self.text.plan)
         )
-        prompt = len(self.box.job.prompt)
-        self.box.end(Ended(ending, prompt, self._taken, touched, why=why, warnings=self._warnings))
+
+    def _touched(self, i: int) -> Touched:
+        item = self.text.plan[i]
+        tokens = {str(point): self.text.touched.get((i, point), 0) for point in item.steering.points}
+        return Touched(tokens, self.text.decided(item.gate))
+
+    def _followed(self, alarm: Alarm, touched: tuple[Touched, ...]) -> Followed:
+        found = self.text.followed[alarm.monitor]
+        return Followed(found.crossed, found.value, touched)

@@ -158,7 +158,8 @@ class Worker:
         try:
             if not job.prompt:
                 raise TillermanError("the prompt has no tokens")
-            allowed = warnings_of(self._opened, job.plan, allow_mismatch=self._settings.allow_mismatch)
+            every = (*job.plan, *(item for alarm in job.alarms for item in alarm.plan))
+            allowed = warnings_of(self._opened, every, allow_mismatch=self._settings.allow_mismatch)
             room = min(self._context - len(job.prompt), self._settings.max_tokens)
             return AnswerRow(box, self._words, self._ends, room, allowed)
         except Exception as error:  # noqa: BLE001 # one job's fault is not the engine's
