@@ -46,6 +46,7 @@ def data():
     [
         ("ablation", "ablate", True, (0.5, 2.0)),
         ("angular", "rotate", False, (0.1, 0.4)),
+        ("target-cosine", "aim", False, (0.1, 0.4)),
         ("actadd", "add", False, (0.5, 2.0)),
         ("iti", "add", True, (0.5, 2.0)),
         pytest.param("bipo", "add", False, (0.2, 1.0), marks=pytest.mark.slow),

@@ -38,6 +38,10 @@ def _by_hand(operator, h, v, s):
         return h + s * (v - h)
     if operator == "scale":
         return h + s * (h * v)
+    if operator == "aim":  # by the angle: h' lies at acos(s) from u, as far from its line as h, unless h is nearer
+        angle = math.acos(min(s, 0.999))
+        aimed = rest + rest.norm() / math.tan(angle) * u
+        return h if coefficient / h.norm() >= math.cos(angle) else aimed
     assert operator == "rotate", f"write the formula of {operator} here"
     e1 = h / h.norm()
     e2 = v - (v @ e1) * e1
@@ -81,6 +85,19 @@ def test_rotation_keeps_the_norm_and_turns_by_the_angle(seed, strength):
 def test_rotation_goes_towards_v_and_not_away():
     h, v = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 5.0])
     assert torch.allclose(OPERATORS["rotate"](h, v, 1.0), torch.tensor([0.0, 1.0]), atol=1e-6)
+
+
+@given(st.integers(0, 10_000), st.floats(-1.0, 1.0).filter(lambda s: abs(s) > 1e-3))
+def test_what_is_aimed_has_the_cosine_or_had_more_of_it(seed, strength):
+    generator = torch.Generator().manual_seed(seed)
+    h, v = torch.randn(6, 8, generator=generator), torch.randn(8, generator=generator)
+    aimed = OPERATORS["aim"](h, v, strength)
+    before, after = (torch.cosine_similarity(x.double(), v.double(), dim=-1) for x in (h, aimed))
+    wanted = max(-0.999, min(0.999, strength))
+    there = before >= wanted if strength > 0 else before <= wanted
+    assert torch.equal(aimed[there], h[there])
+    assert torch.allclose(after[~there], torch.full_like(after[~there], wanted), atol=1e-4)
+    assert torch.allclose(aimed - h, ((aimed - h) @ v / (v @ v))[:, None] * v, atol=1e-4)  # along v and nothing else
 
 
 @pytest.mark.parametrize("h", [torch.zeros(4), torch.tensor([2.0, 0, 0, 0]), torch.tensor([-2.0, 0, 0, 0])], ids=str)

@@ -83,6 +83,7 @@ METHODS = (
     "prompt-contrast",
     "ablation",
     "angular",
+    "target-cosine",
     "sta",
     "sae-difference",
     "sae-feature",

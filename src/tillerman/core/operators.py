@@ -17,6 +17,7 @@ Strength = float | Tensor
 Operator = Callable[[Tensor, Tensor, Strength], Tensor]
 
 _TINY = 1e-12
+_NEAREST = 0.999  # cosine that a token can be brought to
 
 
 def add(h: Tensor, v: Tensor, strength: Strength) -> Tensor:
@@ -53,6 +54,21 @@ def rotate(h: Tensor, v: Tensor, strength: Strength) -> Tensor:
     turned = torch.cos(angle) * wide + torch.sin(angle) * norm * _unit(aside)
     plane = (aside.norm(dim=-1, keepdim=True) > 1e-6) & (norm > _TINY)
     return torch.where(plane, turned.to(h.dtype), h)
+
+
+def aim(h: Tensor, v: Tensor, strength: Strength) -> Tensor:
+    """``h + a u`` with the ``a`` of the right sign and least size for which ``cos(h', v)`` is at least the strength (of
+    a strength below 0: at most): each token gets what it lacks, and one that has it already stays.
+
+    With p the part of h orthogonal to v, the component along v that makes a cosine c is ``|p| c / sqrt(1 - c^2)`` (the
+    closed form of PIXEL, arXiv 2510.10205). No ``a`` makes a cosine of 1: from 0.999 on, 0.999 is aimed at."""
+    wide, unit = h.float(), _unit(v.float())
+    along = _along(wide, unit)
+    cosine = torch.as_tensor(strength, device=h.device).clamp(-_NEAREST, _NEAREST)
+    wanted = (wide - along * unit).norm(dim=-1, keepdim=True) * cosine / (1 - cosine**2).sqrt()
+    lacks = torch.where(cosine > 0, (wanted - along).clamp_min(0), (wanted - along).clamp_max(0))
+    aimed: Tensor = wide + lacks * unit
+    return torch.where(lacks == 0, h, aimed.to(h.dtype))
 
 
 def replace(h: Tensor, v: Tensor, strength: Strength) -> Tensor:
@@ -101,6 +117,7 @@ OPERATORS: Mapping[str, Operator] = {
     "clamp": clamp,
     "clamp_atom": clamp_atom,
     "rotate": rotate,
+    "aim": aim,
     "replace": replace,
     "scale": scale,
     "reweigh": reweigh,
@@ -108,7 +125,7 @@ OPERATORS: Mapping[str, Operator] = {
 
 
 # Operators whose strength says by itself how far they go, whatever the length of v.
-RELATIVE = frozenset({"ablate", "rotate", "replace", "scale", "reweigh"})
+RELATIVE = frozenset({"ablate", "rotate", "aim", "replace", "scale", "reweigh"})
 
 
 def prepared(

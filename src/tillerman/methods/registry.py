@@ -35,6 +35,7 @@ from tillerman.methods.sae.base import SaeMethod
 from tillerman.methods.sae.difference import SaeDifference
 from tillerman.methods.sae.feature import SaeFeature
 from tillerman.methods.sae.sta import Sta
+from tillerman.methods.target_cosine import TargetCosine
 
 
 def _wrong(name: str, value: Any) -> str | None:
@@ -57,6 +58,7 @@ METHODS: OpenRegistry[type[Method]] = OpenRegistry(
             PromptContrast,
             Ablation,
             Angular,
+            TargetCosine,
             Sta,
             SaeDifference,
             SaeFeature,
