@@ -54,6 +54,8 @@ PANELS = {
         "steps",
         "factors",
         "to",
+        "prompts",
+        "safe_prompts",
         "precisions",
         "tuned",
         "models",
