@@ -56,6 +56,7 @@ PANELS = {
         "to",
         "prompts",
         "safe_prompts",
+        "max_change",
         "precisions",
         "tuned",
         "models",
