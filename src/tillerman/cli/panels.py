@@ -57,6 +57,8 @@ PANELS = {
         "prompts",
         "safe_prompts",
         "max_change",
+        "turns",
+        "off_after",
         "precisions",
         "tuned",
         "models",
