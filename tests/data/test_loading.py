@@ -109,3 +109,22 @@ def test_a_sample_of_a_persona_is_the_whole_file() -> None:
 def test_the_samples_stay_small() -> None:
     folder = sample_path("bbq-age").parents[1]
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 700_000
+
+
+def test_short_fields_that_no_layout_reads_stay_with_the_item_and_change_nothing_else(tmp_path: Path) -> None:
+    row = {
+        "question": "Is it so?",
+        "statement": "x",
+        "answer_matching_behavior": " Yes",
+        "answer_not_matching_behavior": " No",
+    }
+    rows = [{**row, "question": f"{k} so?", "topic": "ab"[k % 2], "level": k, "note": "long " * 20} for k in range(4)]
+    for answers, k in ((("Yes", "No"), 0), (("No", "Yes"), 1)):
+        rows[k] |= {f"answer_{name}matching_behavior": f" {a}" for name, a in zip(("", "not_"), answers, strict=True)}
+    with_fields, without = tmp_path / "with.jsonl", tmp_path / "without.jsonl"
+    with_fields.write_text("\n".join(map(json.dumps, rows)))
+    without.write_text("\n".join(json.dumps({name: r[name] for name in row}) for r in rows))
+    first, second = load_examples(with_fields), load_examples(without)
+    assert [e.extra["topic"] for e in first.examples] == ["a", "b", "a", "b"]
+    assert first.examples[1].extra["level"] == "1" and "note" not in first.examples[0].extra
+    assert first.examples == second.examples and first.digest == second.digest

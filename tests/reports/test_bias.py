@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from tillerman.logs.evaluation import EvaluationLog
-from tillerman.reports.bias import bias_table, bias_words, only_bias
+from tillerman.logs.evidence import MovedWrong
+from tillerman.reports.bias import bias_table, bias_words, moved_wrong_table, only_bias
 from tillerman.reports.evaluation import account
 from tillerman.reports.pages import render_report
 from tillerman.reports.summary import summary
-from tillerman.statistics.values import MeanEffect
+from tillerman.statistics.values import Interval, MeanEffect
 
 from .example_log import BIAS, N_TEST, effect, example_log
 
@@ -92,3 +93,25 @@ def test_logs_without_it_say_nothing() -> None:
     assert bias_words(log) == "" and bias_table(log).rows == ()
     assert "Behaviour or bias" not in render_report(log)
     assert all(table.rows for table in account(log).tables)
+
+
+WRONG = (
+    MovedWrong("right answer", "A", 0.02, Interval(0.0, 0.08), 100, 0.001),
+    MovedWrong("right answer", "B", 0.24, Interval(0.16, 0.33), 95, 0.001),
+    MovedWrong("topic", "law", 0.2, Interval(0.1, 0.4), 20, 0.6),
+)
+
+
+def test_who_moved_the_wrong_way_is_a_table_and_only_what_stands_is_named() -> None:
+    log = with_bias(wrong_by=WRONG, wrong_interval=Interval(0.08, 0.17), slope_interval=Interval(1.9, 2.4))
+    table, says = moved_wrong_table(log), bias_words(log)
+    assert table.strong == (0, 1) and len(table.rows) == 3 and table in account(log).tables
+    assert "12 % (8 to 17) of the items moved the wrong way" in says and "+2.13 (+1.90 to +2.40) nats" in says
+    assert "more often than the others: right answer 'B' (24 % of 95)" in says
+    assert "law" not in says and "'A'" not in says
+    assert "Items moved the wrong way" in render_report(log)
+
+
+def test_older_logs_have_no_table_of_who_moved() -> None:
+    assert moved_wrong_table(example_log()).rows == () and "more often than the others" not in bias_words(example_log())
+    assert "Items moved the wrong way" not in render_report(example_log())

@@ -237,3 +237,19 @@ def test_strength_zero_takes_no_time_and_a_plan_some():
     value, interval = time_ratio(opened, (1, 20, 30), plan, tokens=8, pairs=3)
     assert interval.low < value < interval.high
     assert 0.3 < value < 4
+
+
+def test_methods_that_were_scored_item_by_item_have_a_table_of_it():
+    scored = replace(
+        result("caa"),
+        moved_wrong=0.25,
+        wrong_interval=Interval(0.18, 0.34),
+        slope=1.2,
+        slope_interval=Interval(0.9, 1.5),
+    )
+    (found,) = [t for t in tables(comparison(scored, result("pas-full"))) if t.title.startswith("Item by item")]
+    assert found.rows == (
+        ("caa", "25 (18 to 34)", "+1.20 (+0.90 to +1.50)"),
+        ("pas-full", "not measured", "not measured"),
+    )
+    assert not any(t.title.startswith("Item by item") for t in tables(comparison(result("caa"))))

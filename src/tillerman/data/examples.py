@@ -26,14 +26,14 @@ class Example(Shown):
                     (made from labelled texts, see ``tillerman.data.texts``).
 
     ``answer`` is the option that shows the behaviour (or is right): the side steered towards. ``history`` are
-    the turns before the question, of a conversation.
+    the turns before the question, of a conversation. ``extra`` is what the source says of the item besides.
     """
 
     kind: str
     question: str
     options: tuple[str, ...]
     answer: int
-    extra: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict, compare=False)
     history: tuple[Turn, ...] = ()
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import glob
 from hashlib import blake2b
 from pathlib import Path
@@ -30,6 +30,7 @@ from tillerman.data.texts import LabelledReply, LabelledText, pair_replies, pair
 
 SAMPLE_PREFIX = "sample:"
 # Names that say what a file is for, not what it is about: the folder's name says more.
+_SHORT = 40  # characters of a field that says of which kind an item is
 _PLAIN_NAMES = re.compile(
     r"(generate_|test_)?(data|dataset|train|test|validation|valid|val|dev|infer|ab|rows|examples|_)+"
 )
@@ -185,9 +186,19 @@ def _renamed(rows: Iterable[SourceRow], columns: Columns, on_bad: OnBad) -> Iter
 def _parsed(rows: Iterable[SourceRow], layout: RowLayout, on_bad: OnBad) -> Iterator[Parsed]:
     for row in rows:
         try:
-            yield layout.parse(row)
+            found = layout.parse(row)
+            yield replace(found, extra=rest) if isinstance(found, Example) and (rest := _rest(row, layout)) else found
         except DataError as error:
             on_bad(error)
+
+
+def _rest(row: SourceRow, layout: RowLayout) -> dict[str, str]:
+    """What a row says besides, in short: by these fields a report tells who was moved the wrong way."""
+    kinds = (str, bool, int)
+    others = {
+        name: value for name, value in row.fields.items() if name not in layout.known and isinstance(value, kinds)
+    }
+    return {name: str(value) for name, value in others.items() if 0 < len(str(value)) <= _SHORT}
 
 
 def _paired(

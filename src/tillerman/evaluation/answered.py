@@ -51,16 +51,22 @@ class Answered:
 
 
 def item_results(
-    items: Sequence[Item], questions: Sequence[str], answered: Mapping[str, Answered]
+    items: Sequence[Item],
+    questions: Sequence[str],
+    answered: Mapping[str, Answered],
+    slopes: NDArray[np.float64] | None = None,
 ) -> tuple[ItemResult, ...]:
-    """Every item with its question as the model saw it, and what each condition answered."""
+    """Every item with its question as the model saw it, and what each condition answered; ``slopes`` of their log-odds
+    over the doses, where these are known."""
     found = []
     for i, (item, question) in enumerate(zip(items, questions, strict=True)):
         answers = tuple(
             ItemAnswer(name, one.given[i], bool(one.right[i]), _finite(one.scores[i])) for name, one in answered.items()
         )
         right = item.answers[item.right]
-        found.append(ItemResult(item.example.id, question, options_shown(item), right, answers))
+        slope = None if slopes is None or not np.isfinite(slopes[i]) else float(slopes[i])
+        fields = {name: str(value) for name, value in item.example.extra.items()}
+        found.append(ItemResult(item.example.id, question, options_shown(item), right, answers, slope, fields))
     return tuple(found)
 
 

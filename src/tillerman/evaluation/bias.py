@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from tillerman.data.presenting import Item
 from tillerman.evaluation.answered import Answered
+from tillerman.evaluation.moved_wrong import item_slopes, moved_wrong_by, share_interval
 from tillerman.logs.conditions import STEERED, UNSTEERED
 from tillerman.logs.evidence import Bias, Discrimination
 from tillerman.statistics import detection
-from tillerman.statistics.estimates import effect
+from tillerman.statistics.estimates import bootstrap_mean, effect
 
 MOST = 26  # answers; more words than letters are no answers that items have in common
 
@@ -91,27 +92,23 @@ def bias_of(
     before, after = (classes.logs(answered[name].scores) for name in (UNSTEERED, STEERED))
     names = dict.fromkeys((str(UNSTEERED), str(STEERED), *answered))
     found = tuple(discrimination(classes, name, answered[name]) for name in names)
-    slopes = _slopes(classes, curve or {})
+    every = item_slopes(classes, curve or {})
+    slopes = None if every is None else every[np.isfinite(every)]
+    slopes = None if slopes is None or not len(slopes) else slopes
     told = all(one.auc is not None for one in found[:2])
     shifted = detection.at_rates(before, detection.answers(after)) == classes.right
     groups = [classes.names[k] for k in classes.right.tolist()]
+    wrong = ~(detection.odds(after, classes.right) >= detection.odds(before, classes.right))
     return Bias(
         answers=classes.by,
         conditions=found,
         change=detection.auc_change(after, before, classes.right),
-        moved_wrong=detection.moved_wrong(after, before, classes.right),
+        moved_wrong=float(wrong.mean()),
         beyond=effect(detection.answers(after) == classes.right, shifted, groups) if told else None,
         slope=None if slopes is None else float(slopes.mean()),
         slope_wrong=None if slopes is None else float((slopes < 0).mean()),
+        wrong_interval=share_interval(wrong),
+        slope_interval=None if slopes is None else bootstrap_mean(slopes),
+        slope_wrong_interval=None if slopes is None else share_interval(slopes < 0),
+        wrong_by=moved_wrong_by(items, classes, wrong, answered[UNSTEERED].right),
     )
-
-
-def _slopes(classes: AnswerClasses, curve: Mapping[float, Answered]) -> NDArray[np.float64] | None:
-    """Each item's slope, of the items that have one; None where none has."""
-    doses = np.array(sorted(curve))
-    if len(doses) < 2:
-        return None
-    rows = [detection.odds(classes.logs(curve[dose].scores), classes.right) for dose in doses.tolist()]
-    slopes = detection.slopes(doses, np.array(rows))
-    kept = slopes[np.isfinite(slopes)]
-    return kept if len(kept) else None

@@ -55,6 +55,10 @@ class MethodResult:
     side_effects: SideEffects
     cost: Cost
     at_budget: AtBudget | None = None
+    moved_wrong: float | None = None  # share of items whose log-odds fell, and the slope over the doses: see ``Bias``
+    wrong_interval: Interval | None = None
+    slope: float | None = None
+    slope_interval: Interval | None = None
 
     @property
     def clears_nulls(self) -> bool:

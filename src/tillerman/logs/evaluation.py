@@ -235,7 +235,7 @@ class EvaluationLog(Log):
                 record(
                     answer,
                     {**about, "item": item.id, "question": item.question, "options": list(item.options)}
-                    | {"wanted": item.right},
+                    | {"wanted": item.right, "slope": item.slope},
                 )
                 for item in self.items
                 for answer in item.answers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tillerman.statistics.values import Effect, Interval, MeanEffect, ScoreMean
 
@@ -35,6 +35,19 @@ class Discrimination:
 
 
 @dataclass(frozen=True)
+class MovedWrong:
+    """Of the ``n`` items whose ``field`` has this ``value``, the share that moved the wrong way. ``p_value``: Fisher's
+    exact test against the other items, adjusted for all values looked at (Holm)."""
+
+    field: str  # right answer, unsteered, or a field of the data
+    value: str
+    share: float
+    interval: Interval
+    n: int
+    p_value: float
+
+
+@dataclass(frozen=True)
 class Bias:
     """Detection theory of the test items. ``answers``: what the answers are told apart by (answer word, letter,
     length). ``change``: of the AUC, steered minus unsteered; None where there is none, or where an answer is right
@@ -44,7 +57,9 @@ class Bias:
     ``beyond``: steered minus what the unsteered model would get right if a constant were added to each answer's
     log-probability such that it is given as often as under steering; None where there is no AUC. ``slope``: of the
     right answer's log-odds against dose, the mean over items in nats per unit of dose; ``slope_wrong``: the share of
-    items whose slope is below 0. Both are None where there is no dose curve."""
+    items whose slope is below 0. Both are None where there is no dose curve. ``wrong_interval`` and
+    ``slope_wrong_interval`` are Wilson's, ``slope_interval`` a bootstrap's over items; None in older logs.
+    ``wrong_by``: who moved the wrong way."""
 
     answers: str
     conditions: tuple[Discrimination, ...]
@@ -53,6 +68,10 @@ class Bias:
     beyond: Effect | None = None
     slope: float | None = None
     slope_wrong: float | None = None
+    wrong_interval: Interval | None = None
+    slope_interval: Interval | None = None
+    slope_wrong_interval: Interval | None = None
+    wrong_by: tuple[MovedWrong, ...] = ()
 
     def condition(self, name: str) -> Discrimination:
         return next(one for one in self.conditions if one.condition == name)
@@ -153,10 +172,14 @@ class ItemAnswer:
 
 @dataclass(frozen=True)
 class ItemResult:
-    """One test item: the question as the model saw it, the options in the order shown, the right one, all answers."""
+    """One test item: the question as the model saw it, the options in the order shown, the right one, all answers.
+    ``slope``: of the right answer's log-odds against dose, in nats per unit of dose; None where there is no dose curve.
+    ``fields``: what the data say of the item besides."""
 
     id: str
     question: str
     options: tuple[str, ...]
     right: str
     answers: tuple[ItemAnswer, ...]
+    slope: float | None = None
+    fields: dict[str, str] = field(default_factory=dict)

@@ -161,6 +161,10 @@ def _result(run: Run, meter: DriftMeter, outcome: Outcome, budget: float | None)
         side_effects=log.side_effects,
         cost=_cost(run, outcome),
         at_budget=None if budget is None else _at_budget(run, meter, outcome, budget),
+        moved_wrong=None if log.bias is None else log.bias.moved_wrong,
+        wrong_interval=None if log.bias is None else log.bias.wrong_interval,
+        slope=None if log.bias is None else log.bias.slope,
+        slope_interval=None if log.bias is None else log.bias.slope_interval,
     )
 
 

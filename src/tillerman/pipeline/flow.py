@@ -253,7 +253,7 @@ def _tested(
         seconds=0.0,
         power=foreseen(len(run.test.items), discordant=float(np.mean(answers.steered != answers.unsteered))),
         bias=measure_bias(run, chosen, answers, baselines),
-        items=every_item(run, answers, baselines),
+        items=every_item(run, chosen, answers, baselines),
         written=written_replies(run, gated(chosen), draws),
         prompts=run.prompts.tried if run.kind != "text" else (),
         promptable=run.kind != "text",

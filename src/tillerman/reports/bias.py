@@ -6,8 +6,10 @@ from tillerman.logs.conditions import STEERED, condition_label
 from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.evidence import Bias
 from tillerman.logs.table import Table
-from tillerman.reports.numbers import briefly, decimal, percent, points, shown_number
+from tillerman.reports.numbers import briefly, decimal, percent, points, shown_number, shown_p, span
+from tillerman.statistics.values import Interval
 
+_ALPHA = 0.05  # after Holm's adjustment
 _SHARE = 0.5  # of the effect: where a shift of the answers leaves less, it is most of it
 _BY = {"letter": "letter", "answer": "answer word", "length": "length"}
 
@@ -40,19 +42,46 @@ def bias_words(log: EvaluationLog) -> str:
     if bias is None:
         return ""
     parts = [f"Discrimination: {_change(bias)}", f"criterion: {criterion_words(bias)}"]
-    parts.append(f"{percent(bias.moved_wrong, 0)} of the items moved the wrong way (log-odds of the right answer fell)")
+    wrong = _with_interval(percent(bias.moved_wrong, 0), bias.wrong_interval)
+    parts.append(f"{wrong} of the items moved the wrong way (log-odds of the right answer fell)")
     if bias.slope is not None and bias.slope_wrong is not None:
-        slope = decimal(bias.slope, 2, signed=True)
+        slope, ends = decimal(bias.slope, 2, signed=True), bias.slope_interval
+        slope += f" ({span(ends, 1.0, 2, signed=True)})" if ends is not None else ""
         parts.append(
             f"over the dose curve the log-odds change by {slope} nats per unit of dose, on average, and fall for "
-            f"{percent(bias.slope_wrong, 0)} of the items"
+            f"{_with_interval(percent(bias.slope_wrong, 0), bias.slope_wrong_interval)} of the items"
         )
+    if apart := _who(bias):
+        parts.append(apart)
     if bias.beyond is not None:
         shift = points(log.effect.value - bias.beyond.value)
         parts.append(
             f"the unsteered answers, shifted by a constant until each is given as often as under steering, gain {shift}"
         )
     return "; ".join(parts) + "."
+
+
+def moved_wrong_table(log: EvaluationLog) -> Table:
+    """Who moved the wrong way; no rows where nothing is known of the items."""
+    found = () if log.bias is None else log.bias.wrong_by
+    rows = tuple(
+        (one.field, one.value, str(one.n), percent(one.share, 0), span(one.interval, places=0), shown_p(one.p_value))
+        for one in found
+    )
+    strong = tuple(k for k, one in enumerate(found) if one.p_value < _ALPHA)
+    head = ("field", "value", "n", "wrong way", "95 %", "p (Fisher, Holm)")
+    return Table("Items moved the wrong way, by what is known of them", head, rows, strong)
+
+
+def _who(bias: Bias) -> str:
+    """The values whose items moved the wrong way more often than the others; empty where no field tells."""
+    found = [one for one in bias.wrong_by if one.p_value < _ALPHA and one.share > bias.moved_wrong]
+    named = [f"{one.field} {one.value!r} ({percent(one.share, 0)} of {one.n})" for one in found]
+    return f"more often than the others: {', '.join(named)}" if named else ""
+
+
+def _with_interval(share: str, interval: Interval | None) -> str:
+    return f"{share} ({span(interval, places=0)})" if interval is not None and interval.known else share
 
 
 def only_bias(log: EvaluationLog) -> str:

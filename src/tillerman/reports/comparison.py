@@ -15,7 +15,18 @@ from tillerman.logs.evaluation import Condition
 from tillerman.logs.table import Table
 from tillerman.reports.account import Account
 from tillerman.reports.comparison_overview import across
-from tillerman.reports.numbers import compact, decimal, percent, points, shown, shown_number, shown_p, shown_rate
+from tillerman.reports.numbers import (
+    NOT_MEASURED,
+    compact,
+    decimal,
+    percent,
+    points,
+    shown,
+    shown_number,
+    shown_p,
+    shown_rate,
+    span,
+)
 from tillerman.reports.tables import to_markdown as account_markdown
 from tillerman.statistics.estimates import holm
 from tillerman.statistics.values import Effect, Rate
@@ -33,7 +44,8 @@ def adjusted(methods: Sequence[MethodResult]) -> tuple[MethodResult, ...]:
 
 def tables(comparison: Comparison) -> tuple[Table, ...]:
     """What was found, what it cost, and (where asked for) what is found at equal cost."""
-    made = (_effects(comparison), _costs(comparison))
+    items = (_item_by_item(comparison),) if any(m.moved_wrong is not None for m in comparison.methods) else ()
+    made = (_effects(comparison), *items, _costs(comparison))
     return made if comparison.equal_kl is None else (*made, _at_budget(comparison))
 
 
@@ -54,6 +66,19 @@ def _effects(comparison: Comparison) -> Table:
     )
     found = [len(comparison.baselines) + i for i, m in enumerate(comparison.methods) if m.effect.found]
     return Table(f"{comparison.n_test} test items", head, tuple(rows), tuple(found))
+
+
+def _item_by_item(comparison: Comparison) -> Table:
+    """How many items moved the wrong way, and how far a unit of dose moves one."""
+    rows = []
+    for m in comparison.methods:
+        wrong = NOT_MEASURED if m.moved_wrong is None else decimal(100 * m.moved_wrong, 0)
+        slope = NOT_MEASURED if m.slope is None else decimal(m.slope, 2, signed=True)
+        wrong += f" ({span(m.wrong_interval, places=0)})" if m.wrong_interval is not None else ""
+        slope += f" ({span(m.slope_interval, 1.0, 2, signed=True)})" if m.slope_interval is not None else ""
+        rows.append((m.method, wrong, slope))
+    head = ("", "moved the wrong way, % (95 %)", "slope, nats per unit of dose (95 %)")
+    return Table("Item by item: log-odds of the right answer", head, tuple(rows))
 
 
 def _baseline(condition: Condition) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from tillerman.logs.study import StudyLog
 from tillerman.logs.table import Table
 from tillerman.reports import sentences as said
 from tillerman.reports.account import Account
-from tillerman.reports.bias import bias_table, bias_words
+from tillerman.reports.bias import bias_table, bias_words, moved_wrong_table
 from tillerman.reports.numbers import (
     compact,
     decimal,
@@ -30,7 +30,11 @@ def account(log: EvaluationLog, studies: Sequence[StudyLog] = ()) -> Account:
     """An evaluation as a terminal shows it; pages show more of its tables."""
     return Account(
         said.cell_words(log),
-        (conditions_table(log), *filter(_filled, (bias_table(log), written_table(log))), side_effects_table(log)),
+        (
+            conditions_table(log),
+            *filter(_filled, (bias_table(log), moved_wrong_table(log), written_table(log))),
+            side_effects_table(log),
+        ),
         sentences(log),
         said.headline(log),
         judgements(log, studies),

@@ -96,6 +96,7 @@ def conditions_of(items: Sequence[ItemResult]) -> tuple[str, ...]:
 def flat_rows(items: Sequence[ItemResult]) -> list[dict[str, Any]]:
     """A row of plain values for each item, every row with the same keys: three of each condition, and what changed."""
     conditions, rows = conditions_of(items), []
+    fields = sorted({name for item in items for name in item.fields})
     for item in items:
         row: dict[str, Any] = {
             "id": item.id,
@@ -104,6 +105,8 @@ def flat_rows(items: Sequence[ItemResult]) -> list[dict[str, Any]]:
             "right": item.right,
             "outcome": outcome(item),
             "log_odds_change": moved(item),
+            "slope": item.slope,
+            **{f"field {name}": item.fields.get(name) for name in fields},
         }
         for name in conditions:
             answer = answer_of(item, name)

@@ -23,7 +23,7 @@ from tillerman.logs.table import Table
 from tillerman.logs.verdict import Verdict
 from tillerman.reports import evaluation, numbers, sentences
 from tillerman.reports.account import Account
-from tillerman.reports.bias import bias_table, bias_words
+from tillerman.reports.bias import bias_table, bias_words, moved_wrong_table
 from tillerman.reports.charts.doses import dose_response
 from tillerman.reports.charts.effects import effect_chart
 from tillerman.reports.charts.grid import heat_map
@@ -67,6 +67,7 @@ class Section:
     details: Table
     bias: Table
     bias_words: str
+    moved_wrong: Table
     items: ItemsView
     cells: Table
     folds: Table
@@ -188,6 +189,7 @@ def _section(log: EvaluationLog, number: int, most: int = MOST) -> Section:
         details=evaluation.details_table(log),
         bias=bias_table(log),
         bias_words=bias_words(log),
+        moved_wrong=moved_wrong_table(log),
         items=items_view(log, most),
         cells=evaluation.cells_table(log),
         folds=evaluation.folds_table(log),
