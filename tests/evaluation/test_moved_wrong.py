@@ -83,6 +83,16 @@ def test_few_items_of_a_value_are_not_counted_apart() -> None:
     assert bias is not None and ("rare", "yes") not in {(one.field, one.value) for one in bias.wrong_by}
 
 
+def test_a_field_that_says_the_same_in_other_words_is_not_counted_twice() -> None:
+    shown = tuple(
+        replace(item, example=replace(item.example, extra={"opposite": ("No", "Yes")[k % 2], "half": "ab"[k // 20]}))
+        for k, item in enumerate(items(40))
+    )
+    moved = odds(shown, np.random.default_rng(0).normal(size=40))
+    bias = bias_of(shown, {"unsteered": odds(shown, np.zeros(40)), "steered": moved})
+    assert bias is not None and {one.field for one in bias.wrong_by} == {"right answer", "half"}
+
+
 def test_every_item_has_its_slope_and_its_fields() -> None:
     shown = items(4)
     slopes = np.array([0.5, np.nan, -1.0, 0.0])

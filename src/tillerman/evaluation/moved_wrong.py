@@ -35,11 +35,13 @@ def moved_wrong_by(
     }
     for name in sorted({name for item in items for name in item.example.extra}):
         fields.setdefault(name, [str(item.example.extra.get(name, "")) for item in items])
-    found = []
+    found: list[MovedWrong] = []
+    known: set[tuple[int, ...]] = set()
     for name, values in fields.items():
-        kinds = sorted(set(values))
-        if not 2 <= len(kinds) <= MOST:
+        kinds, parted = sorted(set(values)), tuple(map(values.index, values))
+        if not 2 <= len(kinds) <= MOST or parted in known:  # the same kinds by another name
             continue
+        known.add(parted)
         for value in kinds:
             here = np.array([one == value for one in values])
             if LEAST <= here.sum() < len(items):
