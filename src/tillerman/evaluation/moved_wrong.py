@@ -45,7 +45,7 @@ def moved_wrong_by(
         for value in kinds:
             here = np.array([one == value for one in values])
             if LEAST <= here.sum() < len(items):
-                table = [[int((wrong & side).sum()), int((~wrong & side).sum())] for side in (here, ~here)]
+                table = np.array([[(wrong & side).sum(), (~wrong & side).sum()] for side in (here, ~here)])
                 share = rate(wrong[here], [""] * int(here.sum()))
                 p_value = float(stats.fisher_exact(table).pvalue)
                 found.append(MovedWrong(name, value, share.value, share.interval, share.n, p_value))
