@@ -43,6 +43,7 @@ def file(tmp_path: Path) -> Path:
 def test_a_list_of_words_is_held_against_labels_and_annotators(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "look"
     said = run("validate-scorer", "any:sorry", file, "--wanted", "refuse", "--annotators", "one,two", "--out", out)
+    said = " ".join(said.split())
     assert "any:sorry agrees with the labels on 87.5 % of 40 replies" in said and "one and two" in said
     assert "r0 " in said and "Here is thing 0" in said
     assert sorted(path.name for path in out.iterdir()) == ["validation.html", "validation.json", "validation.md"]

@@ -141,7 +141,9 @@ def test_the_card_travels_with_the_file_and_its_plan_steers(
     tillerman.save(tmp_path / "v.safetensors", outcome.artefact)
     loaded = tillerman.load(tmp_path / "v.safetensors")
     assert loaded.card is not None
-    assert tillerman.EvaluationLog.from_json(dict(loaded.card.report)) == replace(outcome.log, items=())
+    assert tillerman.EvaluationLog.from_json(dict(loaded.card.report)) == tillerman.EvaluationLog.from_json(
+        outcome.log.for_card()
+    )
     opening = pilot.tokenizer.convert_tokens_to_ids("<|assistant|>")
     with tillerman.steer(pilot.model, loaded.plan(strength=1.0)) as steered:
         pilot.model(input_ids=torch.tensor([[1, opening, 100, 101]]))

@@ -116,7 +116,7 @@ def test_generate_continues_a_prompt_under_every_named_plan(folder: Path) -> Non
     ("arguments", "words"),
     [
         ([], "give --artefact FILE, or --plan"),
-        (["--plan", "one", "-a", "one.safetensors"], "give --artefact FILE, or --plan"),
+        (["--plan", "one", "-a", "one.safetensors"], "two ways to steer; give one of them"),
         (["--plan", "one", "--strengths", "1"], "a --plan has doses of its own"),
         (["--plan", "one@much"], "character 5"),
     ],

@@ -40,6 +40,7 @@ def measured(k: int, area: float, change: float):
     return module.Measured("pilot", f"b{k}", "yes_no", (40, 20, 40), 1.0, 0.5, 0.5, 0.6, foretold, outcome)
 
 
+@pytest.mark.slow
 def test_page_and_record_are_as_the_committed_measurements_make_them() -> None:
     page = importlib.import_module("page")
     for path, made in page.written().items():

@@ -129,7 +129,7 @@ def compare(
 
     log = run_compare(lineup, loaded, o.ModelChoice(model, opening), out, ERR, show)
     if out is not None and not as_json:
-        OUT.print(f"page: {out / 'compare.html'}")
+        OUT.print(f"page: {out / 'compare.html'}", highlight=False, markup=False, soft_wrap=True)
     send(log, track)
     if not any(comparison.standing for comparison in log.comparisons):
         raise typer.Exit(NO_EFFECT)

@@ -80,7 +80,7 @@ def restest(
         lambda: None if out is None else write_second_look(log, out),
     )
     if out is not None and not as_json:
-        OUT.print(f"page: {out / 'restest.html'}")
+        OUT.print(f"page: {out / 'restest.html'}", highlight=False, markup=False, soft_wrap=True)
     send(log, track)
 
 

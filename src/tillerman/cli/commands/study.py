@@ -151,7 +151,7 @@ def study(
     if rejudge is not None:
         _show(log, as_json)
     if out is not None and not as_json:
-        OUT.print(f"page: {out / f'{name}.html'}")
+        OUT.print(f"page: {out / f'{name}.html'}", highlight=False, markup=False, soft_wrap=True)
     send(log, track)
 
 

@@ -118,7 +118,7 @@ def validate_scorer(
         lambda: None if out is None else write_validation(log, out, top),
     )
     if out is not None and not as_json:
-        OUT.print(f"page: {out / 'validation.html'}")
+        OUT.print(f"page: {out / 'validation.html'}", highlight=False, markup=False, soft_wrap=True)
     send(log, track)
 
 

@@ -240,8 +240,8 @@ def _notes(options: SafetyOptions) -> tuple[str, ...]:
     source = "files of the user's" if options.prompts or options.safe_prompts else "XSTest's (CC BY 4.0)"
     return (
         f"Prompts are {source}; replies are greedy, of at most {options.text_tokens} tokens, and read by the scorer "
-        "`refusal`: phrases, in English, measured in docs/scorers.md. What is not refused need not be help: it may be "
-        "nonsense. Neither prompts nor replies are in the log, only ids, kinds and outcomes.",
+        "of refusals: phrases, in English, measured in docs/scorers.md. What is not refused need not be help: it may "
+        "be nonsense. Neither prompts nor replies are in the log, only ids, kinds and outcomes.",
         "The refusal direction is the difference of mean activations between other unsafe and safe prompts, at their "
         "last token, at the vector's hook points; cosines are means over these. Shuffled labels: the same prompts, "
         "dealt anew.",

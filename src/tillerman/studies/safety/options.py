@@ -33,8 +33,9 @@ class SafetyOptions(StudyOptions):
         super().__post_init__()
         if self.draws < 2:
             raise UsageError(f"`draws` {self.draws}: an interval over draws needs at least two")
-        if self.limit < LEAST or self.fit_prompts < LEAST:
-            raise UsageError(f"`limit` and `fit_prompts`: at least {LEAST} prompts of each side")
+        for what, count in (("`limit`", self.limit), ("fit_prompts", self.fit_prompts)):
+            if count < LEAST:
+                raise UsageError(f"{what} {count}: expected at least {LEAST} prompts of each side")
         if self.text_tokens < 1:
             raise UsageError(f"`text_tokens` {self.text_tokens}: expected at least 1")
         if not 0 < self.max_change < 1:

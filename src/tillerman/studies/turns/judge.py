@@ -220,6 +220,6 @@ def _notes(trials: Sequence[Trial], options: TurnsOptions) -> tuple[str, ...]:
         "Live: the history was written steered, and is steered again where it is read. Frozen: it was written steered, "
         "and is read unsteered. Unsteered history: written and read unsteered, only the present turn is steered. "
         f"Switched off: live up to turn {options.off_after}, unsteered after it, earlier turns included.",
-        f"A change for the worse from the first turn to the last is small up to: {small}. `good`: all three are, "
+        f"A change for the worse from the first turn to the last is small up to: {small}. Good: all three are, "
         "intervals included.",
     )
