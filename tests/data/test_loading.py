@@ -126,5 +126,7 @@ def test_short_fields_that_no_layout_reads_stay_with_the_item_and_change_nothing
     without.write_text("\n".join(json.dumps({name: r[name] for name in row}) for r in rows))
     first, second = load_examples(with_fields), load_examples(without)
     assert [e.extra["topic"] for e in first.examples] == ["a", "b", "a", "b"]
+    huge = load_examples([{**one, "level": 10**5000} for one in rows])
+    assert all("level" not in e.extra for e in huge.examples)  # Python writes no such number
     assert first.examples[1].extra["level"] == "1" and "note" not in first.examples[0].extra
     assert first.examples == second.examples and first.digest == second.digest

@@ -194,11 +194,16 @@ def _parsed(rows: Iterable[SourceRow], layout: RowLayout, on_bad: OnBad) -> Iter
 
 def _rest(row: SourceRow, layout: RowLayout) -> dict[str, str]:
     """What a row says besides, in short: by these fields a report tells who was moved the wrong way."""
-    kinds = (str, bool, int)
-    others = {
-        name: value for name, value in row.fields.items() if name not in layout.known and isinstance(value, kinds)
-    }
-    return {name: str(value) for name, value in others.items() if 0 < len(str(value)) <= _SHORT}
+    others = {name: value for name, value in row.fields.items() if name not in layout.known and _is_short(value)}
+    return {name: str(value) for name, value in others.items()}
+
+
+def _is_short(value: object) -> bool:
+    """Numbers are compared: Python writes none of thousands of digits."""
+    if isinstance(value, int):
+        longest: int = 10**_SHORT
+        return abs(value) < longest
+    return isinstance(value, str) and 0 < len(value) <= _SHORT
 
 
 def _paired(
