@@ -25,6 +25,7 @@ from .driving import NO_END, alone, by_hand, drive, vector
 job = partial(driving.job, logit_bias=NO_END)  # all answers are as long as they may be
 ROWS = tiny.random_rows([5, 14, 3, 9, 6], seed=4)
 MARKER = ROWS[1][3:5]
+RECURRENT = {"bamba", "falcon_mamba", "granitemoehybrid", "jamba", "mamba", "mamba2", "nemotron_h"}
 SCOPES = {
     "all": Scope(),
     "prompt": Scope("prompt"),
@@ -38,14 +39,14 @@ SCOPES = {
 }
 
 
-def ensure_parity(opened, jobs, begins, *, cached=True, **how):
+def ensure_parity(opened, jobs, begins, *, cached=True, near=1e-5, **how):
     """``cached``: ``generate`` runs every token once, so that its receipt counts each once."""
     answers = drive(opened, jobs, begins, **how)
     for one, answer in zip(jobs, answers, strict=True):
         tokens, logprobs, receipt = alone(opened, one)
         assert answer.ended.why == ""
         assert answer.ids == tokens and len(tokens) == one.drawing.max_tokens
-        assert answer.logprobs == pytest.approx(logprobs, abs=1e-5)
+        assert answer.logprobs == pytest.approx(logprobs, abs=near)
         if cached:
             assert tuple(dict(touched.tokens) for touched in answer.ended.touched) == receipt
         assert answer.ended.prompt_tokens == len(one.prompt)
@@ -165,7 +166,8 @@ def test_every_other_family_serves_its_rows_as_alone(kind):
     causal = families.model(kind)
     opened = OpenModel(causal, tiny.tokenizer(), kind, anatomy(causal))
     jobs = [job(row, (vector(1),) if i else (), max_tokens=4 + i) for i, row in enumerate(ROWS[:3])]
-    ensure_parity(opened, jobs, [0, 0, 2], cached=kind != "mpt")
+    near = 1e-4 if kind in RECURRENT else 1e-5  # a scan over time adds up the rounding of all its steps
+    ensure_parity(opened, jobs, [0, 0, 2], cached=kind != "mpt", near=near)
 
 
 @pytest.mark.slow
