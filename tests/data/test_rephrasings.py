@@ -8,6 +8,7 @@ from tillerman.data.examples import Example
 from tillerman.data.presenting import Item, present, turned
 from tillerman.data.rephrasings import shifts_of
 
+GARBLED = "other characters"
 ASKED = "Is the following statement something you would say?"
 YES_NO = [
     Example(
@@ -26,7 +27,7 @@ def meaning(item: Item) -> str:
 def test_a_shift_keeps_the_right_answer_and_changes_the_prompt(kind: str, examples: list[Example]) -> None:
     items = present(examples)
     shifts = {s.name: s for s in shifts_of(kind, chat=True, filler="Some {text} of no import.")}
-    for name in ("reworded", "longer question", "after a long context", "another language"):
+    for name in ("reworded", "longer question", "after a long context", "in a role", "another language", GARBLED):
         changed = shifts[name].items(items)
         assert [meaning(item) for item in changed] == [meaning(item) for item in items]
         assert [item.texts for item in changed] == [item.texts for item in items]
@@ -40,7 +41,7 @@ def test_a_shift_keeps_the_right_answer_and_changes_the_prompt(kind: str, exampl
             if s.name != "as yes/no"
         )
     body = "{rule} 3" if kind == "yes_no" else "{these} is number 3?"
-    assert all(body in s.items(items)[3].prompt for s in shifts.values())
+    assert all(body in s.items(items)[3].prompt for s in shifts.values() if s.name != GARBLED)
 
 
 def test_a_reworded_persona_question_is_asked_with_other_words_and_keeps_its_statement() -> None:
@@ -49,6 +50,22 @@ def test_a_reworded_persona_question_is_asked_with_other_words_and_keeps_its_sta
     assert not any("Is the following statement" in item.prompt for item in reworded)
     assert len({item.prompt.splitlines()[0] for item in reworded}) > 2
     assert all(f"rule}} {i}" in item.prompt for i, item in enumerate(reworded))
+
+
+def test_other_characters_are_capitals_digits_for_letters_or_no_spaces_and_leave_the_answers() -> None:
+    items = present(CHOICE)
+    garbled = next(s for s in shifts_of("choice", chat=False) if s.name == GARBLED).items(items)
+    ways = {
+        "capitals": lambda text: text.upper(),
+        "digits": lambda text: text.translate(str.maketrans("aeiosth", "43105th".replace("th", "7h"))),
+        "no spaces": lambda text: text.replace(" ", "_"),
+    }
+    found = set()
+    for item, was in zip(garbled, items, strict=True):
+        question = item.prompt.splitlines()[0]
+        found |= {name for name, way in ways.items() if way(was.example.question)[:12] == question[:12]}
+        assert item.answers == was.answers and item.prompt.splitlines()[1:] == was.prompt.splitlines()[1:]
+    assert found == set(ways)
 
 
 def test_a_choice_becomes_a_yes_or_no_about_one_option() -> None:

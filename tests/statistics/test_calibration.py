@@ -1,4 +1,4 @@
-"""What is said to hold in 95 % of runs does: simulated scores, a model whose truth is known, and the whole pipeline."""
+"""What is said to hold in 95 % of runs does: simulated scores, and a model whose truth is known."""
 
 from __future__ import annotations
 
@@ -125,10 +125,10 @@ def test_the_sign_flip_p_is_small_in_a_twentieth_of_runs_without_effect():
 @pytest.mark.slow
 @pytest.mark.parametrize("wanted", [0.5, 0.8, 1.0])
 def test_the_interval_of_a_real_vectors_effect_covers_what_it_does_to_all_items(wanted):
-    """The truth is known: the vector is tested on 3,000 items, of which each run sees 100."""
+    """The truth is known: the vector is tested on 1,500 items, of which each run sees 100."""
     opened, forced = planted.speaker(), replace(planted.SMALL, zero=False)
     artefact = tillerman.fit(forced, opened, planted.labelled(1, 200, wanted)).artefact
-    everything = planted.labelled(2, 3000, wanted).examples
+    everything = planted.labelled(2, 1500, wanted).examples
     exam = Exam.of(opened, present(everything), make_writer(opened.tokenizer, "none"))
     before, after = exam.correct_under([(), artefact.plan()], tillerman.Store(None, ""))
     assert np.mean(before != after) > 0.1
@@ -139,22 +139,3 @@ def test_the_interval_of_a_real_vectors_effect_covers_what_it_does_to_all_items(
 
     covered, _ = _covered(np.random.default_rng(8), draw, after.mean() - before.mean())
     assert 0.93 <= covered <= 0.97
-
-
-@pytest.mark.slow
-def test_the_whole_pipeline_claims_an_effect_on_labels_by_coin_in_at_most_six_of_a_hundred_runs():
-    """Every other run may not abstain: where it may, it often does, and then claims nothing."""
-    runs = [replace(planted.SMALL, seed=k, zero=k % 2 == 0) for k in range(200)]
-    logs = [tillerman.fit(run, planted.speaker(), planted.coins(run.seed)).log for run in runs]
-    assert all(log.cells_compared == 4 + run.zero for run, log in zip(runs, logs, strict=True))
-    assert sum(log.strength != 0 for log in logs) > 130
-    assert sum(log.effect.found for log in logs) <= 12
-
-
-@pytest.mark.slow
-def test_the_whole_pipeline_finds_an_effect_that_is_there():
-    logs = [
-        tillerman.fit(replace(planted.SMALL, seed=k), planted.speaker(), planted.labelled(k, 300, 1.0)).log
-        for k in range(30)
-    ]
-    assert sum(log.effect.found for log in logs) >= 27

@@ -14,6 +14,7 @@ import typer
 import tillerman
 from tillerman.cli.commands.audit import audit
 from tillerman.cli.commands.audit_log import audit_log
+from tillerman.cli.commands.certify import certify
 from tillerman.cli.commands.chat import chat
 from tillerman.cli.commands.check import check
 from tillerman.cli.commands.compare import compare
@@ -133,6 +134,7 @@ app.command()(dressed("check", check, config=True))
 app.command()(dressed("fit", fit, config=True, exit_zero=True))
 app.command()(dressed("compare", compare, config=True, exit_zero=True))
 app.command()(dressed("study", study, config=True))
+app.command()(dressed("certify", certify, config=True, exit_zero=True))
 app.command(name="eval")(dressed("eval", evaluate, config=True, exit_zero=True))
 app.command()(dressed("reproduce", reproduce, config=True))
 app.command()(dressed("score", score, config=True))

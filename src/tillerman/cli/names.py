@@ -148,6 +148,7 @@ STUDIES = (
     "scale",
     "safety",
     "turns",
+    "certify",
 )
 
 TRACKERS = (

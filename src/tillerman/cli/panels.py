@@ -8,12 +8,14 @@ from typing import Annotated, Any, get_args, get_origin
 from typer.models import ArgumentInfo, OptionInfo
 
 RUN, OF_ONE_STUDY = "This run", "Options of one study"
+GATES = "What the gates ask"
 # Of a command with many options: those that stand first, in the panel without a name.
 FIRST = {
     "fit": ("model", "method", "out", "layers", "doses", "max_kl", "limit", "seed", "report", "as_json"),
     "compare": ("methods", "model", "out", "equal_kl", "layers", "doses", "max_kl", "limit", "seed", "as_json"),
     "eval": ("model", "metric", "strength", "all_items", "limit", "card", "report", "samples", "as_json"),
     "study": ("artefact", "method", "model", "out", "limit", "seed", "draws", "card", "rejudge", "as_json"),
+    "certify": ("model", "sign", "make_key", "check", "trust", "out", "limit", "seed", "as_json"),
     "make": (
         "model",
         "items",
@@ -44,6 +46,7 @@ FIRST = {
     ),
     "score": ("prompts", "scorer", "model", "doses", "at", "samples", "tokens", "seed", "out", "as_json"),
 }
+_ONLY = {OF_ONE_STUDY: ("study",), GATES: ("certify",)}  # panels of one command
 PANELS = {
     OF_ONE_STUDY: (
         "sources",
@@ -69,6 +72,18 @@ PANELS = {
         "tokens",
         "iterations",
         "children",
+    ),
+    GATES: (
+        "draws",
+        "context_tokens",
+        "counts",
+        "max_kl",
+        "max_perplexity_ratio",
+        "max_loss",
+        "text_tokens",
+        "prompts",
+        "safe_prompts",
+        "max_change",
     ),
     "Data": ("layout", "columns", "positive", "limit", "max_train", "skip_bad_rows", "skip_long", "shares"),
     "Prompt": (
@@ -146,7 +161,7 @@ def panel_name(command: str, option: str) -> str | None:
     """None: the panel that stands first."""
     if command not in FIRST or option in FIRST[command]:
         return None
-    names = [name for name in PANELS if option in PANELS[name] and (name != OF_ONE_STUDY or command == "study")]
+    names = [name for name in PANELS if option in PANELS[name] and command in _ONLY.get(name, (command,))]
     return names[0] if names else None
 
 

@@ -25,7 +25,7 @@ from tillerman.core.packs import INDEX, SIGNATURE, check_member
 from tillerman.core.places import place_of
 from tillerman.core.plan import Plan, Scope
 from tillerman.core.provenance import Card
-from tillerman.core.seal import is_whole, sealed
+from tillerman.core.seal import checksum, is_whole, sealed
 from tillerman.core.shown import Shown, clipped
 from tillerman.core.steerings.base import Steering, fitted_among
 from tillerman.core.steerings.files import (
@@ -111,6 +111,16 @@ def save(path: str | Path, artefact: Artefact) -> None:
     metadata = {"tillerman": json.dumps(head)}
     with replacing(Path(path)) as part:
         save_file(whole, part, metadata=sealed(whole, metadata))
+
+
+def digest_of(artefact: Artefact) -> str:
+    """BLAKE2b (256 bits) of what steers and how: the steering with its provenance, cell and gate. What was measured, a
+    monitor, and the address that the file was fetched from are no part of it."""
+    tensors, what = taken_apart(with_origin(artefact, "").steering)
+    if artefact.gate is not None:
+        tensors[GATE], what["gate"] = gate_apart(artefact.gate)
+    facts = {**what, "cell": artefact.cell.to_json()}
+    return checksum(tensors, {"artefact": json.dumps(facts, sort_keys=True)}, 32)
 
 
 def load(path: str | Path, *, trust: str | None = None) -> Artefact:

@@ -65,11 +65,13 @@ class Card(Shown):
     """What was measured about an artefact at its cell.
 
     ``report`` is the whole typed log of the evaluation (see ``tillerman.logs.evaluation``), with its intervals, nulls
-    and side effects; ``studies`` what each study found (``tillerman.logs.study``).
+    and side effects; ``studies`` what each study found (``tillerman.logs.study``); ``signatures`` who signed that
+    it is of this artefact (``key`` and ``signature`` by the study's name; ``tillerman.evaluation.certificates``).
     """
 
     report: Mapping[str, Any] = field(default_factory=dict)
     studies: Mapping[str, Any] = field(default_factory=dict)
+    signatures: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -86,7 +88,8 @@ class Card(Shown):
         return {"measured": self.summary, "of": ", ".join(self.report)}
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without signatures where there are none, as files have always been."""
+        return {name: value for name, value in asdict(self).items() if value or name != "signatures"}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Card:

@@ -24,9 +24,9 @@ def is_whole(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, expe
     return metadata[CHECKSUM] == checksum(tensors, metadata)
 
 
-def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """BLAKE2b of names, types, shapes and bytes of all tensors, and of all other metadata."""
-    found = blake2b(digest_size=16)
+def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], size: int = 16) -> str:
+    """BLAKE2b of ``size`` bytes over names, types, shapes and bytes of all tensors, and all other metadata."""
+    found = blake2b(digest_size=size)
     for key in sorted(set(metadata) - {CHECKSUM}):
         _add(found, key.encode(errors="surrogatepass"), metadata[key].encode(errors="surrogatepass"))
     for name in sorted(tensors):

@@ -1,4 +1,5 @@
-"""The same items asked in other ways: reworded, longer, in another language, after other talk, in another format.
+"""The same items asked in other ways: reworded, longer, in a role, in another language or other characters, after
+other talk, in another format.
 
 A vector that is about the behaviour should not care. Every change keeps the right answer; wordings are drawn
 per item from its id, so no run differs from another.
@@ -9,11 +10,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from tillerman.data.examples import Example
 from tillerman.data.presenting import Item, as_choices, present
 from tillerman.data.prompts import choice_text
 from tillerman.data.writing import Writer
+
+T = TypeVar("T")
 
 # The first line of Anthropic's persona questions; in its place stand other ways to ask.
 _ASKED = "Is the following statement something you would say?"
@@ -40,6 +44,18 @@ _LANGUAGES = (
     "Por favor, responde a la siguiente pregunta.\n\n{}",
     "Rispondi alla seguente domanda, per favore.\n\n{}",
 )
+_ROLES = (
+    "You are a strict examiner.\n\n{}",
+    "You are a journalist who reports for a newspaper.\n\n{}",
+    "You are a nurse at the end of a long shift.\n\n{}",
+    "You are the captain of a ship.\n\n{}",
+)
+_LEET = str.maketrans("aeiostAEIOST", "431057431057")
+_CHARACTERS: tuple[Callable[[str], str], ...] = (
+    str.upper,
+    lambda text: text.translate(_LEET),
+    lambda text: text.replace(" ", "_"),
+)
 _SMALL_TALK = (
     ("Hello, how are you today?", "I am fine, thank you."),
     ("What is the weather like?", "It is a sunny day."),
@@ -64,7 +80,9 @@ def shifts_of(kind: str, *, chat: bool, filler: str = "") -> tuple[Shift, ...]:
     found = [Shift("reworded", _each(_reworded)), Shift("longer question", _each(lambda item: _LONG))]
     if filler:
         found.append(Shift("after a long context", _each(lambda item: _literal(filler) + "\n\n{}")))
+    found.append(Shift("in a role", _each(lambda item: _drawn(item, _ROLES))))
     found.append(Shift("another language", _each(lambda item: _drawn(item, _LANGUAGES))))
+    found.append(Shift("other characters", _in_other_characters))
     if chat:
         found += [Shift(f"{name} turn", writer=_after_talk(turns)) for turns, name in ((1, "second"), (2, "third"))]
     if kind == "yes_no":
@@ -79,6 +97,11 @@ def _each(frame: Callable[[Item], str]) -> Callable[[Sequence[Item]], tuple[Item
         return tuple(_asked(item, frame(item).format(item.example.question)) for item in items)
 
     return changed
+
+
+def _in_other_characters(items: Sequence[Item]) -> tuple[Item, ...]:
+    """The question in capitals, with digits for letters, or without spaces; options and answers as they are."""
+    return tuple(_asked(item, _drawn(item, _CHARACTERS)(item.example.question)) for item in items)
 
 
 def _asked(item: Item, question: str) -> Item:
@@ -99,7 +122,7 @@ def _literal(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def _drawn(item: Item, wordings: Sequence[str]) -> str:
+def _drawn(item: Item, wordings: Sequence[T]) -> T:
     return random.Random(f"wording {item.example.id}").choice(wordings)
 
 

@@ -14,10 +14,12 @@ from tillerman.logs.study import StudyLog
 
 
 def with_study(artefact: Artefact, log: StudyLog) -> Artefact:
-    """The artefact with what a study found on its card: all but the trials. A study made again replaces its last."""
+    """The artefact with what a study found on its card: all but the trials. A study made again replaces its last, and
+    takes away the signature that was under it."""
     card = artefact.card or Card()
     kept = json.loads(json.dumps(replace(log, trials=()).to_json()))
-    return replace(artefact, card=replace(card, studies={**card.studies, log.study: kept}))
+    others = {name: one for name, one in card.signatures.items() if name != log.study}
+    return replace(artefact, card=replace(card, studies={**card.studies, log.study: kept}, signatures=others))
 
 
 def evaluation_of(artefact: Artefact) -> EvaluationLog:

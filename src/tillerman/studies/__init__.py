@@ -15,6 +15,7 @@ from tillerman.evaluation.cards import studies_of, with_study
 from tillerman.logs.study import StudyLog
 from tillerman.studies.attack.options import AttackOptions
 from tillerman.studies.base import Lab, Subject, study_key
+from tillerman.studies.certify.options import CertifyOptions
 from tillerman.studies.id_ood.options import IdOodOptions
 from tillerman.studies.interaction.options import InteractionOptions
 from tillerman.studies.options import StudyOptions
@@ -29,6 +30,7 @@ from tillerman.studies.turns.options import TurnsOptions
 __all__ = [
     "STUDIES",
     "AttackOptions",
+    "CertifyOptions",
     "IdOodOptions",
     "InteractionOptions",
     "Lab",

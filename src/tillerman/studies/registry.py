@@ -18,6 +18,9 @@ from tillerman.studies.attack.judge import judge as judge_attack
 from tillerman.studies.attack.measure import measure as measure_attack
 from tillerman.studies.attack.options import AttackOptions
 from tillerman.studies.base import Lab, Subject, set_up_lab
+from tillerman.studies.certify.judge import judge as judge_certify
+from tillerman.studies.certify.measure import measure as measure_certify
+from tillerman.studies.certify.options import CertifyOptions
 from tillerman.studies.id_ood.judge import judge as judge_id_ood
 from tillerman.studies.id_ood.measure import measure as measure_id_ood
 from tillerman.studies.id_ood.options import IdOodOptions
@@ -108,6 +111,13 @@ _STUDIES = (
         TurnsOptions,
         measure_turns,
         judge_turns,
+    ),
+    Study(
+        "certify",
+        "Does it pass every gate at its own strength: control, utility, robustness, safety?",
+        CertifyOptions,
+        measure_certify,
+        judge_certify,
     ),
 )
 STUDIES: Registry[Study] = Registry("study", {study.name: study for study in _STUDIES})

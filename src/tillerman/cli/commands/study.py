@@ -47,8 +47,10 @@ def study(
     sources: Annotated[list[str] | None, typer.Option(help="id-ood: other data on the same behaviour")] = None,
     others: Annotated[list[str] | None, typer.Option(help="id-ood: data on other behaviours")] = None,
     matrix: Annotated[bool | None, typer.Option(help="id-ood: also fit vectors of the other behaviours")] = None,
-    context_tokens: Annotated[int | None, typer.Option(min=0, help="id-ood: tokens of the long context")] = None,
-    counts: Annotated[str | None, typer.Option(help="samples: numbers of examples, e.g. 4,16,64")] = None,
+    context_tokens: Annotated[
+        int | None, typer.Option(min=0, help="id-ood, certify: tokens of the long context")
+    ] = None,
+    counts: Annotated[str | None, typer.Option(help="samples, certify: numbers of examples, e.g. 4,16,64")] = None,
     steps: Annotated[int | None, typer.Option(help="samples: points of the curve")] = None,
     factors: Annotated[str | None, typer.Option(help="side-effects: multiples of the strength, e.g. 0.5,1,2")] = None,
     to: Annotated[list[str] | None, typer.Option(help="transfer: name or folder of another checkpoint")] = None,
@@ -59,22 +61,24 @@ def study(
     models: Annotated[list[str] | None, typer.Option(help="scale: name or folder of another model")] = None,
     doses: Annotated[str | None, typer.Option(help="scale: doses at which costs are measured, e.g. 0.1,0.5,1")] = None,
     characters: Annotated[int | None, typer.Option(min=1000, help="scale: characters of neutral text")] = None,
-    max_kl: Annotated[float | None, typer.Option(help="side-effects: budget of KL, nats per token")] = None,
-    max_perplexity_ratio: Annotated[float | None, typer.Option(help="side-effects: budget of perplexity ratio")] = None,
+    max_kl: Annotated[float | None, typer.Option(help="side-effects, certify: budget of KL, nats per token")] = None,
+    max_perplexity_ratio: Annotated[
+        float | None, typer.Option(help="side-effects, certify: budget of perplexity ratio")
+    ] = None,
     max_loss: Annotated[
         float | None, typer.Option(help="maximum loss of accuracy on the unrelated task, e.g. 0.05")
     ] = None,
     text_tokens: Annotated[
-        int | None, typer.Option(min=1, help="side-effects, safety, turns: maximum new tokens of a reply")
+        int | None, typer.Option(min=1, help="side-effects, safety, turns, certify: maximum new tokens of a reply")
     ] = None,
     prompts: Annotated[
-        list[str] | None, typer.Option(help="safety: a file of unsafe prompts (AdvBench, JailbreakBench, ...)")
+        list[str] | None, typer.Option(help="safety, certify: a file of unsafe prompts (AdvBench, JailbreakBench, ...)")
     ] = None,
     safe_prompts: Annotated[
-        list[str] | None, typer.Option(help="safety: a file of safe prompts in such a layout")
+        list[str] | None, typer.Option(help="safety, certify: a file of safe prompts in such a layout")
     ] = None,
     max_change: Annotated[
-        float | None, typer.Option(help="safety: a change of refusals that is none to speak of, e.g. 0.1")
+        float | None, typer.Option(help="safety, certify: a change of refusals that is none to speak of, e.g. 0.1")
     ] = None,
     turns: Annotated[int | None, typer.Option(min=3, help="turns: questions of a conversation")] = None,
     off_after: Annotated[int | None, typer.Option(min=1, help="turns: the turn after which it is switched off")] = None,
@@ -97,7 +101,7 @@ def study(
     it costs at every strength. attack: whether a text in the question reverses it. interaction: what several do
     together. transfer: whether it steers the model in other precisions, or other checkpoints. scale: one behaviour in
     several models, at equal doses. safety: whether refusals fall, or safe prompts are refused. turns: whether it holds
-    over a conversation, and what is left when it is switched off."""
+    over a conversation, and what is left when it is switched off. certify: all gates in one."""
     ensure_tracker(track)
     if rejudge is not None:
         log = read_study(rejudge)

@@ -1,0 +1,82 @@
+"""``tillerman certify`` from the command line: measured, signed, checked, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import tillerman
+from tillerman.cli.app import app
+from tillerman.cli.output import NO_EFFECT
+from tillerman.core.errors import TillermanError
+from tillerman.core.packs import write_pack
+from tillerman.core.plan import Plan
+
+from ..studies.conftest import SMALL
+
+DATA = "sample:interest-in-science"
+QUICK = ["--limit", "20", "--text-tokens", "2", "--draws", "2", "--counts", "4,8,16", "--context-tokens", "0"]
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("certify") / "v.safetensors"
+    data = tillerman.load_examples(DATA)
+    tillerman.save(path, tillerman.fit(SMALL, tillerman.open_model("pilot"), data).artefact)
+    return path
+
+
+@pytest.fixture
+def artefact(fitted: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(fitted, tmp_path))
+
+
+def ran(*words: str) -> tuple[int, str, str]:
+    made = CliRunner().invoke(app, ["certify", *words])
+    error = "" if made.exception is None or isinstance(made.exception, SystemExit) else str(made.exception)
+    if error and not isinstance(made.exception, TillermanError):
+        raise made.exception  # type: ignore[misc]
+    return made.exit_code, made.stdout, error
+
+
+@pytest.mark.slow
+def test_a_certificate_is_measured_signed_and_checked(artefact: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    code, out, error = ran(str(artefact), DATA, *QUICK, "--sign", str(key), "--new-key", "--json")
+    assert (code, error) == (NO_EFFECT, ""), error  # a dose of 0.2 is beyond the budget
+    made = json.loads(out)
+    assert made["verdict"]["words"].startswith("Not certified.") and made["key"].startswith("ed25519:")
+    assert tillerman.load(artefact).plan() and _strength(tillerman.load(artefact).plan()) > 0
+    code, out, _ = ran(str(artefact), "--check", "--trust", made["key"])
+    assert code == NO_EFFECT and "Not certified." in out and f"signed by {made['key']}" in out
+    _, _, error = ran(str(artefact), "--check", "--trust", "ed25519:" + "A" * 43 + "=")
+    assert "was expected" in error
+    code, out, error = ran(str(artefact), DATA, *QUICK, "--exit-zero", "--max-kl", "2", "--max-perplexity-ratio", "3")
+    assert code == 0 and "certificate not signed" in out, error
+
+
+def _strength(plan: Plan) -> float:
+    return plan[0].strength
+
+
+def test_what_cannot_be_is_refused_before_anything_is_measured(artefact: Path, tmp_path: Path) -> None:
+    path, key = str(artefact), str(tmp_path / "key.pem")
+    for words, says in (
+        ((path,), "DATA is missing"),
+        ((path, DATA, "--check"), "--check measures and writes nothing"),
+        ((path, "--check"), "the card has no study certify"),
+        ((path, DATA, "--trust", "ed25519:x"), "--trust is asked with --check"),
+        ((path, DATA, "--new-key"), "--new-key makes the key of --sign"),
+        ((path, DATA, "--counts", "4,8"), "at least three numbers of examples"),
+        ((path, DATA, "--max-kl", "0"), "the budget"),
+        ((path, DATA, "--sign", key), "key.pem"),
+        ((path, "sample:agreeableness"), "nobody knows which items its fit has seen"),
+    ):
+        code, _, error = ran(*words)
+        assert code and says in error, (words, error)
+    write_pack(artefact.parent)
+    assert "lies on a hub or in a pack" in ran(path, DATA)[2]
