@@ -35,6 +35,7 @@ SMALL = tillerman.Experiment(
     neutral_tokens=256,
     unrelated_items=4,
     shots=2,
+    generations=(),
 )
 EVERY = tuple(f"{n}:sae=pilot" if issubclass(kind, SaeMethod) else n for n, kind in METHODS.items())
 PILOT_SAE = replace(SMALL, method="sta:sae=pilot", layers=None)

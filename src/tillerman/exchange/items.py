@@ -25,6 +25,10 @@ def own_data(artefact: Artefact) -> LoadedData:
         data = load_examples(f"sample:{made.data_name}")
         if data.digest == made.data_digest:
             return data
+        raise UsageError(
+            f"the artefact was fitted on a part of the sample {made.data_name}, or on an older one; give items to "
+            f"measure on: --data sample:{made.data_name}"
+        )
     raise UsageError(
         f"the artefact's own items ({made.data_name or 'unnamed'}) are not embedded here; give them: --data FILE"
     )
