@@ -4,7 +4,7 @@ independently of the layout table."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -149,6 +149,17 @@ QUICK = ("llama", "gpt2")  # stand for all families where a matrix takes long
 def mostly_slow(families: Iterable[str]) -> list[Any]:
     """A test of every family, of which the quick suite runs two."""
     return [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in families]
+
+
+def in_turn(families: Iterable[str], ways: Sequence[Any]) -> list[Any]:
+    """Pairs of family and way: the two of the quick suite in every way, the others, which are slow, each in one, so
+    that every way has its share of them."""
+    whole = [(one, way) for one in QUICK for way in ways]
+    others = [one for one in families if one not in QUICK]
+    return whole + [
+        pytest.param(one, ways[k % len(ways)], marks=pytest.mark.slow, id=f"{one}-{ways[k % len(ways)]}")
+        for k, one in enumerate(others)
+    ]
 
 
 def sites(family: str, layer: int) -> tuple[str, ...]:

@@ -57,8 +57,11 @@ branching = pytest.mark.parametrize("family", tiny.mostly_slow(tiny.BRANCHING))
 
 
 @pytest.mark.slow
-@branching
-@pytest.mark.parametrize("scope", [Scope("last"), Scope("positions", (-1, -3)), Scope("all")], ids=str)
+@pytest.mark.parametrize(
+    ("family", "scope"),
+    tiny.in_turn(tiny.BRANCHING, (Scope("last"), Scope("positions", (-1, -3)), Scope("all"))),
+    ids=str,
+)
 def test_branches_give_the_scores_of_plain_passes_at_every_site(family, scope):
     assert _apart(tiny.opened(family), _cells(POINTS), scope) < 1e-4
 
@@ -75,9 +78,10 @@ def test_branches_and_plain_passes_agree_at_routers(family, operator):
 ANSWERS = [[(20, 30, 40), (21,)], [(31, 41, 32), (50, 51), (52, 53, 54, 55)], [(22, 33), (60, 61)], [(23,), (34, 35)]]
 
 
-@branching
 @pytest.mark.parametrize(
-    "scope", [Scope("last"), Scope("generated"), Scope("positions", (-1, -3, 16)), Scope("all")], ids=str
+    ("family", "scope"),
+    tiny.in_turn(tiny.BRANCHING, (Scope("last"), Scope("generated"), Scope("positions", (-1, -3, 16)), Scope("all"))),
+    ids=str,
 )
 def test_whole_answers_as_branches_have_the_scores_of_plain_passes(family, scope):
     opened, done = tiny.opened(family), []

@@ -49,7 +49,7 @@ def data():
         ("target-cosine", "aim", False, (0.1, 0.4)),
         ("actadd", "add", False, (0.5, 2.0)),
         ("iti", "add", True, (0.5, 2.0)),
-        pytest.param("bipo", "add", False, (0.2, 1.0), marks=pytest.mark.slow),
+        ("bipo:steps=8", "add", False, (0.2, 1.0)),
     ],
 )
 def test_a_method_is_fitted_saved_loaded_steered_and_evaluated(pilot, data, tmp_path, method, operator, joint, doses):
