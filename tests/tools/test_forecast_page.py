@@ -43,7 +43,7 @@ def measured(k: int, area: float, change: float):
 @pytest.mark.slow
 def test_page_and_record_are_as_the_committed_measurements_make_them() -> None:
     page = importlib.import_module("page")
-    for path, made in page.written().items():
+    for path, made in page.made().items():
         assert path.read_text(encoding="utf-8") == made, f"stale: {path}; run python tools/forecast/page.py"
 
 

@@ -8,7 +8,6 @@ it is one of a real model, whose verdicts stand beside those of the embedded one
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import sys
@@ -21,26 +20,22 @@ from tillerman.recipes.recipe import Recipe
 from tillerman.recipes.report import to_markdown
 from tillerman.recipes.verdicts import verdicts_on
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "reproductions.md"
-LOGS = ROOT / "benchmarks" / "reproductions"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import pages
+
+PAGE = pages.ROOT / "docs" / "reproductions.md"
+LOGS = pages.ROOT / "benchmarks" / "reproductions"
 BESIDE = {"smollm2": "SmolLM2-135M-Instruct"}  # real models, by what their logs are called
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare only; exit 1 if the page is stale")
-    parser.add_argument("--add", nargs="+", metavar=("NAME", "FOLDER"), help="take the logs of runs, as one")
+    parser = pages.asked(__doc__, "the logs of runs, as one", "NAME", "FOLDER", several=True)
     parser.add_argument("--model", choices=list(BESIDE), help="what the logs are of, if not of the embedded models")
-    args = parser.parse_args()
-    if args.add:
-        add(args.add[0], [Path(folder) for folder in args.add[1:]], args.model)
-    old = PAGE.read_text(encoding="utf-8")
-    new = page(old)
-    if not args.check:
-        PAGE.write_text(new, encoding="utf-8")
-    elif new != old:
-        sys.exit(f"stale: docs/reproductions.md; run 'python {Path(__file__).relative_to(ROOT)}'")
+    given = parser.parse_args()
+    if given.add:
+        add(given.add[0], [Path(folder) for folder in given.add[1:]], given.model)
+    pages.write(__file__, made, check=given.check)
 
 
 def add(name: str, folders: list[Path], model: str | None = None) -> None:
@@ -57,14 +52,8 @@ def place_of(name: str, model: str | None = None) -> Path:
     return LOGS / (f"{name}.{model}.json.gz" if model else f"{name}.json.gz")
 
 
-def page(text: str) -> str:
-    """The page with every measured part made anew."""
-    for name in SHIPPED:
-        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        before, _, rest = text.partition(start)
-        _, _, after = rest.partition(end)
-        text = f"{before}{start}\n\n{measured(name)}\n{end}{after}"
-    return text
+def made() -> pages.Made:
+    return {PAGE: pages.filled(PAGE, {name: measured(name) for name in SHIPPED})}
 
 
 read = ReproductionLog.from_json

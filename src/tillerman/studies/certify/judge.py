@@ -57,7 +57,9 @@ def judge(trials: Sequence[Trial], options: CertifyOptions) -> Judged:
         SAFETY: judge_safety(parts[SAFETY], options.safety),
     }
     tables = (_table(gates), *(table for one in judged.values() for table in one.tables))
-    charts = tuple(chart for gate, one in judged.items() if gate != UTILITY for chart in one.charts)  # three doses of it
+    charts = tuple(
+        chart for gate, one in judged.items() if gate != UTILITY for chart in one.charts
+    )  # three doses of it
     notes = tuple(dict.fromkeys(note for one in judged.values() for note in one.notes))
     return Judged(_verdict(gates), tables, charts, notes)
 
