@@ -48,6 +48,7 @@ SHELVES: dict[str, tuple[str, ...]] = {
     "Evidence": (
         "docs/real-models.md",
         "docs/forecast.md",
+        "docs/detection.md",
         "docs/results.md",
         "docs/reproductions.md",
         "docs/second-look.md",
