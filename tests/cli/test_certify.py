@@ -7,16 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import tillerman
-from tillerman.cli.app import app
 from tillerman.cli.output import NO_EFFECT
-from tillerman.core.errors import TillermanError
 from tillerman.core.packs import write_pack
 from tillerman.core.plan import Plan
 
 from ..studies.conftest import SMALL
+from .running import run
 
 DATA = "sample:interest-in-science"
 QUICK = ["--limit", "20", "--text-tokens", "2", "--draws", "2", "--counts", "4,8,16", "--context-tokens", "0"]
@@ -35,28 +33,18 @@ def artefact(fitted: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(fitted, tmp_path))
 
 
-def ran(*words: str) -> tuple[int, str, str]:
-    made = CliRunner().invoke(app, ["certify", *words])
-    error = "" if made.exception is None or isinstance(made.exception, SystemExit) else str(made.exception)
-    if error and not isinstance(made.exception, TillermanError):
-        raise made.exception  # type: ignore[misc]
-    return made.exit_code, made.stdout, error
-
-
 @pytest.mark.slow
 def test_a_certificate_is_measured_signed_and_checked(artefact: Path, tmp_path: Path) -> None:
     key = tmp_path / "key.pem"
-    code, out, error = ran(str(artefact), DATA, *QUICK, "--sign", str(key), "--new-key", "--json")
-    assert (code, error) == (NO_EFFECT, ""), error  # a dose of 0.2 is beyond the budget
-    made = json.loads(out)
+    out = run("certify", artefact, DATA, *QUICK, "--sign", key, "--new-key", "--json", code=NO_EFFECT)
+    made = json.loads(out)  # a dose of 0.2 is beyond the budget
     assert made["verdict"]["words"].startswith("Not certified.") and made["key"].startswith("ed25519:")
     assert tillerman.load(artefact).plan() and _strength(tillerman.load(artefact).plan()) > 0
-    code, out, _ = ran(str(artefact), "--check", "--trust", made["key"])
-    assert code == NO_EFFECT and "Not certified." in out and f"signed by {made['key']}" in out
-    _, _, error = ran(str(artefact), "--check", "--trust", "ed25519:" + "A" * 43 + "=")
-    assert "was expected" in error
-    code, out, error = ran(str(artefact), DATA, *QUICK, "--exit-zero", "--max-kl", "2", "--max-perplexity-ratio", "3")
-    assert code == 0 and "certificate not signed" in out, error
+    out = run("certify", artefact, "--check", "--trust", made["key"], code=NO_EFFECT)
+    assert "Not certified." in out and f"signed by {made['key']}" in out
+    assert "was expected" in run("certify", artefact, "--check", "--trust", "ed25519:" + "A" * 43 + "=", code=None)
+    out = run("certify", artefact, DATA, *QUICK, "--exit-zero", "--max-kl", "2", "--max-perplexity-ratio", "3")
+    assert "certificate not signed" in out
 
 
 def _strength(plan: Plan) -> float:
@@ -76,7 +64,6 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(artefact: Path, t
         ((path, DATA, "--sign", key), "key.pem"),
         ((path, "sample:agreeableness"), "nobody knows which items its fit has seen"),
     ):
-        code, _, error = ran(*words)
-        assert code and says in error, (words, error)
+        assert says in run("certify", *words, code=None), words
     write_pack(artefact.parent)
-    assert "lies on a hub or in a pack" in ran(path, DATA)[2]
+    assert "lies on a hub or in a pack" in run("certify", path, DATA, code=None)

@@ -6,20 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from tillerman.cli.app import app
-from tillerman.core.errors import TillermanError
 from tillerman.logs.second_look import SecondLookLog
 
-
-def run(*call: object, code: int = 0) -> str:
-    done = CliRunner().invoke(app, [str(part) for part in call], env={"COLUMNS": "120", "TERM": "dumb"})
-    if isinstance(done.exception, TillermanError):
-        assert done.exception.exit_code == code
-        return str(done.exception)
-    assert done.exit_code == code, (done.output, done.exception)
-    return done.output
+from .running import run
 
 
 @pytest.fixture

@@ -7,24 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from tillerman.cli.app import app
-from tillerman.core.errors import TillermanError
 from tillerman.evaluation.scorers.chat import Cache, Call, call_key
 from tillerman.evaluation.scorers.judge import RUBRICS
 from tillerman.logs.validation import ValidationLog
 
 from ..data.shared import shared_data
-
-
-def run(*call: object, code: int = 0) -> str:
-    done = CliRunner().invoke(app, [str(part) for part in call], env={"COLUMNS": "160", "TERM": "dumb"})
-    if isinstance(done.exception, TillermanError):
-        assert done.exception.exit_code == code
-        return str(done.exception)
-    assert done.exit_code == code, (done.output, done.exception)
-    return done.stdout
+from .running import run
 
 
 @pytest.fixture
