@@ -53,7 +53,7 @@ def table(title: str, many: Sequence[Found]) -> str:
     places = list(many[0].areas["mean_difference"])
     asked = [one.counts for one in many]
     words = (
-        f"{title}: {len(many)} concepts of {len({one.name for one in many})} sets, {low_high([c[0] for c in asked])} "
+        f"{title}: {len(many)} concepts ({', '.join(dict.fromkeys(one.name for one in many))}), {low_high([c[0] for c in asked])} "
         f"and {low_high([c[1] for c in asked])} texts with and without one to learn from, "
         f"{low_high([c[2] for c in asked])} and {low_high([c[3] for c in asked])} asked."
     )
@@ -75,7 +75,8 @@ def low_high(counts: Sequence[int]) -> str:
 
 def shown(areas: Sequence[float]) -> str:
     interval = bootstrap_mean(np.array(areas, dtype=np.float64))
-    return f"{decimal(float(np.mean(areas)), 3)} ({decimal(interval.low, 3)} to {decimal(interval.high, 3)})"
+    low, high = max(interval.low, 0.0), min(interval.high, 1.0)  # it is symmetric, and no area is above 1
+    return f"{decimal(float(np.mean(areas)), 3)} ({decimal(low, 3)} to {decimal(high, 3)})"
 
 
 if __name__ == "__main__":
