@@ -52,9 +52,10 @@ def table(title: str, many: Sequence[Found]) -> str:
         return ""
     places = list(many[0].areas["mean_difference"])
     asked = [one.counts for one in many]
+    sets = ", ".join(dict.fromkeys(one.name for one in many))
     words = (
-        f"{title}: {len(many)} concepts ({', '.join(dict.fromkeys(one.name for one in many))}), {low_high([c[0] for c in asked])} "
-        f"and {low_high([c[1] for c in asked])} texts with and without one to learn from, "
+        f"{title}: {len(many)} concepts ({sets}), {low_high([c[0] for c in asked])} and "
+        f"{low_high([c[1] for c in asked])} texts with and without one to learn from, "
         f"{low_high([c[2] for c in asked])} and {low_high([c[3] for c in asked])} asked."
     )
     head = "| detector | " + " | ".join(f"layer {place.replace(' ', ', ')}" for place in places) + " |"
