@@ -26,6 +26,7 @@ def test_all_samples_are_listed_with_their_sizes() -> None:
     assert all(name in _run() for name in SAMPLES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ROW_FILES)
 @pytest.mark.parametrize("name", [name for name, sample in SAMPLES.items() if sample.kind != "neutral"])
 def test_a_sample_as_a_file_holds_the_same_examples(name: str, ending: str, tmp_path: Path) -> None:

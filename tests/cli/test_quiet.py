@@ -45,6 +45,7 @@ def folder(tmp_path):
     return tmp_path / "model"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed: make test installs it")
 def test_a_command_shows_our_lines_only_and_imports_no_library_that_it_does_not_need(folder, tmp_path):
     code, out, err, imported = _run(tmp_path, "check", "sample:risk-seeking", "--limit", "12", "--model", folder)

@@ -35,6 +35,7 @@ def test_every_layout_is_fuzzed() -> None:
     assert set(LAYOUTS) <= {load_examples(rows).layout for rows in GOOD.values()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GOOD)
 @settings(max_examples=40)
 @given(st.data())

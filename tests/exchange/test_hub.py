@@ -82,6 +82,7 @@ def test_of_several_files_one_is_named(hub, mine, tmp_path):
     assert files[1].read_bytes() == mine.read_bytes()
 
 
+@pytest.mark.slow
 def test_without_a_network_the_cache_serves_and_else_the_error_says_what_helps(hub, mine, monkeypatch):
     pushed([mine], "hf://org/mine")
     online = tillerman.load("hf://org/mine").steering.provenance.origin

@@ -53,6 +53,7 @@ def test_the_model_is_a_small_llama_with_a_chat_template(pilot: tillerman.OpenMo
     assert sum(path.stat().st_size for path in PILOT.iterdir()) < 16e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("letters", "least"), [(False, 0.8), (True, 0.7)])
 def test_asked_by_system_prompt_it_answers_in_character(
     pilot: tillerman.OpenModel, letters: bool, least: float

@@ -22,6 +22,7 @@ def build():
     return module
 
 
+@pytest.mark.slow
 def test_the_page_is_made_of_the_logs_as_they_are(build):
     (made,) = build.made().values()
     assert made == build.PAGE.read_text(encoding="utf-8"), "stale: run 'python tools/reproductions/build.py'"
