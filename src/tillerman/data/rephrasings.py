@@ -18,6 +18,7 @@ from tillerman.data.prompts import choice_text
 from tillerman.data.writing import Writer
 
 T = TypeVar("T")
+ROLE, CHARACTERS = "in a role", "other characters"
 
 # The first line of Anthropic's persona questions; in its place stand other ways to ask.
 _ASKED = "Is the following statement something you would say?"
@@ -80,9 +81,9 @@ def shifts_of(kind: str, *, chat: bool, filler: str = "") -> tuple[Shift, ...]:
     found = [Shift("reworded", _each(_reworded)), Shift("longer question", _each(lambda item: _LONG))]
     if filler:
         found.append(Shift("after a long context", _each(lambda item: _literal(filler) + "\n\n{}")))
-    found.append(Shift("in a role", _each(lambda item: _drawn(item, _ROLES))))
+    found.append(Shift(ROLE, _each(lambda item: _drawn(item, _ROLES))))
     found.append(Shift("another language", _each(lambda item: _drawn(item, _LANGUAGES))))
-    found.append(Shift("other characters", _in_other_characters))
+    found.append(Shift(CHARACTERS, _in_other_characters))
     if chat:
         found += [Shift(f"{name} turn", writer=_after_talk(turns)) for turns, name in ((1, "second"), (2, "third"))]
     if kind == "yes_no":

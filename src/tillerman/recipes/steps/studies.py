@@ -10,6 +10,7 @@ import numpy as np
 
 from tillerman.core.errors import FitError, UnknownNameError
 from tillerman.core.store import Store
+from tillerman.data.rephrasings import CHARACTERS, ROLE
 from tillerman.logs.reproduction import Measured, Piece
 from tillerman.logs.study import Trial
 from tillerman.pipeline.flow import fit
@@ -54,7 +55,8 @@ def _of_id_ood(trials: Sequence[Trial]) -> dict[str, Measured]:
     """As fitted, the mean over other ways of asking, and the mean over other behaviours."""
     cases = [case for case in cases_of(trials) if not case.startswith(id_ood.MATRIX)]
     others = [case for case in cases if case.startswith(id_ood.OTHER)]
-    shifted = [case for case in cases if case not in others and case != id_ood.HOME]
+    # Roles and other characters came later: without them figures are those of the runs that are published.
+    shifted = [case for case in cases if case not in (*others, id_ood.HOME, ROLE, CHARACTERS)]
     found = {"id_effect": of_effect(paired(trials, id_ood.HOME))}
     for name, of_kind in (("ood_effect", shifted), ("other_effect", others)):
         if of_kind:
