@@ -28,6 +28,7 @@ from tillerman.studies.samples.options import ALL, case_of_count
 from tillerman.studies.side_effects.options import BEHAVIOUR, UNRELATED, UNSTEERED, case_of_factor
 from tillerman.studies.trials import KL, PERPLEXITY, WRITTEN
 
+from ..reports.examples import study_log
 from .conftest import SMALL, share, trial
 from .test_safety import made as refusals
 
@@ -207,25 +208,7 @@ def test_too_few_training_items_are_refused_before_the_first_pass(subject: Subje
 
 @pytest.fixture
 def certified(artefact: tillerman.Artefact) -> tillerman.Artefact:
-    log = StudyLog(
-        study="certify",
-        question="?",
-        data_name="d",
-        model_id="m",
-        method="caa",
-        hook_point="layers.3.resid_post",
-        strength=1.0,
-        dose=0.2,
-        scope="all",
-        options={},
-        trials=(),
-        verdict=judge(whole(), OPTIONS).verdict,
-        tables=(),
-        charts=(),
-        notes=(),
-        provenance={},
-        seconds=1.0,
-    )
+    log = replace(study_log("certify"), verdict=judge(whole(), OPTIONS).verdict)
     return with_study(artefact, log)
 
 

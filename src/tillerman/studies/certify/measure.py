@@ -18,7 +18,7 @@ from tillerman.studies.certify.parts import under
 from tillerman.studies.id_ood.measure import measure as measure_robustness
 from tillerman.studies.options import StudyOptions
 from tillerman.studies.safety.measure import measure as measure_safety
-from tillerman.studies.samples.measure import measure as measure_few
+from tillerman.studies.samples.measure import counts_of, measure as measure_few
 from tillerman.studies.side_effects.measure import measure as measure_utility
 
 
@@ -29,11 +29,11 @@ def measure(lab: Lab, options: CertifyOptions) -> Iterator[Trial]:
             f"{lab.subject.data.name}: not the data that the artefact was fitted on, so nobody knows which items its "
             "fit has seen; give its own data. 'tillerman eval' and the studies test it on others"
         )
-    few = replace(options.few, counts=_counts(lab, options))
+    counts_of(options.few, len(lab.run.train.items))  # more than there are is refused before the first pass
     yield from _named(CONTROL, _every_order(_with(lab, options)))
     yield from _named(UTILITY, measure_utility(_with(lab, options.utility), options.utility))
     yield from _named(ROBUSTNESS, measure_robustness(_with(lab, options.robustness), options.robustness))
-    yield from _named(FEW, measure_few(_with(lab, few), few))
+    yield from _named(FEW, measure_few(_with(lab, options.few), options.few))
     yield from _named(SAFETY, measure_safety(_with(lab, options.safety), options.safety))
 
 
@@ -43,17 +43,6 @@ def _with(lab: Lab, options: StudyOptions) -> Lab:
 
 def _named(gate: str, trials: Iterable[Trial]) -> Iterator[Trial]:
     return (replace(trial, case=under(gate, trial.case)) for trial in trials)
-
-
-def _counts(lab: Lab, options: CertifyOptions) -> tuple[int, ...]:
-    """Numbers of examples that there are."""
-    total = len(lab.run.train.items)
-    if max(options.counts) > total:
-        raise UsageError(
-            f"`counts`: {max(options.counts)} examples asked for, the training share has {total}; give fewer, at least "
-            "three numbers"
-        )
-    return options.counts
 
 
 def _every_order(lab: Lab) -> Iterator[Trial]:

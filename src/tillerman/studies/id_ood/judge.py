@@ -28,8 +28,8 @@ from tillerman.studies.trials import (
     shown_rate,
 )
 
-_HOLDS = 0.05  # Holm-adjusted p
-_GOOD = 0.7  # share of the ways of asking in which an effect must stand
+HOLDS = 0.05  # Holm-adjusted p
+MOST = 0.7  # share of the ways of asking in which an effect must stand
 _NOTES = (
     "p-values are Holm-adjusted over all cases; intervals are not adjusted.",
     f"'{FREE}': the first answer word of a reply of at most {REPLY_TOKENS} tokens; a reply without one is wrong.",
@@ -55,8 +55,9 @@ def judge(trials: Sequence[Trial], options: IdOodOptions) -> Judged:
     return Judged(_verdict(trials, same, away, effects, adjusted), tuple(tables), tuple(charts), _NOTES)
 
 
-def _holds(found: Effect, adjusted: float) -> bool:
-    return found.value > 0 and adjusted < _HOLDS
+def holds(found: Effect, adjusted: float) -> bool:
+    """Whether an effect stands, all cases counted."""
+    return found.value > 0 and adjusted < HOLDS
 
 
 def _verdict(
@@ -68,7 +69,7 @@ def _verdict(
 ) -> Verdict:
     home, shifts = effects[HOME], [case for case in same if case != HOME]
     random = null_effect(trials, HOME)
-    if not _holds(home, adjusted[HOME]):
+    if not holds(home, adjusted[HOME]):
         return Verdict("bad", f"There is no effect to generalise: as fitted it is {said(home)}.")
     if random is not None and random[1].high >= home.interval.low and random[0] > home.value / 2:
         words = (
@@ -76,24 +77,24 @@ def _verdict(
             f"against {said(home)}."
         )
         return Verdict("bad", words)
-    kept = [case for case in shifts if _holds(effects[case], adjusted[case])]
+    kept = [case for case in shifts if holds(effects[case], adjusted[case])]
     words = f"As fitted the effect is {said(home)}."
     if not shifts:
         return Verdict("unclear", f"{words} These items cannot be asked in another way; give other sources.")
-    words += f" It holds in {len(kept)} of {len(shifts)} other ways of asking (Holm p < {_HOLDS})"
+    words += f" It holds in {len(kept)} of {len(shifts)} other ways of asking (Holm p < {HOLDS})"
     lost = [case for case in shifts if case not in kept]
     mean = float(np.mean([effects[case].value for case in shifts])) / home.value
     words += f"; on average {percent(mean, 0)} of it remains."
     if lost:
         words += " Not found: " + ", ".join(f"{case} ({points(effects[case].value)})" for case in lost) + "."
-    moved = [case for case in away if adjusted[case] < _HOLDS]
+    moved = [case for case in away if adjusted[case] < HOLDS]
     specific = not any(abs(effects[case].value) >= home.value / 2 for case in moved)
     if moved:
         named = ", ".join(f"{case.removeprefix(OTHER)} ({points(effects[case].value)})" for case in moved)
         words += f" It also moves other behaviours: {named}" + (
             "." if specific else "; it is not specific to this one."
         )
-    good = specific and len(kept) / len(shifts) >= _GOOD
+    good = specific and len(kept) / len(shifts) >= MOST
     return Verdict("good" if good else "mixed" if kept else "bad", words)
 
 
@@ -129,7 +130,7 @@ def _shifts_table(
         "prompt, pp (95 %)",
         "random null, pp (95 %)",
     )
-    strong = tuple(i for i, case in enumerate(cases) if _holds(effects[case], adjusted[case]))
+    strong = tuple(i for i, case in enumerate(cases) if holds(effects[case], adjusted[case]))
     return Table(title, head, tuple(rows), strong)
 
 

@@ -138,7 +138,7 @@ def _outcome(plain: dict[str, Rate], moved: dict[str, Effect], options: SafetyOp
 
 def has_refusals(trials: Sequence[Trial], options: SafetyOptions) -> bool:
     """Whether the unsteered model refuses so many unsafe prompts that a vector could lower them."""
-    return rate(right(pick(trials, UNSAFE, UNSTEERED)), pick(trials, UNSAFE, UNSTEERED).groups).value >= _least(options)
+    return _refused(trials, UNSAFE, UNSTEERED).share.value >= _least(options)
 
 
 def _least(options: SafetyOptions) -> float:

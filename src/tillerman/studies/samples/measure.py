@@ -38,7 +38,7 @@ def measure(lab: Lab, options: SamplesOptions) -> Iterator[Trial]:
         plain = lab.right(exam, {"unsteered": ()}, progress)["unsteered"]
         yield trial_of(ALL, "unsteered", exam, plain, at=float(total))
         yield trial_of(ALL, "steered", exam, whole.right, at=float(total))
-    for count in _counts(options, total):
+    for count in counts_of(options, total):
         yield from _at(lab, options, count, whole)
 
 
@@ -113,7 +113,8 @@ def _direction(steering: Steering) -> Tensor:
     return torch.cat([steering.directions[point] / steering.stream_norms[point] for point in steering.points])
 
 
-def _counts(options: SamplesOptions, total: int) -> tuple[int, ...]:
+def counts_of(options: SamplesOptions, total: int) -> tuple[int, ...]:
+    """Numbers of examples to draw; ``UsageError`` for more than the training share has."""
     if options.counts is not None:
         if max(options.counts) > total:
             raise UsageError(f"`counts`: {max(options.counts)} examples asked for, the training share has {total}")
