@@ -8,8 +8,9 @@ import pytest
 
 from tillerman.core.errors import DataError, TillermanError, UnknownNameError
 from tillerman.methods.registry import methods
+from tillerman.recipes.layouts import Where
 from tillerman.recipes.parse import SHIPPED, parse_recipe, read_recipe
-from tillerman.recipes.recipe import Depths, Where
+from tillerman.recipes.recipe import Depths
 from tillerman.recipes.steps.studies import options_of
 from tillerman.recipes.steps.work import experiment_of
 

@@ -12,8 +12,9 @@ from hypothesis import given, strategies as st
 from scipy import stats
 
 from tillerman.logs.reproduction import Measured, Piece, Skipped, piece_from_json, piece_to_json
+from tillerman.recipes.layouts import Where
 from tillerman.recipes.parse import read_recipe
-from tillerman.recipes.recipe import Claim, Given, Where
+from tillerman.recipes.recipe import Claim, Given
 from tillerman.recipes.verdicts import FAILS, HOLDS, UNDECIDED, UNTESTABLE, Figures, outcome, pool
 from tillerman.statistics.values import NO_INTERVAL, Interval
 

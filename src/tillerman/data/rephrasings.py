@@ -100,6 +100,11 @@ def _each(frame: Callable[[Item], str]) -> Callable[[Sequence[Item]], tuple[Item
     return changed
 
 
+def after_instruction(items: Sequence[Item], instruction: str) -> tuple[Item, ...]:
+    """The questions with an instruction before them, in the same turn."""
+    return tuple(_asked(item, f"{instruction}\n\n{item.example.question}") for item in items)
+
+
 def _in_other_characters(items: Sequence[Item]) -> tuple[Item, ...]:
     """The question in capitals, with digits for letters, or without spaces; options and answers as they are."""
     return tuple(_asked(item, _drawn(item, _CHARACTERS)(item.example.question)) for item in items)

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from tillerman.core.errors import UnknownNameError
-from tillerman.recipes.recipe import At, Depths, Recipe, Step, Where
+from tillerman.recipes.layouts import Where
+from tillerman.recipes.recipe import At, Depths, Recipe, Step
 
 _COSTS = ("perplexity_ratio", "kl", "unrelated_effect")
 _BESIDE = ("prompt_effect", "icl_effect", "null_random", "null_shuffled")  # what a fast fit leaves out
@@ -30,7 +31,7 @@ def narrowed(recipe: Recipe, names: Sequence[str]) -> Recipe:
 
 
 def _narrowed(step: Step, wanted: Sequence[Where]) -> Step:
-    metrics = {where.metric for where in wanted}
+    metrics = {metric for where in wanted for metric in (where.metric, where.ranked) if metric}
     arms = []
     for arm in step.arms:
         mine = [where for where in wanted if where.arm == arm.name]

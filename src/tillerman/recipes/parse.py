@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from tillerman.core.errors import DataError, TillermanError, UnknownNameError
 from tillerman.recipes.recipe import Recipe
 
-SHIPPED = ("pas", "cae", "cold-steer", "sta", "rice")
+SHIPPED = ("pas", "cae", "cold-steer", "sta", "rice", "steerability")
 # A TOML file reads better with one [[task]] than with an entry of [[tasks]].
 _PLURAL = {
     "task": "tasks",

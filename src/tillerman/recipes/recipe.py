@@ -6,13 +6,16 @@ What the words mean to a reader of the TOML stands in docs/reproductions.md. Not
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from tillerman.core.errors import UnknownNameError, UsageError
+from tillerman.recipes.layouts import TableLayout, Where
 from tillerman.recipes.metrics import METRICS
 
 NEEDS = ("experts", "sae", "thoughts")
+_STRENGTHS = ("", "strengths", "two strengths")
+SWEEPS = ("curve", "replies", "slopes")  # steps that steer at given strengths
 T = TypeVar("T")
 
 
@@ -29,6 +32,7 @@ class Task:
     layout: str = ""
     positive: str = ""
     prompt: str = ""  # the prompt baseline's
+    opposite: str = ""  # a prompt that asks for the opposite
     group: str = ""  # of an OpinionsQA folder: ATTRIBUTE/GROUP
 
     @property
@@ -84,12 +88,13 @@ class Step:
     ``replies``  the same for open questions that the model answers in its own words
     ``shares``   towards the answer shares of groups of people
     ``study``    a search, and one of ``tillerman.studies`` of what it chose, with its ``options``
+    ``slopes``   the log-odds of every test item over the strengths at one layer, also under other prompts
 
     ``settings`` are fields of ``Experiment``. ``unit`` is what intervals are taken over.
     """
 
     name: str
-    kind: Literal["fit", "curve", "replies", "shares", "study"]
+    kind: Literal["fit", "curve", "replies", "shares", "study", "slopes"]
     words: str
     tasks: tuple[str, ...]
     arms: tuple[Arm, ...]
@@ -108,72 +113,17 @@ class Step:
         _ensure_once("arm", [arm.name for arm in self.arms])
         if (self.kind == "study") != bool(self.study) or (self.options and not self.study):
             raise UsageError(f"step {self.name}: study and options are for steps of kind 'study', which must name one")
-        if any(arm.draws for arm in self.arms) and self.kind not in ("curve", "replies"):
-            raise UsageError(f"step {self.name}: draws are for curve and replies; a {self.kind} has its own nulls")
+        if any(arm.draws for arm in self.arms) and self.kind not in SWEEPS:
+            raise UsageError(f"step {self.name}: draws are for {', '.join(SWEEPS)}; a {self.kind} has its own nulls")
+        if self.kind == "slopes" and (self.layers is None or len(self.layers.at) != 1):
+            raise UsageError(f"step {self.name}: slopes are taken at one layer: layers = {{ of = 32, at = [13] }}")
         for need in self.needs:
             if need not in NEEDS:
                 raise UnknownNameError("need", need, NEEDS)
-        if self.kind in ("curve", "replies"):
-            for arm in self.arms:
-                if not (arm.strengths or self.strengths):
-                    raise UsageError(f"step {self.name}, arm {arm.name}: a {self.kind} needs strengths")
-
-
-@dataclass(frozen=True)
-class Where:
-    """Which figures: of one step, the mean over tasks (a task or a group), one arm, layer, strength and metric."""
-
-    step: str = ""
-    tasks: str = ""
-    arm: str = ""
-    layer: int | None = None
-    strength: float | None = None
-    metric: str = ""
-
-    def but(self, other: Where) -> Where:
-        """This one, with what the other says instead."""
-        said = {f.name: getattr(other, f.name) for f in fields(other) if getattr(other, f.name) not in ("", None)}
-        return replace(self, **said)
-
-
-@dataclass(frozen=True)
-class TableColumn:
-    name: str
-    select: Where = Where()
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """``published``: a figure per column, in the metric's own unit (shares in 0 to 1); ``nan`` where there is none."""
-
-    name: str
-    select: Where = Where()
-    published: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class TableLayout:
-    """A table as the paper sets it. ``also``: the same cells of other steps, beside the first."""
-
-    title: str
-    source: str  # table or section of the paper; empty where the paper has no such table
-    select: Where
-    columns: tuple[TableColumn, ...]
-    rows: tuple[TableRow, ...]
-    also: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if row.published and len(row.published) != len(self.columns):
-                raise UsageError(
-                    f"table {self.title!r}, row {row.name!r}: expected {len(self.columns)} published "
-                    f"figures, one per column, got {len(row.published)}"
-                )
-
-    def cells(self) -> Iterator[Where]:
-        for row in self.rows:
-            for column in self.columns:
-                yield self.select.but(column.select).but(row.select)
+        least = {"curve": 1, "replies": 1, "slopes": 2}.get(self.kind, 0)
+        for arm in self.arms:
+            if len(set(arm.strengths or self.strengths)) < least:
+                raise UsageError(f"step {self.name}, arm {arm.name}: a {self.kind} needs {_STRENGTHS[least]}")
 
 
 @dataclass(frozen=True)
@@ -192,7 +142,7 @@ class Claim:
     name: str
     words: str
     source: str
-    select: Where = Where()
+    select: Where = field(default_factory=Where)
     against: Where | None = None
     expect: Literal["above", "below", "within"] = "above"
     margin: float = 0.0
@@ -203,6 +153,8 @@ class Claim:
     def __post_init__(self) -> None:
         if self.expect == "within" and self.margin <= 0:
             raise UsageError(f"claim {self.name}: expect 'within' needs a margin above 0")
+        if self.select.ranked and self.against is not None:
+            raise UsageError(f"claim {self.name}: a rank correlation stands alone; leave out 'against'")
 
     def tested(self) -> Iterator[Where]:
         """The cells in every step that it is tested in."""
@@ -276,7 +228,8 @@ class Recipe:
     def _check_cell(self, cell: Where) -> None:
         step = self.step(cell.step)
         _ = self.tasks_of([cell.tasks])
-        _ = _named("metric", cell.metric, METRICS)
+        for metric in (cell.metric, *([cell.ranked] if cell.ranked else [])):
+            _ = _named("metric", metric, METRICS)
         arm = _named(f"arm of step {step.name}", cell.arm, {arm.name: arm for arm in step.arms})
         swept = step.kind in ("curve", "replies")
         if swept and (cell.layer is None) != (step.layers is None):

@@ -8,8 +8,9 @@ from dataclasses import replace
 from tillerman.logs.reproduction import ReproductionLog
 from tillerman.logs.table import Table
 from tillerman.recipes.claims import claims_table, counted, sorted_claims, summary, with_interval
+from tillerman.recipes.layouts import TableLayout, TableRow
 from tillerman.recipes.metrics import METRICS
-from tillerman.recipes.recipe import Recipe, TableLayout, TableRow
+from tillerman.recipes.recipe import Recipe
 from tillerman.recipes.verdicts import Figures, Pooled
 from tillerman.reports.account import Account
 from tillerman.reports.numbers import decimal
@@ -24,7 +25,7 @@ def tables_of(recipe: Recipe, log: ReproductionLog) -> tuple[Table, ...]:
 
 
 def _table(layout: TableLayout, recipe: Recipe, measured: Figures) -> Table | None:
-    units = {METRICS[cell.metric].unit for cell in layout.cells()}
+    units = {METRICS[cell.shown].unit for cell in layout.cells()}
     unit = units.pop() if len(units) == 1 else ""
     rows: list[tuple[str, ...]] = []
     found = False
@@ -43,7 +44,7 @@ def _table(layout: TableLayout, recipe: Recipe, measured: Figures) -> Table | No
 
 
 def _metrics(layout: TableLayout, row: TableRow) -> list[str]:
-    return [layout.select.but(column.select).but(row.select).metric for column in layout.columns]
+    return [layout.select.but(column.select).but(row.select).shown for column in layout.columns]
 
 
 def _published(layout: TableLayout, row: TableRow) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from tillerman.recipes.steps.curves import run_curve
 from tillerman.recipes.steps.fits import run_fit
 from tillerman.recipes.steps.replies import run_replies
 from tillerman.recipes.steps.shares import run_shares
+from tillerman.recipes.steps.slopes import run_slopes
 from tillerman.recipes.steps.studies import run_study
 from tillerman.recipes.steps.work import Work
 from tillerman.recipes.verdicts import verdicts_on
@@ -37,6 +38,7 @@ KINDS: Mapping[str, Callable[[Work, Store], list[Piece]]] = {
     "replies": run_replies,
     "shares": run_shares,
     "study": run_study,
+    "slopes": run_slopes,
 }
 # What data or model cannot feed; any other error stops the run.
 _UNFIT = (FitError, HookPointError, ModelError)

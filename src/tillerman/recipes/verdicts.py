@@ -14,13 +14,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tillerman.logs.reproduction import ClaimVerdict, Measured, Piece, Skipped
+from tillerman.recipes.layouts import Where
 from tillerman.recipes.metrics import METRICS, Metric
-from tillerman.recipes.recipe import Claim, Recipe, Where
+from tillerman.recipes.recipe import Claim, Recipe
+from tillerman.statistics.agreement import rank_correlation
 from tillerman.statistics.estimates import t_interval
 from tillerman.statistics.values import Interval
 
 HOLDS, FAILS, UNDECIDED, UNTESTABLE = "holds", "does not hold", "undecided", "cannot be tested here"
 NOT_RUN = "not run"
+LEAST_RANKED = 8  # tasks of a rank correlation
 _LEAST, _MOST = 1e-300, 700.0  # of a ratio, and of its logarithm
 Cells = Mapping[tuple[str, int], Measured]  # task and seed -> figure
 
@@ -58,12 +61,26 @@ class Figures:
         }
 
     def pooled(self, where: Where, against: Where | None = None) -> Pooled | None:
-        """The mean of what is selected, minus that of ``against``; None where nothing was measured."""
+        """The mean of what is selected, minus that of ``against``; None where nothing was measured. Of two metrics
+        that are ranked, their correlation over tasks."""
+        if where.ranked:
+            return self._correlated(where)
         cells = self.cells(where)
         if against is not None:
             cells = _minus(cells, self.cells(against), same=where.tasks == against.tasks)
         found = pool(cells, self.recipe.step(where.step).unit) if cells else None
         return found if found is None or not METRICS[where.metric].log else _exponential(found)
+
+    def _correlated(self, where: Where) -> Pooled | None:
+        """Spearman's, with a percentile bootstrap over tasks; of a task the mean over seeds. None of fewer than
+        ``LEAST_RANKED`` tasks."""
+        found = [_by(self.cells(replace(where, metric=one, ranked="")), 0) for one in (where.metric, where.ranked)]
+        tasks = tuple(task for task in found[0] if task in found[1])
+        first, second = ([float(np.mean(one[task])) for task in tasks] for one in found)
+        if len(tasks) < LEAST_RANKED or not (np.ptp(first) and np.ptp(second)):
+            return None
+        rank = rank_correlation(first, second)
+        return Pooled(rank.value, rank.interval, len(tasks), "task", tuple(map(str, tasks)), len(tasks))
 
     def verdicts(self, claim: Claim) -> list[ClaimVerdict]:
         """One for each step the claim is tested in."""
@@ -74,17 +91,17 @@ class Figures:
     def _verdict(self, claim: Claim, step: str) -> ClaimVerdict:
         select = replace(claim.select, step=step)
         against = None if claim.against is None else select.but(claim.against)
-        made = ClaimVerdict(claim.name, step, UNTESTABLE, "", select.metric)
+        made = ClaimVerdict(claim.name, step, UNTESTABLE, "", select.shown)
         found = self.pooled(select, against)
         if found is None:
             return replace(made, why=self._absent(select, against))
-        found = replace(found, interval=_unspread(found, METRICS[select.metric]))
+        found = replace(found, interval=_unspread(found, METRICS[select.shown]))
         made = replace(made, value=found.value, interval=found.interval, n=found.n, unit=found.unit)
         why = self._unfit(claim, select)
         if why:
             return replace(made, why=why)
         # A ratio is above or below 1, not 0.
-        interval = _logarithm(found.interval) if METRICS[select.metric].log else found.interval
+        interval = _logarithm(found.interval) if METRICS[select.shown].log else found.interval
         return replace(made, outcome=outcome(claim.expect, claim.margin, interval))
 
     def _unfit(self, claim: Claim, select: Where) -> str:
@@ -110,6 +127,8 @@ class Figures:
                 if not mine and all(task in reasons for task in tasks):
                     known = [f"{task}: {reasons[task]}" for task in tasks]
                 return known[0] if known else f"{NOT_RUN}: step {where.step}, {where.arm}, {where.tasks}"
+        if any(where is not None and where.ranked for where in wheres):
+            return f"a rank correlation is of {LEAST_RANKED} tasks at least, that differ in both figures"
         return "the two sides share no task and seed"
 
 

@@ -110,6 +110,25 @@ def pair_figures(gram: Floats, answers: Sequence[str] | None, draws: int, seed: 
     return Shuffled(all_of_them[0], agreement_interval(cosines), tuple(all_of_them[1:]))
 
 
+def along_own_mean(gram: Floats) -> tuple[float, float]:
+    """Directional agreement and discriminability as Braun et al. (arXiv 2505.22637) take them: the mean cosine of
+    ``d_i`` with ``v``, the mean of all ``d_i``, and ``d' = |mean+ - mean-| / sqrt((var+ + var-) / 2)`` of the examples
+    along ``v``. From inner products ``gram [2n, 2n]``.
+
+    Each pair has its own share in ``v``, so that both grow as pairs get fewer: differences that have nothing in common
+    have a cosine of about ``1 / sqrt(n)``. They compare data sets of one size."""
+    n = len(gram) // 2
+    inner = gram[:n, :n] - gram[:n, n:] - gram[n:, :n] + gram[n:, n:]
+    length = np.sqrt(max(inner.mean(), 0.0))
+    sizes = np.sqrt(np.maximum(np.diag(inner), 0.0)) * length
+    cosines = np.divide(inner.mean(1), sizes, out=np.zeros(n), where=sizes > 0)
+    weights = np.repeat([1 / n, -1 / n], n)
+    positive, negative = np.split(gram @ weights / length if length > 0 else np.zeros(2 * n), 2)
+    spread = np.sqrt((positive.var() + negative.var()) / 2)
+    distance = abs(positive.mean() - negative.mean()) / spread if spread > 0 else 0.0
+    return float(cosines.mean()), float(distance)
+
+
 def mean_figures(many: Sequence[PairFigures]) -> PairFigures:
     """Figure by figure."""
     return _figure_by_figure(many, np.mean)

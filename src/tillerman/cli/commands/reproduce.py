@@ -28,7 +28,10 @@ PIECES = "pieces"  # what is finished; kept, so that more seeds or items go on f
 
 def reproduce(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="pas, cae, cold-steer, sta, rice, or a TOML file of your own")
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="pas, cae, cold-steer, sta, rice, steerability, or a TOML file of your own"
+        ),
     ],
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="folder with the data files, under the names in the recipe")

@@ -70,7 +70,7 @@ class Work:
             *model,
             self.source.digest(),
             self.limit,
-            asdict(self.source.task),
+            {name: v for name, v in asdict(self.source.task).items() if name != "opposite" or v},  # came later
         ]
 
     @property
