@@ -70,7 +70,7 @@ class Work:
             *model,
             self.source.digest(),
             self.limit,
-            {name: v for name, v in asdict(self.source.task).items() if name != "opposite" or v},  # came later
+            {n: v for n, v in asdict(self.source.task).items() if n != "opposite" or v},  # came later
         ]
 
     @property
