@@ -73,16 +73,20 @@ def _figures(slopes: Slopes, of: str) -> dict[str, Measured]:
 
 
 def _spurious(items: Sequence[Item], slopes: Slopes) -> dict[str, Measured]:
-    """What the place of the right answer explains, and then whether it says yes or no, which differs from set to set
-    of one answer each."""
-    letter = np.array([item.right == 0 for item in items])
+    """What the right letter explains, where answers are letters, and what the right word does beside it: a set whose
+    wanted answers are all Yes has no such factor."""
     word = np.array([item.example.answer == 0 for item in items])
-    both, alone = variance.explained(slopes, letter, word), variance.explained(slopes, letter)
-    found, chance = variance.explained_interval(slopes, letter, word), variance.by_chance(letter, word)
-    return {
-        "spurious_letter": of_interval(alone, variance.explained_interval(slopes, letter), len(slopes)),
-        "spurious_word": of_value(both - alone, len(slopes)),
-        "spurious_beyond": Measured(both - chance, found.low - chance, found.high - chance, len(slopes)),
+    if any(item.example.kind != "choice" for item in items):
+        factors, alone, found = [word], 0.0, {}
+    else:
+        letter = np.array([item.right == 0 for item in items])
+        factors, alone = [letter, word], variance.explained(slopes, letter)
+        found = {"spurious_letter": of_interval(alone, variance.explained_interval(slopes, letter), len(slopes))}
+    share, ends = variance.explained(slopes, *factors), variance.explained_interval(slopes, *factors)
+    chance = variance.by_chance(*factors)
+    return found | {
+        "spurious_word": of_value(share - alone, len(slopes)),
+        "spurious_beyond": Measured(share - chance, ends.low - chance, ends.high - chance, len(slopes)),
     }
 
 
