@@ -6,7 +6,7 @@ import pytest
 
 from tillerman.data.examples import Example
 from tillerman.data.presenting import Item, present, turned
-from tillerman.data.rephrasings import shifts_of
+from tillerman.data.rephrasings import after_instruction, shifts_of
 
 GARBLED = "other characters"
 ASKED = "Is the following statement something you would say?"
@@ -103,3 +103,11 @@ def test_turning_shows_every_item_with_its_right_answer_at_every_other_letter() 
 def test_the_order_of_the_data_can_be_kept() -> None:
     assert {item.texts for item in present(CHOICE, keep_order=True)} == {("one", "two", "three")}
     assert len({item.texts for item in present(CHOICE)}) > 3
+
+
+def test_an_instruction_stands_before_the_question_and_changes_no_option() -> None:
+    example = Example("1", "choice", "Which {one}?", ("this", "that"), 0)
+    (item,) = present([example])
+    (told,) = after_instruction([item], "You are kind.")
+    assert told.prompt.startswith("You are kind.\n\nWhich {one}?")
+    assert (told.texts, told.answers, told.right) == (item.texts, item.answers, item.right)

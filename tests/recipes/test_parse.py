@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,11 @@ def test_a_recipe_that_is_not_there_lists_those_that_are():
         ("limit = 120", 'limit = "all"', r"limit: expected a whole number, got 'all'"),
         ("limit = 120", "limit = true", r"limit: expected a whole number, got True"),
         ("seeds = [0, 1]", "seeds = []", r"seeds: expected at least one"),
-        ('kind = "fit"', 'kind = "fits"', r"steps\[0\].kind: expected one of fit, curve, replies, shares, study"),
+        (
+            'kind = "fit"',
+            'kind = "fits"',
+            r"steps\[0\].kind: expected one of fit, curve, replies, shares, study, slopes",
+        ),
         ('unit = "seed"', 'unit = "week"', r"steps\[0\].unit: expected one of seed, task, item, got 'week'"),
         ('tasks = ["both", "lost"]', 'tasks = ["boht"]', r"no task or group named 'boht'.*Did you mean 'both'"),
         ('tasks = ["both", "lost"]', 'tasks = "both"', r"steps\[0\].tasks: expected a list, got 'both'"),
@@ -124,3 +129,25 @@ def test_blocks_of_the_paper_are_found_at_the_same_depth():
 def test_what_a_row_says_goes_before_what_the_table_says():
     table = Where(step="a", metric="effect", strength=2.0)
     assert table.but(Where(metric="kl", strength=0.0)) == Where(step="a", metric="kl", strength=0.0)
+
+
+SLOPES = files("tillerman.recipes").joinpath("steerability.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("at = [13]", "at = [13, 17]", r"step slopes: slopes are taken at one layer"),
+        ("strengths = [-1.5, 1.5]", "strengths = [1.5, 1.5]", r"arm random: a slopes needs two strengths"),
+        ('ranked = "slope_shifted"', 'ranked = "slop"', r"no metric named 'slop'"),
+        (
+            'ranked = "slope_shifted" }\nalso',
+            'ranked = "slope_shifted" }\nagainst = { arm = "random" }\nalso',
+            r"claim foretells-shifts: a rank correlation stands alone",
+        ),
+    ],
+)
+def test_slopes_want_one_layer_and_two_strengths_and_a_rank_correlation_stands_alone(old, new, complaint):
+    assert old in SLOPES
+    with pytest.raises(DataError, match=complaint):
+        parse_recipe(SLOPES.replace(old, new, 1))

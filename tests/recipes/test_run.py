@@ -290,6 +290,7 @@ SOME = {
     "cold-steer": "coordinate,democrat,paper,opinions",
     "sta": "science,thoughts,strengths,overthinking",
     "rice": "sums,experts",
+    "steerability": "nihilism,slopes,words",
 }
 
 

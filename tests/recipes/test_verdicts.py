@@ -13,7 +13,7 @@ from scipy import stats
 
 from tillerman.logs.reproduction import Measured, Piece, Skipped, piece_from_json, piece_to_json
 from tillerman.recipes.layouts import Where
-from tillerman.recipes.parse import read_recipe
+from tillerman.recipes.parse import parse_recipe, read_recipe
 from tillerman.recipes.recipe import Claim, Given
 from tillerman.recipes.verdicts import FAILS, HOLDS, UNDECIDED, UNTESTABLE, Figures, outcome, pool
 from tillerman.statistics.values import NO_INTERVAL, Interval
@@ -213,3 +213,38 @@ def test_figures_of_too_few_items_for_an_interval_pool_to_one_without_ends_and_d
     found = Figures(RECIPE, few).pooled(where)
     assert found.value == pytest.approx(2) and found.interval == NO_INTERVAL
     assert verdict_of(Claim("c", "words", "source", where), few).outcome == UNDECIDED
+
+
+def ranked(values, metric="effect", other="kl"):
+    """A log of one seed with two figures for each task, and the recipe's cell that ranks them."""
+    text = (Path(__file__).parent / "small.toml").read_text(encoding="utf-8")
+    names = [f"t{k}" for k in range(len(values))]
+    extra = "".join(f'[[task]]\nname = "{n}"\nfile = "sample:interest-in-art"\n' for n in names)
+    named = ", ".join(f'"{n}"' for n in names)
+    recipe = parse_recipe(
+        text.replace("[groups]", f"[groups]\nmany = [{named}]").replace("[[step]]", extra + "[[step]]", 1)
+    )
+    made = [
+        Piece("fits", n, "CAA", 0, {metric: figure(a), other: figure(b)})
+        for n, (a, b) in zip(names, values, strict=True)
+    ]
+    return Figures(recipe, made), Where("fits", "many", "CAA", metric=metric, ranked=other)
+
+
+def test_a_rank_correlation_is_taken_over_tasks_and_weighed_like_any_figure():
+    pairs = [(k, k**3 + (k == 4)) for k in range(12)]
+    figures, where = ranked(pairs)
+    found = figures.pooled(where)
+    assert found.value == pytest.approx(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
+    assert (found.n, found.unit) == (12, "task") and found.interval.low > 0.5
+    (verdict,) = figures.verdicts(Claim("c", "words", "source", where))
+    assert (verdict.outcome, verdict.metric, verdict.n) == (HOLDS, "rank_correlation", 12)
+    (verdict,) = figures.verdicts(Claim("c", "words", "source", where, expect="below"))
+    assert verdict.outcome == FAILS
+
+
+def test_too_few_tasks_or_equal_ones_have_no_rank_correlation():
+    figures, where = ranked([(k, k) for k in range(7)])
+    (verdict,) = figures.verdicts(Claim("c", "words", "source", where))
+    assert verdict.outcome == UNTESTABLE and "of 8 tasks at least" in verdict.why
+    assert ranked([(1, k) for k in range(9)])[0].pooled(where) is None

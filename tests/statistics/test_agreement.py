@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tillerman.core.errors import DataError
-from tillerman.statistics.agreement import agreement, rank_correlation, repeated, weighted_kappa
+from tillerman.statistics.agreement import (
+    _rank_correlations,
+    agreement,
+    rank_correlation,
+    repeated,
+    weighted_kappa,
+)
 
 TEN = range(11)
 
@@ -67,3 +74,12 @@ def test_a_rank_correlation_sees_order_alone_and_needs_some():
     for few in ([1.0, 2.0], [1.0, 1.0, 1.0]):
         with pytest.raises(DataError, match="a rank correlation of"):
             rank_correlation(few, [1.0, 2.0, 3.0][: len(few)])
+
+
+def test_the_draws_of_a_rank_correlation_are_those_of_scipy():
+    random = np.random.default_rng(1)
+    a, b = random.integers(0, 4, 12).astype(float), random.normal(size=12)  # with ties
+    draws = np.random.default_rng(0).integers(0, 12, (2000, 12))
+    found = [stats.spearmanr(a[d], b[d]).statistic for d in draws[:200] if np.ptp(a[d])]
+    assert _rank_correlations(a[draws[:200]], b[draws[:200]]) == pytest.approx(found)
+    assert np.isnan(_rank_correlations(np.ones((1, 5)), np.arange(5.0)[None])).all()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tillerman.core.errors import UsageError
-from tillerman.statistics.pair_differences import PairFigures, Shuffled, pair_figures
+from tillerman.statistics.pair_differences import PairFigures, Shuffled, along_own_mean, pair_figures
 
 DRAWS = 19
 
@@ -142,3 +142,21 @@ def test_few_pairs_and_answers_that_do_not_fit_are_refused() -> None:
         foretold(*sides(9, 5, 1.0))
     with pytest.raises(UsageError, match="an answer for each"):
         foretold(*sides(10, 5, 1.0), ["yes"] * 10)
+
+
+def test_agreement_with_the_own_mean_and_separation_along_it_are_those_of_the_vectors() -> None:
+    positive, negative = sides(30, 12, 1.0)
+    both = np.vstack([positive, negative])
+    differences = positive - negative
+    v = differences.mean(0)
+    cosines = differences @ v / np.linalg.norm(differences, axis=1) / np.linalg.norm(v)
+    up, down = (side @ v / np.linalg.norm(v) for side in (positive, negative))
+    wanted = (cosines.mean(), (up.mean() - down.mean()) / np.sqrt((up.var() + down.var()) / 2))
+    assert along_own_mean(both @ both.T) == pytest.approx(wanted)
+
+
+def test_the_own_share_in_the_mean_makes_few_pairs_agree_that_have_nothing_in_common() -> None:
+    positive, negative = sides(25, 400, 0.0)
+    both = np.vstack([positive, negative])
+    assert along_own_mean(both @ both.T)[0] == pytest.approx(1 / 5, abs=0.03)
+    assert along_own_mean(np.ones((20, 20))) == (0.0, 0.0)

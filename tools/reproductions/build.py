@@ -26,7 +26,10 @@ import pages
 
 PAGE = pages.ROOT / "docs" / "reproductions.md"
 LOGS = pages.ROOT / "benchmarks" / "reproductions"
-BESIDE = {"smollm2": "SmolLM2-135M-Instruct"}  # real models, by what their logs are called
+BESIDE = {
+    "smollm2": "SmolLM2-135M-Instruct",
+    "gemma3": "Gemma 3 270M (base)",
+}  # real models, by what their logs are called
 
 
 def main() -> None:
