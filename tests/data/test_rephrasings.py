@@ -106,7 +106,7 @@ def test_the_order_of_the_data_can_be_kept() -> None:
 
 
 def test_an_instruction_stands_before_the_question_and_changes_no_option() -> None:
-    example = Example("1", "choice", "Which {one}?", ("this", "that"), 0)
+    example = Example("choice", "Which {one}?", ("this", "that"), 0)
     (item,) = present([example])
     (told,) = after_instruction([item], "You are kind.")
     assert told.prompt.startswith("You are kind.\n\nWhich {one}?")

@@ -46,6 +46,7 @@ SHELVES: dict[str, tuple[str, ...]] = {
     ),
     "Reference": ("docs/cli.md", "docs/config.md", "docs/api.md", "CHANGELOG.md"),
     "Evidence": (
+        "docs/leaderboard.md",
         "docs/real-models.md",
         "docs/forecast.md",
         "docs/detection.md",

@@ -1,0 +1,221 @@
+"""Write the tables of ``docs/leaderboard.md`` from the committed logs of real models and of the pilot's comparison.
+
+``python tools/leaderboard/page.py`` writes them between ``<!-- NAME -->`` and ``<!-- /NAME -->``; with ``--check`` it
+only compares, and exits 1 where the page is stale. What stands outside the marks is written by hand. Logs get into the
+repository with the tools of their own pages, ``tools/real_models/page.py --add`` and ``tools/results/build.py --add``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tillerman.logs.comparison import ComparisonLog
+from tillerman.logs.table import Table
+from tillerman.reports.numbers import decimal
+from tillerman.reports.tables import markdown_table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "real_models"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from boards import KINDS, Board, Mean, Row, compared_board, effect_of, lead, real_boards
+from measured import unpack
+
+import pages
+
+PAGE = pages.ROOT / "docs" / "leaderboard.md"
+REAL = pages.ROOT / "benchmarks" / "real_models"
+COMPARED = pages.ROOT / "benchmarks" / "comparison.json.gz"
+MODELS = {"smollm2": "SmolLM2-135M-Instruct", "gemma3": "Gemma 3 270M (base)"}
+PILOT = "the embedded pilot"
+NOT_RUN, NONE = "not run", "–"
+TO_NAME = "prompt", "few-shot"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare only; exit 1 where the page is stale")
+    pages.write(__file__, made, check=parser.parse_args().check)
+
+
+def made() -> pages.Made:
+    return {PAGE: pages.filled(PAGE, parts(boards()))}
+
+
+def boards() -> list[Board]:
+    """Every model with a log: a name that no title is known for is its own."""
+    found: list[Board] = []
+    there = {path.name.split(".")[0]: path for path in sorted(REAL.glob("*.json.gz"))}
+    for name in sorted(there, key=lambda name: list(MODELS).index(name) if name in MODELS else len(MODELS)):
+        found += real_boards(unpack(there[name]), name, MODELS.get(name, name))
+    log = ComparisonLog.from_json(json.loads(gzip.decompress(COMPARED.read_bytes())))
+    return [*found, compared_board(log, PILOT)]
+
+
+def parts(found: Sequence[Board]) -> dict[str, str]:
+    """What the page holds, by the name of its marks."""
+    tables = []
+    for model in dict.fromkeys(board.model for board in found):
+        tables.append(f"## {model[0].upper()}{model[1:]}")
+        for board in (one for one in found if one.model == model):
+            title = f"### {KINDS[board.kind][0].upper()}{KINDS[board.kind][1:]}, {board.tests} tests"
+            tables += [title, markdown_table(table(board))]
+    return {"in short": in_short(found), "tables": "\n\n".join(tables) + "\n"}
+
+
+def in_short(found: Sequence[Board]) -> str:
+    """A sentence for each model: who wins where."""
+    lines = []
+    for model in dict.fromkeys(board.model for board in found):
+        clauses = [clause(board) for board in found if board.model == model]
+        lines.append(f"* **{model[0].upper()}{model[1:]}**: {'; '.join(clauses)}.")
+    return "\n".join(lines) + "\n"
+
+
+def clause(board: Board) -> str:
+    """The best method of those that ran on every behaviour, against the better baseline of those that did."""
+    whole = [(mean.value, row) for row in board.rows if board.is_whole(row) and (mean := effect_of(row)) is not None]
+    told = max((one for one in whole if one[1].is_baseline), key=lambda one: one[0], default=None)
+    best = max((one for one in whole if not one[1].is_baseline), key=lambda one: one[0], default=None)
+    kind = f"in {KINDS[board.kind]} ({len(board.behaviours)})"
+    if told is None or best is None:
+        return f"{kind} no method and no baseline ran on all"
+    vector, words = _named(board, best[1]), _named(board, told[1])
+    ahead = lead(best[1], told[1].name)
+    assert ahead is not None
+    if not any((mean := effect_of(row)) is not None and mean.interval.low > 0 for row in (best[1], told[1])):
+        return (
+            f"{kind} neither the best baseline, {words}, nor the best method, {vector}, has a mean effect that is found"
+        )
+    by = _shown(board, ahead)
+    if ahead.interval.low > 0:
+        return f"{kind} {vector} does more than the best baseline, {words}: by {by}"
+    if ahead.interval.high < 0:
+        return f"{kind} {words} does more than the best method, {vector}: the method minus it is {by}"
+    return f"{kind} the best method, {vector}, and the best baseline, {words}, are not told apart: {by} between them"
+
+
+def _named(board: Board, row: Row) -> str:
+    mean = effect_of(row)
+    assert mean is not None
+    return f"`{row.name}` ({_shown(board, mean)})" if not row.is_baseline else f"{row.name} ({_shown(board, mean)})"
+
+
+HEAD = {
+    "written": (
+        "ways of writing",
+        "mean change of the score (95 % over behaviours)",
+        "does it on",
+        "stands on",
+        "minus prompt",
+        "minus few-shot",
+        "KL, nats",
+        "repeated, pp",
+        "CPU s",
+    ),
+    "answered": (
+        "personas",
+        "mean effect, pp (95 % over behaviours)",
+        "does it on",
+        "stands on",
+        "minus prompt",
+        "minus few-shot",
+        "moved the wrong way, %",
+        "KL, nats",
+        "repeated, pp",
+        "CPU s",
+    ),
+    "compared": (
+        "personas",
+        "mean effect, pp (95 % over behaviours)",
+        "at KL 0.05",
+        "clears nulls on",
+        "stands on",
+        "minus prompt",
+        "minus few-shot",
+        "moved the wrong way, %",
+        "KL, nats",
+        "perplexity ×",
+        "fit, s",
+        "time per token ×",
+        "bytes",
+    ),
+}
+
+
+def table(board: Board) -> Table:
+    """A row that holds nothing was not run."""
+    compared = any(cell.size is not None for row in board.rows for cell in row.cells.values())
+    layout = "compared" if compared else board.kind
+    stands = board.significant()
+    rows = []
+    for row in board.rows:
+        cells = _cells(board, row, layout, stands) if row.cells else [f"refused on {row.refused}"] * bool(row.refused)
+        cells = cells or [NOT_RUN]
+        rows.append((row.name, *cells, *(NONE,) * (len(HEAD[layout]) - len(cells))))
+    return Table("", ("", *HEAD[layout]), tuple(rows))
+
+
+def _cells(board: Board, row: Row, layout: str, stands: dict[tuple[str, str], bool]) -> list[str]:
+    mean, n = effect_of(row), len(row.cells)
+    assert mean is not None
+    does = sum(cell.does_it for cell in row.cells.values())
+    firm = sum(stands[row.name, name] for name in row.cells)
+    cells = [_count(board, row), _shown(board, mean)]
+    if layout == "compared":
+        at = row.mean(lambda cell: cell.at_kl)
+        cells.append(NONE if at is None else decimal(board.scale * at, 1, signed=True))
+    cells += [f"{does} of {n}" if not (row.is_baseline and layout == "compared") else NONE, f"{firm} of {n}"]
+    for name in TO_NAME:
+        ahead = lead(row, name) if row.name != name else None
+        cells.append(NONE if ahead is None else _shown(board, ahead))
+    if layout != "written":
+        cells.append(_share(row.mean(lambda cell: cell.wrong, steering=True)))
+    cells.append(_plain(row.median(lambda cell: cell.kl, steering=True), 3) if not row.is_baseline else NONE)
+    if layout == "compared":
+        cells += [
+            _plain(row.median(lambda cell: cell.perplexity, steering=True), 2),
+            _plain(row.median(lambda cell: cell.seconds), 1),
+            _plain(row.median(lambda cell: cell.time_ratio), 2),
+            _plain(row.median(lambda cell: cell.size), 0),
+        ]
+    else:
+        again = row.mean(lambda cell: cell.repeated, steering=True)
+        cells += [NONE if again is None else decimal(100 * again, 0, signed=True)]
+        cells += [_plain(row.median(lambda cell: cell.seconds), 0)]
+    return cells
+
+
+def _count(board: Board, row: Row) -> str:
+    """How many were measured, and on how many it did nothing or could not be tried."""
+    said = [f"{len(row.cells)} of {len(board.behaviours)}"]
+    abstains = sum(cell.abstains for cell in row.cells.values())
+    said += [f"abstains on {abstains}"] if abstains else []
+    said += [f"refused on {row.refused}"] if row.refused else []
+    return ", ".join(said)
+
+
+def _shown(board: Board, mean: Mean) -> str:
+    places = 2 if board.scale == 1 else 1
+    value = decimal(board.scale * mean.value, places, signed=True)
+    if not mean.interval.known:
+        return f"{value} (no interval)"
+    low, high = (decimal(board.scale * end, places, signed=True) for end in (mean.interval.low, mean.interval.high))
+    return f"{value} ({low} to {high})"
+
+
+def _share(value: float | None) -> str:
+    return NONE if value is None else decimal(100 * value, 0)
+
+
+def _plain(value: float | None, places: int) -> str:
+    return NONE if value is None else decimal(value, places)
+
+
+if __name__ == "__main__":
+    main()
