@@ -1,13 +1,13 @@
 """Write the tables of ``docs/leaderboard.md`` from the committed logs of real models and of the pilot's comparison.
 
 ``python tools/leaderboard/page.py`` writes them between ``<!-- NAME -->`` and ``<!-- /NAME -->``; with ``--check`` it
-only compares, and exits 1 where the page is stale. What stands outside the marks is written by hand. Logs get into the
-repository with the tools of their own pages, ``tools/real_models/page.py --add`` and ``tools/results/build.py --add``.
+only compares, and exits 1 where the page is stale. What stands outside the marks is written by hand. Logs of real
+models get there with ``--add OUT``, the folder that ``tools/real_models/measure.py`` wrote, and are those of
+``docs/real-models.md`` too; that of the pilot with ``tools/results/build.py --add``.
 """
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import sys
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "real_models"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from boards import KINDS, Board, Mean, Row, compared_board, effect_of, lead, real_boards
-from measured import unpack
+from measured import add, committed
 
 import pages
 
@@ -38,9 +38,10 @@ TO_NAME = "prompt", "few-shot"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare only; exit 1 where the page is stale")
-    pages.write(__file__, made, check=parser.parse_args().check)
+    given = pages.asked(__doc__, "the logs of tools/real_models/measure.py", "OUT").parse_args()
+    if given.add:
+        add(REAL, given.add)
+    pages.write(__file__, made, check=given.check)
 
 
 def made() -> pages.Made:
@@ -49,10 +50,11 @@ def made() -> pages.Made:
 
 def boards() -> list[Board]:
     """Every model with a log: a name that no title is known for is its own."""
-    found: list[Board] = []
-    there = {path.name.split(".")[0]: path for path in sorted(REAL.glob("*.json.gz"))}
-    for name in sorted(there, key=lambda name: list(MODELS).index(name) if name in MODELS else len(MODELS)):
-        found += real_boards(unpack(there[name]), name, MODELS.get(name, name))
+    many = committed(REAL)
+    names = sorted(
+        {one.model for one in many}, key=lambda one: list(MODELS).index(one) if one in MODELS else len(MODELS)
+    )
+    found = [board for name in names for board in real_boards(many, name, MODELS.get(name, name))]
     log = ComparisonLog.from_json(json.loads(gzip.decompress(COMPARED.read_bytes())))
     return [*found, compared_board(log, PILOT)]
 

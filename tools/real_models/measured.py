@@ -84,3 +84,14 @@ def pack(path: Path, many: Iterable[Measured]) -> None:
 
 def unpack(path: Path) -> list[Measured]:
     return [Measured.from_json(row) for row in json.loads(gzip.decompress(path.read_bytes()))]
+
+
+def add(logs: Path, folder: Path) -> None:
+    """One file for each model among the logs; newer measurements take the place of older ones."""
+    known = {one.key: one for one in (*committed(logs), *read(folder))}
+    for model in dict.fromkeys(key[0] for key in known):
+        pack(logs / f"{model}.json.gz", [one for key, one in known.items() if key[0] == model])
+
+
+def committed(logs: Path) -> list[Measured]:
+    return [one for path in sorted(logs.glob("*.json.gz")) for one in unpack(path)]

@@ -16,7 +16,7 @@ from chapters import NAMES, chapters
 from defaults import by_defaults
 from first import first_table
 from learned import read_sweep
-from measured import Measured, pack, read, unpack
+from measured import add, committed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -30,19 +30,8 @@ LOGS = pages.ROOT / "benchmarks" / "real_models"
 def main() -> None:
     given = pages.asked(__doc__, "the logs of measure.py", "OUT").parse_args()
     if given.add:
-        add(given.add)
+        add(LOGS, given.add)
     pages.write(__file__, made, check=given.check)
-
-
-def add(folder: Path) -> None:
-    """One file for each model; newer measurements take the place of older ones."""
-    known = {one.key: one for one in (*committed(), *read(folder))}
-    for model in dict.fromkeys(key[0] for key in known):
-        pack(LOGS / f"{model}.json.gz", [one for key, one in known.items() if key[0] == model])
-
-
-def committed() -> list[Measured]:
-    return [one for path in sorted(LOGS.glob("*.json.gz")) for one in unpack(path)]
 
 
 def made() -> pages.Made:
@@ -52,7 +41,7 @@ def made() -> pages.Made:
 def parts() -> dict[Path, dict[str, str]]:
     """What each page holds, by the name of its marks."""
     many, plain = [], []
-    for one in committed():
+    for one in committed(LOGS):
         (plain if one.method == DEFAULTS else many).append(one)
     measured = chapters(many, read_sweep(LOGS / "sweep.jsonl"))
     measured |= {"autoencoder": autoencoder(LOGS / "sae.json"), "defaults": by_defaults(plain, NAMES)}
