@@ -6,7 +6,7 @@ plans of every operator and scope that vLLM serves, mixed in one batch with unst
 In an environment with vLLM (``make test-vllm`` makes one). MODEL is a folder of a chat model. Directions are random
 ones, at two blocks in the middle, of dose 0.2 (``ablate``: all of it is taken). Every answer of ``steer`` is made
 alone. The last line is the largest difference of each pair; the unsteered chats show what two implementations of one
-model differ by.
+model differ by, and *exact* (``steer`` in float64, norms too) how much of it is the rounding of each.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 os.environ.update(VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1", HF_HUB_OFFLINE="1")
@@ -72,7 +73,18 @@ def main() -> None:
     vllm = asyncio.run(
         by_engine(VllmEngine(given.model, about, setting_of(folder, "auto", "auto"), VllmSettings(ARGUMENTS)), found)
     )
-    show(found, {"vLLM, steer": (vllm, steered), "local, steer": (local, steered), "vLLM, local": (vllm, local)})
+    exact = [by_steer(in_double(opened), case.job) for case in found]
+    show(
+        found,
+        {
+            "vLLM, steer": (vllm, steered),
+            "local, steer": (local, steered),
+            "vLLM, local": (vllm, local),
+            "steer, exact": (steered, exact),
+            "local, exact": (local, exact),
+            "vLLM, exact": (vllm, exact),
+        },
+    )
 
 
 def write_artefacts(opened: OpenModel, folder: Path) -> tuple[dict[str, SteeringVector], dict[str, str]]:
@@ -131,8 +143,22 @@ def by_steer(opened: OpenModel, job: Job) -> Said:
             output_logits=True, return_dict_in_generate=True, pad_token_id=opened.pad_id,
         )  # fmt: skip
     tokens = out.sequences[0, len(job.prompt) :].tolist()
-    logprobs = torch.stack(out.logits)[:, 0].float().log_softmax(-1)
+    logprobs = torch.stack(out.logits)[:, 0].double().log_softmax(-1)
     return tuple(tokens), tuple(float(logprobs[i, token]) for i, token in enumerate(tokens))
+
+
+def in_double(opened: OpenModel) -> OpenModel:
+    """The same model, changed for good. Norms are asked of torch, since those of transformers round to float32."""
+    opened.model.double()
+    for module in opened.model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = partial(  # type: ignore[assignment]
+                torch.nn.functional.rms_norm,
+                normalized_shape=module.weight.shape,  # type: ignore[arg-type, union-attr]
+                weight=module.weight,  # type: ignore[arg-type]
+                eps=module.variance_epsilon,  # type: ignore[arg-type]
+            )
+    return opened
 
 
 def _steered(opened: OpenModel, plan: Plan) -> AbstractContextManager[object]:

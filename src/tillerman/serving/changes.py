@@ -82,9 +82,10 @@ def written(
 
 def ensure_finite(change: Change, dtype: torch.dtype) -> None:
     """``UsageError`` where the sum overflows ``dtype``, or anything else float32."""
-    told = (change.sum.to(dtype), change.readers.float(), change.writers.float(), change.mix.float())
-    ends = change.numbers[:, [0, 1, 4]].float()
-    if not all(bool(torch.isfinite(one).all()) for one in (*told, ends)):
+    told = [change.sum.to(dtype)]
+    if len(change.readers):
+        told += [one.float() for one in (change.readers, change.writers, change.mix, change.numbers[:, [0, 1, 4]])]
+    if not all(bool(torch.isfinite(one).all()) for one in told):
         raise UsageError(f"the sum of the vectors overflows {str(dtype).removeprefix('torch.')}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from functools import wraps
 from typing import Any
 
@@ -38,7 +39,7 @@ def install(wanted: Setting | None, why: str = NO_ARTEFACTS) -> None:
             except (TillermanError, ValueError, TypeError, ArithmeticError) as error:
                 # Any other error becomes a 500 without a word.
                 raise VLLMValidationError(str(error), parameter="steering") from None
-            params = params.clone()
+            params = copy(params)  # of vLLM's own making and cloned further in: only the field below is another
             params.extra_args = {**extra, KEY: text}
         return inner(self, request_id, prompt, params, *args, **more)
 

@@ -77,6 +77,8 @@ class BlockTable:
 
     def write(self, row: int, change: Change) -> None:
         self.sums[row].copy_(change.sum)
+        if not self.reads:
+            return
         self.readers[row].copy_(change.readers)
         self.writers[row].copy_(change.writers)
         self.numbers[row].copy_(change.numbers)
