@@ -1,7 +1,7 @@
 """Whether vLLM, the local engine and ``tillerman.steer`` say the same: tokens and log-probabilities of chats under
 plans of every operator and scope that vLLM serves, mixed in one batch with unsteered ones, in float32.
 
-    python benchmarks/serve_parity.py MODEL [--tokens 24]
+    python benchmarks/serve_parity.py MODEL [--tokens 24] [--engine-args "--tensor-parallel-size 2"]
 
 In an environment with vLLM (``make test-vllm`` makes one). MODEL is a folder of a chat model. Directions are random
 ones, at two blocks in the middle, of dose 0.2 (``ablate``: all of it is taken). Every answer of ``steer`` is made
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -61,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--engine-args", default="", help="more arguments of vLLM, in one text")
     given = parser.parse_args()
     torch.set_num_threads(1)
     opened = tillerman.open_model(str(given.model), dtype="float32", device="cpu")
@@ -70,9 +72,8 @@ def main() -> None:
     steered = [by_steer(opened, case.job) for case in found]
     local = asyncio.run(by_engine(LocalEngine(opened), found))
     about = About("vllm", opened.id, opened.fingerprint, opened.layers, 512)
-    vllm = asyncio.run(
-        by_engine(VllmEngine(given.model, about, setting_of(folder, "auto", "auto"), VllmSettings(ARGUMENTS)), found)
-    )
+    settings = VllmSettings((*ARGUMENTS, *shlex.split(given.engine_args)))
+    vllm = asyncio.run(by_engine(VllmEngine(given.model, about, setting_of(folder, "auto", "auto"), settings), found))
     exact = [by_steer(in_double(opened), case.job) for case in found]
     show(
         found,

@@ -32,8 +32,9 @@ class Act:
 
     @cached_property
     def dose(self) -> float:
-        """Its mean over the hook points, as artefacts and plans tell it."""
-        return self.cell.dose(self.intervention.steering)
+        """Its mean over the hook points, as artefacts and plans tell it: 0.1 where 0.1 was asked for, which a way there
+        and back through the strength makes 0.09999999999999999."""
+        return float(f"{self.cell.dose(self.intervention.steering):.12g}")
 
     def to_json(self) -> dict[str, Any]:
         """What is done, canonically: all that the numbers depend on."""
