@@ -16,7 +16,7 @@ from tillerman.core.errors import ArtefactError, HookPointError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.steerings.base import Steering
 from tillerman.core.steerings.files import KINDS, put_together, taken_apart
-from tillerman.core.steerings.kernel import KernelSteering
+from tillerman.core.steerings.gated import GatedSteering
 from tillerman.core.steerings.lookahead import LookaheadSteering
 from tillerman.core.steerings.sequence import SequenceSteering
 from tillerman.core.steerings.vector import SteeringVector
@@ -30,6 +30,10 @@ NORMS = dict.fromkeys(POINTS, 2.0)
 def table(rows: int, seed: int) -> dict[HookPoint, torch.Tensor]:
     drawn = torch.Generator().manual_seed(seed)
     return {point: torch.randn(rows, tiny.WIDTH, generator=drawn) for point in POINTS}
+
+
+def offsets(rows: int) -> dict[HookPoint, torch.Tensor]:
+    return {point: torch.linspace(-1, 1, rows) for point in POINTS}
 
 
 def lookahead() -> LookaheadSteering:
@@ -50,7 +54,7 @@ def same(one, other) -> bool:
 
 EXAMPLES = {
     "SteeringVector": lambda: tiny.vector(*POINTS),
-    "KernelSteering": lambda: KernelSteering(NORMS, NORMS, tiny.provenance(), table(4, 1), table(4, 2), {}),
+    "GatedSteering": lambda: GatedSteering(NORMS, NORMS, tiny.provenance(), table(4, 1), offsets(4), table(4, 2), "relu"),
     "SequenceSteering": lambda: SequenceSteering(NORMS, NORMS, tiny.provenance(), table(3, 3)),
     "LookaheadSteering": lookahead,
 }

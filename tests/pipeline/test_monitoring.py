@@ -111,8 +111,8 @@ def test_below_watches_for_what_is_missing(artefact, calibrated) -> None:
 
 def test_what_cannot_be_calibrated_is_refused_with_a_remedy(artefact) -> None:
     opened = tiny.opened()
-    kernel = EXAMPLES["KernelSteering"]()
-    with pytest.raises(UsageError, match=r"a KernelSteering .* fit one with 'tillerman fit --method caa'"):
+    kernel = EXAMPLES["GatedSteering"]()
+    with pytest.raises(UsageError, match=r"a GatedSteering .* fit one with 'tillerman fit --method caa'"):
         calibrate_monitor(Artefact(kernel, Cell.of(kernel)), opened, data())
     with pytest.raises(UsageError, match=r"layers\.2\.resid_post: the vector was fitted at layers\.0-1"):
         calibrate_monitor(artefact, opened, data(), MonitorOptions(points=(HookPoint(2),)))

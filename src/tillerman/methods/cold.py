@@ -20,7 +20,7 @@ from tillerman.core.hookpoint import HookPoint
 from tillerman.core.sparse import entries, held_bytes, largest
 from tillerman.core.spec import option
 from tillerman.core.steerings.base import Steering
-from tillerman.core.steerings.kernel import KernelSteering, kernel_change
+from tillerman.core.steerings.gated import GatedSteering, kernel
 from tillerman.core.steerings.lookahead import LookaheadSteering
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.methods.base import Context, Method
@@ -75,11 +75,10 @@ class _Kernel(_Cold):
         if self.kernel == "unit":
             return SteeringVector({p: -g.mean(0) for p, g in found.gradients.items()}, norms, context.provenance)
         projections = _projections(context, found) if self.kernel == "projection" else {}
-        changes = {
-            p: kernel_change(h, h, found.gradients[p], projections.get(p)).norm(dim=-1).mean().item()
-            for p, h in found.activations.items()
-        }
-        return KernelSteering(changes, norms, context.provenance, found.activations, found.gradients, projections)
+        made = {p: kernel(h, found.gradients[p], projections.get(p)) for p, h in found.activations.items()}
+        keys, offsets, values = ({p: tables[k] for p, tables in made.items()} for k in range(3))
+        steering = GatedSteering(dict.fromkeys(made, 1.0), norms, context.provenance, keys, offsets, values)
+        return steering.measured(found.activations)
 
 
 @dataclass(frozen=True)

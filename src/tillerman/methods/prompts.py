@@ -9,12 +9,14 @@ from tillerman.core.errors import FitError
 from tillerman.core.rows import ContrastSet
 from tillerman.core.spec import option
 from tillerman.data import pairings
-from tillerman.methods.base import Context
+from tillerman.methods.base import Context, Method
 from tillerman.methods.contrast import EstimatedMethod
 
 
 @dataclass(frozen=True)
-class _OfPrompts(EstimatedMethod):
+class OfPrompts(Method):
+    """What the methods share that read a prompt: whose text they take."""
+
     positive: str | None = option(None, "text that asks for the behaviour; the prompt baseline's if not given")
     negative: str = option("", "text that asks for its opposite; empty asks for nothing")
 
@@ -29,7 +31,7 @@ class _OfPrompts(EstimatedMethod):
 
 
 @dataclass(frozen=True)
-class PromptVector(_OfPrompts):
+class PromptVector(OfPrompts, EstimatedMethod):
     """The prompt alone against an empty one, or against the opposite prompt; one pair."""
 
     name: ClassVar[str] = "prompt-vector"
@@ -39,7 +41,7 @@ class PromptVector(_OfPrompts):
 
 
 @dataclass(frozen=True)
-class PromptContrast(_OfPrompts):
+class PromptContrast(OfPrompts, EstimatedMethod):
     """Every question under the prompt against the same question without it, or under the opposite prompt."""
 
     name: ClassVar[str] = "prompt-contrast"

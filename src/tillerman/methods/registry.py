@@ -30,6 +30,7 @@ from tillerman.methods.estimators import ESTIMATORS
 from tillerman.methods.iti import Iti
 from tillerman.methods.pas import IpasAll, IpasWrong, PasFull
 from tillerman.methods.prompts import PromptContrast, PromptVector
+from tillerman.methods.psr import Psr
 from tillerman.methods.rice import Rice, RiceRenormalised
 from tillerman.methods.sae.base import SaeMethod
 from tillerman.methods.sae.difference import SaeDifference
@@ -56,6 +57,7 @@ METHODS: OpenRegistry[type[Method]] = OpenRegistry(
             IpasWrong,
             PromptVector,
             PromptContrast,
+            Psr,
             Ablation,
             Angular,
             TargetCosine,

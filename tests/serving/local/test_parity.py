@@ -10,7 +10,7 @@ import torch
 from tillerman.core.gates import ProbeGate, SimilarityGate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Scope
-from tillerman.core.steerings.kernel import KernelSteering
+from tillerman.core.steerings.gated import GatedSteering
 from tillerman.core.steerings.lookahead import LookaheadSteering
 from tillerman.core.steerings.sequence import SequenceSteering
 from tillerman.core.steerings.vector import SteeringVector
@@ -118,11 +118,12 @@ def _contextual() -> dict[str, Intervention]:
     norms = dict.fromkeys(points, 2.0)
     drawn = torch.Generator().manual_seed(5)
     table, keys = ({points[0]: torch.randn(4, tiny.WIDTH, generator=drawn)} for _ in range(2))
+    offsets = {points[0]: torch.randn(4, generator=drawn)}
     name = "layers.0.mlp.down_proj.weight"
     moved = {name: torch.randn(dict(tiny.model().model.named_parameters())[name].shape, generator=drawn)}
     made = tiny.provenance()
     return {
-        "kernel": Intervention(KernelSteering(norms, norms, made, table, keys, {}), 0.5),
+        "gated": Intervention(GatedSteering(norms, norms, made, keys, offsets, table, "relu"), 0.5),
         "sequence": Intervention(SequenceSteering(norms, norms, made, table), 0.5),
         "lookahead": Intervention(
             LookaheadSteering(norms, norms, made, moved, {name: 0}, dict.fromkeys(points, tiny.WIDTH), "fd", 0.1), 0.5
@@ -131,7 +132,7 @@ def _contextual() -> dict[str, Intervention]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["kernel", "sequence", "lookahead"])
+@pytest.mark.parametrize("name", ["gated", "sequence", "lookahead"])
 def test_changes_that_depend_on_what_is_read_are_exact_over_joins(opened, name):
     plan = by_hand((_contextual()[name],))
     jobs = [job(ROWS[0], plan, max_tokens=9), job(ROWS[1], plan, max_tokens=5), job(ROWS[2], (vector(0),))]

@@ -32,10 +32,10 @@ class RunningPass(Protocol):
 class Steering(Protocol):
     """A change of activations, at its hook points: ``h + strength * change``.
 
-    ``SteeringVector`` adds one vector everywhere, ``KernelSteering`` one that depends on the activation,
+    ``SteeringVector`` adds one vector everywhere, ``GatedSteering`` vectors as strong as the activation asks for,
     ``SequenceSteering`` one for each of a prompt's first tokens, ``LookaheadSteering`` the difference to a model
     with other parameters. Norm and dose are means over the
-    training prompts where the change is not constant.
+    tokens it was fitted on where the change is not constant.
     """
 
     @property

@@ -3,7 +3,7 @@ line."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -14,17 +14,18 @@ from tillerman.core.gates import Gate, ProbeGate, SimilarityGate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.monitors import Monitor
 from tillerman.core.steerings.base import Head, Steering, Tensors, by_name
-from tillerman.core.steerings.kernel import KernelSteering
+from tillerman.core.steerings.gated import GatedSteering, former_kernel
 from tillerman.core.steerings.lookahead import LookaheadSteering
 from tillerman.core.steerings.sequence import SequenceSteering
 from tillerman.core.steerings.vector import SteeringVector
 
 KINDS: Mapping[str, type[Steering]] = {
     "SteeringVector": SteeringVector,
-    "KernelSteering": KernelSteering,
+    "GatedSteering": GatedSteering,
     "SequenceSteering": SequenceSteering,
     "LookaheadSteering": LookaheadSteering,
 }
+FORMER: Mapping[str, Callable[[Mapping[str, Tensor], Mapping[str, Any]], Steering]] = {"KernelSteering": former_kernel}
 GATE, MONITOR = "gate", "monitor"  # the names of their tensors
 
 
@@ -41,6 +42,8 @@ def taken_apart(steering: Steering) -> tuple[Tensors, Head]:
 def put_together(tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> Steering:
     """Inverse of ``taken_apart``; ``TillermanError`` for a head or tensors that are not those of their kind."""
     kind = take(head, "kind", str, "SteeringVector")  # older files have none
+    if kind in FORMER:
+        return FORMER[kind](tensors, head)
     if kind not in KINDS:
         raise ArtefactError(f"unknown kind of steering {kind!r}; a newer Tillerman may read it")
     return KINDS[kind].from_tensors(tensors, head)
