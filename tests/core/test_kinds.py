@@ -54,7 +54,9 @@ def same(one, other) -> bool:
 
 EXAMPLES = {
     "SteeringVector": lambda: tiny.vector(*POINTS),
-    "GatedSteering": lambda: GatedSteering(NORMS, NORMS, tiny.provenance(), table(4, 1), offsets(4), table(4, 2), "relu"),
+    "GatedSteering": lambda: GatedSteering(
+        NORMS, NORMS, tiny.provenance(), table(4, 1), offsets(4), table(4, 2), "relu"
+    ),
     "SequenceSteering": lambda: SequenceSteering(NORMS, NORMS, tiny.provenance(), table(3, 3)),
     "LookaheadSteering": lookahead,
 }

@@ -100,11 +100,12 @@ def test_strength_one_adds_what_the_gate_says_and_no_more(opened):
     assert isinstance(steering, GatedSteering) and steering.rule == "relu"
     seen = []
     ids = torch.tensor([context.written[0].row(0).tokens])
-    with torch.no_grad():
-        plain = tiny.hidden_states(opened.model, ids)[P.layer + 1]
-        with tiny.hook(opened.model, "llama", HookPoint(Q.layer, "resid_pre"), lambda h: seen.append(h) or None):
-            with steer(opened.model, Intervention(steering.at(P), 1.0)):
-                opened.model(ids)
+    plain = tiny.hidden_states(opened.model, ids)[P.layer + 1].detach()
+    after = HookPoint(Q.layer, "resid_pre")
+    with tiny.hook(opened.model, "llama", after, lambda h: seen.append(h.detach()) or None):
+        with_it = steer(opened.model, Intervention(steering.at(P), 1.0))
+        with with_it, torch.no_grad():
+            opened.model(ids)
     keys, offset, z = steering.keys[P][0], steering.offsets[P], steering.values[P][0]
     torch.testing.assert_close(seen[0], plain + (plain @ keys + offset).relu()[..., None] * z, atol=1e-4, rtol=1e-4)
     assert float(z.norm()) == pytest.approx(1)
@@ -132,7 +133,7 @@ def test_several_passes_give_what_one_does(opened, monkeypatch):
 
 
 def test_what_it_cannot_be_fitted_on_is_named(opened):
-    with pytest.raises(FitError, match="give --prompt TEXT .and --method psr:negative=TEXT"):
+    with pytest.raises(FitError, match=r"give --prompt TEXT .and --method psr:negative=TEXT"):
         Psr().fit(replace(lesson(opened), prompt=lambda: ""))
     with pytest.raises(FitError, match="labelled texts have none: use prompt-vector"):
         Psr().fit(lesson(opened, kind="text"))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tillerman.core.errors import FitError
 from tillerman.methods.readers import axes, logistic_fit, relu_fit
@@ -57,7 +56,9 @@ def test_a_start_is_only_left_for_a_smaller_loss():
     start = rows(1, 6, 9)[0]
 
     def loss(weights: torch.Tensor) -> float:
-        return float(((x @ weights[:-1] + weights[-1]).relu() - target).square().mean() + 0.1 * weights[:-1].square().sum())
+        return float(
+            ((x @ weights[:-1] + weights[-1]).relu() - target).square().mean() + 0.1 * weights[:-1].square().sum()
+        )
 
     assert loss(relu_fit(x, target, 0.1, start)) < loss(start)
     best = relu_fit(x, target, 0.1)

@@ -14,7 +14,7 @@ from torch import Tensor
 from tillerman.core.provenance import Provenance
 from tillerman.core.rows import ContrastSet
 from tillerman.core.spec import in_head
-from tillerman.core.steerings.vector import SteeringVector
+from tillerman.core.steerings.base import Steering
 from tillerman.data import pairings
 from tillerman.methods.base import Context, Fitted, Method
 from tillerman.methods.estimators import ESTIMATORS, OF_MEANS
@@ -43,12 +43,12 @@ class ContrastMethod(Method):
     def needs_rows(self) -> bool:
         return not self.of_means
 
-    def vector(self, activations: Activations, provenance: Provenance) -> SteeringVector:
+    def vector(self, activations: Activations, provenance: Provenance) -> Steering:
         made = fit(activations, self.direction, provenance)
         operator = self.habits.operator
         return made if operator == "add" else replace(made, operator=operator)
 
-    def fit(self, context: Context) -> SteeringVector:
+    def fit(self, context: Context) -> Steering:
         assert context.sides is not None  # read for it by the run
         return self.vector(context.sides.activations, context.provenance)
 

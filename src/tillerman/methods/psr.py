@@ -104,7 +104,9 @@ def _rows(context: Context, texts: tuple[str, str], most: int) -> _Rows:
                 rows.append(Row(written.prompt + answer[:end], len(written.prompt)))
             of.append(i)
     if len(set(of)) < 2:
-        raise FitError("psr: fewer than two answers have the same tokens with and without the prompt; use prompt-contrast")
+        raise FitError(
+            "psr: fewer than two answers have the same tokens with and without the prompt; use prompt-contrast"
+        )
     return _Rows(told, plain, torch.tensor(of))
 
 
@@ -140,7 +142,7 @@ class _Found:
     items explains, and that the gate does; ``silent``: of tokens that it leaves alone; ``size``: its mean."""
 
     keys: Float[Tensor, "1 d"]
-    offsets: Float[Tensor, "1"]
+    offsets: Float[Tensor, 1]
     direction: Float[Tensor, "1 d"]
     mean: Float[Tensor, " d"]
     size: float
@@ -152,7 +154,9 @@ class _Found:
 def _found(plain: Float[Tensor, "n d"], added: Float[Tensor, "n d"], items: Int[Tensor, " n"], seed: int) -> _Found:
     h, change = plain.double(), added.double()
     if not bool(torch.isfinite(change).all()) or not float(change.norm()) > 0:
-        raise FitError("the prompt changes no activation, or they are not finite; give another text, or open in float32")
+        raise FitError(
+            "the prompt changes no activation, or they are not finite; give another text, or open in float32"
+        )
     where = axes(h)
     x = where.of(h)
     out = _held_out(items, seed)
@@ -212,6 +216,5 @@ def _explained(guess: Float[Tensor, "n d"], change: Float[Tensor, "n d"]) -> flo
 
 
 def _unit(v: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
-    return v / v.norm().clamp_min(1e-30)
-
-
+    unit: Tensor = v / v.norm().clamp_min(1e-30)
+    return unit

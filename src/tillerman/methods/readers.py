@@ -98,9 +98,7 @@ def _least_squares(
     return solved
 
 
-def logistic_fit(
-    positive: Float[Tensor, "n k"], negative: Float[Tensor, "m k"], ridge: float
-) -> Float[Tensor, " k+1"]:
+def logistic_fit(positive: Float[Tensor, "n k"], negative: Float[Tensor, "m k"], ridge: float) -> Float[Tensor, " k+1"]:
     """Weights and offset (last) of a logistic regression that says 1 of the positive rows, both sides of equal weight,
     with ``ridge |w|^2``, by Newton's method."""
     x = torch.cat([positive, negative])

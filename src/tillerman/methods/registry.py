@@ -13,6 +13,7 @@ from tillerman.core.registry import Registry
 from tillerman.core.spec import read_options, read_spec, split_specs
 from tillerman.methods.ablation import Ablation
 from tillerman.methods.actadd import ActAdd
+from tillerman.methods.adaptive import Dsas, Ids
 from tillerman.methods.angular import Angular
 from tillerman.methods.base import Habits, Method
 from tillerman.methods.bipo import BiPO
@@ -61,6 +62,8 @@ METHODS: OpenRegistry[type[Method]] = OpenRegistry(
             Ablation,
             Angular,
             TargetCosine,
+            Dsas,
+            Ids,
             Sta,
             SaeDifference,
             SaeFeature,

@@ -18,7 +18,8 @@ from tillerman.core.shown import Shown
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dosed(Shown):
-    """Mean norms over the tokens it was fitted on: of the change at strength 1, and of the stream. ``dose = strength * mean|change| / mean|h|``."""
+    """Mean norms over the tokens it was fitted on: of the change at strength 1, and of the
+    stream. ``dose = strength * mean|change| / mean|h|``."""
 
     change_norms: Mapping[HookPoint, float]
     stream_norms: Mapping[HookPoint, float]

@@ -78,9 +78,10 @@ class GatedSteering(Dosed):
     A token's change depends on no other token: it is the same in any batch, and in a prompt or one by one.
     """
 
-    keys: Mapping[HookPoint, Float[Tensor, "k d"]]
-    offsets: Mapping[HookPoint, Float[Tensor, " k"]]
-    values: Mapping[HookPoint, Float[Tensor, "m d"]]
+    # shapes are checked below: a file may hold any
+    keys: Mapping[HookPoint, Tensor]
+    offsets: Mapping[HookPoint, Tensor]
+    values: Mapping[HookPoint, Tensor]
     rule: str = "linear"
 
     def __post_init__(self) -> None:
@@ -109,8 +110,7 @@ class GatedSteering(Dosed):
         return replace(
             self,
             **{  # type: ignore[arg-type]
-                name: {p: getattr(self, name)[p] for p in wanted}
-                for name in ("change_norms", "stream_norms", *_TABLES)
+                name: {p: getattr(self, name)[p] for p in wanted} for name in ("change_norms", "stream_norms", *_TABLES)
             },
         )
 
@@ -177,7 +177,7 @@ def former_kernel(tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> Gat
         for name, table in zip(_TABLES, kernel(_own(h, point, 2), _own(gradients, point, 2), projection), strict=True):
             made[name][point] = table
     norms, provenance = read_norms(head, "stream_norms"), Provenance.from_json(take(head, "provenance", Any))
-    return GatedSteering(read_norms(head, "change_norms"), norms, provenance, **made)
+    return GatedSteering(read_norms(head, "change_norms"), norms, provenance, *(made[name] for name in _TABLES))
 
 
 def _tables(tensors: Mapping[str, Tensor], names: tuple[str, ...]) -> dict[str, dict[HookPoint, Tensor]]:
