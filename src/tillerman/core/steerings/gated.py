@@ -171,13 +171,13 @@ def former_kernel(tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> Gat
     points = found["activations"]
     if {*found["gradients"]} != {*points} or (found["projections"] and {*found["projections"]} != {*points}):
         raise FitError("activations, gradients and projections must cover the same hook points")
-    made: dict[str, dict[HookPoint, Tensor]] = {name: {} for name in _TABLES}
-    for point, h in points.items():
-        gradients, projection = found["gradients"][point], found["projections"].get(point)
-        for name, table in zip(_TABLES, kernel(_own(h, point, 2), _own(gradients, point, 2), projection), strict=True):
-            made[name][point] = table
+    made = {
+        p: kernel(_own(h, p, 2), _own(found["gradients"][p], p, 2), found["projections"].get(p))
+        for p, h in points.items()
+    }
+    keys, offsets, values = ({p: tables[k] for p, tables in made.items()} for k in range(3))
     norms, provenance = read_norms(head, "stream_norms"), Provenance.from_json(take(head, "provenance", Any))
-    return GatedSteering(read_norms(head, "change_norms"), norms, provenance, *(made[name] for name in _TABLES))
+    return GatedSteering(read_norms(head, "change_norms"), norms, provenance, keys, offsets, values)
 
 
 def _tables(tensors: Mapping[str, Tensor], names: tuple[str, ...]) -> dict[str, dict[HookPoint, Tensor]]:
