@@ -97,7 +97,8 @@ def test_the_random_null_has_its_norm_and_follows_the_seed(steering):
         assert null.width(point) == tiny.WIDTH
     first, second, third = (taken_apart(one)[0] for one in (null, again, other))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert not any(torch.equal(first[name], third[name]) for name in first)
+    drawn = [name for name in first if not name.startswith(("keys", "offsets"))]  # a gate stays
+    assert drawn and not any(torch.equal(first[name], third[name]) for name in drawn)
 
 
 def test_only_a_constant_one_has_directions_and_takes_every_operator(steering):
