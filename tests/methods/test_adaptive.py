@@ -9,12 +9,13 @@ from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.methods.adaptive import Dsas, Ids
 from tillerman.methods.fit import Activations, shuffled
+from tillerman.methods.registry import METHODS
 
 from .. import tiny
 
 P, Q = HookPoint(0), HookPoint(2)
 D = 10
-KINDS = pytest.mark.parametrize("method", [Dsas(), Ids()], ids=lambda method: method.name)
+KINDS = pytest.mark.parametrize("method", [METHODS["dsas"](), METHODS["ids"]()], ids=lambda method: method.name)
 
 
 def sides(seed: int = 0, n: int = 60, gap: float = 4.0) -> Activations:
