@@ -2,7 +2,7 @@
 
 ``python tools/real_models/page.py`` writes them between ``<!-- NAME -->`` and ``<!-- /NAME -->``; with ``--check`` it
 only compares, and exits 1 where the page is stale. What stands outside the marks is written by hand. Logs get there
-with ``--add OUT``, the folder that ``measure.py`` wrote.
+with ``--add OUT``, the folder that ``measure.py`` wrote. ``tools/leaderboard/page.py`` shows the same logs.
 """
 
 from __future__ import annotations
