@@ -70,7 +70,18 @@ def settings() -> dict[str, Any]:
         "docs_dir": "pages",
         "site_dir": "html",
         "use_directory_urls": False,
-        "theme": {"name": "material", "features": ["navigation.sections", "content.code.copy", "search.highlight"]},
+        "theme": {
+            "name": "material",
+            "features": ["navigation.sections", "content.code.copy", "search.highlight"],
+            "palette": [  # light and dark as the reader's system has it, and a switch
+                {
+                    "media": f"(prefers-color-scheme: {system})",
+                    "scheme": scheme,
+                    "toggle": {"icon": f"lucide/{icon}", "name": f"Switch to {to}"},
+                }
+                for system, scheme, icon, to in (("light", "default", "sun", "dark"), ("dark", "slate", "moon", "light"))
+            ],
+        },
         "markdown_extensions": ["tables", "admonition", "toc", "pymdownx.superfences"],
         "nav": nav,
     }
