@@ -73,17 +73,20 @@ def settings() -> dict[str, Any]:
         "theme": {
             "name": "material",
             "features": ["navigation.sections", "content.code.copy", "search.highlight"],
-            "palette": [  # light and dark as the reader's system has it, and a switch
-                {
-                    "media": f"(prefers-color-scheme: {system})",
-                    "scheme": scheme,
-                    "toggle": {"icon": f"lucide/{icon}", "name": f"Switch to {to}"},
-                }
-                for system, scheme, icon, to in (("light", "default", "sun", "dark"), ("dark", "slate", "moon", "light"))
-            ],
+            "palette": [_palette("light", "default", "sun"), _palette("dark", "slate", "moon")],
         },
         "markdown_extensions": ["tables", "admonition", "toc", "pymdownx.superfences"],
         "nav": nav,
+    }
+
+
+def _palette(system: str, scheme: str, icon: str) -> dict[str, Any]:
+    """The colours of readers whose system is so, with a switch to the others."""
+    other = "dark" if system == "light" else "light"
+    return {
+        "media": f"(prefers-color-scheme: {system})",
+        "scheme": scheme,
+        "toggle": {"icon": f"lucide/{icon}", "name": f"Switch to {other}"},
     }
 
 
