@@ -114,8 +114,8 @@ def test_strength_one_adds_what_the_gate_says_and_no_more(opened):
 def test_the_null_turns_what_the_prompt_adds_by_a_coin_for_each_item(opened):
     context = lesson(opened, n=12)
     real = Psr(strength="constant").fit(context)
-    nulls = [Psr(strength="constant").fit(replace(context, dealt=seed)) for seed in range(12)]
-    assert sum(null.norm(P) for null in nulls) / 12 < 0.6 * real.norm(P)
+    nulls = [Psr(strength="constant").fit(replace(context, dealt=seed)) for seed in range(6)]
+    assert sum(null.norm(P) for null in nulls) / 6 < 0.6 * real.norm(P)
     signs = {float(null.directions[P] @ real.directions[P]) > 0 for null in nulls}
     assert signs == {True, False}
 

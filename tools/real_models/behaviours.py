@@ -95,8 +95,6 @@ LIMITS = {"written": None, "answered": 100}
 SHARED = (0.2, 0.3, 0.4)  # of all layers together
 SMALLER: Mapping[str, tuple[float, ...]] = {"gemma3": (0.08, 0.12)}
 SMALLER_ANSWERED: Mapping[str, tuple[float, ...]] = {"gemma3": (0.01, 0.02, 0.04)}  # at 0.1 it says one word to all
-# A gate may open further on neutral text than on what it was fitted on: the budget takes the largest it can.
-GATED: Mapping[str, tuple[float, ...]] = dict.fromkeys(("psr", "dsas", "ids"), (0.08, 0.15, 0.25))
 BY_COST = ("gemma3",)  # all layers together: doses by what they cost; runs of SmolLM2 are older than that search
 
 
@@ -105,8 +103,6 @@ def experiment(behaviour: Behaviour, method: str, model: str, layers: int) -> ti
     if method == DEFAULTS:
         return replace(writing_experiment(), prompt=behaviour.prompt)
     base = WRITTEN if behaviour.kind == "written" else ANSWERED
-    if behaviour.kind == "written" and method in GATED:
-        base = replace(base, doses=GATED[method])
     if behaviour.kind == "written" and model in SMALLER:
         base = replace(base, doses=SMALLER[model], read="mean")
     if behaviour.kind == "answered":
