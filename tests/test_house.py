@@ -125,3 +125,12 @@ def test_every_licence_and_notice_of_what_we_ship_is_in_the_packages_metadata():
     listed = {path for pattern in globs for path in root.glob(pattern)}
     assert listed == {root / "LICENSE", *SOURCE.rglob("LICENSE*"), *SOURCE.rglob("NOTICE*")}
     assert [pattern for pattern in globs if not list(root.glob(pattern))] == []
+
+
+def test_no_link_is_tracked_because_it_would_lead_out_of_the_house():
+    root = SOURCE.parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("not a checkout of the repository")
+    listed = subprocess.run(["git", "ls-files", "--stage"], cwd=root, capture_output=True, text=True, check=True)
+    lines = listed.stdout.splitlines()
+    assert len(lines) > 100 and not [line for line in lines if line.startswith("120000")]
