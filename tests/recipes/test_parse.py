@@ -70,7 +70,7 @@ def test_a_recipe_that_is_not_there_lists_those_that_are():
         ('unit = "seed"', 'unit = "week"', r"steps\[0\].unit: expected one of seed, task, item, got 'week'"),
         ('tasks = ["both", "lost"]', 'tasks = ["boht"]', r"no task or group named 'boht'.*Did you mean 'both'"),
         ('tasks = ["both", "lost"]', 'tasks = "both"', r"steps\[0\].tasks: expected a list, got 'both'"),
-        ("strengths = [-3, 0, 3]", "", r"step curve, arm CAA: a curve needs strengths"),
+        ("strengths = [-3, 0, 3]", "", r"step curve, arm CAA: kind 'curve' needs strengths"),
         ("at = [13, 17]", "at = [13, 32]", r"layers: expected blocks 0..31, got \[32\]"),
         ('needs = ["thoughts"]', 'needs = ["luck"]', r"no need named 'luck'; known: experts, sae, thoughts"),
         ('name = "wrong"', 'name = "CAA"', r"arm CAA: named twice"),
@@ -138,7 +138,7 @@ SLOPES = files("tillerman.recipes").joinpath("steerability.toml").read_text(enco
     ("old", "new", "complaint"),
     [
         ("at = [13]", "at = [13, 17]", r"step slopes: slopes are taken at one layer"),
-        ("strengths = [-1.5, 1.5]", "strengths = [1.5, 1.5]", r"arm random: a slopes needs two strengths"),
+        ("strengths = [-1.5, 1.5]", "strengths = [1.5, 1.5]", r"arm random: kind 'slopes' needs two strengths"),
         ('ranked = "slope_shifted"', 'ranked = "slop"', r"no metric named 'slop'"),
         (
             'ranked = "slope_shifted" }\nalso',

@@ -55,12 +55,15 @@ class Row:
 
     def mean(self, of: Callable[[Cell], float | None], steering: bool = False) -> float | None:
         """Over the behaviours that have the figure; ``steering``: of those where it does not abstain."""
-        found = [v for c in self.cells.values() if not (steering and c.abstains) if (v := of(c)) is not None]
+        found = self._known(of, steering)
         return float(np.mean(found)) if found else None
 
     def median(self, of: Callable[[Cell], float | None], steering: bool = False) -> float | None:
-        found = [v for c in self.cells.values() if not (steering and c.abstains) if (v := of(c)) is not None]
+        found = self._known(of, steering)
         return float(np.median(found)) if found else None
+
+    def _known(self, of: Callable[[Cell], float | None], steering: bool) -> list[float]:
+        return [v for c in self.cells.values() if not (steering and c.abstains) if (v := of(c)) is not None]
 
 
 class Mean(NamedTuple):

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "real_models"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from boards import KINDS, Board, Mean, Row, compared_board, effect_of, lead, real_boards
+from chapters import NAMES
 from measured import add, committed
 
 import pages
@@ -31,7 +32,6 @@ import pages
 PAGE = pages.ROOT / "docs" / "leaderboard.md"
 REAL = pages.ROOT / "benchmarks" / "real_models"
 COMPARED = pages.ROOT / "benchmarks" / "comparison.json.gz"
-MODELS = {"smollm2": "SmolLM2-135M-Instruct", "gemma3": "Gemma 3 270M (base)"}
 PILOT = "the embedded pilot"
 NOT_RUN, NONE = "not run", "–"
 TO_NAME = "prompt", "few-shot"
@@ -51,10 +51,8 @@ def made() -> pages.Made:
 def boards() -> list[Board]:
     """Every model with a log: a name that no title is known for is its own."""
     many = committed(REAL)
-    names = sorted(
-        {one.model for one in many}, key=lambda one: list(MODELS).index(one) if one in MODELS else len(MODELS)
-    )
-    found = [board for name in names for board in real_boards(many, name, MODELS.get(name, name))]
+    names = sorted({one.model for one in many}, key=lambda one: list(NAMES).index(one) if one in NAMES else len(NAMES))
+    found = [board for name in names for board in real_boards(many, name, NAMES.get(name, name))]
     log = ComparisonLog.from_json(json.loads(gzip.decompress(COMPARED.read_bytes())))
     return [*found, compared_board(log, PILOT)]
 

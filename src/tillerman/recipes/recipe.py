@@ -123,7 +123,7 @@ class Step:
         least = {"curve": 1, "replies": 1, "slopes": 2}.get(self.kind, 0)
         for arm in self.arms:
             if len(set(arm.strengths or self.strengths)) < least:
-                raise UsageError(f"step {self.name}, arm {arm.name}: a {self.kind} needs {_STRENGTHS[least]}")
+                raise UsageError(f"step {self.name}, arm {arm.name}: kind {self.kind!r} needs {_STRENGTHS[least]}")
 
 
 @dataclass(frozen=True)
