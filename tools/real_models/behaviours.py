@@ -23,6 +23,7 @@ METHODS = (
     "psr",
     "dsas",
     "ids",
+    "alphasteer",
     "cold-kernel",
     "pas-full",
     "ipas-all",

@@ -87,6 +87,7 @@ METHODS = (
     "target-cosine",
     "dsas",
     "ids",
+    "alphasteer",
     "sta",
     "sae-difference",
     "sae-feature",

@@ -31,6 +31,7 @@ Gate = tuple[Float[Tensor, "k d"], Float[Tensor, " k"]]  # keys and offsets
 class _Adaptive(ContrastMethod):
     """``h + strength * g(h) v``. The norm of its change, for doses, is the mean over the rows of both sides."""
 
+    reads_itself: ClassVar[bool] = True
     rule: ClassVar[str]
 
     def direction(

@@ -171,6 +171,11 @@ class Method(ABC):
         """``UsageError`` where an option without which nothing can be fitted is missing."""
         return
 
+    def spared(self) -> tuple[str, ...]:
+        """Text that it is fitted to leave alone, by the names that ``neutral`` takes: what steering costs is not
+        measured on it."""
+        return ()
+
     def sources(self) -> tuple[str, ...]:
         """Fingerprints of the files that it reads: other files at the same place are another run."""
         return ()

@@ -11,11 +11,13 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from tillerman.core.errors import FitError
 from tillerman.core.provenance import Provenance
 from tillerman.core.rows import ContrastSet
 from tillerman.core.spec import in_head
 from tillerman.core.steerings.base import Steering
 from tillerman.data import pairings
+from tillerman.methods.activations import Reading
 from tillerman.methods.base import Context, Fitted, Method
 from tillerman.methods.estimators import ESTIMATORS, OF_MEANS
 from tillerman.methods.fit import Activations, fit
@@ -28,6 +30,7 @@ class ContrastMethod(Method):
     """A pairing (``pair``, those of ``caa`` if not overridden) and a rule that makes a direction of its two sides."""
 
     of_means: ClassVar[bool] = False  # whether the means of both sides are all that ``direction`` asks for
+    reads_itself: ClassVar[bool] = False  # whether what it adds depends on the activation that it is added to
 
     def pair(self, context: Context) -> ContrastSet:
         """The rows of both sides; ``FitError`` where the items give none."""
@@ -49,13 +52,22 @@ class ContrastMethod(Method):
         return made if operator == "add" else replace(made, operator=operator)
 
     def fit(self, context: Context) -> Steering:
-        assert context.sides is not None  # read for it by the run
-        return self.vector(context.sides.activations, context.provenance)
+        return self.vector(self.sides(context).activations, context.provenance)
+
+    def sides(self, context: Context) -> Reading:
+        """What the run read for it; ``FitError`` where that is not what it will read while it steers."""
+        assert context.sides is not None
+        elsewhere = [str(p) for p in context.points if self.reads_itself and p.site != context.read_site]
+        if elsewhere:
+            raise FitError(
+                f"{self.name} reads the activation that it changes ({elsewhere[0]}), and the run reads "
+                f"{context.read_site}; leave out the site to read, or use --method caa"
+            )
+        return context.sides
 
     def fitted(self, context: Context) -> Fitted:
         """The nulls are made from the same activations."""
-        sides, vector = context.sides, self.fit(context)
-        assert sides is not None
+        sides, vector = self.sides(context), self.fit(context)
         return Fitted(
             self,
             vector,

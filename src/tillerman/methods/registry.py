@@ -14,6 +14,7 @@ from tillerman.core.spec import read_options, read_spec, split_specs
 from tillerman.methods.ablation import Ablation
 from tillerman.methods.actadd import ActAdd
 from tillerman.methods.adaptive import Dsas, Ids
+from tillerman.methods.alphasteer import AlphaSteer
 from tillerman.methods.angular import Angular
 from tillerman.methods.base import Habits, Method
 from tillerman.methods.bipo import BiPO
@@ -64,6 +65,7 @@ METHODS: OpenRegistry[type[Method]] = OpenRegistry(
             TargetCosine,
             Dsas,
             Ids,
+            AlphaSteer,
             Sta,
             SaeDifference,
             SaeFeature,

@@ -104,6 +104,11 @@ class Experiment:
             object.__setattr__(self, "method", tuple(self.method))
         for one in self.methods:
             one.ensure_complete()
+            if self.neutral in one.spared():
+                raise UsageError(
+                    f"{one.name} is fitted to leave {self.neutral} alone, which says nothing of other text; give "
+                    "another `neutral` for the side effects"
+                )
         for site in (self.site, self.read_site or self.site):
             if site not in SITES:
                 raise UnknownNameError("site", site, SITES)

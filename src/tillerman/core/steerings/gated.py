@@ -138,7 +138,8 @@ class GatedSteering(Dosed):
     def random_like(self, seed: int) -> Steering:
         """Vectors of random direction and equal norms under the same gate, where that says all of a token's strength;
         else one vector for all tokens."""
-        if self.rule not in _OF_KEYS_ALONE:
+        single = all(len(v) == 1 for v in self.values.values())  # nothing that other vectors add to or take away
+        if self.rule not in _OF_KEYS_ALONE and not (self.rule == "linear" and single):
             return random_vector(self, seed)
         generator = torch.Generator().manual_seed(seed)
         drawn = {p: torch.randn(v.shape, generator=generator) for p, v in self.values.items()}
