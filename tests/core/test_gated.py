@@ -80,7 +80,7 @@ def test_a_token_is_changed_alike_alone_and_in_a_batch(rule):
     assert steering.change(P, h.bfloat16()).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("rule", ["relu", "logistic"])
+@pytest.mark.parametrize("rule", ["relu", "logistic", "linear"])
 def test_the_random_null_is_as_strong_at_every_token(rule):
     steering = gated(rule, readers=1)
     null, h = steering.random_like(3), torch.randn(20, D, generator=torch.Generator().manual_seed(4))

@@ -10,6 +10,7 @@ import torch
 import tillerman
 from tillerman.core.errors import UnknownNameError
 from tillerman.core.hookpoint import HookPoint, named
+from tillerman.core.steerings.gated import GatedSteering
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.methods.base import Fitted
 from tillerman.pipeline.run import Run, Unwatched
@@ -95,6 +96,22 @@ def test_nulls_are_as_long_as_at_single_layers_they_would_be(run: Run, plain: Fi
         assert random.norm(point) == pytest.approx(made.vector.norm(point), rel=1e-4)
         share = directions_of(plain.shuffled(1))[point].norm() / plain.vector.norm(point)
         assert float(shuffled[point].norm()) == pytest.approx(float(share) * made.vector.norm(point), rel=1e-4)
+
+
+def test_vectors_that_a_gate_weighs_are_added_at_several_layers_too(pilot: tillerman.OpenModel) -> None:
+    asked = run_of(pilot, method="dsas", layers=(2, 5))
+    plain = next(iter(fit_readings(asked, asked.readings).fitted.values()))
+    made = together(asked, plain)
+    assert made is not None and isinstance(made.vector, GatedSteering)
+    one, two = (made.vector.dose(point, 1.0) for point in made.vector.points)
+    assert one == pytest.approx(two) == pytest.approx(1)
+    for point in made.vector.points:
+        h = torch.randn(3, made.vector.width(point))
+        ratio = made.vector.change(point, h) / plain.vector.change(point, h, None)  # type: ignore[arg-type]
+        torch.testing.assert_close(ratio, torch.full_like(ratio, made.vector.norm(point) / plain.vector.norm(point)))
+    assert made.shuffled(1).norm(made.vector.points[0]) < made.vector.norm(made.vector.points[0])
+    bound = run_of(pilot, method="ids", layers=(2, 5))  # the change is up to the bound, whatever its vector's length
+    assert together(bound, next(iter(fit_readings(bound, bound.readings).fitted.values()))) is None
 
 
 def test_what_is_searched_beside_single_layers_and_what_alone(pilot: tillerman.OpenModel, plain: Fitted) -> None:

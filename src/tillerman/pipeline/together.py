@@ -13,6 +13,7 @@ from functools import partial
 
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.steerings.base import Steering
+from tillerman.core.steerings.gated import GatedSteering
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.methods.base import Fitted
 from tillerman.pipeline.run import Run
@@ -40,15 +41,18 @@ def with_layers_together(run: Run, found: Vectors) -> Vectors:
 
 
 def together(run: Run, fitted: Fitted) -> Fitted | None:
-    """None of what is not added, or not at several layers, and of a method that steers all its hook points anyway."""
+    """None of what is not added, or not at several layers, or has no length of its own, and of a method that steers all
+    its hook points anyway."""
     vector = fitted.vector
-    if not isinstance(vector, SteeringVector) or vector.operator != "add" or fitted.habits.joint:
+    if not isinstance(vector, SteeringVector | GatedSteering) or vector.operator != "add" or fitted.habits.joint:
+        return None
+    if isinstance(vector, GatedSteering) and vector.rule == "within":
         return None
     points = [point for point in _band(run, vector.points) if vector.norm(point) > 0]
     if len(points) < 2:
         return None
     factors = {point: vector.stream_norms[point] / vector.norm(point) for point in points}
-    made = _stretched(vector, factors)
+    made = vector.stretched(factors)
     return replace(
         fitted,
         vector=made,
@@ -63,15 +67,10 @@ def _shuffled(make: Callable[[int], Steering], factors: dict[HookPoint, float]) 
 
     def draw(seed: int) -> Steering:
         vector = make(seed)
-        assert isinstance(vector, SteeringVector)
-        return _stretched(vector, {point: k for point, k in factors.items() if point in vector.points})
+        assert isinstance(vector, SteeringVector | GatedSteering)
+        return vector.stretched({point: k for point, k in factors.items() if point in vector.points})
 
     return draw
-
-
-def _stretched(vector: SteeringVector, factors: dict[HookPoint, float]) -> SteeringVector:
-    mine = vector.at(list(factors))
-    return replace(mine, directions={point: k * mine.directions[point] for point, k in factors.items()})
 
 
 def _band(run: Run, points: Sequence[HookPoint]) -> list[HookPoint]:

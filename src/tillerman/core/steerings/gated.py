@@ -135,6 +135,13 @@ class GatedSteering(Dosed):
         norms = {p: float(self.change(p, activations[p].float()).norm(dim=-1).mean()) for p in self.points}
         return replace(self, change_norms=norms)
 
+    def stretched(self, factors: Mapping[HookPoint, float]) -> GatedSteering:
+        """At these hook points, with vectors so many times as long. Under the rule ``within`` the change stays what it
+        is, since the bound is of the whole change."""
+        mine = self.at(factors)
+        norms = {p: k * mine.change_norms[p] for p, k in factors.items()}
+        return replace(mine, values={p: k * mine.values[p] for p, k in factors.items()}, change_norms=norms)
+
     def random_like(self, seed: int) -> Steering:
         """Vectors of random direction and equal norms under the same gate, where that says all of a token's strength;
         else one vector for all tokens."""

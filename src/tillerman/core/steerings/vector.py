@@ -175,6 +175,11 @@ class SteeringVector(Shown):
     def scaled(self, factor: float) -> SteeringVector:
         return self._map(lambda _, v: factor * v)
 
+    def stretched(self, factors: Mapping[HookPoint, float]) -> SteeringVector:
+        """At these hook points, each direction so many times as long."""
+        mine = self.at(factors)
+        return replace(mine, directions={p: k * mine.directions[p] for p, k in factors.items()})
+
     def __mul__(self, factor: float) -> SteeringVector:
         return self.scaled(factor)
 
