@@ -15,18 +15,19 @@ from tillerman.data.examples import Example
 from tillerman.data.presenting import present
 from tillerman.data.writing import make_writer
 from tillerman.methods.activations import Reading
-from tillerman.methods.alphasteer import AlphaSteer, _rows
+from tillerman.methods.adaptive import Dsas, Ids
+from tillerman.methods.alphasteer import AlphaSteer, _benign_rows, _wanted_rows
 from tillerman.methods.base import Context
 from tillerman.methods.fit import Activations, shuffled
 
 from .. import tiny
 
-P, Q = HookPoint(1), HookPoint(2)
+P, Q = HookPoint(0), HookPoint(1)
 D = 12
 
 
 def planted(seed: int = 0, n: int = 20, rank: int = 5):
-    """Benign tokens of a low rank, and rows of both sides that have more."""
+    """Benign tokens of a low rank, and tokens of both sides that have more."""
     drawn = torch.Generator().manual_seed(seed)
     benign = torch.randn(80, rank, generator=drawn) @ torch.randn(rank, D, generator=drawn)
     u, gap = torch.randn(D, generator=drawn), torch.randn(D, generator=drawn)
@@ -34,66 +35,61 @@ def planted(seed: int = 0, n: int = 20, rank: int = 5):
         benign[:n] + 2 * u + sign * gap / 2 + 0.1 * torch.randn(n, D, generator=drawn) for sign in (1, -1)
     )
     sides = Activations({P: positive}, {P: negative}, {P: 3.0}, paired=True)
-    return sides, {P: (benign[:60], benign[60:])}
+    return sides, torch.cat([positive, negative]), benign[:60], benign[60:]
 
 
-def made(method: AlphaSteer, seed: int = 0):
-    return method.made(*planted(seed), tiny.provenance(width=D, method=method.name))
+def made(method: AlphaSteer, seed: int = 0, rank: int = 5):
+    sides, *tokens = planted(seed, rank=rank)
+    return method.made(sides, {P: method.reader(*tokens, P)}, tiny.provenance(width=D, method=method.name))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_benign_tokens_stay_and_the_rows_of_both_sides_get_the_vector_of_caa(seed):
-    (sides, benign), steering = planted(seed), made(AlphaSteer(ridge=1e-4), seed)
+def test_benign_tokens_stay_and_the_answers_get_the_vector_of_caa(seed):
+    (sides, wanted, *benign), steering = planted(seed), made(AlphaSteer(ridge=1e-4), seed)
     gap = sides.positive[P].mean(0) - sides.negative[P].mean(0)
-    for side in benign[P]:  # the held-out ones lie in the same few directions
+    for side in benign:  # the held-out ones lie in the same few directions
         assert float(steering.change(P, side).norm(dim=1).max()) < 1e-3 * float(gap.norm())
-    for side in (sides.positive[P], sides.negative[P]):
-        torch.testing.assert_close(steering.weights(P, side), torch.ones(len(side), 1), atol=0.2, rtol=0)
+    torch.testing.assert_close(steering.weights(P, wanted), torch.ones(len(wanted), 1), atol=0.2, rtol=0)
     torch.testing.assert_close(steering.values[P][0], gap, atol=1e-4, rtol=1e-4)
+    assert steering.norm(P) == pytest.approx(float(steering.change(P, wanted).norm(dim=1).mean()), rel=1e-4)
     (line,) = AlphaSteer().report(steering.provenance.found)
-    assert "sample:tinystories that it was not fitted on: layers.1.resid_post 1.00, 0.00" in line
+    assert "sample:tinystories that it was not fitted on: layers.0.resid_post 1.00, 0.00" in line
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_it_is_the_matrix_of_the_paper(seed):
+@pytest.mark.parametrize("n", [4, 20])
+def test_it_is_the_matrix_of_the_paper(n):
     """``argmin |M P H - R|^2 + a |M P|^2``, R the same vector in every column, by the closed form over d x d."""
-    (sides, benign), method = planted(seed, rank=D), AlphaSteer(null_space=0.5, ridge=0.3)
-    steering = method.made(sides, benign, tiny.provenance(width=D))
-    rows = torch.cat([sides.positive[P], sides.negative[P]]).double().T  # d x n, as in the paper
-    known = benign[P][0].double().T
-    sizes, vectors = torch.linalg.eigh(known @ known.T)
-    null = vectors[:, : D // 2]
+    (sides, wanted, known, held_out), method = planted(n=n, rank=D), AlphaSteer(null_space=0.5, ridge=0.3)
+    steering = method.made(sides, {P: method.reader(wanted, known, held_out, P)}, tiny.provenance(width=D))
+    rows, benign = wanted.double().T, known.double().T  # d x n, as in the paper
+    null = torch.linalg.eigh(benign @ benign.T)[1][:, : D // 2]
     project = null @ null.T
     a = 0.3 * float((project @ rows).square().sum())
-    wanted = steering.values[P].double().T @ torch.ones(1, rows.shape[1]).double()
+    refusal = steering.values[P].double().T @ torch.ones(1, rows.shape[1]).double()
     inner = project @ rows @ rows.T @ project + a * project @ project.T
-    matrix = wanted @ rows.T @ project @ torch.linalg.pinv(inner, rtol=1e-10) @ project
+    matrix = refusal @ rows.T @ project @ torch.linalg.pinv(inner, rtol=1e-10) @ project
     h = torch.randn(7, D, generator=torch.Generator().manual_seed(9))
     torch.testing.assert_close(steering.change(P, h), (matrix @ h.double().T).T.float(), rtol=1e-3, atol=1e-4)
-    assert float(sizes[0]) >= -1e-9
 
 
-def test_rows_that_are_all_alike_are_read_as_the_ridge_says():
-    _, benign = planted()
+def test_tokens_that_are_all_alike_are_read_as_the_ridge_says():
+    _, _, known, held_out = planted()
     row = torch.randn(D, generator=torch.Generator().manual_seed(3))
     for ridge in (0.01, 1.0):
-        w = AlphaSteer(ridge=ridge).reader(row.double().expand(6, D), benign[P][0].double(), P)
-        assert float(row.double() @ w) == pytest.approx(1 / (1 + ridge), rel=1e-6)
+        for n in (6, 30):
+            reader = AlphaSteer(ridge=ridge).reader(row.expand(n, D), known, held_out, P)
+            assert reader.steered == pytest.approx(1 / (1 + ridge), rel=1e-5)
 
 
 def test_a_larger_share_of_directions_leaves_less_alone():
-    sides, benign = planted(rank=D)
-
-    def moved(share: float) -> float:
-        steering = AlphaSteer(null_space=share).made(sides, benign, tiny.provenance(width=D))
-        return float(steering.weights(P, benign[P][1]).square().mean())
-
-    assert moved(0.2) < 0.5 * moved(1.0)
+    _, wanted, known, held_out = planted(rank=D)
+    few, all_of_them = (AlphaSteer(null_space=share).reader(wanted, known, held_out, P) for share in (0.2, 1.0))
+    assert few.held_out < 0.7 * all_of_them.held_out
 
 
 def test_both_nulls_keep_the_reader():
-    (sides, benign), steering = planted(), made(AlphaSteer())
-    null = AlphaSteer().made(shuffled(sides, 3), benign, tiny.provenance(width=D))
+    (sides, *tokens), steering = planted(), made(AlphaSteer())
+    null = AlphaSteer().made(shuffled(sides, 3), {P: AlphaSteer().reader(*tokens, P)}, tiny.provenance(width=D))
     torch.testing.assert_close(null.keys[P], steering.keys[P])
     assert float(null.values[P].norm()) < 0.7 * float(steering.values[P].norm())
     random, h = steering.random_like(1), sides.negative[P]
@@ -101,7 +97,7 @@ def test_both_nulls_keep_the_reader():
     assert abs(float(torch.cosine_similarity(random.values[P], steering.values[P]))) < 0.95
 
 
-def lesson(opened, file) -> Context:
+def lesson(opened) -> Context:
     items = present([Example("preference", f"Which {i}?", ("the cat sat", "a dog"), 0) for i in range(4)])
     writer = make_writer(opened.tokenizer)
     drawn = torch.Generator().manual_seed(0)
@@ -118,21 +114,38 @@ def texts(tmp_path):
     return file
 
 
-def test_it_reads_every_token_of_the_texts_and_holds_one_text_in_five_out(texts):
+def test_it_reads_every_token_of_answers_and_texts_and_holds_one_text_in_five_out(texts, monkeypatch):
     opened = tiny.opened()
-    context, method = lesson(opened, texts), AlphaSteer(benign=str(texts))
-    rows, out = _rows(context, json.loads(texts.read_text()), 3000)
-    whole = max(rows, key=lambda row: len(row.tokens)).tokens
-    assert {row.tokens for row in rows} >= {whole[:k] for k in range(1, len(whole) + 1)}
-    assert rows[0].tokens == context.written[0].prompt[:1] and not bool(out[0])
-    fitted = method.fitted(context)
-    h = tiny.hidden_states(opened.model, torch.tensor([rows[5].tokens]))[P.layer + 1][0, -1].detach()
-    benign = method._benign(context)
-    assert len(benign[P][0]) + len(benign[P][1]) == len(rows) and len(benign[P][1]) == int(out.sum())
-    torch.testing.assert_close(benign[P][0][5], h, rtol=1e-4, atol=1e-4)
-    again = method.fit(context)
-    assert all(torch.equal(again.keys[p], fitted.vector.keys[p]) for p in (P, Q))
-    torch.testing.assert_close(fitted.shuffled(1).keys[P], again.keys[P])
+    context, method = lesson(opened), AlphaSteer(benign=str(texts), null_space=1.0, ridge=1.0)  # well conditioned
+    wanted = _wanted_rows(context, 3000)
+    for item, written in zip(context.items, context.written, strict=True):
+        for answer in written.answers:
+            expected = {written.prompt + answer[:k] for k in range(len(answer) + 1)}
+            assert {row.tokens for row in wanted} >= expected
+        assert item.right in (0, 1)
+    assert len(_wanted_rows(context, 16)) < len(wanted)
+    benign, out = _benign_rows(context, json.loads(texts.read_text()), 3000)
+    whole = max(benign, key=lambda row: len(row.tokens)).tokens
+    assert {row.tokens for row in benign} >= {whole[:k] for k in range(1, len(whole) + 1)}
+    assert benign[0].tokens == context.written[0].prompt[:1] and not bool(out[0])
+    assert int(out.sum()) == pytest.approx(len(benign) / 5, rel=0.1)
+
+    def states(rows, point):
+        h = [tiny.hidden_states(opened.model, torch.tensor([row.tokens]))[point.layer + 1][0, -1] for row in rows]
+        return torch.stack(h).detach()
+
+    readers = method.readers(context)
+    for point in (P, Q):
+        plain = states(benign, point)
+        one = method.reader(states(wanted, point), plain[~out], plain[out], point)
+        torch.testing.assert_close(readers[point].w, one.w, rtol=1e-3, atol=1e-4)
+        assert readers[point].held_out == pytest.approx(one.held_out, rel=1e-3)
+    monkeypatch.setattr("tillerman.methods.alphasteer.AT_ONCE", 1)  # one hook point in a pass
+    alone, fitted = method.readers(context), method.fitted(context)
+    for p in (P, Q):
+        torch.testing.assert_close(alone[p].w, readers[p].w, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(fitted.shuffled(1).keys[p], fitted.vector.keys[p])
+        torch.testing.assert_close(method.fit(context).keys[p], fitted.vector.keys[p])
 
 
 def test_other_texts_under_the_same_name_are_another_run(texts):
@@ -142,18 +155,24 @@ def test_other_texts_under_the_same_name_are_another_run(texts):
     assert method.sources() != before
 
 
-def test_what_it_cannot_be_fitted_on_is_named(texts, tmp_path):
-    context = lesson(tiny.opened(), texts)
+def test_what_it_cannot_be_fitted_on_is_named(tmp_path):
+    context = lesson(tiny.opened())
     few = tmp_path / "few.txt"
     few.write_text("one text\n\nand another\n")
     with pytest.raises(FitError, match="2 texts to leave alone; it needs 5 or more"):
         AlphaSteer(benign=str(few)).fit(context)
-    with pytest.raises(FitError, match=r"changes \(layers\.1\.resid_post\), and the run reads resid_pre"):
-        AlphaSteer(benign=str(texts)).fit(replace(context, read_site="resid_pre"))
-    _, benign = planted()
-    inside = Activations({P: benign[P][0][:5]}, {P: benign[P][0][5:10]}, {P: 1.0}, paired=True)
-    with pytest.raises(FitError, match="have nothing in the directions that sample:tinystories does not use"):
-        AlphaSteer(null_space=0.5).made(inside, benign, tiny.provenance(width=D))
+    _, _, known, held_out = planted()
+    with pytest.raises(
+        FitError, match=r"at layers\.0\.resid_post have nothing in the directions that sample:tinystories"
+    ):
+        AlphaSteer(null_space=0.5).reader(known[:10], known, held_out, P)
+
+
+def test_what_reads_the_activation_it_changes_is_not_fitted_on_another():
+    context = replace(lesson(tiny.opened()), read_site="resid_pre")
+    for method in (Dsas(), Ids()):
+        with pytest.raises(FitError, match=r"changes \(layers\.0\.resid_post\), and the run reads resid_pre"):
+            method.fit(context)
 
 
 def test_what_it_learns_to_leave_alone_cannot_measure_what_it_costs():

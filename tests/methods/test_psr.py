@@ -16,7 +16,8 @@ from tillerman.data.examples import Example
 from tillerman.data.presenting import present
 from tillerman.data.writing import make_writer
 from tillerman.methods.base import Context
-from tillerman.methods.psr import Psr, _found, _spread
+from tillerman.methods.psr import Psr, _found
+from tillerman.methods.readers import spread
 from tillerman.steering.steer import steer
 
 from .. import tiny
@@ -121,7 +122,7 @@ def test_the_null_turns_what_the_prompt_adds_by_a_coin_for_each_item(opened):
 
 
 def test_no_more_tokens_than_asked_for_are_read_evenly_from_every_answer(opened):
-    assert _spread(3, 5) == [0, 1, 2] and _spread(9, 3) == [0, 4, 8]
+    assert spread(3, 5) == [0, 1, 2] and spread(9, 3) == [0, 4, 8]
     assert Psr(tokens=12).fit(lesson(opened)).provenance.found["tokens"] == 12
 
 

@@ -21,7 +21,7 @@ from tillerman.core.steerings.gated import GatedSteering
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.methods.base import Context
 from tillerman.methods.prompts import OfPrompts
-from tillerman.methods.readers import axes, relu_fit
+from tillerman.methods.readers import axes, relu_fit, spread
 from tillerman.models.capture import capture
 from tillerman.reports.numbers import decimal
 
@@ -99,7 +99,7 @@ def _rows(context: Context, texts: tuple[str, str], most: int) -> _Rows:
         answer = with_it.answers[item.right]
         if answer != without.answers[item.right]:
             continue  # the tokenizer joins the answer to what stands before it
-        for end in _spread(len(answer) + 1, each):
+        for end in spread(len(answer) + 1, each):
             for written, rows in ((with_it, told), (without, plain)):
                 rows.append(Row(written.prompt + answer[:end], len(written.prompt)))
             of.append(i)
@@ -108,13 +108,6 @@ def _rows(context: Context, texts: tuple[str, str], most: int) -> _Rows:
             "psr: fewer than two answers have the same tokens with and without the prompt; use prompt-contrast"
         )
     return _Rows(told, plain, torch.tensor(of))
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """``0 ... count - 1``, or so many of them, evenly."""
-    if count <= most:
-        return list(range(count))
-    return sorted({round(k * (count - 1) / (most - 1)) for k in range(most)})
 
 
 def _read(context: Context, rows: _Rows) -> Iterator[tuple[HookPoint, Float[Tensor, "n d"], Float[Tensor, "n d"]]]:

@@ -58,6 +58,13 @@ def axes(rows: Float[Tensor, "n d"], *, most: int = MOST_AXES, share: float = 1.
     return Axes(centre, found, float((sizes[0] / len(around)).sqrt()))
 
 
+def spread(count: int, most: int) -> list[int]:
+    """``0 ... count - 1``, or so many of them, evenly."""
+    if count <= most:
+        return list(range(count))
+    return sorted({round(k * (count - 1) / (most - 1)) for k in range(most)})
+
+
 def relu_fit(
     x: Float[Tensor, "n k"], target: Float[Tensor, " n"], ridge: float, start: Float[Tensor, " k+1"] | None = None
 ) -> Float[Tensor, " k+1"]:
