@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +19,14 @@ from tillerman.data.loading import LoadedData
 from tillerman.data.thoughts import Reply
 from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.evidence import WrittenReplies
+from tillerman.models.finetuning import LoraOptions
 from tillerman.pipeline.run import Unwatched
 from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.written import prompts_of, scorer_of_labels, shows, written_replies
 from tillerman.reports.evaluation import account
 from tillerman.reports.prompts import tried_rows
 from tillerman.reports.summary import summary
-from tillerman.reports.written import writes
+from tillerman.reports.written import writes, written_words
 
 from .. import planted, writers
 
@@ -109,6 +111,21 @@ def test_every_condition_answers_the_same_test_prompts(outcome: tillerman.Outcom
         assert one.perplexity is not None and one.perplexity >= 1
     plain, steered = written.conditions[0].perplexity, written.conditions[1].perplexity
     assert plain is not None and steered is not None and steered > 2 * plain  # it would not say that by itself
+
+
+def test_what_the_fine_tuned_model_writes_stands_beside_what_the_steered_one_does(
+    outcome: tillerman.Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longer = functools.partial(LoraOptions, epochs=12)  # three turn what this model scores, and no reply
+    monkeypatch.setattr("tillerman.pipeline.run.LoraOptions", longer)
+    log = tillerman.fit(replace(WRITTEN, layers=(0,), lora=True), writers.writer(), writers.preferences()).log
+    assert log.written is not None
+    tuned, plain = log.written.condition("lora"), log.written.condition("unsteered")
+    assert tuned is not None and plain is not None and tuned.change is not None and tuned.lead is not None
+    assert tuned.replies != plain.replies and len(tuned.replies) == len(log.written.prompts)
+    assert tuned.change.value > 0.2  # it was taught to
+    assert f"{tuned.score.value:.2f} fine-tuned" in written_words(log)  # type: ignore[union-attr]
+    assert outcome.log.written is not None and outcome.log.written.condition("lora") is None
 
 
 def test_the_perplexity_of_replies_is_that_of_the_unsteered_model_after_the_prompt(outcome: tillerman.Outcome) -> None:

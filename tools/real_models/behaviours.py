@@ -32,6 +32,7 @@ METHODS = (
     f"caa{TOGETHER}",
     f"cold-kernel{TOGETHER}",
 )
+FINE_TUNED = ("caa",)  # whose runs hold the fine-tuned model as a baseline, once for each behaviour
 _CONTRASTS = ("caa", "prompt-vector", "prompt-contrast", "pas-full", "ipas-all")
 
 
@@ -103,7 +104,7 @@ def experiment(behaviour: Behaviour, method: str, model: str, layers: int) -> ti
     """For a model of so many layers: three of them, at a third, a half and three quarters of its depth."""
     if method == DEFAULTS:
         return replace(writing_experiment(), prompt=behaviour.prompt)
-    base = WRITTEN if behaviour.kind == "written" else ANSWERED
+    base = replace(WRITTEN if behaviour.kind == "written" else ANSWERED, lora=method in FINE_TUNED)
     if behaviour.kind == "written" and model in SMALLER:
         base = replace(base, doses=SMALLER[model], read="mean")
     if behaviour.kind == "answered":

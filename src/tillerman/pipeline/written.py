@@ -42,7 +42,8 @@ LOOPS = 0.3  # share of a reply's runs of words that were there before: above it
 
 
 def written_replies(run: Run, plan: Plan, draws: Sequence[Plan]) -> WrittenReplies | None:
-    """Replies to the test prompts: unsteered, steered by ``plan`` and prompted, few-shot and under random directions.
+    """Replies to the test prompts: unsteered, steered by ``plan`` and prompted, few-shot, of the fine-tuned model where
+    that is asked for, and under random directions.
 
     None where the items have no wanted texts (yes/no, open questions), or nothing is to be written."""
     limit = run.experiment.written_tokens
@@ -142,6 +143,9 @@ class _Table:
             ):
                 rival = None if name == "both" else steered
                 rows.append(self._row(name, [replies], base, rival))
+        if self.run.experiment.lora:
+            tuned = replace(self.asked, opened=self.run.tuned)
+            rows.append(self._row("lora", replies_to(self.run, tuned, [()], "test, lora"), base, steered))
         if plan and len(draws):
             rows.append(self._row("null:random", said[1:], base))
         return tuple(rows)

@@ -71,6 +71,7 @@ def _means(written: WrittenReplies) -> str:
         ("steered", "steered"),
         ("prompt", "prompted"),
         ("icl", "few-shot"),
+        ("lora", "fine-tuned"),
     ):
         one = written.condition(name)
         if one is None or one.score is None:
