@@ -37,7 +37,7 @@ _TINY = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
+class TokenReader:
     """``w`` at one hook point, with means over tokens: of the reading and of its size at those to steer, and the root
     of its square at benign ones, fitted on and held out."""
 
@@ -92,7 +92,7 @@ class AlphaSteer(ContrastMethod):
         return self.made(self.sides(context).activations, self.readers(context), context.provenance)
 
     def made(
-        self, activations: Activations, readers: Mapping[HookPoint, Reader], provenance: Provenance
+        self, activations: Activations, readers: Mapping[HookPoint, TokenReader], provenance: Provenance
     ) -> GatedSteering:
         vector = fit(activations, self.direction, provenance)
         here = {p: readers[p] for p in vector.points}
@@ -108,14 +108,14 @@ class AlphaSteer(ContrastMethod):
             {p: vector.directions[p][None] for p in here},
         )
 
-    def readers(self, context: Context) -> dict[HookPoint, Reader]:
+    def readers(self, context: Context) -> dict[HookPoint, TokenReader]:
         """Several hook points in one pass over the tokens."""
         wanted = _wanted_rows(context, self.tokens)
         benign, out = _benign_rows(context, load_texts(self.benign), self.tokens)
         rows = [*wanted, *benign]
         width = max(context.opened.parts.width_at(point) for point in context.points)
         size = max(1, AT_ONCE // (4 * len(rows) * width))
-        found: dict[HookPoint, Reader] = {}
+        found: dict[HookPoint, TokenReader] = {}
         for at in range(0, len(context.points), size):
             for point, h in capture(context.opened, rows, context.points[at : at + size]).items():
                 if not bool(torch.isfinite(h).all()):
@@ -130,7 +130,7 @@ class AlphaSteer(ContrastMethod):
         known: Float[Tensor, "m d"],
         held_out: Float[Tensor, "k d"],
         point: HookPoint,
-    ) -> Reader:
+    ) -> TokenReader:
         """In float64."""
         rows = wanted.double()
         used = _leading(known.double(), round((1 - self.null_space) * known.shape[1]))
@@ -146,7 +146,7 @@ class AlphaSteer(ContrastMethod):
         gram = gram + self.ridge * energy * torch.eye(len(gram)).to(gram)
         w = torch.linalg.solve(gram, left.T @ ones) if tall else left.T @ torch.linalg.solve(gram, ones)
         read, others = rows @ w, [float((side.double() @ w).square().mean().sqrt()) for side in (known, held_out)]
-        return Reader(w, float(read.mean()), float(read.abs().mean()), others[0], others[1])
+        return TokenReader(w, float(read.mean()), float(read.abs().mean()), others[0], others[1])
 
     def report(self, found: Mapping[str, Any]) -> tuple[str, ...]:
         told = "; ".join(f"{p} {decimal(steered, 2)}, {decimal(new, 2)}" for p, steered, _, new in found["readings"])
