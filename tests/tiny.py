@@ -24,7 +24,7 @@ from tillerman.models.families import anatomy
 from tillerman.models.opened import OpenModel
 
 VOCAB, WIDTH, LAYERS = 320, 32, 3
-# Operators that take a direction and nothing else; clamp_atom has tests of its own.
+# Operators that can do with a direction alone; clamp_atom has tests of its own, and so has the gate of slerp.
 # An atom is no direction; reweighing divides by a sum, which is none to divide by but for weights above 0.
 DIRECTED = sorted(set(OPERATORS) - {"clamp_atom", "reweigh"})
 _IDS = {"vocab_size": VOCAB, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 256}

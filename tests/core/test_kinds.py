@@ -19,6 +19,7 @@ from tillerman.core.steerings.files import KINDS, put_together, taken_apart
 from tillerman.core.steerings.gated import GatedSteering
 from tillerman.core.steerings.lookahead import LookaheadSteering
 from tillerman.core.steerings.sequence import SequenceSteering
+from tillerman.core.steerings.transport import TransportSteering
 from tillerman.core.steerings.vector import SteeringVector
 
 from .. import tiny
@@ -34,6 +35,15 @@ def table(rows: int, seed: int) -> dict[HookPoint, torch.Tensor]:
 
 def offsets(rows: int) -> dict[HookPoint, torch.Tensor]:
     return {point: torch.linspace(-1, 1, rows) for point in POINTS}
+
+
+def row(seed: int) -> dict[HookPoint, torch.Tensor]:
+    return {point: rows[0] for point, rows in table(1, seed).items()}
+
+
+def transport() -> TransportSteering:
+    lows, highs = ({point: torch.full((tiny.WIDTH,), at) for point in POINTS} for at in (-0.5, 2.0))
+    return TransportSteering(NORMS, NORMS, tiny.provenance(), row(4), row(5), lows, highs)
 
 
 def lookahead() -> LookaheadSteering:
@@ -57,6 +67,7 @@ EXAMPLES = {
     "GatedSteering": lambda: GatedSteering(
         NORMS, NORMS, tiny.provenance(), table(4, 1), offsets(4), table(4, 2), "relu"
     ),
+    "TransportSteering": transport,
     "SequenceSteering": lambda: SequenceSteering(NORMS, NORMS, tiny.provenance(), table(3, 3)),
     "LookaheadSteering": lookahead,
 }

@@ -102,7 +102,7 @@ def test_a_strength_that_is_no_number_is_refused(strength):
 def test_an_unknown_operator_is_refused_with_the_known_ones():
     with pytest.raises(
         UnknownNameError,
-        match="no operator named 'ad'; known: ablate, add, aim, clamp, clamp_atom, replace, reweigh, rotate",
+        match="no operator named 'ad'; known: ablate, add, aim, clamp, clamp_atom, replace, reweigh, rotate, scale",
     ):
         Intervention(tiny.vector(0), 1.0, "ad")
 

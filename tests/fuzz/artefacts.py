@@ -30,6 +30,7 @@ from tillerman.cli.terminal import Terminal
 from tillerman.core.artefact import Artefact
 from tillerman.core.atoms import Atom
 from tillerman.core.cell import Cell
+from tillerman.core.confidence import Confidence
 from tillerman.core.errors import ArtefactError, LogError, TillermanError
 from tillerman.core.gates import ProbeGate, SimilarityGate
 from tillerman.core.hookpoint import HookPoint
@@ -57,7 +58,7 @@ LONGEST = 600  # characters of a message
 
 def subjects() -> list[Artefact]:
     """One artefact of every kind, with gates and with all that a card can hold."""
-    made = [Artefact(make(), Cell.of(make(), 0.5)) for make in (*EXAMPLES.values(), _clamping)]
+    made = [Artefact(make(), Cell.of(make(), 0.5)) for make in (*EXAMPLES.values(), _clamping, _turning)]
     first = made[0].steering
     gates = (ProbeGate(torch.ones(4), 0.5, HookPoint(0)), SimilarityGate(torch.ones(4), HookPoint(0), 0.2))
     card = Card(json.loads(json.dumps(example_log().to_json())))
@@ -68,6 +69,11 @@ def subjects() -> list[Artefact]:
 def _clamping() -> SteeringVector:
     vector, atom = tiny.vector(0), Atom(torch.randn(tiny.WIDTH), 0.5, -1.0)
     return replace(vector, atoms={HookPoint(0): atom}, operator="clamp_atom")
+
+
+def _turning() -> SteeringVector:
+    gate = Confidence(torch.randn(tiny.WIDTH), 20.0, 0.1)
+    return replace(tiny.vector(0), confidences={HookPoint(0): gate}, operator="slerp")
 
 
 def in_file(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

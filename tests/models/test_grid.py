@@ -114,7 +114,8 @@ def test_whole_answers_are_scored_a_slice_of_the_vocabulary_at_a_time_with_the_s
 def test_branches_and_plain_passes_agree_with_every_operator(opened):
     for operator in tiny.DIRECTED:
         point = HookPoint(1)
-        cells = [GridCell(point, tiny.vector(point).directions[point], s, operator) for s in (0.3, 1.0)]
+        v = Intervention(tiny.vector(point), 1.0, operator).operand(point)
+        cells = [GridCell(point, v, s, operator) for s in (0.3, 1.0)]
         assert _apart(opened, cells, Scope("last")) < 1e-4, operator
 
 

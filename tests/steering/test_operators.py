@@ -22,6 +22,11 @@ IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
 any_operator = pytest.mark.parametrize("operator", tiny.DIRECTED)
 
 
+def _taken(operator, v):
+    """What the operator takes, of a direction and nothing else."""
+    return torch.cat([v, torch.zeros_like(v), v.new_zeros(*v.shape[:-1], 3)], -1) if operator == "slerp" else v
+
+
 def _by_hand(operator, h, v, s):
     """One vector at a time, in float64, written another way than the operators."""
     h, v = h.double(), v.double()
@@ -42,6 +47,9 @@ def _by_hand(operator, h, v, s):
         angle = math.acos(min(s, 0.999))
         aimed = rest + rest.norm() / math.tan(angle) * u
         return h if coefficient / h.norm() >= math.cos(angle) else aimed
+    if operator == "slerp":
+        angle = math.acos(coefficient / h.norm())
+        return (math.sin((1 - s) * angle) * h + math.sin(s * angle) * h.norm() * u) / math.sin(angle)
     assert operator == "rotate", f"write the formula of {operator} here"
     e1 = h / h.norm()
     e2 = v - (v @ e1) * e1
@@ -57,7 +65,7 @@ def test_an_operator_follows_its_formula(operator, seed, strength, size):
     generator = torch.Generator().manual_seed(seed)
     h = torch.randn(2, 3, 8, generator=generator)
     v = torch.randn(8, generator=generator) * size
-    got = OPERATORS[operator](h, v, strength)
+    got = OPERATORS[operator](h, _taken(operator, v), strength)
     wanted = torch.stack([_by_hand(operator, row, v, strength) for row in h.reshape(-1, 8)]).reshape(h.shape)
     assert torch.allclose(got.double(), wanted, rtol=1e-4, atol=1e-4 * size)
 
@@ -67,8 +75,9 @@ def test_rows_may_have_directions_and_strengths_of_their_own(operator):
     generator = torch.Generator().manual_seed(0)
     h, v = torch.randn(3, 4, 8, generator=generator), torch.randn(3, 1, 8, generator=generator)
     strengths = torch.tensor([0.2, 0.5, 1.0])[:, None, None]
-    together = OPERATORS[operator](h, v, strengths)
-    alone = torch.stack([OPERATORS[operator](h[i], v[i, 0], float(strengths[i])) for i in range(3)])
+    taken = _taken(operator, v)
+    together = OPERATORS[operator](h, taken, strengths)
+    alone = torch.stack([OPERATORS[operator](h[i], taken[i, 0], float(strengths[i])) for i in range(3)])
     assert torch.allclose(together, alone, atol=1e-6)
 
 
@@ -125,7 +134,7 @@ def test_reweighed_coordinates_keep_their_sum_and_their_ratios(seed, strength):
 @any_operator
 def test_half_precision_stays_half_precision(operator):
     h = torch.randn(2, 3, 8).to(torch.bfloat16)
-    assert OPERATORS[operator](h, h[0, 0], 0.5).dtype == torch.bfloat16
+    assert OPERATORS[operator](h, _taken(operator, h[0, 0]), 0.5).dtype == torch.bfloat16
 
 
 @any_operator

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests import sae_files
 
+from tillerman.core.confidence import Confidence
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import OPERATORS
 from tillerman.core.plan import Intervention, Scope
@@ -30,6 +33,9 @@ def _items(operator):
     vector, sae = tiny.vector(POINT), sae_files.orthogonal(tiny.WIDTH, 5, threshold=0.1)
     if operator == "clamp_atom":
         vector = SteeringVector({POINT: sae.w_dec[3]}, {POINT: 2.0}, tiny.provenance(), {POINT: sae.atom(3)})
+    if operator == "slerp":
+        gate = Confidence(tiny.vector(POINT, seed=3).directions[POINT], 20.0, 0.1)
+        vector = replace(vector, confidences={POINT: gate})
     return [
         Intervention(vector, strength, operator, Scope("all"))
         for strength in (BETWEEN if operator == "replace" else STRENGTHS)

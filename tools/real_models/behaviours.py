@@ -7,6 +7,7 @@ against, and what the methods of prompts make theirs of.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,8 @@ METHODS = (
     "dsas",
     "ids",
     "alphasteer",
+    "spherical",
+    "linear-act",
     "cold-kernel",
     "pas-full",
     "ipas-all",
@@ -97,6 +100,7 @@ LIMITS = {"written": None, "answered": 100}
 SHARED = (0.2, 0.3, 0.4)  # of all layers together
 SMALLER: Mapping[str, tuple[float, ...]] = {"gemma3": (0.08, 0.12)}
 SMALLER_ANSWERED: Mapping[str, tuple[float, ...]] = {"gemma3": (0.01, 0.02, 0.04)}  # at 0.1 it says one word to all
+TURNING = ("spherical",)  # methods whose dose is a share of an angle
 BY_COST = ("gemma3",)  # all layers together: doses by what they cost; runs of SmolLM2 are older than that search
 
 
@@ -109,8 +113,15 @@ def experiment(behaviour: Behaviour, method: str, model: str, layers: int) -> ti
         base = replace(base, doses=SMALLER[model], read="mean")
     if behaviour.kind == "answered":
         base = replace(base, doses=SMALLER_ANSWERED.get(model, base.doses))
+    if method in TURNING and base.doses:
+        base = replace(base, doses=tuple(round(_turn(dose), 3) for dose in base.doses))
     if method.endswith(TOGETHER):
         base = replace(base, together="only", doses=None if model in BY_COST else SHARED)
         return replace(base, method=method.removesuffix(TOGETHER), prompt=behaviour.prompt)
     places = tuple(round(layers * share) for share in (0.33, 0.53, 0.73))
     return replace(base, method=method, prompt=behaviour.prompt, layers=places)
+
+
+def _turn(dose: float) -> float:
+    """The share of a right angle by which a turn moves the stream as far as this share of its length is."""
+    return 4 / math.pi * math.asin(dose / 2)

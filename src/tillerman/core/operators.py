@@ -56,6 +56,41 @@ def rotate(h: Tensor, v: Tensor, strength: Strength) -> Tensor:
     return torch.where(plane, turned.to(h.dtype), h)
 
 
+def slerp(h: Tensor, v: Tensor, strength: Strength) -> Tensor:
+    """``|h| (sin((1 - t) a) h/|h| + sin(t a) u) / sin(a)``, a the angle between h and the direction u (of a strength
+    below 0: ``-u``): h turned by the share ``t`` of it along the geodesic, its norm kept (spherical linear
+    interpolation). ``t = min(1, |strength| g)`` with the gate ``g = doubt(h . mu / |h| - even)``, or 1 where kappa is 0
+    (spherical steering: You et al. 2026, arXiv 2602.08169).
+
+    ``v`` is ``core.confidence.Confidence.packed``: direction, prototype mu, kappa, threshold, even. An h that is
+    parallel to the direction spans no plane with it and stays, and so does one at which the gate is shut.
+    """
+    width = h.shape[-1]
+    wide = h.float()
+    parts = v.float().split([width, width, 1, 1, 1], dim=-1)  # type: ignore[no-untyped-call]
+    direction, prototype, kappa, threshold, even = parts
+    unit, norm = _unit(wide), wide.norm(dim=-1, keepdim=True)
+    asked = torch.as_tensor(strength, device=h.device)
+    gate = doubt((_along(unit, _unit(prototype)) - even) * asked.sign(), kappa, threshold)
+    share = (asked.abs() * torch.where(kappa > 0, gate, 1.0)).clamp_max(1)
+    towards = _unit(direction) * asked.sign()
+    cosine = _along(unit, towards)
+    aside = towards - cosine * unit
+    length = aside.norm(dim=-1, keepdim=True)
+    angle = share * torch.atan2(length, cosine)
+    turned = torch.cos(angle) * wide + torch.sin(angle) * norm * _unit(aside)
+    moved = (share > 0) & (length > 1e-6) & (norm > _TINY)
+    return torch.where(moved, turned.to(h.dtype), h)
+
+
+def doubt(cosine: Tensor, kappa: Tensor, threshold: Tensor) -> Tensor:
+    """``max(0, (d - threshold) / (1 - threshold))`` with ``d = p(-mu) - p(mu) = -tanh(kappa cosine)``, the posteriors
+    of two von Mises-Fisher distributions around mu and -mu with concentration kappa: 0 up to the threshold, 1 where h
+    is surely of -mu (arXiv 2602.08169). The cosine is counted from where both are as likely, 0 for equal weights."""
+    open_by: Tensor = (-torch.tanh(kappa * cosine) - threshold) / (1 - threshold)
+    return open_by.clamp_min(0)
+
+
 def aim(h: Tensor, v: Tensor, strength: Strength) -> Tensor:
     """``h + a u`` with the ``a`` of the right sign and least size for which ``cos(h', v)`` is at least the strength (of
     a strength below 0: at most): each token gets what it lacks, and one that has it already stays.
@@ -117,6 +152,7 @@ OPERATORS: Mapping[str, Operator] = {
     "clamp": clamp,
     "clamp_atom": clamp_atom,
     "rotate": rotate,
+    "slerp": slerp,
     "aim": aim,
     "replace": replace,
     "scale": scale,
@@ -125,7 +161,7 @@ OPERATORS: Mapping[str, Operator] = {
 
 
 # Operators whose strength says by itself how far they go, whatever the length of v.
-RELATIVE = frozenset({"ablate", "rotate", "aim", "replace", "scale", "reweigh"})
+RELATIVE = frozenset({"ablate", "rotate", "slerp", "aim", "replace", "scale", "reweigh"})
 
 
 def prepared(

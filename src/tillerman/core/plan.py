@@ -166,7 +166,7 @@ class Intervention(Shown):
             )
 
     def operand(self, point: HookPoint) -> Float[Tensor, " k"]:
-        """What the operator takes as ``v`` there: the direction ``[d]``, or the atom to clamp ``[2 d + 2]``."""
+        """What the operator takes as ``v`` there: the direction ``[d]``, or with it what it reads."""
         return self.steering.operand(point, self.operator)
 
 

@@ -38,7 +38,9 @@ from tillerman.methods.sae.base import SaeMethod
 from tillerman.methods.sae.difference import SaeDifference
 from tillerman.methods.sae.feature import SaeFeature
 from tillerman.methods.sae.sta import Sta
+from tillerman.methods.spherical import Spherical
 from tillerman.methods.target_cosine import TargetCosine
+from tillerman.methods.transport import LinearAct
 
 
 def _wrong(name: str, value: Any) -> str | None:
@@ -62,10 +64,12 @@ METHODS: OpenRegistry[type[Method]] = OpenRegistry(
             Psr,
             Ablation,
             Angular,
+            Spherical,
             TargetCosine,
             Dsas,
             Ids,
             AlphaSteer,
+            LinearAct,
             Sta,
             SaeDifference,
             SaeFeature,

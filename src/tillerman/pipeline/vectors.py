@@ -56,7 +56,9 @@ def alike(fitted: Mapping[str, Fitted]) -> dict[str, str]:
 
 def _alike(one: Fitted, other: Fitted) -> bool:
     mine, theirs = one.vector, other.vector
-    if not (isinstance(mine, SteeringVector) and isinstance(theirs, SteeringVector)) or mine.atoms or theirs.atoms:
+    if not (isinstance(mine, SteeringVector) and isinstance(theirs, SteeringVector)):
+        return False
+    if mine.atoms or theirs.atoms or mine.confidences or theirs.confidences:
         return False
     if (mine.points, mine.operator, one.habits) != (theirs.points, theirs.operator, other.habits):
         return False

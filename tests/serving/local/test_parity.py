@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
+from tillerman.core.confidence import Confidence
 from tillerman.core.gates import ProbeGate, SimilarityGate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Scope
 from tillerman.core.steerings.gated import GatedSteering
 from tillerman.core.steerings.lookahead import LookaheadSteering
 from tillerman.core.steerings.sequence import SequenceSteering
+from tillerman.core.steerings.transport import TransportSteering
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.models.families import anatomy
 from tillerman.models.opened import OpenModel
@@ -54,16 +57,21 @@ def ensure_parity(opened, jobs, begins, *, cached=True, near=1e-5, **how):
 
 
 @pytest.mark.slow
-def test_routers_and_atoms_are_steered_over_joins():
+def test_routers_atoms_and_gated_turns_are_steered_over_joins():
     opened = tiny.opened("mixtral")
     router = Intervention(tiny.vector(HookPoint(1, "router"), width=4), 2.0, scope=Scope("generated"))
     weights = Intervention(tiny.vector(HookPoint(0, "router_weights"), width=4, seed=2), 1.0, "reweigh")
     sae = sae_files.orthogonal(tiny.WIDTH, 5, threshold=0.1)
     made = tiny.provenance(width=sae.width)
     atom = SteeringVector({sae.point: sae.w_dec[1]}, {sae.point: 2.0}, made, {sae.point: sae.atom(1).per(1.0)})
-    plans = (by_hand((router, weights)), by_hand((Intervention(atom, 1.5, "clamp_atom"),)), ())
+    turned, gate = tiny.vector(1, seed=5), Confidence(tiny.vector(1, seed=6).directions[HookPoint(1)], 5.0, -0.5)
+    turns = tuple(
+        Intervention(one, 0.6, "slerp")
+        for one in (replace(turned, confidences={HookPoint(1): gate}), tiny.vector(2, seed=7))
+    )
+    plans = (by_hand((router, weights)), by_hand((Intervention(atom, 1.5, "clamp_atom"),)), by_hand(turns), ())
     jobs = [job(row, plan, max_tokens=7 - i) for i, (row, plan) in enumerate(zip(ROWS, plans, strict=False))]
-    ensure_parity(opened, jobs, [0, 1, 2])
+    ensure_parity(opened, jobs, [0, 1, 1, 2])
 
 
 def _jobs_with(*scopes):
@@ -119,11 +127,16 @@ def _contextual() -> dict[str, Intervention]:
     drawn = torch.Generator().manual_seed(5)
     table, keys = ({points[0]: torch.randn(4, tiny.WIDTH, generator=drawn)} for _ in range(2))
     offsets = {points[0]: torch.randn(4, generator=drawn)}
+
+    def row(seed: int) -> dict[HookPoint, torch.Tensor]:
+        return dict(tiny.vector(points[0], seed=seed).directions)
+
     name = "layers.0.mlp.down_proj.weight"
     moved = {name: torch.randn(dict(tiny.model().model.named_parameters())[name].shape, generator=drawn)}
     made = tiny.provenance()
     return {
         "gated": Intervention(GatedSteering(norms, norms, made, keys, offsets, table, "relu"), 0.5),
+        "transport": Intervention(TransportSteering(norms, norms, made, row(4), row(5), {}, {}), 0.5),
         "sequence": Intervention(SequenceSteering(norms, norms, made, table), 0.5),
         "lookahead": Intervention(
             LookaheadSteering(norms, norms, made, moved, {name: 0}, dict.fromkeys(points, tiny.WIDTH), "fd", 0.1), 0.5
@@ -132,7 +145,7 @@ def _contextual() -> dict[str, Intervention]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gated", "sequence", "lookahead"])
+@pytest.mark.parametrize("name", ["gated", "transport", "sequence", "lookahead"])
 def test_changes_that_depend_on_what_is_read_are_exact_over_joins(opened, name):
     plan = by_hand((_contextual()[name],))
     jobs = [job(ROWS[0], plan, max_tokens=9), job(ROWS[1], plan, max_tokens=5), job(ROWS[2], (vector(0),))]

@@ -33,8 +33,8 @@ class Steering(Protocol):
     """A change of activations, at its hook points: ``h + strength * change``.
 
     ``SteeringVector`` adds one vector everywhere, ``GatedSteering`` vectors as strong as the activation asks for,
-    ``SequenceSteering`` one for each of a prompt's first tokens, ``LookaheadSteering`` the difference to a model
-    with other parameters. Norm and dose are means over the
+    ``TransportSteering`` an affine map of each coordinate, ``SequenceSteering`` one vector for each of a prompt's first
+    tokens, ``LookaheadSteering`` the difference to a model with other parameters. Norm and dose are means over the
     tokens it was fitted on where the change is not constant.
     """
 

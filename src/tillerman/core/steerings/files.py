@@ -17,11 +17,13 @@ from tillerman.core.steerings.base import Head, Steering, Tensors, by_name
 from tillerman.core.steerings.gated import GatedSteering, former_kernel
 from tillerman.core.steerings.lookahead import LookaheadSteering
 from tillerman.core.steerings.sequence import SequenceSteering
+from tillerman.core.steerings.transport import TransportSteering
 from tillerman.core.steerings.vector import SteeringVector
 
 KINDS: Mapping[str, type[Steering]] = {
     "SteeringVector": SteeringVector,
     "GatedSteering": GatedSteering,
+    "TransportSteering": TransportSteering,
     "SequenceSteering": SequenceSteering,
     "LookaheadSteering": LookaheadSteering,
 }

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tillerman.core.atoms import Atom
+from tillerman.core.confidence import Confidence, always
 from tillerman.core.decoding import take
 from tillerman.core.errors import FitError, MismatchError, UnknownNameError, UsageError
 from tillerman.core.hookpoint import HookPoint
@@ -30,7 +31,7 @@ from tillerman.core.steerings.base import (
     shown_of,
 )
 
-_ATOM = "atom "  # before the hook point, for the tensor of an atom in a file
+_ATOM, _PROTOTYPE = "atom ", "prototype "  # before the hook point, for tensors of atoms and of gates in a file
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,7 +42,8 @@ class SteeringVector(Shown):
     stream, ``strength * |v| / mean|h|``, so that layers, methods and models compare.
 
     ``atoms`` is for vectors that clamp an atom of a sparse autoencoder: v is one unit of the atom, and the
-    atom says how many units an activation has. Sums and multiples of vectors are plain directions.
+    atom says how many units an activation has. ``confidences`` are the gates that the operator ``slerp`` reads; where
+    there is none, it turns every token alike. Sums and multiples of vectors with either are plain directions.
 
     ``operator`` is the one it was fitted for. Where it is one of ``core.operators.RELATIVE`` the length of v
     says nothing, and the dose of a strength is the strength.
@@ -52,6 +54,7 @@ class SteeringVector(Shown):
     provenance: Provenance
     atoms: Mapping[HookPoint, Atom] = field(default_factory=dict)
     operator: str = "add"
+    confidences: Mapping[HookPoint, Confidence] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.directions:
@@ -68,12 +71,16 @@ class SteeringVector(Shown):
         for point, atom in self.atoms.items():
             if point not in self.directions or atom.encoder.shape != self.directions[point].shape:
                 raise FitError(f"{point}: an atom belongs to a direction of its own width")
+        for point, gate in self.confidences.items():
+            if point not in self.directions or gate.prototype.shape != self.directions[point].shape:
+                raise FitError(f"{point}: a prototype belongs to a direction of its own width")
         for point, norm in self.stream_norms.items():
             if not 0 < norm < float("inf"):
                 raise FitError(f"{point}: expected a stream norm above 0, got {norm}; the activations are invalid")
         own = {p: self.directions[p].detach().to("cpu", torch.float32, copy=True) for p in sorted(self.directions)}
         object.__setattr__(self, "directions", MappingProxyType(own))
         object.__setattr__(self, "atoms", MappingProxyType(dict(self.atoms)))
+        object.__setattr__(self, "confidences", MappingProxyType(dict(self.confidences)))
         object.__setattr__(self, "stream_norms", MappingProxyType({p: float(self.stream_norms[p]) for p in own}))
 
     def shown(self) -> dict[str, object]:
@@ -103,6 +110,7 @@ class SteeringVector(Shown):
             directions={p: self.directions[p] for p in wanted},
             stream_norms={p: self.stream_norms[p] for p in wanted},
             atoms={p: self.atoms[p] for p in wanted if p in self.atoms},
+            confidences={p: self.confidences[p] for p in wanted if p in self.confidences},
         )
 
     def width(self, point: HookPoint) -> int:
@@ -142,8 +150,10 @@ class SteeringVector(Shown):
             )
 
     def operand(self, point: HookPoint, operator: str) -> Float[Tensor, " k"]:
-        """The direction ``[d]``, or the atom to clamp ``[2 d + 2]``."""
+        """The direction ``[d]``; for an atom to clamp, or with the gate of ``slerp``, more."""
         direction = self.directions[point]
+        if operator == "slerp":
+            return self.confidences[point].packed(direction) if point in self.confidences else always(direction)
         return self.atoms[point].packed(direction) if operator == "clamp_atom" else direction
 
     def random_like(self, seed: int) -> SteeringVector:
@@ -153,11 +163,14 @@ class SteeringVector(Shown):
 
     def to_tensors(self) -> tuple[Tensors, Head]:
         atoms = {f"{_ATOM}{p}": atom.packed(self.directions[p]) for p, atom in self.atoms.items()}
-        return by_name(self.directions) | atoms, {"operator": self.operator}
+        gates = {f"{_PROTOTYPE}{p}": gate.prototype for p, gate in self.confidences.items()}
+        numbers = {str(p): [gate.kappa, gate.threshold, gate.even] for p, gate in self.confidences.items()}
+        head: Head = {"operator": self.operator} | ({"confidences": numbers} if numbers else {})
+        return by_name(self.directions) | atoms | gates, head
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> SteeringVector:
-        directions = by_point({n: tensor for n, tensor in tensors.items() if not n.startswith(_ATOM)})
+        directions = by_point({n: tensor for n, tensor in tensors.items() if not n.startswith((_ATOM, _PROTOTYPE))})
         packed = {p: tensors[f"{_ATOM}{p}"] for p in directions if f"{_ATOM}{p}" in tensors}
         for point, tensor in packed.items():
             wanted = 2 * directions[point].numel() + 2
@@ -165,12 +178,13 @@ class SteeringVector(Shown):
                 raise FitError(f"{point}: expected an atom of {wanted} finite numbers, got shape {tuple(tensor.shape)}")
         atoms = {p: Atom.unpacked(tensor[directions[p].numel() :]) for p, tensor in packed.items()}
         norms, operator = read_norms(head, "stream_norms"), take(head, "operator", str, "add")  # older files have none
+        confidences = _confidences(tensors, head)
         unread = {name for name in tensors if name.startswith(_ATOM)} - {f"{_ATOM}{p}" for p in directions}
         bare = [str(point) for point in directions if point not in norms]
         if unread or bare:
             raise FitError(f"{', '.join([*unread, *bare])}: an atom without its direction, or one without a norm")
         made = Provenance.from_json(take(head, "provenance", Any))
-        return cls(directions, {p: norms[p] for p in directions}, made, atoms, operator)
+        return cls(directions, {p: norms[p] for p in directions}, made, atoms, operator, confidences)
 
     def scaled(self, factor: float) -> SteeringVector:
         return self._map(lambda _, v: factor * v)
@@ -206,13 +220,23 @@ class SteeringVector(Shown):
         return self._map(lambda point, v: v + sign * other.directions[point])
 
     def _map(self, change: Callable[[HookPoint, Tensor], Tensor]) -> SteeringVector:
-        operator = "add" if self.atoms else self.operator
+        operator = "add" if self.atoms or self.confidences else self.operator
         directions = {p: change(p, v) for p, v in self.directions.items()}
-        return replace(self, directions=directions, atoms={}, operator=operator)
+        return replace(self, directions=directions, atoms={}, confidences={}, operator=operator)
+
+
+def _confidences(tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> dict[HookPoint, Confidence]:
+    numbers = by_point(take(head, "confidences", Mapping[str, tuple[float, float, float]], {}))  # most files have none
+    prototypes = by_point({n.removeprefix(_PROTOTYPE): t for n, t in tensors.items() if n.startswith(_PROTOTYPE)})
+    if {*numbers} != {*prototypes}:
+        odd = {*numbers} ^ {*prototypes}
+        raise FitError(f"{', '.join(map(str, sorted(odd)))}: a prototype without its numbers, or numbers without one")
+    return {point: Confidence(prototypes[point], *three) for point, three in numbers.items()}
 
 
 def random_vector(steering: Steering, seed: int) -> SteeringVector:
-    """At every hook point a random direction of the steering's norm; of a vector, where it is not 0."""
+    """At every hook point a random direction of the steering's norm; of a vector, where it is not 0, and under the gate
+    that it has."""
     generator = torch.Generator().manual_seed(seed)
     operator = "add" if steering.operator == "clamp_atom" else steering.operator
     directions = {}
@@ -221,7 +245,9 @@ def random_vector(steering: Steering, seed: int) -> SteeringVector:
         if point in steering.directions:
             drawn = torch.where(steering.directions[point] != 0, drawn, 0.0)
         directions[point] = drawn * (steering.norm(point) / drawn.norm().clamp_min(1e-30))
-    return SteeringVector(directions, steering.stream_norms, steering.provenance, operator=operator)
+    gates = steering.confidences if isinstance(steering, SteeringVector) else {}
+    norms, made = steering.stream_norms, steering.provenance
+    return SteeringVector(directions, norms, made, operator=operator, confidences=gates)
 
 
 def _scattered(vector: SteeringVector, seed: int) -> SteeringVector:
