@@ -20,7 +20,7 @@ from tillerman.core.steerings.dosed import Dosed
 from tillerman.core.steerings.vector import SteeringVector, random_vector
 
 _MAPS, _SUPPORT = ("slopes", "shifts"), ("lows", "highs")
-Rows = Mapping[HookPoint, Float[Tensor, " d"]]
+Rows = Mapping[HookPoint, Tensor]  # [d]; checked below: a file may hold any shape
 
 
 @dataclass(frozen=True, eq=False, repr=False)
