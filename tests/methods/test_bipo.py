@@ -19,7 +19,9 @@ from tillerman.methods.bipo import BiPO
 from tillerman.methods.registry import METHODS
 from tillerman.models.gradients import Taught, activation_gradients
 from tillerman.models.opened import OpenModel
-from tillerman.models.training import TrainingOptions, ask, margins, preference_loss, train_vectors
+from tillerman.models.answers import answer_logprobs, ask
+from tillerman.models.objectives import BothWays
+from tillerman.models.training import TrainingOptions, train_vectors
 
 from .. import tiny
 
@@ -30,7 +32,7 @@ LETTERS = [Taught(row, ((20 + i,), (30,))) for i, row in enumerate(ROWS)]
 TEXTS = [Taught(row, ((20, 21), (30 + i, 31, 32))) for i, row in enumerate(ROWS)]
 FEW = TrainingOptions(steps=12, pairs=2)
 BIPO = BiPO(steps=12, pairs=2)
-BETA = FEW.beta
+BETA = BothWays.beta
 
 
 def lesson(opened: OpenModel, n: int = 12, kind: str = "choice") -> Context:
@@ -41,6 +43,17 @@ def lesson(opened: OpenModel, n: int = 12, kind: str = "choice") -> Context:
     )
     writer = make_writer(opened.tokenizer)
     return Context(opened, items, tuple(map(writer.write, items)), writer, POINTS, tiny.provenance())
+
+
+def margins(opened, asked, point, change):
+    wanted, other = answer_logprobs(opened, asked, point, lambda h: h + change).unbind(1)
+    return wanted - other
+
+
+def loss_of(opened, examples, point, vector, sign):
+    objective = BothWays(examples)
+    asked = objective.ask(opened, range(len(examples)), [point])
+    return objective.loss(opened, asked, point, vector, torch.full((len(examples),), float(sign))).mean()
 
 
 def by_hand(model, family, examples, point, change):
@@ -73,7 +86,7 @@ def test_margins_are_those_of_plain_passes(family, examples):
     asked = ask(opened, examples, POINTS)
     with torch.no_grad():
         plain = by_hand(opened.model, family, examples, POINTS[0], 0.0)
-        torch.testing.assert_close(asked.reference, plain, atol=2e-3, rtol=2e-3)
+        torch.testing.assert_close(margins(opened, asked, POINTS[0], 0.0), plain, atol=2e-3, rtol=2e-3)
         for point in POINTS:
             change = tiny.vector(point, size=2.0).directions[point]
             ours = margins(opened, asked, point, change)
@@ -85,7 +98,7 @@ def test_margins_are_those_of_plain_passes(family, examples):
 def slope(opened, examples, point, vector, sign):
     vector = vector.clone().requires_grad_()
     with torch.inference_mode(False), torch.enable_grad():
-        loss = preference_loss(opened, ask(opened, examples, [point]), point, vector, sign, BETA)
+        loss = loss_of(opened, examples, point, vector, sign)
         return loss.detach(), torch.autograd.grad(loss, vector)[0]
 
 
@@ -95,11 +108,10 @@ def test_the_gradient_is_that_of_finite_differences(family, sign):
     opened, point = tiny.opened(family), HookPoint(1)
     vector = tiny.vector(point, size=1.0).directions[point]
     _, gradient = slope(opened, TEXTS, point, vector, sign)
-    asked = ask(opened, TEXTS, [point])
     for way in (gradient, *(tiny.vector(point, seed=10 + seed).directions[point] for seed in range(3))):
         step = 0.02 * way / way.norm()
         with torch.no_grad():
-            up, down = (preference_loss(opened, asked, point, vector + s * step, sign, BETA) for s in (1, -1))
+            up, down = (loss_of(opened, TEXTS, point, vector + s * step, sign) for s in (1, -1))
         slack = 0.02 * 0.02 * float(gradient.norm())
         assert float(up - down) / 2 == pytest.approx(float(gradient @ step), rel=0.03, abs=slack)
 
@@ -119,7 +131,7 @@ def test_the_first_gradient_is_that_of_the_unit_kernel_without_its_weights(famil
 def test_a_single_step_of_adam_goes_against_the_sign_of_the_gradient(opened):
     point = HookPoint(1)
     _, gradient = slope(opened, TEXTS, point, torch.zeros(tiny.WIDTH), 1)
-    ours = train_vectors(opened, TEXTS, {point: 3.0}, TrainingOptions(steps=1, pairs=4, rate=0.1))[point]
+    ours = train_vectors(opened, BothWays(TEXTS), {point: 3.0}, TrainingOptions(steps=1, pairs=4, rate=0.1))[point]
     torch.testing.assert_close(ours, -gradient.sign() * 0.1 * 3.0 / tiny.WIDTH**0.5, atol=1e-4, rtol=1e-3)
     assert float(ours.norm()) == pytest.approx(0.3, rel=1e-3)
 
@@ -128,20 +140,19 @@ def test_a_single_step_of_adam_goes_against_the_sign_of_the_gradient(opened):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_training_lowers_the_loss_at_every_hook_point_added_and_subtracted(family):
     opened = tiny.opened(family)
-    vectors = train_vectors(opened, TEXTS, dict.fromkeys(POINTS, 3.0), FEW)
-    asked = ask(opened, TEXTS, POINTS)
+    vectors = train_vectors(opened, BothWays(TEXTS), dict.fromkeys(POINTS, 3.0), FEW)
     for point, vector in vectors.items():
         with torch.no_grad():
             for sign in (1, -1):
-                before = preference_loss(opened, asked, point, torch.zeros_like(vector), sign, BETA)
-                assert preference_loss(opened, asked, point, vector, sign, BETA) < before - 0.005
+                before = loss_of(opened, TEXTS, point, torch.zeros_like(vector), sign)
+                assert loss_of(opened, TEXTS, point, vector, sign) < before - 0.005
 
 
 @pytest.mark.slow
 def test_a_hook_point_is_trained_as_if_it_were_the_only_one(opened):
-    together = train_vectors(opened, TEXTS, dict.fromkeys(POINTS, 3.0), FEW)
+    together = train_vectors(opened, BothWays(TEXTS), dict.fromkeys(POINTS, 3.0), FEW)
     for point in POINTS:
-        alone = train_vectors(opened, TEXTS, {point: 3.0}, FEW)[point]
+        alone = train_vectors(opened, BothWays(TEXTS), {point: 3.0}, FEW)[point]
         torch.testing.assert_close(together[point], alone, atol=1e-4, rtol=1e-3)
 
 
@@ -192,17 +203,18 @@ def test_what_is_learned_depends_on_the_labels(opened):
     mixed = [replace(t, answers=t.answers[:: (-1) ** (i // 4)]) for i, t in enumerate(pairs)]
     point = HookPoint(1)
     real, null = (
-        train_vectors(opened, t, {point: 3.0}, TrainingOptions(steps=20, pairs=16))[point] for t in (pairs, mixed)
+        train_vectors(opened, BothWays(t), {point: 3.0}, TrainingOptions(steps=20, pairs=16))[point] for t in (pairs, mixed)
     )
     asked = ask(opened, pairs, [point])
     with torch.no_grad():
-        gains = [float((margins(opened, asked, point, v) - asked.reference).mean()) for v in (real, null)]
+        plain = margins(opened, asked, point, 0.0)
+        gains = [float((margins(opened, asked, point, v) - plain).mean()) for v in (real, null)]
     assert abs(gains[1]) < 0.3 * gains[0]
 
 
 def test_progress_adds_up_to_the_number_of_examples(opened):
     told = []
-    train_vectors(opened, TEXTS, {HookPoint(1): 3.0}, TrainingOptions(steps=7, pairs=3), progress=told.append)
+    train_vectors(opened, BothWays(TEXTS), {HookPoint(1): 3.0}, TrainingOptions(steps=7, pairs=3), progress=told.append)
     assert sum(told) == len(TEXTS)
 
 
@@ -218,7 +230,7 @@ def test_a_loss_that_is_not_finite_is_one_clear_error():
     with torch.no_grad():
         opened.model.lm_head.weight[20] = torch.nan
     with pytest.raises(FitError, match=r"layers\.1\.resid_post: the loss is not finite; .*float32"):
-        train_vectors(opened, TEXTS, {HookPoint(1): 3.0}, FEW)
+        train_vectors(opened, BothWays(TEXTS), {HookPoint(1): 3.0}, FEW)
 
 
 def test_the_method_has_the_papers_beta():

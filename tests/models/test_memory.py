@@ -17,6 +17,7 @@ from tillerman.models.checking import check
 from tillerman.models.gradients import Taught, activation_gradients, parameter_gradient
 from tillerman.models.grid import branch_fault
 from tillerman.models.logits import answer_sums, option_logprobs
+from tillerman.models.objectives import BothWays
 from tillerman.models.training import TrainingOptions, train_vectors
 from tillerman.models.unsteered import unsteered_answers, unsteered_options
 
@@ -67,7 +68,7 @@ def of_parameter_gradients(opened):
 
 def of_training(opened):
     norms = {HookPoint(0): 3.0, HookPoint(1): 3.0}
-    return list(train_vectors(opened, TAUGHT, norms, TrainingOptions(steps=3, pairs=4)).values())
+    return list(train_vectors(opened, BothWays(TAUGHT), norms, TrainingOptions(steps=3, pairs=4)).values())
 
 
 @pytest.mark.parametrize(

@@ -31,11 +31,15 @@ METHODS = (
     "pas-full",
     "ipas-all",
     "cold-fd",
+    "reps",
+    "cdas",
     "sta",
     f"caa{TOGETHER}",
     f"cold-kernel{TOGETHER}",
 )
 FINE_TUNED = ("caa",)  # whose runs hold the fine-tuned model as a baseline, once for each behaviour
+# Trained with fewer examples than by default, so that a run takes minutes of one thread as the others do.
+_LESS = {name: f"{name}:steps=20,pairs=4" for name in ("reps", "cdas")}
 _CONTRASTS = ("caa", "prompt-vector", "prompt-contrast", "pas-full", "ipas-all")
 
 
@@ -119,7 +123,7 @@ def experiment(behaviour: Behaviour, method: str, model: str, layers: int) -> ti
         base = replace(base, together="only", doses=None if model in BY_COST else SHARED)
         return replace(base, method=method.removesuffix(TOGETHER), prompt=behaviour.prompt)
     places = tuple(round(layers * share) for share in (0.33, 0.53, 0.73))
-    return replace(base, method=method, prompt=behaviour.prompt, layers=places)
+    return replace(base, method=_LESS.get(method, method), prompt=behaviour.prompt, layers=places)
 
 
 def _turn(dose: float) -> float:

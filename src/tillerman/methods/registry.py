@@ -19,6 +19,7 @@ from tillerman.methods.angular import Angular
 from tillerman.methods.base import Habits, Method
 from tillerman.methods.bipo import BiPO
 from tillerman.methods.caa import Caa
+from tillerman.methods.cdas import Cdas
 from tillerman.methods.cold import (
     ColdFd,
     ColdJvp,
@@ -33,6 +34,7 @@ from tillerman.methods.iti import Iti
 from tillerman.methods.pas import IpasAll, IpasWrong, PasFull
 from tillerman.methods.prompts import PromptContrast, PromptVector
 from tillerman.methods.psr import Psr
+from tillerman.methods.reps import Reps
 from tillerman.methods.rice import Rice, RiceRenormalised
 from tillerman.methods.sae.base import SaeMethod
 from tillerman.methods.sae.difference import SaeDifference
@@ -80,6 +82,8 @@ METHODS: OpenRegistry[type[Method]] = OpenRegistry(
             ColdFd,
             ColdJvp,
             BiPO,
+            Reps,
+            Cdas,
             Iti,
             ActAdd,
             Rice,

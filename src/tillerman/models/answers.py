@@ -1,0 +1,124 @@
+"""Answers to a batch of prompts, run once unsteered and then asked under any change of the activations that predict them.
+
+A prompt runs once for all hook points. A change acts on the prompt's last token and on the answers, so that to ask
+again costs these tokens in the blocks above it, there and back where a gradient is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tillerman.core.hookpoint import HookPoint
+from tillerman.models.batches import padded
+from tillerman.models.branches import Stem, pass_over, run_stem, unshared
+from tillerman.models.cells import Variants
+from tillerman.models.edit import Edit
+from tillerman.models.gradients import Taught
+from tillerman.models.grid import answer_branches, branch_fault, entering_of
+from tillerman.models.head import token_logprobs
+from tillerman.models.opened import OpenModel
+from tillerman.models.restart import Restart, border_of
+
+# Of the activations of all answers, each at the token that predicts one of the answers' tokens.
+Change = Callable[[Float[Tensor, "t d"]], Float[Tensor, "t d"]]
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerBatch:
+    """Some prompts with the same number ``k`` of answers to each, ready to be asked under changes above a border.
+
+    ``places``: row, answer of the row, query and token of every answer token. ``slots``: which answer it belongs to,
+    counted over all examples, so that ``slots // k`` is its example.
+    """
+
+    stem: Stem
+    variants: Variants
+    places: Int[Tensor, "t 4"]
+    slots: Int[Tensor, " t"]
+    k: int
+
+    @property
+    def examples(self) -> Int[Tensor, " t"]:
+        return self.slots // self.k
+
+    def per_answer(self, of_tokens: Float[Tensor, " t"]) -> Float[Tensor, "b k"]:
+        """The sums over each answer's tokens."""
+        sums = of_tokens.new_zeros(self.k * (1 + int(self.examples.max())))
+        return sums.index_add(0, self.slots.to(sums.device), of_tokens).reshape(-1, self.k)
+
+    @property
+    def lengths(self) -> Float[Tensor, "b k"]:
+        """Tokens of each answer."""
+        return self.per_answer(torch.ones(len(self.slots), device=self.slots.device))
+
+
+def ask(opened: OpenModel, examples: Sequence[Taught], points: Sequence[HookPoint]) -> AnswerBatch:
+    """Run the prompts once, unsteered. A model that cannot branch has a row for every answer, prompt included."""
+    branching = branch_fault(opened) is None
+    rows = [
+        (t.prompt, t.answers) if branching else (t.prompt, (a,))
+        for t in examples
+        for a in (t.answers[:1] if branching else t.answers)
+    ]
+    batch = padded([prompt for prompt, _ in rows], pad=opened.pad_id)
+    borders = sorted({border_of(point) for point in points})
+    stem = run_stem(opened.parts, batch, 1) if branching else unshared(opened.parts, batch)
+    meant = torch.zeros(stem.tail.shape, dtype=torch.bool)
+    meant[:, -1] = True
+    longest = max(len(answer) for _, answers in rows for answer in answers)
+    after = torch.ones(len(rows), longest, dtype=torch.bool)
+    branches, here, places = answer_branches(stem, [answers for _, answers in rows], meant, after, opened.pad_id)
+    entering = {border: h.clone() for border, h in entering_of(opened.parts, stem, branches, borders).items()}
+    places = places.to(opened.device)
+    slots = places[:, 0] * len(rows[0][1]) + places[:, 1]
+    return AnswerBatch(stem, Variants(branches, here, entering), places, slots, len(examples[0].answers))
+
+
+def predicting(opened: OpenModel, asked: AnswerBatch, point: HookPoint, change: Change) -> Float[Tensor, "t d"]:
+    """What the head is given to predict every answer token, under a change at a hook point."""
+
+    def edit(h: Tensor) -> Tensor:
+        rows, _, queries, _ = asked.places.to(h.device).unbind(1)
+        return h.index_put((rows, queries), change(h[rows, queries]).to(h))
+
+    return _over(opened, asked, border_of(point), {point: edit})
+
+
+def answer_logprobs(opened: OpenModel, asked: AnswerBatch, point: HookPoint, change: Change) -> Float[Tensor, "b k"]:
+    """The log-probability of each whole answer under a change."""
+    states = predicting(opened, asked, point, change)
+    return asked.per_answer(token_logprobs(opened.parts, states[:, None], asked.places[:, 3]).squeeze(1))
+
+
+@torch.no_grad()
+def unsteered(
+    opened: OpenModel, asked: AnswerBatch, points: Sequence[HookPoint]
+) -> tuple[dict[HookPoint, Float[Tensor, "t d"]], Float[Tensor, "t d"]]:
+    """At the tokens that predict the answers: the activations at the hook points, and what the head is given."""
+    got: dict[HookPoint, Tensor] = {}
+
+    def keeper(point: HookPoint) -> Edit:
+        def keep(h: Tensor) -> Tensor:
+            rows, _, queries, _ = asked.places.to(h.device).unbind(1)
+            got[point] = h[rows, queries]
+            return h
+
+        return keep
+
+    lowest = min(border_of(point) for point in points)
+    states = _over(opened, asked, lowest, {point: keeper(point) for point in points})
+    return got, states
+
+
+def _over(
+    opened: OpenModel, asked: AnswerBatch, border: int, edits: Mapping[HookPoint, Edit]
+) -> Float[Tensor, "t d"]:
+    restart = Restart(border, asked.variants.entering[border])
+    hidden = pass_over(opened.parts, asked.stem, asked.variants.branches, edits, restart=restart)
+    rows, _, queries, _ = asked.places.unbind(1)
+    return hidden[rows, queries]
