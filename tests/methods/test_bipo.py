@@ -17,10 +17,10 @@ from tillerman.data.writing import make_writer
 from tillerman.methods.base import Context
 from tillerman.methods.bipo import BiPO
 from tillerman.methods.registry import METHODS
-from tillerman.models.gradients import Taught, activation_gradients
-from tillerman.models.opened import OpenModel
 from tillerman.models.answers import answer_logprobs, ask
+from tillerman.models.gradients import Taught, activation_gradients
 from tillerman.models.objectives import BothWays
+from tillerman.models.opened import OpenModel
 from tillerman.models.training import TrainingOptions, train_vectors
 
 from .. import tiny
@@ -203,7 +203,8 @@ def test_what_is_learned_depends_on_the_labels(opened):
     mixed = [replace(t, answers=t.answers[:: (-1) ** (i // 4)]) for i, t in enumerate(pairs)]
     point = HookPoint(1)
     real, null = (
-        train_vectors(opened, BothWays(t), {point: 3.0}, TrainingOptions(steps=20, pairs=16))[point] for t in (pairs, mixed)
+        train_vectors(opened, BothWays(t), {point: 3.0}, TrainingOptions(steps=20, pairs=16))[point]
+        for t in (pairs, mixed)
     )
     asked = ask(opened, pairs, [point])
     with torch.no_grad():

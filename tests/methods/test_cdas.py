@@ -21,7 +21,7 @@ POINT = HookPoint(1)
 ROWS = tiny.random_rows([5, 9, 3, 6])
 ASIDE = (7, 11, 13)
 TEXTS = [Counterfactual(row, ASIDE + row, (20, 21), (30 + i, 31, 32)) for i, row in enumerate(ROWS)]
-CDAS = METHODS["cdas"](steps=3, pairs=4, positive="Be glad.")
+CDAS = METHODS["cdas"](steps=2, pairs=4, positive="Be glad.")
 
 
 def loss_of(opened, examples, point, vector):
@@ -70,9 +70,7 @@ def test_the_loss_is_that_of_the_paper(family):
             )
             total += divergence(ours, target)
         expected.append(total)
-    torch.testing.assert_close(
-        loss_of(opened, TEXTS, POINT, 3 * unit), torch.stack(expected), atol=1e-3, rtol=1e-2
-    )
+    torch.testing.assert_close(loss_of(opened, TEXTS, POINT, 3 * unit), torch.stack(expected), atol=1e-3, rtol=1e-2)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -81,7 +79,9 @@ def test_the_gradient_is_that_of_finite_differences(family):
     vector = tiny.vector(POINT, size=1.0).directions[POINT].requires_grad_()
     with torch.inference_mode(False), torch.enable_grad():
         (gradient,) = torch.autograd.grad(loss_of(opened, TEXTS, POINT, vector).sum(), vector)
-    assert abs(float(gradient @ vector)) < 1e-3 * float(gradient.norm() * vector.norm())  # its length says nothing
+    assert abs(float(gradient @ vector.detach())) < 1e-3 * float(
+        gradient.norm() * vector.norm()
+    )  # its length says nothing
     for way in (gradient, tiny.vector(POINT, seed=10).directions[POINT]):
         step = 0.01 * way / way.norm()
         with torch.no_grad():
@@ -93,7 +93,7 @@ def test_the_gradient_is_that_of_finite_differences(family):
 def planted():
     """A model and questions whose last token is another under the prompt, by the same difference of embeddings."""
     opened = tiny.fresh_opened()
-    gap = tiny.vector(POINT, seed=5, size=6.0).directions[POINT]
+    gap = tiny.vector(POINT, seed=5, size=0.5).directions[POINT]
     with torch.no_grad():
         table = opened.model.get_input_embeddings().weight
         for k in range(8):
@@ -108,10 +108,10 @@ def test_it_finds_the_one_direction_that_a_prompt_changes_and_exchanging_it_exch
     opened, gap, examples = planted()
     point = HookPoint(0, "resid_pre")
     objective = Exchange(examples)
-    found = train_vectors(opened, objective, {point: 6.0}, TrainingOptions(steps=60, pairs=8))
-    assert abs(float(torch.cosine_similarity(found[point], gap, dim=0))) > 0.9
+    found = train_vectors(opened, objective, {point: 1.5}, TrainingOptions(steps=60, pairs=8, rate=0.3))
+    assert abs(float(torch.cosine_similarity(found[point], gap, dim=0))) > 0.85
     ((before, after),) = objective.divergences(opened, found, 3).values()
-    assert after < 0.2 * before
+    assert after < 0.05 * before
     (exact,) = objective.divergences(opened, {point: gap}, 8).values()
     assert exact == (pytest.approx(before), pytest.approx(0, abs=1e-5))
 
@@ -124,19 +124,30 @@ def test_what_a_prompt_adds_is_the_mean_over_the_tokens_that_predict_answers():
     torch.testing.assert_close(gaps(opened, turned, [point], 8)[point], gap / 2, atol=1e-4, rtol=1e-4)
 
 
+def test_it_begins_at_random_or_where_the_prompt_leads():
+    starts = {POINT: tiny.vector(POINT).directions[POINT]}
+    given, drawn = Exchange(TEXTS, starts), Exchange(TEXTS)
+    begun = given.start(POINT, tiny.WIDTH, 3.0, 0)
+    torch.testing.assert_close(begun, 3 * starts[POINT] / starts[POINT].norm())
+    first, again, other = (drawn.start(POINT, tiny.WIDTH, 3.0, seed) for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert float(other.norm()) == pytest.approx(3, rel=1e-5)
+
+
 def test_a_sign_turns_what_is_exchanged_round():
     opened, gap, examples = planted()
     point = HookPoint(0, "resid_pre")
     turned = [replace(e, sign=-1.0) for e in examples]
     with torch.no_grad():
         plain, there, back = (
-            float(loss_of(opened, some, point, v).mean()) for some, v in ((examples, 0 * gap), (examples, gap), (turned, gap))
+            float(loss_of(opened, some, point, v).mean())
+            for some, v in ((examples, 0 * gap), (examples, gap), (turned, gap))
         )
     assert there < 1e-4 < plain < back
 
 
 def test_the_vector_is_what_the_prompt_adds_along_the_direction(opened):
-    there = replace(lesson(opened, n=4), points=(POINT,))
+    there = replace(lesson(opened, n=3), points=(POINT,))
     steering = CDAS.fit(there)
     assert all(torch.equal(steering.directions[POINT], CDAS.fit(there).directions[POINT]) for _ in range(1))
     vector = steering.directions[POINT]
@@ -150,14 +161,14 @@ def test_the_vector_is_what_the_prompt_adds_along_the_direction(opened):
     assert float(vector @ gap) == pytest.approx(float(vector @ vector), rel=1e-3)
     (line,) = CDAS.report(steering.provenance.found)
     assert line.startswith("divergence of the predictions with and without the prompt, in nats per token")
-    other = replace(CDAS, positive="Be sad and slow, and say so.").fit(there)
-    assert not torch.allclose(other.directions[POINT], vector, atol=1e-3)
+    for changed in (replace(CDAS, positive="Be sad and slow, and say so."), replace(CDAS, start="random")):
+        assert not torch.allclose(changed.fit(there).directions[POINT], vector, atol=1e-3)
 
 
 @pytest.mark.slow
 def test_dealt_labels_leave_little_of_the_vector(opened):
     there = replace(lesson(opened, n=12), points=(POINT,))
-    real, nulls = CDAS.fit(there), [CDAS.fit(there.shuffled(seed)) for seed in range(4)]
+    real, nulls = CDAS.fit(there), [CDAS.fit(there.shuffled(seed)) for seed in range(3)]
     norms = sorted(null.norm(POINT) for null in nulls)
     assert norms[1] < 0.7 * real.norm(POINT)
 

@@ -164,5 +164,5 @@ def test_labels_that_say_nothing_leave_a_vector_that_does_nothing(opened):
 
 
 def test_labelled_texts_are_refused_with_the_remedy(opened):
-    with pytest.raises(FitError, match="RePS trains on answers to a prompt.*--method caa"):
+    with pytest.raises(FitError, match=r"RePS trains on answers to a prompt.*--method caa"):
         REPS.fit(lesson(opened, kind="text"))

@@ -59,7 +59,8 @@ ALONE = "TILLERMAN_TEST_ALONE"  # set in the process of a single test
 NEEDS_SAE = {"sta", "sae-difference", "sae-feature"}
 # Experts run in a kernel that has no pretence; forward-mode derivatives of pretend tensors end in a crash of torch.
 NOT_PRETENDED = {"rice", "rice-renormalised", "cold-jvp"}
-WITH_GRADIENTS = {name for name in METHODS if name.startswith(("cold", "bipo"))}
+TRAINED = ("bipo", "reps", "cdas")
+WITH_GRADIENTS = {name for name in METHODS if name.startswith(("cold", *TRAINED))}
 PROMPTS = tiny.random_rows([7, 4, 6])
 SCOPES = [Scope("all"), Scope("prompt"), Scope("generated"), Scope("last"), Scope("positions", positions=(1, -2))]
 
@@ -128,7 +129,7 @@ def test_every_method_is_fitted_and_steers_on_a_device_as_on_the_cpu(name, data,
     with pretend_machine():
         pass
     spec = f"{name}:sae=pilot" if name in NEEDS_SAE else name
-    spec = f"{name}:steps=3" if name == "bipo" else spec
+    spec = f"{name}:steps=3" if name in TRAINED else spec
     source = "pilot"
     experiment = replace(SMALL, method=spec, max_train=12, layers=(3,))
     plain = tillerman.open_model(source)

@@ -100,6 +100,8 @@ METHODS = (
     "cold-fd",
     "cold-jvp",
     "bipo",
+    "reps",
+    "cdas",
     "iti",
     "actadd",
     "rice",

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import torch
-
 from tillerman.core.errors import FitError
 from tillerman.core.spec import option
 from tillerman.core.steerings.vector import SteeringVector
@@ -29,16 +27,19 @@ class Cdas(OfPrompts, Trained):
 
     name: ClassVar[str] = "cdas"
     pairs: int = option(8, "examples in each step", least=1)
+    start: str = option(
+        "difference", "where the direction begins: what the prompt adds, or random", choices=("difference", "random")
+    )
 
     def fit(self, context: Context) -> SteeringVector:
         examples = self._examples(context)
         norms = stream_norms(context, [one.plain for one in examples])
-        objective = Exchange(examples)
+        gap = gaps(context.opened, examples, list(norms), self.pairs)
+        objective = Exchange(examples, gap if self.start == "difference" else {})
         found = train_vectors(
             context.opened, objective, norms, self.training, seed=context.seed, progress=context.progress
         )
         apart = objective.divergences(context.opened, found, self.pairs)
-        gap = gaps(context.opened, examples, list(norms), self.pairs)
         units = {point: vector / vector.norm() for point, vector in found.items()}
         told = [[str(p), round(before, 5), round(after, 5)] for p, (before, after) in apart.items()]
         return SteeringVector(
@@ -48,7 +49,9 @@ class Cdas(OfPrompts, Trained):
         )
 
     def report(self, found: Mapping[str, Any]) -> tuple[str, ...]:
-        shares = "; ".join(f"{p} {decimal(before, 3)}, {decimal(after, 3)}" for p, before, after in found["divergences"])
+        shares = "; ".join(
+            f"{p} {decimal(before, 3)}, {decimal(after, 3)}" for p, before, after in found["divergences"]
+        )
         return (
             "divergence of the predictions with and without the prompt, in nats per token of the answers, plain and "
             f"with the component along the direction exchanged (training items): {shares}",

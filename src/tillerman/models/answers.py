@@ -1,4 +1,4 @@
-"""Answers to a batch of prompts, run once unsteered and then asked under any change of the activations that predict them.
+"""Answers to a batch of prompts, run once unsteered, and asked under any change of the activations that predict them.
 
 A prompt runs once for all hook points. A change acts on the prompt's last token and on the answers, so that to ask
 again costs these tokens in the blocks above it, there and back where a gradient is wanted.
@@ -115,9 +115,7 @@ def unsteered(
     return got, states
 
 
-def _over(
-    opened: OpenModel, asked: AnswerBatch, border: int, edits: Mapping[HookPoint, Edit]
-) -> Float[Tensor, "t d"]:
+def _over(opened: OpenModel, asked: AnswerBatch, border: int, edits: Mapping[HookPoint, Edit]) -> Float[Tensor, "t d"]:
     restart = Restart(border, asked.variants.entering[border])
     hidden = pass_over(opened.parts, asked.stem, asked.variants.branches, edits, restart=restart)
     rows, _, queries, _ = asked.places.unbind(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -131,9 +131,10 @@ class Exchange(Objective[Exchanged]):
     """``1/|y| sum_k JS(p(. | y_<k, base; h + s (u . (h' - h)) u), p(. | y_<k, source))``, of both bases together
     (CDAS: Bao et al., arXiv 2602.05234): the activation h of the base gets the component of the source's h' along the
     unit direction u, and the predictions over the whole vocabulary are to be the source's. JS in nats; s the example's
-    sign; u is the vector's direction, which begins at random."""
+    sign. u is the vector's direction, which begins as that of ``starts``, or at random."""
 
     examples: Sequence[Counterfactual]
+    starts: Mapping[HookPoint, Float[Tensor, " d"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -141,8 +142,10 @@ class Exchange(Objective[Exchanged]):
     def draw(self, generator: torch.Generator, chosen: Sequence[int]) -> list[float]:
         return [self.examples[i].sign for i in chosen]
 
-    def start(self, width: int, stream_norm: float, seed: int) -> Float[Tensor, " d"]:
-        return stream_norm * _unit(torch.randn(width, generator=torch.Generator().manual_seed(seed)))
+    def start(self, point: HookPoint, width: int, stream_norm: float, seed: int) -> Float[Tensor, " d"]:
+        given = self.starts.get(point)
+        way = torch.randn(width, generator=torch.Generator().manual_seed(seed)) if given is None else given
+        return stream_norm * _unit(way)
 
     def ask(self, opened: OpenModel, chosen: Sequence[int], points: Sequence[HookPoint]) -> Exchanged:
         some = [self.examples[i] for i in chosen]
@@ -212,10 +215,11 @@ class _Divergence(torch.autograd.Function):
     first. The logits of the whole vocabulary are made for some tokens at a time, and none is kept."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, target: Tensor, parts: Anatomy) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, states: Tensor, target: Tensor, parts: Anatomy) -> Tensor:
         size = max(1, positions_at_once(parts) // 6)
-        slopes, values = [], []
-        for mine, theirs in zip(states.detach().split(size), target.split(size), strict=True):
+        slopes: list[Tensor] = []
+        values: list[Tensor] = []
+        for mine, theirs in zip(torch.split(states.detach(), size), torch.split(target, size), strict=True):
             with torch.enable_grad():
                 leaf = mine.requires_grad_()
                 value = _jensen_shannon(all_logits(parts, leaf), all_logits(parts, theirs).detach())

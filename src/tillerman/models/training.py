@@ -51,9 +51,9 @@ class Objective(ABC, Generic[A]):
         del generator
         return [1.0] * len(chosen)
 
-    def start(self, width: int, stream_norm: float, seed: int) -> Float[Tensor, " d"]:
+    def start(self, point: HookPoint, width: int, stream_norm: float, seed: int) -> Float[Tensor, " d"]:
         """Where the vector of a hook point begins."""
-        del stream_norm, seed
+        del point, stream_norm, seed
         return torch.zeros(width)
 
     @abstractmethod
@@ -82,10 +82,10 @@ def train_vectors(
     All of them see the same examples and draws in the same order. ``progress`` is told what share of the examples
     stands for the steps done.
     """
-    vectors: dict[HookPoint, Tensor] = {}
-    for point, norm in stream_norms.items():
-        begin = objective.start(opened.parts.width_at(point), norm, seed)
-        vectors[point] = begin.to(opened.device).requires_grad_()
+    vectors = {
+        p: objective.start(p, opened.parts.width_at(p), norm, seed).to(opened.device).requires_grad_()
+        for p, norm in stream_norms.items()
+    }
     groups = [{"params": [v], "lr": _rate(options, stream_norms[p], len(v))} for p, v in vectors.items()]
     adam = torch.optim.Adam(groups)
     falling = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: (1 + math.cos(math.pi * step / options.steps)) / 2)
