@@ -20,7 +20,7 @@ from tillerman.models.gradients import Taught
 from tillerman.models.head import all_logits
 from tillerman.models.memory import positions_at_once
 from tillerman.models.opened import OpenModel
-from tillerman.models.training import Objective
+from tillerman.models.training import VectorObjective
 
 _TINY = 1e-12
 
@@ -34,7 +34,7 @@ class Pairs:
 
 
 @dataclass(frozen=True, eq=False)
-class Preference(Objective[Pairs]):
+class Preference(VectorObjective[Pairs]):
     """What losses over pairs of answers share."""
 
     examples: Sequence[Taught]
@@ -127,7 +127,7 @@ class Exchanged:
 
 
 @dataclass(frozen=True, eq=False)
-class Exchange(Objective[Exchanged]):
+class Exchange(VectorObjective[Exchanged]):
     """``1/|y| sum_k JS(p(. | y_<k, base; h + s (u . (h' - h)) u), p(. | y_<k, source))``, of both bases together
     (CDAS: Bao et al., arXiv 2602.05234): the activation h of the base gets the component of the source's h' along the
     unit direction u, and the predictions over the whole vocabulary are to be the source's. JS in nats; s the example's

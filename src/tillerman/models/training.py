@@ -36,7 +36,7 @@ class TrainingOptions:
     rate: float = 0.1
 
 
-class Objective(ABC, Generic[A]):
+class VectorObjective(ABC, Generic[A]):
     """A loss over examples, as a function of a vector at one hook point.
 
     ``ask`` runs some examples once for all hook points, unsteered; ``loss`` is taken over what it gives.
@@ -70,7 +70,7 @@ class Objective(ABC, Generic[A]):
 @torch.inference_mode(False)  # tensors made in it could not be saved for a backward pass
 def train_vectors(
     opened: OpenModel,
-    objective: Objective[A],
+    objective: VectorObjective[A],
     stream_norms: Mapping[HookPoint, float],
     options: TrainingOptions,
     *,
@@ -123,7 +123,7 @@ class _Step:
 
 
 def _gradients(
-    opened: OpenModel, objective: Objective[A], vectors: Mapping[HookPoint, Tensor], step: _Step
+    opened: OpenModel, objective: VectorObjective[A], vectors: Mapping[HookPoint, Tensor], step: _Step
 ) -> list[Tensor]:
     """Of the sum of a step's losses over its examples, for every vector."""
     asked = objective.ask(opened, step.chosen, list(vectors))
@@ -143,7 +143,7 @@ def _rate(options: TrainingOptions, stream_norm: float, width: int) -> float:
     return options.rate * stream_norm / math.sqrt(width)
 
 
-def _steps(objective: Objective[A], options: TrainingOptions, seed: int) -> Iterator[_Step]:
+def _steps(objective: VectorObjective[A], options: TrainingOptions, seed: int) -> Iterator[_Step]:
     """The examples of every step, and what is drawn for them."""
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []
