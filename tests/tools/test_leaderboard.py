@@ -83,6 +83,23 @@ def test_an_abstaining_method_counts_as_no_effect_and_a_refused_or_missing_behav
     assert line(found, "LoRA")[1] == "not run"
 
 
+def test_what_fine_tuning_does_is_held_against_methods_whose_logs_do_not_have_it() -> None:
+    names = personas()
+    tuned = Condition("lora", Rate(0.5, Interval(0.4, 0.6), 40, 0.5), effect(0.4, 0.001))
+    first = [log_of(0.1 + k / 100) for k in range(len(names))]
+    many = [
+        measured(name, "caa", replace(log, conditions=(*log.conditions, tuned)))
+        for name, log in zip(names, first, strict=True)
+    ]
+    many += [measured(name, "sta", log_of(0.2, prompt=0.15)) for name in names]
+    many += [measured(name, "defaults", log_of(0.2)) for name in names]  # on prompts of its own
+    found = board(many)
+    assert line(found, "LoRA")[1:3] == ("6 of 6", "+40.0 (+40.0 to +40.0)")
+    assert line(found, "sta")[5:8:2] == ("+5.0 (+5.0 to +5.0)", "\u221220.0 (\u221220.0 to \u221220.0)")
+    assert line(found, "defaults")[7] == "–" and line(found, "LoRA")[7] == "–"
+    assert "LoRA (+40.0 (+40.0 to +40.0)) does more than the best method, `sta`" in module("page").clause(found)
+
+
 def test_a_method_that_refused_everything_says_so() -> None:
     many = [measured(name, "caa", log_of(0.3)) for name in personas()]
     many += [measured(name, "sta", None) for name in personas()[:2]]

@@ -129,6 +129,21 @@ def test_in_short_counts_where_half_of_the_replies_show_it() -> None:
     assert "under the prompt gloomy; after exemplars none" in made
 
 
+def test_what_fine_tuning_does_has_a_table_of_its_own_once_a_log_holds_it() -> None:
+    log = log_of(0.5, 0.2)
+    assert log.written is not None
+    tuned = replace(log.written, conditions=(*log.written.conditions, said("lora", 0.9, 0.8, -0.3)))
+    many = [measured("pirate", "caa", replace(log, written=tuned)), measured("pirate", "sta", log)]
+    made = module("chapters").chapters([*many, measured("gloomy", "caa", log)])
+    assert (
+        "| pirate | 12 | 0.10 (0.00 to 0.20) | 0.90 (0.80 to 1.00) | +0.80 (+0.70 to +0.90) | 10, 90 |"
+        in (made["smollm2"])
+    )
+    assert "| gloomy | 12 |" not in made["smollm2"] and "; after fine-tuning pirate" in made["in short"]
+    without = module("chapters").chapters([measured("gloomy", "caa", log)])
+    assert "fine-tuned" not in without["smollm2"] and "fine-tuning" not in without["in short"]
+
+
 def test_texts_stand_side_by_side_for_two_prompts() -> None:
     made = module("chapters").chapters([measured("pirate", "caa", log_of(0.5, 0.2))])["smollm2"]
     assert "| question 0 | unsteered | unsteered says 0 |" in made

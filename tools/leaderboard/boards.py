@@ -7,7 +7,7 @@ missing; where a method abstains, its effect is 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -147,8 +147,20 @@ def _real_rows(here: Sequence[Measured], written: bool) -> tuple[Row, ...]:
             if cell is not None:
                 cells[one.behaviour] = cell
         found.append(Row(method, cells, len(of_method) - len(cells)))
+    found = [row if row.name == DEFAULTS else _beside_all(row, told) for row in found]
     baselines = (Row(name, of_name, is_baseline=True) for name, of_name in told.items())
     return (*baselines, *sorted(found, key=_by_effect))
+
+
+def _beside_all(row: Row, told: Mapping[str, Mapping[str, Cell]]) -> Row:
+    """With the baselines that the row's own logs do not hold and another method's do, on the same test items: what
+    fine-tuning does is measured once for each behaviour."""
+
+    def beside(name: str, cell: Cell) -> Cell:
+        known = {baseline: of[name].effect for baseline, of in told.items() if name in of}
+        return replace(cell, beside={**known, **cell.beside})
+
+    return replace(row, cells={name: beside(name, cell) for name, cell in row.cells.items()})
 
 
 def _by_effect(row: Row) -> tuple[bool, float]:

@@ -34,7 +34,7 @@ REAL = pages.ROOT / "benchmarks" / "real_models"
 COMPARED = pages.ROOT / "benchmarks" / "comparison.json.gz"
 PILOT = "the embedded pilot"
 NOT_RUN, NONE = "not run", "–"
-TO_NAME = "prompt", "few-shot"
+RIVALS = "prompt", "few-shot", "LoRA"
 
 
 def main() -> None:
@@ -114,6 +114,7 @@ HEAD = {
         "stands on",
         "minus prompt",
         "minus few-shot",
+        "minus LoRA",
         "KL, nats",
         "repeated, pp",
         "CPU s",
@@ -125,6 +126,7 @@ HEAD = {
         "stands on",
         "minus prompt",
         "minus few-shot",
+        "minus LoRA",
         "moved the wrong way, %",
         "KL, nats",
         "repeated, pp",
@@ -171,7 +173,7 @@ def _cells(board: Board, row: Row, layout: str, stands: dict[tuple[str, str], bo
         at = row.mean(lambda cell: cell.at_kl)
         cells.append(NONE if at is None else decimal(board.scale * at, 1, signed=True))
     cells += [f"{does} of {n}" if not (row.is_baseline and layout == "compared") else NONE, f"{firm} of {n}"]
-    for name in TO_NAME:
+    for name in (one for one in RIVALS if f"minus {one}" in HEAD[layout]):
         ahead = lead(row, name) if row.name != name else None
         cells.append(NONE if ahead is None else _shown(board, ahead))
     if layout != "written":

@@ -8,6 +8,7 @@ from behaviours import BEHAVIOURS, METHODS, Behaviour
 from learned import learned
 from measured import Measured
 from standing import Standing, by_validation, standing, works
+from tuned import fine_tuned, is_held, shown_after
 
 from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.evidence import WrittenCondition
@@ -62,6 +63,9 @@ def _shown_by_half(found: Found, model: str) -> list[str]:
         shares = {name: one.condition(condition) for name, one in written.items()}
         names = [name for name, one in shares.items() if one and one.shown and one.shown.value >= HALF]
         parts.append(f"{label} {', '.join(names) or 'none'}")
+    mine = [one for key, one in found.items() if key[0] == model and BEHAVIOURS[key[1]].kind == "written"]
+    if is_held(mine):
+        parts.append(f"after fine-tuning {', '.join(shown_after(mine, HALF)) or 'none'}")
     return [f"* of {len(written)} ways of writing measured, half of the replies or more show: {'; '.join(parts)}"]
 
 
@@ -85,6 +89,7 @@ def of_model(model: str, found: Found) -> str:
         parts += [_METHODS_TITLE[kind], markdown_table(_methods(found, model, names, methods))]
         left = [name for name in METHODS if name not in methods]
         parts += [f"Methods {NOT_RUN}: {', '.join(left)}."] if left else []
+    parts += [part for part in [fine_tuned(mine)] if part]
     parts += ["#### What was chosen, and what it costs", markdown_table(_costs(mine))]
     parts += ["#### Verdicts", *_verdicts(mine), "#### Texts side by side", *_texts(found, model)]
     return "\n\n".join(parts) + "\n"
