@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tillerman.core.decoding import build
 from tillerman.core.files import write_text
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from packed import read_packed, write_packed
 
 BAG, RANDOM = "words and characters", "random direction"
 
@@ -44,10 +48,8 @@ def read(folder: Path) -> list[Found]:
 
 
 def pack(path: Path, many: Iterable[Found]) -> None:
-    lines = "\n".join(json.dumps(asdict(one)) for one in sorted(many, key=lambda one: one.key))
-    path.write_bytes(gzip.compress(lines.encode(), mtime=0))
+    write_packed(path, [asdict(one) for one in sorted(many, key=lambda one: one.key)])
 
 
 def unpack(path: Path) -> list[Found]:
-    lines = gzip.decompress(path.read_bytes()).decode().splitlines()
-    return [build(Found, json.loads(line)) for line in lines]
+    return [build(Found, row) for row in read_packed(path)]

@@ -21,6 +21,7 @@ from tillerman.statistics.estimates import bootstrap_mean
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pages
+from packed import add_to, all_of
 
 PAGE = pages.ROOT / "docs" / "detection.md"
 LOGS = pages.ROOT / "benchmarks" / "detection"
@@ -30,18 +31,12 @@ MODELS = {"smollm2": "SmolLM2-135M-Instruct", "gemma3": "Gemma 3 270M", "pilot":
 def main() -> None:
     given = pages.asked(__doc__, "the logs of measure.py", "OUT").parse_args()
     if given.add:
-        known = {one.key: one for one in (*committed(), *read(given.add))}
-        for model in dict.fromkeys(key[0] for key in known):
-            pack(LOGS / f"{model}.json.gz", [one for key, one in known.items() if key[0] == model])
+        add_to(LOGS, read(given.add), unpack, pack)
     pages.write(__file__, made, check=given.check)
 
 
-def committed() -> list[Found]:
-    return [one for path in sorted(LOGS.glob("*.json.gz")) for one in unpack(path)]
-
-
 def made() -> pages.Made:
-    many = committed()
+    many = all_of(LOGS, unpack)
     parts = [table(title, [one for one in many if one.model == name]) for name, title in MODELS.items()]
     return {PAGE: pages.filled(PAGE, {"measured": "\n".join(part for part in parts if part)})}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +13,10 @@ from tillerman.core.decoding import build
 from tillerman.core.files import write_text
 from tillerman.logs.forecast import EffectForecast
 from tillerman.statistics.values import Effect, MeanEffect
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from packed import read_packed, write_packed
 
 DIGITS = 4
 
@@ -79,12 +83,11 @@ def read(folder: Path) -> list[Measured]:
 def pack(path: Path, many: Iterable[Measured]) -> None:
     """As one file, figures rounded, the same bytes for the same measurements."""
     rows = [_rounded(asdict(one)) for one in sorted(many, key=lambda one: one.key)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(json.dumps(rows).encode(), mtime=0))
+    write_packed(path, rows)
 
 
 def unpack(path: Path) -> list[Measured]:
-    return [build(Measured, row) for row in json.loads(gzip.decompress(path.read_bytes()))]
+    return [build(Measured, row) for row in read_packed(path)]
 
 
 def _rounded(value: Any) -> Any:

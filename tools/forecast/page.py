@@ -13,12 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from foretelling import MODELS, record_of
-from measured import Measured, pack, read, unpack
+from measured import pack, read, unpack
 from tables import parts
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pages
+from packed import add_to, all_of
 
 PAGE = pages.ROOT / "docs" / "forecast.md"
 LOGS = pages.ROOT / "benchmarks" / "forecast"
@@ -28,24 +29,13 @@ RECORD = pages.ROOT / "src" / "tillerman" / "reports" / "forecast_record.json"
 def main() -> None:
     given = pages.asked(__doc__, "the files of measure.py", "OUT").parse_args()
     if given.add:
-        add(given.add)
+        add_to(LOGS, read(given.add), unpack, pack)
     pages.write(__file__, made, check=given.check)
-
-
-def add(folder: Path) -> None:
-    """One file for each model; newer measurements take the place of older ones."""
-    known = {one.key: one for one in (*committed(), *read(folder))}
-    for model in dict.fromkeys(key[0] for key in known):
-        pack(LOGS / f"{model}.json.gz", [one for key, one in known.items() if key[0] == model])
-
-
-def committed() -> list[Measured]:
-    return [one for path in sorted(LOGS.glob("*.json.gz")) for one in unpack(path)]
 
 
 def made() -> pages.Made:
     """What the page and the record hold, made anew."""
-    many = committed()
+    many = all_of(LOGS, unpack)
     models = [name for name in MODELS if any(one.model == name for one in many)]
     records = [record_of(name, [one for one in many if one.model == name]) for name in models]
     text = json.dumps([asdict(one) for one in records if one is not None], indent=1) + "\n"

@@ -8,8 +8,6 @@ models get there with ``--add OUT``, the folder that ``tools/real_models/measure
 
 from __future__ import annotations
 
-import gzip
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from boards import KINDS, Board, Mean, Row, compared_board, effect_of, lead, real_boards
 from chapters import NAMES
-from measured import add, committed
+from measured import pack, read, unpack
 
 import pages
+from packed import add_to, all_of, read_packed
 
 PAGE = pages.ROOT / "docs" / "leaderboard.md"
 REAL = pages.ROOT / "benchmarks" / "real_models"
@@ -40,7 +39,7 @@ RIVALS = "prompt", "few-shot", "LoRA"
 def main() -> None:
     given = pages.asked(__doc__, "the logs of tools/real_models/measure.py", "OUT").parse_args()
     if given.add:
-        add(REAL, given.add)
+        add_to(REAL, read(given.add), unpack, pack)
     pages.write(__file__, made, check=given.check)
 
 
@@ -50,10 +49,10 @@ def made() -> pages.Made:
 
 def boards() -> list[Board]:
     """Every model with a log: a name that no title is known for is its own."""
-    many = committed(REAL)
+    many = all_of(REAL, unpack)
     names = sorted({one.model for one in many}, key=lambda one: list(NAMES).index(one) if one in NAMES else len(NAMES))
     found = [board for name in names for board in real_boards(many, name, NAMES.get(name, name))]
-    log = ComparisonLog.from_json(json.loads(gzip.decompress(COMPARED.read_bytes())))
+    log = ComparisonLog.from_json(read_packed(COMPARED))
     return [*found, compared_board(log, PILOT)]
 
 

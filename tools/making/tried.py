@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import sys
 from collections.abc import Iterable
@@ -10,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "real_models"))
 
 from measured import Measured, small
 
+from packed import read_packed, write_packed
 from tillerman.logs.making import MakingLog
 
 SHOWN_ROWS = 3
@@ -63,9 +64,8 @@ def read(folder: Path) -> list[Tried]:
 def pack(path: Path, many: Iterable[Tried]) -> None:
     """As one file, the same bytes for the same measurements."""
     rows = [one.to_json() for one in sorted(many, key=lambda one: one.case)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(json.dumps(rows).encode(), mtime=0))
+    write_packed(path, rows)
 
 
 def unpack(path: Path) -> list[Tried]:
-    return [Tried.from_json(row) for row in json.loads(gzip.decompress(path.read_bytes()))]
+    return [Tried.from_json(row) for row in read_packed(path)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,6 +13,10 @@ from behaviours import DEFAULTS
 
 from tillerman.core.files import write_text
 from tillerman.logs.evaluation import EvaluationLog
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from packed import read_packed, write_packed
 
 SHOWN_PROMPTS = 3  # whose replies are kept
 KEPT_CELLS = 40  # of a search, the best
@@ -78,20 +82,8 @@ def small(one: Measured) -> Measured:
 def pack(path: Path, many: Iterable[Measured]) -> None:
     """As one file, the same bytes for the same measurements."""
     rows = [small(one).to_json() for one in sorted(many, key=lambda one: one.key)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(json.dumps(rows).encode(), mtime=0))
+    write_packed(path, rows)
 
 
 def unpack(path: Path) -> list[Measured]:
-    return [Measured.from_json(row) for row in json.loads(gzip.decompress(path.read_bytes()))]
-
-
-def add(logs: Path, folder: Path) -> None:
-    """One file for each model among the logs; newer measurements take the place of older ones."""
-    known = {one.key: one for one in (*committed(logs), *read(folder))}
-    for model in dict.fromkeys(key[0] for key in known):
-        pack(logs / f"{model}.json.gz", [one for key, one in known.items() if key[0] == model])
-
-
-def committed(logs: Path) -> list[Measured]:
-    return [one for path in sorted(logs.glob("*.json.gz")) for one in unpack(path)]
+    return [Measured.from_json(row) for row in read_packed(path)]

@@ -16,11 +16,12 @@ from chapters import NAMES, chapters
 from defaults import by_defaults
 from first import first_table
 from learned import read_sweep
-from measured import add, committed
+from measured import pack, read, unpack
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pages
+from packed import add_to, all_of
 
 PAGE = pages.ROOT / "docs" / "real-models.md"
 README = pages.ROOT / "README.md"
@@ -30,7 +31,7 @@ LOGS = pages.ROOT / "benchmarks" / "real_models"
 def main() -> None:
     given = pages.asked(__doc__, "the logs of measure.py", "OUT").parse_args()
     if given.add:
-        add(LOGS, given.add)
+        add_to(LOGS, read(given.add), unpack, pack)
     pages.write(__file__, made, check=given.check)
 
 
@@ -41,7 +42,7 @@ def made() -> pages.Made:
 def parts() -> dict[Path, dict[str, str]]:
     """What each page holds, by the name of its marks."""
     many, plain = [], []
-    for one in committed(LOGS):
+    for one in all_of(LOGS, unpack):
         (plain if one.method == DEFAULTS else many).append(one)
     measured = chapters(many, read_sweep(LOGS / "sweep.jsonl"))
     measured |= {"autoencoder": autoencoder(LOGS / "sae.json"), "defaults": by_defaults(plain, NAMES)}

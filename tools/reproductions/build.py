@@ -23,6 +23,7 @@ from tillerman.recipes.verdicts import verdicts_on
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pages
+from packed import read_packed
 
 PAGE = pages.ROOT / "docs" / "reproductions.md"
 LOGS = pages.ROOT / "benchmarks" / "reproductions"
@@ -71,7 +72,7 @@ def measured(name: str) -> str:
 
 def weighed(recipe: Recipe, path: Path) -> ReproductionLog:
     """With the verdicts of the recipe as it is now."""
-    log = read(json.loads(gzip.decompress(path.read_bytes())))
+    log = read(read_packed(path))
     return replace(log, verdicts=verdicts_on(recipe, log.pieces, log.left_out))
 
 

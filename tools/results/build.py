@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from tillerman.reports.comparison import to_markdown
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pages
+from packed import read_packed, write_packed
 
 PAGE = pages.ROOT / "docs" / "results.md"
 LOG = pages.ROOT / "benchmarks" / "comparison.json.gz"
@@ -27,12 +27,12 @@ def main() -> None:
     given = pages.asked(__doc__, "the log of a run", "FILE").parse_args()
     if given.add:
         log = ComparisonLog.from_json(json.loads(given.add.read_bytes()))
-        LOG.write_bytes(gzip.compress(json.dumps(log.to_json()).encode(), mtime=0))
+        write_packed(LOG, log.to_json())
     pages.write(__file__, made, check=given.check)
 
 
 def made() -> pages.Made:
-    log = ComparisonLog.from_json(json.loads(gzip.decompress(LOG.read_bytes())))
+    log = ComparisonLog.from_json(read_packed(LOG))
     return {PAGE: pages.filled(PAGE, {"comparison": to_markdown(log)})}
 
 
