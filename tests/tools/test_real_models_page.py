@@ -140,6 +140,8 @@ def test_what_fine_tuning_does_has_a_table_of_its_own_once_a_log_holds_it() -> N
         in (made["smollm2"])
     )
     assert "| gloomy | 12 |" not in made["smollm2"] and "; after fine-tuning pirate" in made["in short"]
+    first = module("first").first_table(many)  # of the log that holds it, whatever method the row is about
+    assert "| 0.30 |  | 0.90 | 0.10 | 60, 30, none, 90 | " in first
     without = module("chapters").chapters([measured("gloomy", "caa", log)])
     assert "fine-tuned" not in without["smollm2"] and "fine-tuning" not in without["in short"]
 
@@ -204,7 +206,10 @@ def test_readme_shows_the_method_that_validation_prompts_took() -> None:
     made = module("first").first_table(
         [measured("pirate", "caa", log_of(0.5, 0.2)), measured("agreeableness", "caa", log_of(0.5, 0.2))]
     )
-    assert "| pirate | `caa` | 0.10 | 0.60 | +0.50 (+0.40 to +0.60) | 0.30 |  | 0.10 | 60, 30, none | " in made
+    assert (
+        "| pirate | `caa` | 0.10 | 0.60 | +0.50 (+0.40 to +0.60) | 0.30 |  | not run | 0.10 | 60, 30, none, none | "
+        in (made)
+    )
     assert "agreeableness" not in made  # no way of writing
 
 

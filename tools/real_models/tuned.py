@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from behaviours import BEHAVIOURS
 from measured import Measured
 
+from tillerman.logs.evidence import WrittenCondition
 from tillerman.logs.table import Table
 from tillerman.reports.numbers import decimal, shown, shown_number, shown_rate
 from tillerman.reports.tables import markdown_table
@@ -25,14 +26,17 @@ def fine_tuned(mine: Sequence[Measured]) -> str:
     return f"{_TITLE}\n\n{markdown_table(Table('', _HEAD, tuple(rows)))}" if rows else ""
 
 
+def written_after(mine: Sequence[Measured], behaviour: str) -> WrittenCondition | None:
+    """What the fine-tuned model writes, of the first log that holds it."""
+    written = (one.log.written for one in mine if one.behaviour == behaviour and one.log is not None)
+    found = (one.condition(TUNED) for one in written if one is not None)
+    return next((one for one in found if one is not None), None)
+
+
 def shown_after(mine: Sequence[Measured], least: float) -> list[str]:
     """Ways of writing that so large a share of the fine-tuned model's replies show."""
-    names = []
-    for one in mine:
-        tuned = None if one.log is None or one.log.written is None else one.log.written.condition(TUNED)
-        if tuned is not None and tuned.shown is not None and tuned.shown.value >= least:
-            names.append(one.behaviour)
-    return list(dict.fromkeys(names))
+    found = {name: written_after(mine, name) for name in BEHAVIOURS}
+    return [name for name, one in found.items() if one and one.shown and one.shown.value >= least]
 
 
 def is_held(mine: Sequence[Measured]) -> bool:
