@@ -52,7 +52,8 @@ def test_benign_tokens_stay_and_the_answers_get_the_vector_of_caa(seed):
     torch.testing.assert_close(steering.weights(P, wanted), torch.ones(len(wanted), 1), atol=0.2, rtol=0)
     torch.testing.assert_close(steering.values[P][0], gap, atol=1e-4, rtol=1e-4)
     assert steering.norm(P) == pytest.approx(float(steering.change(P, wanted).norm(dim=1).mean()), rel=1e-4)
-    (line,) = AlphaSteer().report(steering.provenance.found)
+    line, warning = AlphaSteer().report(steering.provenance.found)
+    assert "they say nothing of chats" in warning
     assert "sample:tinystories that it was not fitted on: layers.0.resid_post 1.00, 0.00" in line
 
 

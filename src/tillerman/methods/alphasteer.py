@@ -153,6 +153,7 @@ class AlphaSteer(ContrastMethod):
         return (
             f"mean reading at the tokens of the answers, and root mean square at tokens of {found['benign']} that it "
             f"was not fitted on: {told}",
+            "KL and perplexity are of neutral text, which it is fitted to leave alone: they say nothing of chats",
         )
 
 
