@@ -87,7 +87,8 @@ def test_what_fine_tuning_does_is_held_against_methods_whose_logs_do_not_have_it
     names = personas()
     tuned = Condition("lora", Rate(0.5, Interval(0.4, 0.6), 40, 0.5), effect(0.4, 0.001))
     first = [log_of(0.1 + k / 100) for k in range(len(names))]
-    many = [
+    many = [measured(name, "a-first", log_of(0.2, prompt=0.25)) for name in names[:3]]
+    many += [
         measured(name, "caa", replace(log, conditions=(*log.conditions, tuned)))
         for name, log in zip(names, first, strict=True)
     ]
@@ -96,6 +97,8 @@ def test_what_fine_tuning_does_is_held_against_methods_whose_logs_do_not_have_it
     found = board(many)
     assert line(found, "LoRA")[1:3] == ("6 of 6", "+40.0 (+40.0 to +40.0)")
     assert line(found, "sta")[5:8:2] == ("+5.0 (+5.0 to +5.0)", "\u221220.0 (\u221220.0 to \u221220.0)")
+    assert line(found, "prompt")[2].startswith("+10.0 (")  # of the runs of caa
+    assert line(found, "prompt")[7].startswith("\u221230.0 (")
     assert line(found, "defaults")[7] == "–" and line(found, "LoRA")[7] == "–"
     assert "LoRA (+40.0 (+40.0 to +40.0)) does more than the best method, `sta`" in module("page").clause(found)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
-from behaviours import BEHAVIOURS, DEFAULTS
+from behaviours import BEHAVIOURS, DEFAULTS, FINE_TUNED
 from measured import Measured
 from standing import is_written, works
 
@@ -134,22 +134,27 @@ def real_boards(many: Sequence[Measured], model: str, title: str) -> list[Board]
 def _real_rows(here: Sequence[Measured], written: bool) -> tuple[Row, ...]:
     found = []
     told: dict[str, dict[str, Cell]] = {name: {} for name in BASELINES.values()}
-    for method in sorted(dict.fromkeys(one.method for one in here), key=DEFAULTS.__eq__):
+    for method in sorted(dict.fromkeys(one.method for one in here), key=_by_baselines):
         of_method = [one for one in here if one.method == method]
         cells = {}
         for one in of_method:
             if one.log is None:
                 continue
             beside = _baselines(one.log, written)
-            for name, baseline in beside.items():  # those of the first method stand for all
+            for name, baseline in beside.items():  # those of the method that comes first stand for all
                 told[name].setdefault(one.behaviour, baseline)
             cell = _cell(one, one.log, written, {name: baseline.effect for name, baseline in beside.items()})
             if cell is not None:
                 cells[one.behaviour] = cell
         found.append(Row(method, cells, len(of_method) - len(cells)))
     found = [row if row.name == DEFAULTS else _beside_all(row, told) for row in found]
-    baselines = (Row(name, of_name, is_baseline=True) for name, of_name in told.items())
+    baselines = (_beside_all(Row(name, of_name, is_baseline=True), told) for name, of_name in told.items())
     return (*baselines, *sorted(found, key=_by_effect))
+
+
+def _by_baselines(method: str) -> tuple[bool, bool]:
+    """Methods whose runs hold all baselines first, and those on prompts of their own last."""
+    return method == DEFAULTS, method not in FINE_TUNED
 
 
 def _beside_all(row: Row, told: Mapping[str, Mapping[str, Cell]]) -> Row:

@@ -35,6 +35,7 @@ METHODS = (
     "cdas",
     "sta",
     f"caa{TOGETHER}",
+    f"alphasteer{TOGETHER}",
     f"cold-kernel{TOGETHER}",
 )
 FINE_TUNED = ("caa",)  # whose runs hold the fine-tuned model as a baseline, once for each behaviour
