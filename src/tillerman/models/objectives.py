@@ -185,7 +185,7 @@ class Exchange(VectorObjective[Exchanged]):
             for point, vector in vectors.items():
                 for k, some in enumerate((0 * vector, vector)):
                     found = self.loss(opened, asked, point, some.to(opened.device), signs)
-                    sums[point][k] += float(found.double().sum()) / 2 / len(self)
+                    sums[point][k] += float(found.cpu().double().sum()) / 2 / len(self)
         return {point: (float(before), float(after)) for point, (before, after) in sums.items()}
 
 
@@ -202,7 +202,7 @@ def gaps(
         signs = torch.tensor([e.sign for e in some], dtype=torch.float64)[sides[0].examples.cpu()]
         count += len(signs)
         for point in points:
-            sums[point] += signs @ (told[point].double() - plain[point].double()).cpu()
+            sums[point] += signs @ (told[point].cpu().double() - plain[point].cpu().double())
     return {point: (total / count).float() for point, total in sums.items()}
 
 
