@@ -13,11 +13,14 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
 sys.path.insert(0, str(ROOT / "tools" / "real_models"))
 
 from first import taken  # noqa: E402
-from page import committed  # noqa: E402
+from measured import unpack  # noqa: E402
+from page import LOGS  # noqa: E402
 
+from packed import all_of  # noqa: E402
 from tillerman.logs.evaluation import EvaluationLog  # noqa: E402
 from tillerman.reports.pages import render_demo_page, render_report  # noqa: E402
 
@@ -41,7 +44,7 @@ def main() -> None:
     if browser is None:
         sys.exit("no Chromium here; install one, as with apt-get install chromium")
     logs = [EvaluationLog.from_json(values) for values in json.loads(LOG.read_text(encoding="utf-8"))]
-    real = [one.log for one in taken(committed()) if one.log is not None]
+    real = [one.log for one in taken(all_of(LOGS, unpack)) if one.log is not None]
     pages = {
         "overview": (render_demo_page(logs), 960),
         "behaviour": (render_report(logs[0]), 2040),
