@@ -37,7 +37,8 @@ SMALL = tillerman.Experiment(
     shots=2,
     generations=(),
 )
-EVERY = tuple(f"{n}:sae=pilot" if issubclass(kind, SaeMethod) else n for n, kind in METHODS.items())
+SPECS = {"alphasteer": "alphasteer:benign=sample:wikitext"}  # the other text measures the side effects
+EVERY = tuple(f"{n}:sae=pilot" if issubclass(kind, SaeMethod) else SPECS.get(n, n) for n, kind in METHODS.items())
 PILOT_SAE = replace(SMALL, method="sta:sae=pilot", layers=None)
 
 

@@ -106,8 +106,8 @@ class Experiment:
             one.ensure_complete()
             if self.neutral in one.spared():
                 raise UsageError(
-                    f"{one.name} is fitted to leave {self.neutral} alone, which says nothing of other text; give "
-                    "another `neutral` for the side effects"
+                    f"{one.name} is fitted to leave {self.neutral} alone, which says nothing of other text; give it "
+                    "another text, or another `neutral` for the side effects"
                 )
         for site in (self.site, self.read_site or self.site):
             if site not in SITES:
