@@ -14,7 +14,7 @@ from tillerman.data.making.filters import NEAR, UNTOLD, Limits, WrittenPair
 from tillerman.data.making.prompts import PromptPair
 from tillerman.data.writing import make_writer
 from tillerman.evaluation.scorers.registry import text_scorer
-from tillerman.logs.making import MakingLog
+from tillerman.logs.making import Dropped, MakingLog
 from tillerman.pipeline.making.authors import ModelAuthor, WritingRequest
 from tillerman.pipeline.making.from_folder import make_of_texts
 from tillerman.pipeline.making.make import make, new_questions
@@ -52,6 +52,12 @@ def test_what_was_written_is_kept_or_counted_and_the_log_comes_back_whole() -> N
     told = account(log)
     assert "40 of" in told.heading and told.tables[0].rows[0][:2] == ("kept", str(log.kept))
     assert "told the two sides apart with AUC" in told.sentences[0]
+
+
+def test_of_nothing_written_no_share_is_told() -> None:
+    log = MakingLog("", "texts", "", "", 0, 0, 10, dropped=(Dropped("too short", 1, "q", "a", "b"),))
+    rows = account(log).tables[0].rows
+    assert [row[2] for row in rows] == ["", ""]
 
 
 def test_prompts_stand_where_they_are_asked_to() -> None:

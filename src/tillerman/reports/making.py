@@ -42,11 +42,13 @@ def _heading(log: MakingLog) -> str:
 
 
 def _sifted(log: MakingLog) -> Table:
+    def share(count: int) -> str:
+        return percent(count / log.written) if log.written else ""
+
     rows = [
-        (one.fault, str(one.count), percent(one.count / log.written), _short(one.wanted), _short(one.unwanted))
-        for one in log.dropped
+        (one.fault, str(one.count), share(one.count), _short(one.wanted), _short(one.unwanted)) for one in log.dropped
     ]
-    kept = ("kept", str(log.kept), percent(log.kept / log.written) if log.written else "", "", "")
+    kept = ("kept", str(log.kept), share(log.kept), "", "")
     head = ("what became of them", "number", "share", "for example, wanted", "unwanted")
     return Table(f"Of {log.written} written", head, (kept, *rows), strong=(0,))
 
