@@ -19,6 +19,8 @@ from tillerman.methods.adaptive import Dsas, Ids
 from tillerman.methods.alphasteer import AlphaSteer, _benign_rows, _wanted_rows
 from tillerman.methods.base import Context
 from tillerman.methods.fit import Activations, shuffled
+from tillerman.methods.spherical import Spherical
+from tillerman.methods.transport import LinearAct
 
 from .. import tiny
 
@@ -171,7 +173,7 @@ def test_what_it_cannot_be_fitted_on_is_named(tmp_path):
 
 def test_what_reads_the_activation_it_changes_is_not_fitted_on_another():
     context = replace(lesson(tiny.opened()), read_site="resid_pre")
-    for method in (Dsas(), Ids()):
+    for method in (Dsas(), Ids(), LinearAct(), Spherical()):
         with pytest.raises(FitError, match=r"changes \(layers\.0\.resid_post\), and the run reads resid_pre"):
             method.fit(context)
 

@@ -29,6 +29,7 @@ class Spherical(EstimatedMethod):
     gate says (arXiv 2602.08169)."""
 
     name: ClassVar[str] = "spherical"
+    reads_itself: ClassVar[bool] = True
     habits: ClassVar[Habits] = Habits(doses=(-0.3, -0.15, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7), operator="slerp")
     kappa: float = option(
         20.0, "concentration of the gate's two distributions; 0: no gate, every token is turned alike", least=0
@@ -64,8 +65,7 @@ class Spherical(EstimatedMethod):
         return Confidence(v, self.kappa, self.threshold, sum(means) / 2 if self.prior == "fitted" else 0.0)
 
     def fit(self, context: Context) -> SteeringVector:
-        assert context.sides is not None  # read for it by the run
-        made = self.vector(context.sides.activations, context.provenance)
+        made = self.vector(self.sides(context).activations, context.provenance)
         if self.kappa and not any(other > _SHUT for _, _, other in made.provenance.found["opened"]):
             raise FitError(
                 f"{self.name}: the gate is shut at every unwanted training row; fit its weights "

@@ -28,6 +28,7 @@ class LinearAct(ContrastMethod):
     """``h + strength * ((a - 1) * h + b)``, per coordinate the least squares of the optimal coupling of both sides."""
 
     name: ClassVar[str] = "linear-act"
+    reads_itself: ClassVar[bool] = True
     support: str = option(
         "all",
         "where the map is applied: everywhere, or where unwanted training rows were seen (least to greatest)",
