@@ -34,6 +34,7 @@ from tillerman.methods.iti import Iti
 from tillerman.methods.pas import IpasAll, IpasWrong, PasFull
 from tillerman.methods.prompts import PromptContrast, PromptVector
 from tillerman.methods.psr import Psr
+from tillerman.methods.reft_r1 import ReftR1
 from tillerman.methods.reps import Reps
 from tillerman.methods.rice import Rice, RiceRenormalised
 from tillerman.methods.sae.base import SaeMethod
@@ -84,6 +85,7 @@ METHODS: OpenRegistry[type[Method]] = OpenRegistry(
             BiPO,
             Reps,
             Cdas,
+            ReftR1,
             Iti,
             ActAdd,
             Rice,

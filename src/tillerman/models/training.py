@@ -1,6 +1,7 @@
 """Train vectors by gradient, one per hook point, for an objective. The weights are frozen.
 
-What the vectors are trained for (BiPO, RePS, CDAS) is in ``objectives``; this is the loop that they share.
+What the vectors are trained for is in ``objectives`` (BiPO, RePS, CDAS) and ``latents`` (ReFT-r1); this is the loop
+that they share.
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ class VectorObjective(ABC, Generic[A]):
         del point, stream_norm, seed
         return torch.zeros(width)
 
+    def settled(self, point: HookPoint, vector: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+        """A step's vector, as the next step begins: itself, or one on the objective's constraint."""
+        del point
+        return vector
+
     @abstractmethod
     def ask(self, opened: OpenModel, chosen: Sequence[int], points: Sequence[HookPoint]) -> A:
         """These examples, ready for ``loss`` at any of the hook points."""
@@ -102,6 +108,9 @@ def train_vectors(
         if done < count:
             continue
         adam.step()
+        with torch.no_grad():
+            for point, vector in vectors.items():
+                vector.copy_(objective.settled(point, vector))
         falling.step()
         adam.zero_grad()
         step, done = piece.number, 0
