@@ -33,6 +33,7 @@ METHODS = (
     "cold-fd",
     "reps",
     "cdas",
+    "reft-r1",
     "sta",
     f"caa{TOGETHER}",
     f"alphasteer{TOGETHER}",
@@ -40,7 +41,7 @@ METHODS = (
 )
 FINE_TUNED = ("caa",)  # whose runs hold the fine-tuned model as a baseline, once for each behaviour
 # Trained with fewer examples than by default, so that a run takes minutes of one thread as the others do.
-_LESS = {name: f"{name}:steps=20,pairs=4" for name in ("reps", "cdas")}
+_LESS = {name: f"{name}:steps=20,pairs=4" for name in ("reps", "cdas", "reft-r1")}
 _CONTRASTS = ("caa", "prompt-vector", "prompt-contrast", "pas-full", "ipas-all")
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.spec import option
 from tillerman.core.steerings.vector import SteeringVector
@@ -25,16 +25,19 @@ from tillerman.reports.numbers import decimal
 
 @dataclass(frozen=True)
 class ReftR1(Trained):
-    """``v = m w``: w is trained, m is the largest latent along it among the wanted answers of the training items."""
+    """``v = m w``: w is trained, m is the largest latent along it in the training items' wanted answers."""
 
     name: ClassVar[str] = "reft-r1"
     pairs: int = option(8, "examples in each step", least=1)
+    rate: float = option(0.4, "how far a step turns the vector, in units of its length", above=0)
     largest: int = option(ReadAndAdd.largest, "latents of an answer whose mean is added along the direction", least=1)
     penalty: float = option(
         ReadAndAdd.penalty, "weight of the other latents in the loss, in nats per length of the stream", least=0
     )
     start: str = option(
-        "random", "where the direction begins: at random, or a difference of means", choices=("random", "difference")
+        "difference",
+        "where the direction begins: wanted answers' mean without the others', or random",
+        choices=("difference", "random"),
     )
 
     def fit(self, context: Context) -> SteeringVector:
@@ -47,37 +50,35 @@ class ReftR1(Trained):
         )
         units = {point: normalize(vector, dim=0) for point, vector in found.items()}
         read = largest_latents(context.opened, wanted, units, self.pairs)
-        lengths = {point: float(each.max()) for point, each in read.items()}
-        alive = [point for point, length in lengths.items() if length > 0]
-        if not alive:
-            raise FitError(
-                "reft-r1: after training nothing is read along the directions (every latent is 0), so none is left to "
-                "add; try reft-r1:penalty=0, a smaller rate, start=difference, or caa"
-            )
-        told = [[str(p), round(float(read[p].mean()) / norms[p], 5), round(lengths[p] / norms[p], 5)] for p in norms]
-        return SteeringVector(
-            {point: lengths[point] * units[point] for point in alive},
-            {point: norms[point] for point in alive},
-            replace(context.provenance, found={"latents": told}),
-        )
+        told = [[str(p), *(round(float(x) / norms[p], 5) for x in (read[p].mean(), read[p].max()))] for p in norms]
+        made = replace(context.provenance, found={"latents": told})
+        return SteeringVector({p: as_long_as_read(unit, read[p], norms[p]) for p, unit in units.items()}, norms, made)
 
     def report(self, found: Mapping[str, Any]) -> tuple[str, ...]:
         each = "; ".join(f"{p} {decimal(mean, 3)}, {decimal(most, 3)}" for p, mean, most in found["latents"])
         return (
             "largest latent of a wanted answer, in the mean and the largest of all, in lengths of the stream "
-            f"(training items): {each}",
+            f"(training items; 0: nothing is read, and the vector is as long as the stream): {each}",
         )
 
     def _starts(
         self, context: Context, pairs: Sequence[Taught], points: Sequence[HookPoint]
-    ) -> Mapping[HookPoint, Tensor]:
-        """At random, turned round where the wanted answers' mean lies against it: a latent that is 0 at every token has
-        no slope, and could not be trained."""
-        means = means_of_answers(context.opened, pairs, points, self.pairs)
-        if self.start == "difference":
-            return {point: wanted - other for point, (wanted, other) in means.items()}
+    ) -> dict[HookPoint, Tensor]:
         starts = {}
-        for point, (wanted, _) in means.items():
+        for point, (wanted, other) in means_of_answers(context.opened, pairs, points, self.pairs).items():
             drawn = torch.randn(len(wanted), generator=torch.Generator().manual_seed(context.seed))
-            starts[point] = drawn if float(drawn @ wanted) > 0 else -drawn
+            starts[point] = not_against(wanted - other if self.start == "difference" else drawn, wanted)
         return starts
+
+
+def not_against(way: Float[Tensor, " d"], mean: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+    """A direction without its component against a mean of activations: where every latent is 0 there is no slope, and
+    a direction against them all could not be trained."""
+    unit = normalize(mean, dim=0)
+    return way - (way @ unit).clamp_max(0.0) * unit
+
+
+def as_long_as_read(unit: Float[Tensor, " d"], read: Float[Tensor, "n k"], stream_norm: float) -> Float[Tensor, " d"]:
+    """A unit direction times the largest latent that is read along it; as long as the stream where all are 0."""
+    most = float(read.max())
+    return (most if most > 0 else stream_norm) * unit
