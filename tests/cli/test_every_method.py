@@ -44,7 +44,7 @@ def _run(*words: str, allowed: tuple[int, ...] = (0,)) -> dict:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_method_runs_from_the_command_line_to_the_end(name, tmp_path, little):
     path = str(tmp_path / "v.safetensors")
-    name = f"{name}:steps=4" if name in ("bipo", "reps", "cdas") else name
+    name = f"{name}:steps=4" if name in ("bipo", "reps", "cdas", "reft-r1") else name
     routed = name.startswith("rice")
     data, model = ("sample:sums", "pilot-moe") if routed else ("sample:interest-in-science", "pilot")
     grid = ["--answer-tokens", "60", "--strengths", "0.5"] if routed else ["--layers", "2,3", "--strengths", "1"]

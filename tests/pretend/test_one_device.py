@@ -59,7 +59,7 @@ ALONE = "TILLERMAN_TEST_ALONE"  # set in the process of a single test
 NEEDS_SAE = {"sta", "sae-difference", "sae-feature"}
 # Experts run in a kernel that has no pretence; forward-mode derivatives of pretend tensors end in a crash of torch.
 NOT_PRETENDED = {"rice", "rice-renormalised", "cold-jvp"}
-TRAINED = ("bipo", "reps", "cdas")
+TRAINED = ("bipo", "reps", "cdas", "reft-r1")
 WITH_GRADIENTS = {name for name in METHODS if name.startswith(("cold", *TRAINED))}
 PROMPTS = tiny.random_rows([7, 4, 6])
 SCOPES = [Scope("all"), Scope("prompt"), Scope("generated"), Scope("last"), Scope("positions", positions=(1, -2))]

@@ -102,6 +102,7 @@ METHODS = (
     "bipo",
     "reps",
     "cdas",
+    "reft-r1",
     "iti",
     "actadd",
     "rice",
