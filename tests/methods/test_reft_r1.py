@@ -168,6 +168,16 @@ def test_a_start_has_no_component_against_what_it_reads():
     torch.testing.assert_close(turned + way, float(way @ mean) / float(mean @ mean) * mean)
 
 
+def test_answers_of_one_token_which_no_difference_tells_begin_at_random(opened):
+    there = replace(lesson(opened, n=3), points=(POINT,))
+    assert all(len(answer) == 1 for pair in there.preferences("") for answer in pair.answers)
+    one, same, other = (
+        replace(REFT, start=start).fit(replace(there, seed=seed)).directions[POINT]
+        for start, seed in (("difference", 0), ("random", 0), ("difference", 1))
+    )
+    assert torch.equal(one, same) and not torch.allclose(one, other, atol=1e-2)
+
+
 def test_where_nothing_is_read_the_vector_is_as_long_as_the_stream():
     read = torch.tensor([[0.0], [2.5], [1.0]])
     assert torch.equal(as_long_as_read(direction(), read, 3.0), 2.5 * direction())

@@ -64,10 +64,12 @@ class ReftR1(Trained):
     def _starts(
         self, context: Context, pairs: Sequence[Taught], points: Sequence[HookPoint]
     ) -> dict[HookPoint, Tensor]:
+        # A token is predicted before it is read: of answers of one token both sides are the prompt's last activation.
+        apart = self.start == "difference" and any(len(answer) > 1 for pair in pairs for answer in pair.answers)
         starts = {}
         for point, (wanted, other) in means_of_answers(context.opened, pairs, points, self.pairs).items():
             drawn = torch.randn(len(wanted), generator=torch.Generator().manual_seed(context.seed))
-            starts[point] = not_against(wanted - other if self.start == "difference" else drawn, wanted)
+            starts[point] = not_against(wanted - other if apart else drawn, wanted)
         return starts
 
 
