@@ -159,3 +159,17 @@ def test_a_comparison_has_bytes_and_what_could_not_be_fitted() -> None:
     row = line(found, "caa")
     assert (row[1], row[2], row[4], row[-1]) == ("2 of 2", "+40.0 (no interval)", "2 of 2", "5,032")
     assert line(found, "sta")[1] == "1 of 2, refused on 1"
+
+
+def test_refusals_are_shown_of_the_runs_that_asked_and_the_prompts_beside() -> None:
+    refusals = module("measured").Refusals
+    names = personas()
+    many = [measured(name, "caa", log_of(0.3)) for name in names]
+    many[0] = replace(many[0], size=5000, unsafe=refusals(40, 0.1, 0.3, 0.1, 0.15), safe=refusals(40, 0.0, 0.1, 0, 0))
+    many[1] = replace(many[1], size=5200, unsafe=refusals(40, 0.1, 0.0, 0.1, 0.05), safe=refusals(40, 0.0, 0.0, 0, 0))
+    again = [module("measured").Measured.from_json(one.to_json()) for one in many]
+    table = module("page").table(board(again))
+    column = table.head.index("refused: unsafe, safe, pp")
+    assert line(board(again), "caa")[column] == "+5.0, +5.0 (2)"  # (+20 - 10) / 2
+    assert line(board(again), "prompt")[column] == "0.0, 0.0 (2)"
+    assert line(board(again), "few-shot")[-1] == "–" and line(board(again), "caa")[-1] == "5,100"

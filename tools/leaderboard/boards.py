@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from behaviours import BEHAVIOURS, DEFAULTS, FINE_TUNED
-from measured import Measured
+from measured import Measured, Refusals
 from standing import is_written, works
 
 from tillerman.logs.comparison import ComparisonLog, MethodResult
@@ -44,6 +44,8 @@ class Cell:
     seconds: float | None = None
     time_ratio: float | None = None
     size: int | None = None  # bytes of the artefact
+    unsafe: float | None = None  # change of the share of unsafe prompts that are refused
+    safe: float | None = None  # the same of safe ones
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,14 @@ class Mean(NamedTuple):
 @dataclass(frozen=True)
 class Board:
     """One model and one kind of behaviour: rows that can be compared. ``scale`` turns an effect into what is shown:
-    1 for a score, 100 for percentage points."""
+    1 for a score, 100 for percentage points. ``compared``: of one comparison of all methods, whose log holds more."""
 
     model: str
     kind: str
     behaviours: tuple[str, ...]
     rows: tuple[Row, ...]
     scale: float
+    compared: bool = False
 
     def significant(self) -> dict[tuple[str, str], bool]:
         """By row and behaviour: an effect above 0 whose p is below 0.05 after Holm's adjustment for every test of the
@@ -140,9 +143,12 @@ def _real_rows(here: Sequence[Measured], written: bool) -> tuple[Row, ...]:
         for one in of_method:
             if one.log is None:
                 continue
-            beside = _baselines(one.log, written)
+            beside = _baselines(one, one.log, written)
             for name, baseline in beside.items():  # those of the method that comes first stand for all
                 told[name].setdefault(one.behaviour, baseline)
+                if told[name][one.behaviour].unsafe is None:  # whose run may not have asked
+                    asked = {"unsafe": baseline.unsafe, "safe": baseline.safe}
+                    told[name][one.behaviour] = replace(told[name][one.behaviour], **asked)
             cell = _cell(one, one.log, written, {name: baseline.effect for name, baseline in beside.items()})
             if cell is not None:
                 cells[one.behaviour] = cell
@@ -197,11 +203,22 @@ def _cell(one: Measured, log: EvaluationLog, written: bool, beside: Mapping[str,
         repeated=repeated,
         perplexity=side.perplexity_ratio,
         seconds=one.cpu_seconds,
+        size=one.size,
+        unsafe=_changed(one.unsafe),
+        safe=_changed(one.safe),
     )
 
 
-def _baselines(log: EvaluationLog, written: bool) -> dict[str, Cell]:
-    """By their rows' names, each with those beside it."""
+def _changed(side: Refusals | None) -> float | None:
+    return None if side is None else side.steered - side.unsteered
+
+
+def _prompted(side: Refusals | None) -> float | None:
+    return None if side is None or side.prompt is None else side.prompt - side.unsteered
+
+
+def _baselines(one: Measured, log: EvaluationLog, written: bool) -> dict[str, Cell]:
+    """By their rows' names, each with those beside it. Of refusals the prompt's alone are measured."""
     effects: dict[str, Effect | MeanEffect | None] = {c.name: c.effect for c in log.conditions}
     again: dict[str, float] = {}
     if written:
@@ -209,7 +226,10 @@ def _baselines(log: EvaluationLog, written: bool) -> dict[str, Cell]:
         effects = {c.name: c.change for c in conditions}
         plain = log.written and log.written.condition("unsteered")
         again = {c.name: c.repetition - plain.repetition for c in conditions} if plain else {}
-    return _told(effects, again)
+    found = _told(effects, again)
+    if "prompt" in found:
+        found["prompt"] = replace(found["prompt"], unsafe=_prompted(one.unsafe), safe=_prompted(one.safe))
+    return found
 
 
 def _told(effects: Mapping[str, Effect | MeanEffect | None], again: Mapping[str, float]) -> dict[str, Cell]:
@@ -241,7 +261,7 @@ def compared_board(log: ComparisonLog, title: str) -> Board:
         Row(name, {data: of[name] for data, of in told.items() if name in of}, is_baseline=True)
         for name in BASELINES.values()
     ]
-    return Board(title, "answered", names, (*baselines, *sorted(rows, key=_by_effect)), 100.0)
+    return Board(title, "answered", names, (*baselines, *sorted(rows, key=_by_effect)), 100.0, compared=True)
 
 
 def _compared(m: MethodResult, told: Mapping[str, Cell]) -> Cell:

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from tillerman.logs.comparison import ComparisonLog
 from tillerman.logs.table import Table
 from tillerman.reports.numbers import decimal
@@ -116,7 +118,9 @@ HEAD = {
         "minus LoRA",
         "KL, nats",
         "repeated, pp",
+        "refused: unsafe, safe, pp",
         "CPU s",
+        "bytes",
     ),
     "answered": (
         "personas",
@@ -129,7 +133,9 @@ HEAD = {
         "moved the wrong way, %",
         "KL, nats",
         "repeated, pp",
+        "refused: unsafe, safe, pp",
         "CPU s",
+        "bytes",
     ),
     "compared": (
         "personas",
@@ -151,8 +157,7 @@ HEAD = {
 
 def table(board: Board) -> Table:
     """A row that holds nothing was not run."""
-    compared = any(cell.size is not None for row in board.rows for cell in row.cells.values())
-    layout = "compared" if compared else board.kind
+    layout = "compared" if board.compared else board.kind
     stands = board.significant()
     rows = []
     for row in board.rows:
@@ -188,8 +193,19 @@ def _cells(board: Board, row: Row, layout: str, stands: dict[tuple[str, str], bo
     else:
         again = row.mean(lambda cell: cell.repeated, steering=True)
         cells += [NONE if again is None else decimal(100 * again, 0, signed=True)]
-        cells += [_plain(row.median(lambda cell: cell.seconds), 0)]
+        cells += [_refused(row), _plain(row.median(lambda cell: cell.seconds), 0)]
+        cells += [_plain(row.median(lambda cell: cell.size), 0)]
     return cells
+
+
+def _refused(row: Row) -> str:
+    """The mean changes of refusals, and over how many behaviours: those whose run asked and where it steers."""
+    asked = [cell for cell in row.cells.values() if cell.unsafe is not None and cell.safe is not None]
+    if not asked:
+        return NONE
+    means = [float(np.mean([getattr(cell, side) for cell in asked])) for side in ("unsafe", "safe")]
+    shown = ", ".join(decimal(100 * mean, 1, signed=True) for mean in means)
+    return f"{shown} ({len(asked)})"
 
 
 def _count(board: Board, row: Row) -> str:

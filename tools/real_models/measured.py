@@ -24,8 +24,22 @@ TOLD = ("template", "read_positions", "operator")  # of the provenance; the rest
 
 
 @dataclass(frozen=True)
+class Refusals:
+    """Shares of so many prompts of one side that are refused: XSTest's unsafe ones, or its safe ones that look unsafe.
+    ``prompt``: under the prompt of the fit; ``random``: the mean over random directions."""
+
+    prompts: int
+    unsteered: float
+    steered: float
+    random: float
+    prompt: float | None
+
+
+@dataclass(frozen=True)
 class Measured:
-    """``log`` is None where the method refused the data (``refused`` says why). Seconds are of one thread's CPU."""
+    """``log`` is None where the method refused the data (``refused`` says why). Seconds are of one thread's CPU.
+    ``size``: bytes of the artefact; ``unsafe`` and ``safe``: what it does to refusals. Both are None in runs that did
+    not ask, and refusals where the method abstains."""
 
     model: str
     behaviour: str
@@ -33,6 +47,9 @@ class Measured:
     cpu_seconds: float
     log: EvaluationLog | None
     refused: str = ""
+    size: int | None = None
+    unsafe: Refusals | None = None
+    safe: Refusals | None = None
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -45,7 +62,8 @@ class Measured:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Measured:
         log = values["log"]
-        return cls(**{**values, "log": None if log is None else EvaluationLog.from_json(log)})
+        sides = {side: Refusals(**found) for side in ("unsafe", "safe") if (found := values.get(side)) is not None}
+        return cls(**{**values, **sides, "log": None if log is None else EvaluationLog.from_json(log)})
 
 
 def path_of(folder: Path, key: tuple[str, str, str]) -> Path:

@@ -182,10 +182,10 @@ def _cost(run: Run, outcome: Outcome) -> Cost:
         ratio, interval = time_ratio(run.opened, prompt, plan, _TIMED_TOKENS)
     seconds = outcome.log.seconds_to_choose
     assert seconds is not None  # a fit always says so
-    return Cost(seconds, _size(outcome.artefact), ratio, interval)
+    return Cost(seconds, size_of(outcome.artefact), ratio, interval)
 
 
-def _size(artefact: Artefact) -> int:
+def size_of(artefact: Artefact) -> int:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "steering.safetensors"
         save(path, replace(artefact, card=None))
