@@ -11,6 +11,8 @@ from importlib.util import find_spec
 
 import pytest
 
+import tillerman
+
 from .. import tiny
 
 # The command line in a process of its own, which tells at its end what it has imported.
@@ -73,3 +75,15 @@ def test_errors_of_opening_speak_of_flags(folder, tmp_path):
     code, _, err, _ = _run(tmp_path, "check", "sample:risk-seeking", "--model", folder, "--revision", "main")
     assert code == 2
     assert err.replace("\n", " ").startswith(f"error: --revision main: {folder} is not on the hub")
+
+
+def test_the_module_is_the_command(tmp_path):
+    """Where the script is not on the path, or another environment's comes first."""
+    ran = [
+        subprocess.run(program, capture_output=True, text=True, cwd=tmp_path)
+        for program in (
+            [sys.executable, "-m", "tillerman", "--version"],
+            [sys.executable, "-m", "tillerman", "methodz"],
+        )
+    ]
+    assert [one.returncode for one in ran] == [0, 2] and ran[0].stdout == f"tillerman {tillerman.__version__}\n"
