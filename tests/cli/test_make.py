@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import tillerman
 from tillerman.cli.app import app
-from tillerman.cli.commands.make import next_command, slug
+from tillerman.cli.making import next_command, slug
 from tillerman.core.errors import DataError, UsageError
 from tillerman.core.files import sha256_of
 from tillerman.data.loading import load_examples
