@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tillerman.logs.evaluation import EvaluationLog, SearchedCell
+from tillerman.logs.evaluation import EvaluationLog
 from tillerman.logs.evidence import WrittenCondition, WrittenReplies, WrittenScorer
 from tillerman.statistics.values import Interval, MeanEffect, ScoreMean
 
@@ -174,27 +174,32 @@ def test_a_measurement_that_lies_there_is_read_back(tmp_path: Path) -> None:
     assert kept.read(tmp_path) == [one]
 
 
-def test_learned_defaults_are_means_over_the_half_that_was_learned_on() -> None:
-    def cells(low: float) -> tuple[SearchedCell, ...]:
-        none = SearchedCell("caa", "layers.4.resid_post", 0.0, 0.0, 0.5, written=0.05)
-        steered = SearchedCell("caa", "layers.4.resid_post", 2.0, 0.3, 0.5, written=low)
-        return none, steered, replace(steered, read="last", written=low / 2)
-
-    logs = {name: replace(log_of(0.5, 0.2), cells=cells(low)) for name, low in (("pirate", 0.4), ("gloomy", 0.2))}
-    many = [measured(name, "caa", log) for name, log in logs.items()]
-    many += [measured("cheerful", "caa", replace(log_of(0.5, 0.2), cells=cells(1.0)))]  # kept for the test
-    made = module("learned").learned(many, [])
-    assert "| mean | 0.30 | 0.30 |" in made and "| last | 0.30 | 0.15 |" in made and "| any | 0.00 | 0.05 |" in made
-    assert "over pirate, gloomy (dose 0: unsteered)" in made
+def swept(name: str, unsteered: float, **scores: float) -> dict[str, object]:
+    """A behaviour whose settings differ by their reading alone."""
+    rest = {"scope": "all", "place": "0.33", "share": 1.0, "dose": 0.2}
+    settings = [{"read": read, "score": score, **rest} for read, score in scores.items()]
+    return {"model": "smollm2", "behaviour": name, "unsteered": unsteered, "settings": settings}
 
 
-def test_scopes_are_compared_at_the_same_reading_layer_and_dose() -> None:
-    row = {"behaviour": "gloomy", "read": "mean", "layer": 10, "dose": 0.25, "kl": None}
-    rows = [row | {"scope": "all", "score": 0.4, "repeated": 0.1, "shown": 0.5, "kl": 0.2}]
-    assert "| not run | 0.40 (10 %, 50 %) | 0.20 |" in module("learned").learned([], rows)
-    rows += [row | {"scope": "after_instruction", "score": 0.2, "repeated": 0.0, "shown": 0.0}]
-    assert "| 0.20 (0 %, 0 %) | 0.40 (10 %, 50 %) | 0.20 |" in module("learned").learned([], rows)
-    assert module("learned").learned([], []) == "Not run.\n"
+def test_learned_defaults_are_chosen_on_one_half_and_looked_up_on_the_other() -> None:
+    rows = [swept("pirate", 0.1, mean=0.5, last=0.3), swept("gloomy", 0.1, mean=0.3, last=0.3)]
+    rows += [swept("cheerful", 0.2, mean=0.1, last=0.9)]  # kept for the test, and has no part in the choice
+    made = module("learned").learned(rows, {"smollm2": "Small"})
+    assert (
+        "Small, ways of writing, mean score" in made
+        and "learned on: pirate, gloomy | kept for the test: cheerful" in made
+    )
+    assert "| read at | `mean` | +0.30 | \u22120.10 |" in made and "| read at | `last` | +0.20 | +0.70 |" in made
+    best = "| the best of 2 on the first half | `mean`, `all`, one, at 33 % of the depth, 1.0 | +0.30 | \u22120.10 |"
+    assert best in made and "| all |  | +0.25 | +0.30 |" in made
+    assert module("learned").learned([], {}) == "Not run.\n"
+
+
+def test_a_setting_that_did_not_run_on_every_behaviour_is_not_the_best_of_them() -> None:
+    rows = [swept("extraversion", 0.5, mean=0.6, last=0.9), swept("agreeableness", 0.5, mean=0.6)]
+    made = module("learned").learned(rows, {})
+    assert "smollm2, yes/no personas, mean log-odds" in made and "| the best of 1 on the first half | `mean`," in made
+    assert "| +0.10 | not run |" in made  # nothing was kept
 
 
 def test_the_pages_are_up_to_date() -> None:

@@ -27,7 +27,7 @@ Found = dict[tuple[str, str, str], Measured]
 def chapters(many: Sequence[Measured], swept: Sequence[Mapping[str, object]] = ()) -> dict[str, str]:
     """Text by the name of its marks."""
     found = {one.key: one for one in many}
-    parts = {"in short": in_short(found), "learned": learned(many, swept)}
+    parts = {"in short": in_short(found), "learned": learned(swept, NAMES)}
     return parts | {model: of_model(model, found) for model in NAMES}
 
 

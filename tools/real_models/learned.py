@@ -1,42 +1,42 @@
-"""What the defaults of a search for what is written go by: where to read, at which layers and doses, and from where to
-steer.
-
-Only validation prompts are looked at. No behaviour was kept apart to test the choice.
-"""
+"""What the defaults of a search go by: where to read, at which layers, from where to steer and how strongly. Learned on
+half of the behaviours of each kind, and looked up on the other half."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from measured import Measured
+import numpy as np
+from behaviours import BEHAVIOURS
 
-from tillerman.logs.evaluation import SearchedCell
 from tillerman.logs.table import Table
-from tillerman.reports.numbers import decimal, percent
+from tillerman.reports.numbers import decimal
 from tillerman.reports.tables import markdown_table
 
-LEARNED_ON = ("pirate", "gloomy", "courteous", "french")
+LEARNED_ON = ("pirate", "gloomy", "courteous", "french", "agreeableness", "extraversion", "conscientiousness")
+KINDS = {
+    "written": "ways of writing, mean score of the replies",
+    "answered": "yes/no personas, mean log-odds of the right answer in nats",
+}
+FACTORS = {"read": "read at", "scope": "scope", "place": "layers", "share": "share of the dose that spends the budget"}
+MIDDLE = "middle"  # as sweep.py says of the layers together
+Setting = tuple[str, ...]  # by FACTORS
+Changes = dict[str, dict[Setting, float]]  # by behaviour
 
 
-def learned(many: Sequence[Measured], swept: Sequence[Mapping[str, object]]) -> str:
+def learned(swept: Sequence[Mapping[str, object]], titles: Mapping[str, str]) -> str:
+    """A table for each model and kind: the marginal means of every level, and what the best setting does."""
     parts = []
-    for model in dict.fromkeys(one.model for one in many):
-        searched = {
-            one.behaviour: (one.log.cells, str(one.log.provenance.get("read_positions", "")))
-            for one in many
-            if one.model == model and one.method == "caa" and one.behaviour in LEARNED_ON and one.log is not None
-        }
-        if searched:
-            named = ", ".join(name for name in LEARNED_ON if name in searched)
-            parts.append(
-                f"{model}, scope `all`: mean score of validation replies, as far as they are no loops, over "
-                f"{named} (dose 0: unsteered):"
-            )
-            parts.append(markdown_table(_cells(searched)))
-    if swept:
-        parts.append(_of_scopes(swept))
+    for model in dict.fromkeys(str(row["model"]) for row in swept):
+        for kind, words in KINDS.items():
+            found = {
+                str(row["behaviour"]): _changes(row)
+                for row in swept
+                if row["model"] == model and BEHAVIOURS[str(row["behaviour"])].kind == kind
+            }
+            if found:
+                parts += _of_kind(f"{titles.get(model, model)}, {words}", found)
     return "\n\n".join(parts or ["Not run."]) + "\n"
 
 
@@ -44,49 +44,56 @@ def read_sweep(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
-def _cells(searched: Mapping[str, tuple[tuple[SearchedCell, ...], str]]) -> Table:
-    values: dict[tuple[str, float], dict[str, list[float]]] = {}
-    for cells, _ in searched.values():
-        for cell in cells:
-            if cell.written is not None:
-                read = (cell.read or "mean") if cell.strength else "any"
-                row = values.setdefault((read, round(cell.dose, 2)), {})
-                row.setdefault(cell.hook_point if cell.strength else "", []).append(cell.written)
-    places = sorted({place for row in values.values() for place in row if place}, key=lambda p: int(p.split(".")[1]))
+def _changes(row: Mapping[str, object]) -> dict[Setting, float]:
+    unsteered, settings = float(str(row["unsteered"])), row["settings"]
+    assert isinstance(settings, list)
+    return {tuple(str(one[name]) for name in FACTORS): one["score"] - unsteered for one in settings}
+
+
+def _of_kind(title: str, found: Changes) -> list[str]:
+    halves = {
+        "learned on": {name: of for name, of in found.items() if name in LEARNED_ON},
+        "kept for the test": {name: of for name, of in found.items() if name not in LEARNED_ON},
+    }
+    head = [f"{half}: {', '.join(of) or 'none'}" for half, of in halves.items()]
+
+    def shown(of: Changes, wanted: Callable[[Setting], bool]) -> str:
+        values = [value for one in of.values() for setting, value in one.items() if wanted(setting)]
+        return decimal(float(np.mean(values)), 2, signed=True) if values else "not run"
+
     rows = []
-    for (read, dose), row in sorted(values.items(), key=lambda pair: (pair[0][1], pair[0][0])):
-        shown = [_mean(row.get(place, row.get("", []))) for place in places]
-        rows.append((read, decimal(dose), *shown))
-    return Table("", ("read at", "dose", *places), tuple(rows))
+    for k, name in enumerate(FACTORS):
+        levels = sorted({setting[k] for one in found.values() for setting in one})
+        for level in levels:
+            cells = [shown(of, lambda setting, k=k, level=level: setting[k] == level) for of in halves.values()]  # type: ignore[misc]
+            rows.append((FACTORS[name], _named(name, level), *cells))
+    for half, words in (("learned on", "on the first half"), ("kept for the test", "on the second, seen afterwards")):
+        best, count = _best(halves[half])
+        if best is not None:
+            named = ", ".join(_named(name, level) for name, level in zip(FACTORS, best, strict=True))
+            cells = [shown(of, lambda setting, best=best: setting == best) for of in halves.values()]  # type: ignore[misc]
+            rows.append((f"the best of {count} {words}", named, *cells))
+    rows.append(("all", "", *(shown(of, lambda setting: True) for of in halves.values())))
+    return [
+        f"{title}: change on validation rows, mean over settings and behaviours",
+        markdown_table(_table(head, rows)),
+    ]
 
 
-def _mean(values: Sequence[float]) -> str:
-    return decimal(sum(values) / len(values)) if values else ""
+def _best(of: Changes) -> tuple[Setting | None, int]:
+    """The setting with the largest mean change, of those that ran on every behaviour."""
+    if not of:
+        return None, 0
+    common = set.intersection(*(set(one) for one in of.values()))
+    means = {setting: float(np.mean([one[setting] for one in of.values()])) for setting in sorted(common)}
+    return max(means, key=lambda setting: means[setting], default=None), len(means)
 
 
-def _of_scopes(swept: Sequence[Mapping[str, object]]) -> str:
-    """Scopes at the same reading, layer and dose, whose cost on neutral text is the same."""
-    rows = []
-    keys = dict.fromkeys((row["behaviour"], row["read"], row["layer"], row["dose"]) for row in swept)
-    for key in keys:
-        of = {
-            str(row["scope"]): row for row in swept if (row["behaviour"], row["read"], row["layer"], row["dose"]) == key
-        }
-        cells = [_swept(of.get(scope)) for scope in ("after_instruction", "all")]
-        kl = next((row["kl"] for row in of.values() if row["kl"] is not None), None)
-        rows.append(
-            (str(key[0]), str(key[1]), str(key[2]), str(key[3]), *cells, "" if kl is None else decimal(float(str(kl))))
-        )
-    head = ("behaviour", "read at", "layer", "dose", "after_instruction", "all", "KL, nats")
-    words = (
-        "Scope, four validation prompts a cell (SmolLM2-135M-Instruct): mean score of the replies, and in brackets how "
-        "much of them was there before and how many of them show the behaviour:"
-    )
-    return f"{words}\n\n{markdown_table(Table('', head, tuple(rows)))}"
+def _named(factor: str, level: str) -> str:
+    if factor != "place":
+        return f"`{level}`" if factor in ("read", "scope") else level
+    return "20 to 80 % of the depth together" if level == MIDDLE else f"one, at {float(level) * 100:.0f} % of the depth"
 
 
-def _swept(row: Mapping[str, object] | None) -> str:
-    if row is None:
-        return "not run"
-    score, again, shown = (float(str(row[name])) for name in ("score", "repeated", "shown"))
-    return f"{decimal(score)} ({percent(again, 0)}, {percent(shown, 0)})"
+def _table(head: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Table:
+    return Table("", ("", "", *head), tuple(rows))
