@@ -18,6 +18,7 @@ from tillerman.core.steerings.base import Steering
 from tillerman.core.steerings.files import KINDS, put_together, taken_apart
 from tillerman.core.steerings.gated import GatedSteering
 from tillerman.core.steerings.lookahead import LookaheadSteering
+from tillerman.core.steerings.routed import RoutedSteering
 from tillerman.core.steerings.sequence import SequenceSteering
 from tillerman.core.steerings.transport import TransportSteering
 from tillerman.core.steerings.vector import SteeringVector
@@ -46,6 +47,13 @@ def transport() -> TransportSteering:
     return TransportSteering(NORMS, NORMS, tiny.provenance(), row(4), row(5), lows, highs)
 
 
+def routed() -> RoutedSteering:
+    vectors = row(6)
+    lengths = {point: float(v.norm()) for point, v in vectors.items()}
+    keys = table(2, 7)[POINTS[0]]
+    return RoutedSteering(lengths, NORMS, tiny.provenance(), vectors, keys, torch.tensor([0.5, -0.5]), POINTS[0])
+
+
 def lookahead() -> LookaheadSteering:
     moved = {"layers.0.weight": torch.ones(3, 2), "layers.1.weight": torch.eye(5).to_sparse()}
     depths = {"layers.0.weight": 0, "layers.1.weight": 1}
@@ -68,6 +76,7 @@ EXAMPLES = {
         NORMS, NORMS, tiny.provenance(), table(4, 1), offsets(4), table(4, 2), "relu"
     ),
     "TransportSteering": transport,
+    "RoutedSteering": routed,
     "SequenceSteering": lambda: SequenceSteering(NORMS, NORMS, tiny.provenance(), table(3, 3)),
     "LookaheadSteering": lookahead,
 }

@@ -32,7 +32,7 @@ class Alarm:
         if (self.action == "steer") != bool(self.plan):
             wanted = "say which plan it switches on" if self.action == "steer" else "only 'steer' switches a plan on"
             raise UsageError(f"monitor {self.name}: action {self.action!r}: {wanted}")
-        if any(item.gate is not None for item in self.plan):
+        if any(item.gates for item in self.plan):
             raise UsageError(
                 f"monitor {self.name}: its plan has a gate, and an intervention is switched on by one thing"
             )

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from tillerman.core.choices import ChoiceGate
 from tillerman.core.errors import FitError, UnknownNameError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.shown import Shown
@@ -85,6 +86,7 @@ class ProbeGate(Shown):
 
 
 Gate = SimilarityGate | ProbeGate
+PromptGate = Gate | ChoiceGate  # the last is brought by a steering, not given to an intervention
 
 
 def _own(values: Tensor, point: HookPoint) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from tillerman.core.decoding import take
 from tillerman.core.errors import UnknownNameError, UsageError
 from tillerman.core.facts import NO_FACT
-from tillerman.core.gates import Gate
+from tillerman.core.gates import Gate, PromptGate
 from tillerman.core.hookpoint import HookPoint, named
 from tillerman.core.monitors import Monitor
 from tillerman.core.operators import OPERATORS
@@ -130,6 +130,11 @@ class Intervention(Shown):
     def __post_init__(self) -> None:
         check_strength(self.strength, self.operator)
         self.steering.check_operator(self.operator)
+        if self.steering.gates and self.gate is not None:
+            raise UsageError(
+                f"a {type(self.steering).__name__} is gated by its own choice of a layer, and takes no gate or monitor "
+                "beside it; leave that out, or steer with a vector, as 'tillerman fit --method caa' makes them"
+            )
         if isinstance(self.gate, Monitor):
             self._ensure_switchable()
         elif self.gate is not None:
@@ -164,6 +169,22 @@ class Intervention(Shown):
                 f"a {type(self.steering).__name__} works from the first token of a prompt on, and a monitor switches "
                 "it on later; switch on a vector, as 'tillerman fit --method caa' makes them"
             )
+
+    def gate_at(self, point: HookPoint) -> PromptGate | Monitor | None:
+        """What has to be open for a text to be steered there."""
+        return self.steering.gates.get(point, self.gate)
+
+    @property
+    def gates(self) -> tuple[PromptGate | Monitor, ...]:
+        """All of them, each once: its own, or those by which its steering chooses among hook points."""
+        own = () if self.gate is None else (self.gate,)
+        return tuple(self.steering.gates.values()) or own
+
+    def missed(self, tokens: Mapping[HookPoint, int]) -> bool:
+        """Whether it met no token at one of its hook points, though no gate kept it out; of a steering that chooses,
+        at all of them."""
+        met = [tokens.get(point, 0) > 0 for point in self.steering.points]
+        return self.gate is None and not (any(met) if self.steering.gates else all(met))
 
     def operand(self, point: HookPoint) -> Float[Tensor, " k"]:
         """What the operator takes as ``v`` there: the direction ``[d]``, or with it what it reads."""

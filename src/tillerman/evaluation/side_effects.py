@@ -201,8 +201,9 @@ def drift_over(parts: Sequence[Windows]) -> Drift:
 
 
 def _border(plan: Plan) -> int:
-    """The first block that a plan can change anything in."""
-    return min(border_of(point) for item in plan for point in item.steering.points)
+    """The first block that a plan can change anything in, or that a gate of it reads."""
+    points = (point for item in plan for point in (*item.steering.points, *(gate.point for gate in item.gates)))
+    return min(map(border_of, points))
 
 
 def _against(base: Predictions, others: Sequence[Predictions], tokens: Tensor) -> list[Windows]:

@@ -43,7 +43,8 @@ def difference(plan: ServedPlan, ended: Ended) -> str | None:
         if act.intervention.gate is not None and touched.gate_open is None:
             return f"{act.served.name}: nothing is told of its gate"
         idle = act.cell.strength == 0 or touched.gate_open is False or ended.ending == "aborted"
-        if not idle and not all(count > 0 for count in touched.tokens.values()):
+        enough = any if act.intervention.steering.gates else all  # one that chooses its layer steers at one of them
+        if not idle and not enough(count > 0 for count in touched.tokens.values()):
             return f"{act.served.name}: touched no token (scope {act.cell.scope})"
     return None
 

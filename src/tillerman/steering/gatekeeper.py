@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tillerman.core.errors import UsageError
-from tillerman.core.gates import Gate
+from tillerman.core.gates import PromptGate
 from tillerman.core.monitors import Monitor
 from tillerman.core.plan import Scope
 from tillerman.models.forward import ForwardInfo
@@ -27,7 +27,7 @@ class Gatekeeper:
     again; what was read first counts."""
 
     def __init__(self) -> None:
-        self._open: dict[Gate, Bool[Tensor, " b"]] = {}
+        self._open: dict[PromptGate, Bool[Tensor, " b"]] = {}
         self._followed: dict[Monitor, list[Following]] = {}
         self._columns: dict[Monitor, int] = {}  # up to where each has read
         self._told: Int[Tensor, "b k"] | None = None
@@ -57,7 +57,7 @@ class Gatekeeper:
         if self._followed and before is not None and not _goes_on(tokens, before):
             raise UsageError(_ONE_TEXT)
 
-    def read(self, gate: Gate, h: Float[Tensor, "b s d"], sequences: Sequences, info: ForwardInfo) -> None:
+    def read(self, gate: PromptGate, h: Float[Tensor, "b s d"], sequences: Sequences, info: ForwardInfo) -> None:
         """Decide, in the pass that holds the prompt; other passes change nothing."""
         if not sequences.fresh or gate in self._open:
             return
@@ -71,7 +71,7 @@ class Gatekeeper:
         total = torch.where(chosen, h.detach().float(), 0.0).sum(1)
         self._open[gate] = gate.opens(total / chosen.sum(1).clamp(min=1))
 
-    def open(self, gate: Gate, rows: int) -> Bool[Tensor, " b"]:
+    def open(self, gate: PromptGate, rows: int) -> Bool[Tensor, " b"]:
         if gate not in self._open:
             raise UsageError(f"the gate ({gate}) has read no prompt: run the prompt inside the block, in one pass")
         known = self._open[gate]

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tillerman.core.gates import Gate
+from tillerman.core.gates import PromptGate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.monitors import Monitor
 from tillerman.core.steerings.base import Steering
@@ -37,7 +37,7 @@ class PlannedRows:
         self.rounds: dict[HookPoint, list[tuple[Round, list[int | None]]]] = {
             point: rounds(point, plans, known) for point in sorted(steered)
         }
-        self.gates: list[Gate] = list(dict.fromkeys(gate for text in texts for gate in text.gates))
+        self.gates: list[PromptGate] = list(dict.fromkeys(gate for text in texts for gate in text.gates))
         self.monitors: list[Monitor] = list(dict.fromkeys(monitor for text in texts for monitor in text.followed))
         self.points = steered | {one.point for one in (*self.gates, *self.monitors)}
         self.ahead = Ahead(parts, plans)
@@ -106,7 +106,7 @@ class PlannedPass:
             ]
         return self._flags[conditions]
 
-    def decide(self, gate: Gate, h: Float[Tensor, "b s d"]) -> None:
+    def decide(self, gate: PromptGate, h: Float[Tensor, "b s d"]) -> None:
         """Where this pass is the first one over a prompt, open the gate or shut it."""
         texts = self._planned.texts
         new = [i for i, text in enumerate(texts) if gate in text.gates and gate not in text.open]

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import torch
 
-from tillerman.core.gates import Gate
+from tillerman.core.gates import PromptGate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.monitors import Monitor
 from tillerman.core.plan import Plan, Scope
@@ -29,13 +29,13 @@ class LoneText:
 
     def __init__(self, plan: Plan, prompt: Sequence[int], watching: Sequence[Monitor] = ()) -> None:
         self.plan = plan
-        gates = (item.gate for item in plan)
+        gates = (gate for item in plan for gate in item.gates)
         monitors = dict.fromkeys([*watching, *(gate for gate in gates if isinstance(gate, Monitor))])
         self.followed: dict[Monitor, Following] = {monitor: Following(monitor) for monitor in monitors}
         self.tokens = list(prompt)
         self.ran = 0  # so many of them have been run
         self.prompt_tokens = len(prompt)
-        self.open: dict[Gate, bool] = {}
+        self.open: dict[PromptGate, bool] = {}
         self.touched: dict[tuple[int, HookPoint], int] = {}
         of_text = any(item.scope.name in TEXT_SCOPES for item in plan)
         self._sequences = Sequences(keep_text=of_text)
@@ -46,9 +46,9 @@ class LoneText:
         }
 
     @cached_property
-    def gates(self) -> frozenset[Gate]:
-        gates = (item.gate for item in self.plan)
-        return frozenset(gate for gate in gates if gate is not None and not isinstance(gate, Monitor))
+    def gates(self) -> frozenset[PromptGate]:
+        gates = (gate for item in self.plan for gate in item.gates)
+        return frozenset(gate for gate in gates if not isinstance(gate, Monitor))
 
     @property
     def wants_whole_prompt(self) -> bool:
@@ -98,7 +98,7 @@ class LoneText:
         limit = min(reach, self.prompt_tokens)
         return [flag and start + k < limit for k, flag in enumerate(flags)]
 
-    def decided(self, gate: Gate | Monitor | None) -> bool | None:
+    def decided(self, gate: PromptGate | Monitor | None) -> bool | None:
         """Whether it is open; None where there is none, or nothing is known of it yet."""
         if isinstance(gate, Monitor):
             return self.followed[gate].crossed is not None
@@ -106,11 +106,8 @@ class LoneText:
 
     def idle(self) -> list[int]:
         """The interventions that met no token at one of their hook points, though no gate kept them out."""
-        return [
-            i
-            for i, item in enumerate(self.plan)
-            if item.gate is None and not all(self.touched.get((i, point), 0) for point in item.steering.points)
-        ]
+        met = [{p: self.touched.get((i, p), 0) for p in item.steering.points} for i, item in enumerate(self.plan)]
+        return [i for i, item in enumerate(self.plan) if item.missed(met[i])]
 
     def hopeless(self) -> list[int]:
         """Once the prompt has been run: the idle ones that no later token can be right for. An ``after_instruction``

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tillerman.core.errors import UsageError
-from tillerman.core.gates import Gate
+from tillerman.core.gates import PromptGate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.monitors import Monitor
 from tillerman.core.operators import OPERATORS, applied, prepared
@@ -25,7 +25,7 @@ from tillerman.models.forward import ForwardInfo
 from tillerman.steering.lookahead import Ahead
 from tillerman.steering.streams import Stream
 
-Condition = tuple[Scope, Gate | Monitor | None, int | None]  # the last: only so many first tokens of the prompt
+Condition = tuple[Scope, PromptGate | Monitor | None, int | None]  # the last: only so many first tokens of the prompt
 _PROMPT = Scope("prompt")
 Member = tuple[Condition, Bool[Tensor, "b 1"] | None]  # a condition and the rows that have it, None for all
 
@@ -145,7 +145,7 @@ class Round:
 
     def __init__(self, point: HookPoint, items: Sequence[Intervention | None], known: Known) -> None:
         self.items = tuple(items)
-        self.conditions = _conditions(self.items, lambda item: True, known)
+        self.conditions = _conditions(point, self.items, lambda item: True, known)
         live = [item for item in self.items if item is not None and item.strength != 0]
         operators = {item.operator for item in live if item.steering.is_constant}
         self._steps: list[_Step | _Contextual] = [
@@ -169,7 +169,7 @@ class _Step:
             return item.steering.is_constant and item.operator == operator and item.strength != 0
 
         self._operator = operator
-        self.conditions = _conditions(items, mine, known)
+        self.conditions = _conditions(point, items, mine, known)
         self._items = [item for item in items if item is not None and mine(item)]
         self._directions = [item.operand(point) for item in self._items]
         places = iter(range(len(self._items)))
@@ -206,7 +206,7 @@ class _Contextual:
             return item.steering is steering and item.strength != 0
 
         self._point, self._steering = point, steering
-        self.conditions = _conditions(items, mine, known)
+        self.conditions = _conditions(point, items, mine, known)
         self._strengths = [0.0 if item is None or not mine(item) else item.strength for item in items]
 
     def apply(self, h: Float[Tensor, "b s d"], now: Masked) -> Float[Tensor, "b s d"]:
@@ -233,9 +233,10 @@ def rounds(point: HookPoint, plans: Sequence[Plan], known: Known) -> list[tuple[
 
 
 def _conditions(
-    items: Sequence[Intervention | None], wanted: Callable[[Intervention], bool], known: Known
+    point: HookPoint, items: Sequence[Intervention | None], wanted: Callable[[Intervention], bool], known: Known
 ) -> Conditions:
     key = tuple(
-        (item.scope, item.gate, item.steering.reach) if item is not None and wanted(item) else None for item in items
+        (item.scope, item.gate_at(point), item.steering.reach) if item is not None and wanted(item) else None
+        for item in items
     )
     return known.setdefault(key, Conditions(key))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tillerman.core.artefact import ABSTAINS, Artefact
 from tillerman.core.errors import MismatchError, NotAppliedError, UsageError
-from tillerman.core.gates import Gate
+from tillerman.core.gates import PromptGate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.monitors import Monitor
 from tillerman.core.operators import RELATIVE
@@ -73,7 +73,7 @@ class Steered:
 
     @property
     def monitors(self) -> tuple[Monitor, ...]:
-        gates = (item.gate for item in self.plan)
+        gates = (gate for item in self.plan for gate in item.gates)
         return tuple(dict.fromkeys([*self.watching, *(one for one in gates if isinstance(one, Monitor))]))
 
     @property
@@ -108,8 +108,10 @@ class Steered:
 
     def ensure_applied(self) -> None:
         for item, applied in zip(self.plan, self.receipt.applied, strict=True):
-            if applied.touched or (item.gate is not None and self._forwards > 0):
+            if item.gate is not None and self._forwards > 0:
                 continue  # a gate that stayed shut did its work
+            if not item.missed({point: applied.tokens[str(point)] for point in item.steering.points}):
+                continue
             idle = [point for point, count in applied.tokens.items() if count == 0]
             whose = "" if applied.row is None else f", the plan of row {applied.row}"
             raise NotAppliedError(
@@ -202,7 +204,7 @@ def _block(model: nn.Module, steered: Steered, must_apply: bool) -> Iterator[Ste
         streams.learn(now.stream, output)
 
     points = {p for item in steered.plan for p in item.steering.points}
-    read = {item.gate.point for item in steered.plan if item.gate is not None} | {m.point for m in steered.watching}
+    read = {gate.point for item in steered.plan for gate in item.gates} | {m.point for m in steered.watching}
     known: Known = {}
     edits = {point: _edit(point, steered, passes, known) for point in sorted(points | read)}
     try:
@@ -231,12 +233,12 @@ def ensure_fits(parts: Anatomy, plan: Plan) -> None:
                     f"{point}: the vector of {item.steering.provenance.model_id} has width "
                     f"{item.steering.width(point)}, the model {width}"
                 )
-        if item.gate is not None:
-            _ensure_reads(parts, item.gate, "monitor" if isinstance(item.gate, Monitor) else "gate")
+        for gate in item.gates:
+            _ensure_reads(parts, gate, "monitor" if isinstance(gate, Monitor) else "gate")
     ensure_finite(plan, parts.causal.dtype)
 
 
-def _ensure_reads(parts: Anatomy, reader: Gate | Monitor, what: str) -> None:
+def _ensure_reads(parts: Anatomy, reader: PromptGate | Monitor, what: str) -> None:
     parts.check(reader.point)
     width = parts.width_at(reader.point)
     if reader.width != width:
@@ -244,8 +246,8 @@ def _ensure_reads(parts: Anatomy, reader: Gate | Monitor, what: str) -> None:
 
 
 def _edit(point: HookPoint, steered: Steered, passes: Passes[Pass], known: Known) -> Edit:
-    here = dict.fromkeys(i.gate for i in steered.plan if i.gate is not None and i.gate.point == point)
-    mine: list[Gate] = [one for one in here if not isinstance(one, Monitor)]
+    here = dict.fromkeys(gate for item in steered.plan for gate in item.gates if gate.point == point)
+    mine: list[PromptGate] = [one for one in here if not isinstance(one, Monitor)]
     monitors = [one for one in steered.monitors if one.point == point]
     worked = rounds(point, steered.plans, known)
 

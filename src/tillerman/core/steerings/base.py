@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tillerman.core.decoding import take
 from tillerman.core.errors import HookPointError
+from tillerman.core.gates import PromptGate
 from tillerman.core.hookpoint import HookPoint, named
 from tillerman.core.provenance import Provenance
 
@@ -33,8 +34,8 @@ class Steering(Protocol):
     """A change of activations, at its hook points: ``h + strength * change``.
 
     ``SteeringVector`` adds one vector everywhere, ``GatedSteering`` vectors as strong as the activation asks for,
-    ``TransportSteering`` an affine map of each coordinate, ``SequenceSteering`` one vector for each of a prompt's first
-    tokens, ``LookaheadSteering`` the difference to a model with other parameters. Norm and dose are means over the
+    ``TransportSteering`` an affine map of each coordinate, ``RoutedSteering`` a vector at the one of its hook points
+    that the prompt chooses, ``SequenceSteering`` one vector for each of a prompt's first tokens, ``LookaheadSteering`` the difference to a model with other parameters. Norm and dose are means over the
     tokens it was fitted on where the change is not constant.
     """
 
@@ -54,6 +55,8 @@ class Steering(Protocol):
     def looks_ahead(self) -> bool: ...  # runs a second stream, beside an unsteered one
     @property
     def reach(self) -> int | None: ...  # only so many first tokens of the prompt are changed; None: any token
+    @property
+    def gates(self) -> Mapping[HookPoint, PromptGate]: ...  # where it steers some texts only: which, their prompts say
     def at(self, points: HookPoint | Iterable[HookPoint]) -> Steering: ...
     def width(self, point: HookPoint) -> int: ...
     def norm(self, point: HookPoint) -> float: ...

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tillerman.core.errors import FitError, UsageError
+from tillerman.core.gates import PromptGate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.provenance import Provenance
 from tillerman.core.shown import Shown
@@ -59,6 +60,10 @@ class Dosed(Shown):
     @property
     def reach(self) -> int | None:
         return None
+
+    @property
+    def gates(self) -> Mapping[HookPoint, PromptGate]:
+        return {}
 
     @property
     def points(self) -> tuple[HookPoint, ...]:

@@ -16,6 +16,7 @@ from tillerman.core.monitors import Monitor
 from tillerman.core.steerings.base import Head, Steering, Tensors, by_name
 from tillerman.core.steerings.gated import GatedSteering, former_kernel
 from tillerman.core.steerings.lookahead import LookaheadSteering
+from tillerman.core.steerings.routed import RoutedSteering
 from tillerman.core.steerings.sequence import SequenceSteering
 from tillerman.core.steerings.transport import TransportSteering
 from tillerman.core.steerings.vector import SteeringVector
@@ -24,6 +25,7 @@ KINDS: Mapping[str, type[Steering]] = {
     "SteeringVector": SteeringVector,
     "GatedSteering": GatedSteering,
     "TransportSteering": TransportSteering,
+    "RoutedSteering": RoutedSteering,
     "SequenceSteering": SequenceSteering,
     "LookaheadSteering": LookaheadSteering,
 }

@@ -15,6 +15,7 @@ from tillerman.core.atoms import Atom
 from tillerman.core.confidence import Confidence, always
 from tillerman.core.decoding import take
 from tillerman.core.errors import FitError, MismatchError, UnknownNameError, UsageError
+from tillerman.core.gates import PromptGate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.operators import OPERATORS, RELATIVE
 from tillerman.core.provenance import Provenance
@@ -101,6 +102,10 @@ class SteeringVector(Shown):
     @property
     def reach(self) -> int | None:
         return None
+
+    @property
+    def gates(self) -> Mapping[HookPoint, PromptGate]:
+        return {}
 
     def at(self, points: HookPoint | Iterable[HookPoint]) -> SteeringVector:
         """The same steering at some of its hook points only."""
