@@ -27,6 +27,7 @@ METHODS = (
     "alphasteer",
     "spherical",
     "linear-act",
+    "w2s",
     "cold-kernel",
     "pas-full",
     "ipas-all",

@@ -44,6 +44,7 @@ from tillerman.methods.sae.sta import Sta
 from tillerman.methods.spherical import Spherical
 from tillerman.methods.target_cosine import TargetCosine
 from tillerman.methods.transport import LinearAct
+from tillerman.methods.w2s import W2s
 
 
 def _wrong(name: str, value: Any) -> str | None:
@@ -73,6 +74,7 @@ METHODS: OpenRegistry[type[Method]] = OpenRegistry(
             Ids,
             AlphaSteer,
             LinearAct,
+            W2s,
             Sta,
             SaeDifference,
             SaeFeature,

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from tillerman.core.hookpoint import HookPoint
-from tillerman.models.batches import padded
+from tillerman.core.rows import Progress, silent
+from tillerman.models.batches import padded, spans, token_budget
 from tillerman.models.branches import Stem, pass_over, run_stem, unshared
 from tillerman.models.cells import Variants
 from tillerman.models.edit import Edit
 from tillerman.models.gradients import Taught
 from tillerman.models.grid import answer_branches, branch_fault, entering_of
 from tillerman.models.head import token_logprobs
+from tillerman.models.memory import fitting, in_two
 from tillerman.models.opened import OpenModel
 from tillerman.models.restart import Restart, border_of
 
@@ -96,6 +99,34 @@ def answer_logprobs(opened: OpenModel, asked: AnswerBatch, point: HookPoint, cha
 
 
 @torch.no_grad()
+def margins(
+    opened: OpenModel,
+    examples: Sequence[Taught],
+    vectors: Mapping[HookPoint, Float[Tensor, " d"]],
+    progress: Progress = silent,
+) -> Float[Tensor, "n k+1"]:
+    """How far the first answer of each example is above the second, in nats per token of either: unsteered, and with
+    each vector added, by itself, from the prompt's last token on. ``progress`` is told of examples."""
+    points = sorted(vectors)
+    found = torch.empty(len(examples), 1 + len(points))
+    cells = [len(t.prompt) + sum(map(len, t.answers)) for t in examples]
+    order = sorted(range(len(examples)), key=cells.__getitem__)
+    work = [order[start:stop] for start, stop in spans([cells[i] for i in order], token_budget(opened.parts))]
+
+    def run(chosen: list[int]) -> Float[Tensor, "b k+1"]:
+        asked = ask(opened, [examples[i] for i in chosen], points)
+        changes: list[tuple[HookPoint, Change]] = [(points[0], lambda h: h)]
+        changes += [(point, partial(_plus, vectors[point])) for point in points]
+        each = [answer_logprobs(opened, asked, *one) / asked.lengths.to(opened.device) for one in changes]
+        return torch.stack([of_two[:, 0] - of_two[:, 1] for of_two in each], 1).float().cpu()
+
+    for chosen, values in fitting(opened.parts, work, run, lambda piece: [*map(list, in_two(piece))]):
+        found[chosen] = values
+        progress(len(chosen))
+    return found
+
+
+@torch.no_grad()
 def unsteered(
     opened: OpenModel, asked: AnswerBatch, points: Sequence[HookPoint]
 ) -> tuple[dict[HookPoint, Float[Tensor, "t d"]], Float[Tensor, "t d"]]:
@@ -113,6 +144,10 @@ def unsteered(
     lowest = min(border_of(point) for point in points)
     states = _over(opened, asked, lowest, {point: keeper(point) for point in points})
     return got, states
+
+
+def _plus(v: Float[Tensor, " d"], h: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
+    return h + v.to(h)
 
 
 def _over(opened: OpenModel, asked: AnswerBatch, border: int, edits: Mapping[HookPoint, Edit]) -> Float[Tensor, "t d"]:

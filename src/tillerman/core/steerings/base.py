@@ -35,8 +35,9 @@ class Steering(Protocol):
 
     ``SteeringVector`` adds one vector everywhere, ``GatedSteering`` vectors as strong as the activation asks for,
     ``TransportSteering`` an affine map of each coordinate, ``RoutedSteering`` a vector at the one of its hook points
-    that the prompt chooses, ``SequenceSteering`` one vector for each of a prompt's first tokens, ``LookaheadSteering`` the difference to a model with other parameters. Norm and dose are means over the
-    tokens it was fitted on where the change is not constant.
+    that the prompt chooses, ``SequenceSteering`` one vector for each of a prompt's first tokens, ``LookaheadSteering``
+    the difference to a model with other parameters. Norm and dose are means over the tokens it was fitted on where the
+    change is not constant.
     """
 
     @property
