@@ -24,8 +24,9 @@ class Choice(Shown):
     ``FitError`` for keys ``w [k d]`` and offsets ``b [k]`` that do not belong together or are not finite.
     """
 
-    keys: Float[Tensor, "k d"]
-    offsets: Float[Tensor, " k"]
+    # shapes are checked below: a file may hold any
+    keys: Tensor
+    offsets: Tensor
     point: HookPoint
     read: str = "last"
 
@@ -45,6 +46,9 @@ class Choice(Shown):
 
     def shown(self) -> dict[str, object]:
         return {"among": len(self.offsets), "reads": f"the prompt's {self.read} at {self.point}"}
+
+    def __str__(self) -> str:
+        return f"layer chosen by the prompt's {self.read} at {self.point}"
 
     def chosen(self, h: Float[Tensor, "b d"]) -> Int[Tensor, " b"]:
         """The place for each row. Activations that are not finite choose the first place: what they make of the text
@@ -84,4 +88,4 @@ class ChoiceGate(Shown):
         return self.choice.chosen(h) == self.place
 
     def __str__(self) -> str:
-        return f"choice {self.place + 1} of {len(self.choice.offsets)} at {self.point}"
+        return f"{self.choice}: number {self.place + 1} of {len(self.choice.offsets)}"

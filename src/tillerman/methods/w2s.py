@@ -79,7 +79,8 @@ class W2s(ContrastMethod):
     ) -> Steering:
         """Of sides whose labels were shuffled by the seed ``dealing``, the null."""
         made = fit(sides, self.direction, context.provenance)
-        points = self.candidates(context, made.points)
+        deep = len(context.opened.parts.blocks)
+        points = candidates(made.points, deep if len(context.points) == deep else None, self.layers)
         if len(points) == 1:
             return made.at(points)
         dose = sum(made.dose(point, 1.0) for point in points) / len(points)
@@ -99,15 +100,6 @@ class W2s(ContrastMethod):
         choice = Choice(chooser.keys, chooser.offsets, first, self.read)
         told = replace(context.provenance, found=_facts(points, chooser, choice, read, self.dose))
         return RoutedSteering.of(even.directions, even.stream_norms, told, choice)
-
-    def candidates(self, context: Context, points: Sequence[HookPoint]) -> tuple[HookPoint, ...]:
-        """As many as asked for, evenly spread over the middle of the model where all its layers may be steered, else
-        over those that may."""
-        deep = len(context.opened.parts.blocks)
-        low, high = (share * deep for share in MIDDLE)
-        middle = [point for point in points if low <= point.layer < high]
-        pool = middle if len(context.points) == deep and len(middle) > 1 else list(points)
-        return tuple(pool[i] for i in spread(len(pool), self.layers))
 
     def tried(
         self,
@@ -153,6 +145,15 @@ class W2s(ContrastMethod):
             f"token: {moved['moved']} at the layer chosen, {moved['fixed']} at the best one for all (difference "
             f"{gain}), {moved['ideal']} were the best for each known",
         )
+
+
+def candidates(points: Sequence[HookPoint], deep: int | None, most: int) -> tuple[HookPoint, ...]:
+    """So many, evenly spread: over the middle of a model of ``deep`` layers, all of which may be steered, else over
+    those that may."""
+    low, high = (share * (deep or 0) for share in MIDDLE)
+    middle = [point for point in points if low <= point.layer < high]
+    pool = middle if len(middle) > 1 else list(points)
+    return tuple(pool[i] for i in spread(len(pool), most))
 
 
 def _asked(

@@ -104,7 +104,7 @@ def margins(
     examples: Sequence[Taught],
     vectors: Mapping[HookPoint, Float[Tensor, " d"]],
     progress: Progress = silent,
-) -> Float[Tensor, "n k+1"]:
+) -> Float[Tensor, "n _"]:
     """How far the first answer of each example is above the second, in nats per token of either: unsteered, and with
     each vector added, by itself, from the prompt's last token on. ``progress`` is told of examples."""
     points = sorted(vectors)
@@ -113,7 +113,7 @@ def margins(
     order = sorted(range(len(examples)), key=cells.__getitem__)
     work = [order[start:stop] for start, stop in spans([cells[i] for i in order], token_budget(opened.parts))]
 
-    def run(chosen: list[int]) -> Float[Tensor, "b k+1"]:
+    def run(chosen: list[int]) -> Float[Tensor, "b _"]:
         asked = ask(opened, [examples[i] for i in chosen], points)
         changes: list[tuple[HookPoint, Change]] = [(points[0], lambda h: h)]
         changes += [(point, partial(_plus, vectors[point])) for point in points]

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from tillerman.core.artefact import ABSTAINS, Artefact
+from tillerman.core.choices import ChoiceGate
 from tillerman.core.errors import MismatchError, NotAppliedError, UsageError
 from tillerman.core.gates import PromptGate
 from tillerman.core.hookpoint import HookPoint
@@ -270,6 +271,7 @@ def _edit(point: HookPoint, steered: Steered, passes: Passes[Pass], known: Known
 
 def _record(item: Intervention, tokens: dict[str, int], row: int | None) -> Applied:
     doses = {str(p): item.steering.dose(p, item.strength) for p in item.steering.points}
+    opens = next((gate.choice for gate in item.gates if isinstance(gate, ChoiceGate)), item.gate)
     return Applied(
         item.strength,
         item.operator,
@@ -277,5 +279,5 @@ def _record(item: Intervention, tokens: dict[str, int], row: int | None) -> Appl
         tokens,
         {} if item.operator in RELATIVE else doses,
         row,
-        "" if item.gate is None else str(item.gate),
+        "" if opens is None else str(opens),
     )

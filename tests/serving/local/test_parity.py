@@ -8,12 +8,14 @@ from functools import partial
 import pytest
 import torch
 
+from tillerman.core.choices import Choice
 from tillerman.core.confidence import Confidence
 from tillerman.core.gates import ProbeGate, SimilarityGate
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.plan import Intervention, Scope
 from tillerman.core.steerings.gated import GatedSteering
 from tillerman.core.steerings.lookahead import LookaheadSteering
+from tillerman.core.steerings.routed import RoutedSteering
 from tillerman.core.steerings.sequence import SequenceSteering
 from tillerman.core.steerings.transport import TransportSteering
 from tillerman.core.steerings.vector import SteeringVector
@@ -121,6 +123,17 @@ def test_gates_open_and_shut_for_each_row(opened):
     assert answers[1].ended.touched[0].tokens == {"layers.2.resid_post": 0}
 
 
+def _routed() -> RoutedSteering:
+    """Two layers, of which each of the rows gets one: which, the mean of its prompt says."""
+    points, key = (HookPoint(1), HookPoint(2)), tiny.vector(1, seed=9).directions[HookPoint(1)]
+    with torch.inference_mode():
+        read = [float(tiny.hidden_states(tiny.model(), torch.tensor([row]))[2][0].mean(0) @ key) for row in ROWS]
+    middle = sorted(read)[len(read) // 2] - 1e-3
+    vectors = {p: dict(tiny.vector(p, seed=p.layer).directions)[p] for p in points}
+    choice = Choice(torch.stack([key, -key]), torch.tensor([-middle, middle]), points[0], "mean")
+    return RoutedSteering.of(vectors, dict.fromkeys(points, 2.0), tiny.provenance(), choice)
+
+
 def _contextual() -> dict[str, Intervention]:
     points = (HookPoint(1),)
     norms = dict.fromkeys(points, 2.0)
@@ -137,6 +150,7 @@ def _contextual() -> dict[str, Intervention]:
     return {
         "gated": Intervention(GatedSteering(norms, norms, made, keys, offsets, table, "relu"), 0.5),
         "transport": Intervention(TransportSteering(norms, norms, made, row(4), row(5), {}, {}), 0.5),
+        "routed": Intervention(_routed(), 2.0),
         "sequence": Intervention(SequenceSteering(norms, norms, made, table), 0.5),
         "lookahead": Intervention(
             LookaheadSteering(norms, norms, made, moved, {name: 0}, dict.fromkeys(points, tiny.WIDTH), "fd", 0.1), 0.5
@@ -145,7 +159,7 @@ def _contextual() -> dict[str, Intervention]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gated", "transport", "sequence", "lookahead"])
+@pytest.mark.parametrize("name", ["gated", "transport", "sequence", "lookahead", "routed"])
 def test_changes_that_depend_on_what_is_read_are_exact_over_joins(opened, name):
     plan = by_hand((_contextual()[name],))
     jobs = [job(ROWS[0], plan, max_tokens=9), job(ROWS[1], plan, max_tokens=5), job(ROWS[2], (vector(0),))]

@@ -34,9 +34,10 @@ class RoutedSteering(Dosed):
     it is to read a later one, or is among another number of places.
     """
 
-    vectors: Mapping[HookPoint, Float[Tensor, " d"]]
-    keys: Float[Tensor, "k d"]
-    offsets: Float[Tensor, " k"]
+    # shapes are checked below: a file may hold any
+    vectors: Mapping[HookPoint, Tensor]
+    keys: Tensor
+    offsets: Tensor
     read_at: HookPoint
     read: str = "last"
 
@@ -59,7 +60,7 @@ class RoutedSteering(Dosed):
     @classmethod
     def of(
         cls,
-        vectors: Mapping[HookPoint, Float[Tensor, " d"]],
+        vectors: Mapping[HookPoint, Tensor],
         stream_norms: Mapping[HookPoint, float],
         provenance: Provenance,
         choice: Choice,
