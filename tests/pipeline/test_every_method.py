@@ -49,6 +49,7 @@ def data():
         ("spherical:threshold=-0.5", "slerp", False, (0.1, 0.4)),
         ("target-cosine", "aim", False, (0.1, 0.4)),
         ("linear-act", "add", False, (0.1, 0.4)),
+        ("w2s", "add", True, (0.1, 0.4)),
         ("actadd", "add", False, (0.5, 2.0)),
         ("iti", "add", True, (0.5, 2.0)),
         ("bipo:steps=8", "add", False, (0.2, 1.0)),

@@ -132,7 +132,8 @@ def test_every_method_is_fitted_and_steers_on_a_device_as_on_the_cpu(name, data,
     spec = f"{name}:steps=3" if name in TRAINED else spec
     source = "pilot"
     spec = f"{name}:benign=sample:wikitext" if name == "alphasteer" else spec  # the other one measures the side effects
-    experiment = replace(SMALL, method=spec, max_train=12, layers=(3,))
+    # of one layer w2s is caa
+    experiment = replace(SMALL, method=spec, max_train=12, layers=(2, 3) if name == "w2s" else (3,))
     plain = tillerman.open_model(source)
     theirs = fitted(experiment, plain, data)
     with pretend_machine() as record:

@@ -90,6 +90,7 @@ METHODS = (
     "ids",
     "alphasteer",
     "linear-act",
+    "w2s",
     "sta",
     "sae-difference",
     "sae-feature",
