@@ -7,7 +7,7 @@ import torch
 from transformers import DynamicCache
 
 import tillerman
-from tillerman.core.choices import Choice, ChoiceGate
+from tillerman.core.choices import ChoiceGate, LayerChoice
 from tillerman.core.errors import FitError, MismatchError, UnknownNameError, UsageError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.monitors import Monitor
@@ -37,7 +37,7 @@ def routed(read: str = "mean", at: HookPoint = READ, size: float = 2.0) -> tuple
     middle = float(along.sort().values[1:3].mean())
     vectors = {p: size * tiny.vector(p, seed=p.layer).directions[p] for p in POINTS}
     made = tiny.provenance()
-    choice = Choice(torch.stack([key, -key]), torch.tensor([-middle, middle]), at, read)
+    choice = LayerChoice(torch.stack([key, -key]), torch.tensor([-middle, middle]), at, read)
     return RoutedSteering.of(vectors, dict.fromkeys(POINTS, 2.0), made, choice), (along <= middle).long().tolist()
 
 
@@ -167,20 +167,22 @@ def test_choices_refuse_what_they_cannot_read():
         ((keys, offsets, READ, "first"), UnknownNameError),
     ):
         with pytest.raises(error):
-            Choice(*given)
+            LayerChoice(*given)
     norms = dict.fromkeys(POINTS, 2.0)
     with pytest.raises(FitError, match=r"reads layers\.2\.resid_post, after layers\.1\.resid_post is steered"):
-        RoutedSteering.of(steering.vectors, norms, steering.provenance, Choice(keys, offsets, POINTS[1]))
+        RoutedSteering.of(steering.vectors, norms, steering.provenance, LayerChoice(keys, offsets, POINTS[1]))
     with pytest.raises(FitError, match="a choice among 3 places for 2 hook points"):
-        three = Choice(torch.ones(3, tiny.WIDTH), torch.zeros(3), READ)
+        three = LayerChoice(torch.ones(3, tiny.WIDTH), torch.zeros(3), READ)
         RoutedSteering.of(steering.vectors, norms, steering.provenance, three)
-    narrow = RoutedSteering.of(steering.vectors, norms, steering.provenance, Choice(torch.ones(2, 5), offsets, READ))
+    narrow = RoutedSteering.of(
+        steering.vectors, norms, steering.provenance, LayerChoice(torch.ones(2, 5), offsets, READ)
+    )
     with pytest.raises(MismatchError, match="has width 5, the model 32"), steer(tiny.model(), Intervention(narrow)):
         pass
 
 
 def test_activations_that_are_no_numbers_choose_the_first_place_and_only_that():
-    choice = Choice(torch.eye(3), torch.zeros(3), READ)
+    choice = LayerChoice(torch.eye(3), torch.zeros(3), READ)
     h = torch.tensor([[float("nan")] * 3, [0.0, 2.0, 1.0], [1.0, 1.0, 1.0]])
     assert choice.chosen(h).tolist() == [0, 1, 0]
     opened = torch.stack([ChoiceGate(choice, k).opens(h) for k in range(3)])

@@ -17,7 +17,7 @@ CHOICE_READS = ("mean", "last")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Choice(Shown):
+class LayerChoice(Shown):
     """The place ``argmax_k w_k . h + b_k`` among ``k`` ones, the first of those that are equal; ``h [d]`` is the mean
     over the prompt's tokens, or its ``last`` one, at ``point`` ("where to steer": arXiv 2604.03867).
 
@@ -56,7 +56,7 @@ class Choice(Shown):
         scores = h.float() @ self.keys.to(h.device).T + self.offsets.to(h.device)
         return torch.nan_to_num(scores, nan=float("-inf")).argmax(-1)
 
-    def among(self, places: Sequence[int]) -> Choice:
+    def among(self, places: Sequence[int]) -> LayerChoice:
         """The same among some of the places only."""
         kept = list(places)
         return replace(self, keys=self.keys[kept], offsets=self.offsets[kept])
@@ -66,7 +66,7 @@ class Choice(Shown):
 class ChoiceGate(Shown):
     """Open for the texts for which ``choice`` falls on ``place``: of the gates of all places one is open."""
 
-    choice: Choice
+    choice: LayerChoice
     place: int
 
     @property

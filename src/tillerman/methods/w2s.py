@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tillerman.core.choices import CHOICE_READS, Choice
+from tillerman.core.choices import CHOICE_READS, LayerChoice
 from tillerman.core.errors import FitError
 from tillerman.core.hookpoint import HookPoint
 from tillerman.core.rows import ContrastSet, Progress, Row
@@ -97,7 +97,7 @@ class W2s(ContrastMethod):
         prompts = [Row(one.prompt, 0 if self.read == "mean" else len(one.prompt) - 1) for one in taught]
         read = capture(context.opened, prompts, (first,), read=self.read)[first]
         chooser = fit_chooser(read, moved, labels=self.learn == "best")
-        choice = Choice(chooser.keys, chooser.offsets, first, self.read)
+        choice = LayerChoice(chooser.keys, chooser.offsets, first, self.read)
         told = replace(context.provenance, found=_facts(points, chooser, choice, read, self.dose))
         return RoutedSteering.of(even.directions, even.stream_norms, told, choice)
 
@@ -163,7 +163,7 @@ def _asked(
 
 
 def _facts(
-    points: Sequence[HookPoint], chooser: Chooser, choice: Choice, read: Float[Tensor, "n d"], dose: float
+    points: Sequence[HookPoint], chooser: Chooser, choice: LayerChoice, read: Float[Tensor, "n d"], dose: float
 ) -> dict[str, Any]:
     counts = torch.bincount(choice.chosen(read), minlength=len(points)).tolist()
     gain = mean_effect(chooser.chosen.numpy(), chooser.fixed.numpy())

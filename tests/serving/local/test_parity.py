@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 
-from tillerman.core.choices import Choice
+from tillerman.core.choices import LayerChoice
 from tillerman.core.confidence import Confidence
 from tillerman.core.gates import ProbeGate, SimilarityGate
 from tillerman.core.hookpoint import HookPoint
@@ -130,7 +130,7 @@ def _routed() -> RoutedSteering:
         read = [float(tiny.hidden_states(tiny.model(), torch.tensor([row]))[2][0].mean(0) @ key) for row in ROWS]
     middle = sorted(read)[len(read) // 2] - 1e-3
     vectors = {p: dict(tiny.vector(p, seed=p.layer).directions)[p] for p in points}
-    choice = Choice(torch.stack([key, -key]), torch.tensor([-middle, middle]), points[0], "mean")
+    choice = LayerChoice(torch.stack([key, -key]), torch.tensor([-middle, middle]), points[0], "mean")
     return RoutedSteering.of(vectors, dict.fromkeys(points, 2.0), tiny.provenance(), choice)
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tillerman.core.choices import Choice, ChoiceGate
+from tillerman.core.choices import ChoiceGate, LayerChoice
 from tillerman.core.decoding import take
 from tillerman.core.errors import FitError
 from tillerman.core.gates import PromptGate
@@ -47,7 +47,7 @@ class RoutedSteering(Dosed):
             raise FitError("vectors must cover the hook points")
         own = {point: _own(self.vectors[point], point) for point in self.points}
         object.__setattr__(self, "vectors", MappingProxyType(own))
-        choice = Choice(self.keys, self.offsets, self.read_at, self.read)
+        choice = LayerChoice(self.keys, self.offsets, self.read_at, self.read)
         for name in ("keys", "offsets"):
             object.__setattr__(self, name, getattr(choice, name))
         if len(self.offsets) != len(own):
@@ -63,15 +63,15 @@ class RoutedSteering(Dosed):
         vectors: Mapping[HookPoint, Tensor],
         stream_norms: Mapping[HookPoint, float],
         provenance: Provenance,
-        choice: Choice,
+        choice: LayerChoice,
     ) -> RoutedSteering:
         """The norms of its change are those of the vectors."""
         norms = {point: float(v.float().norm()) for point, v in vectors.items()}
         return cls(norms, stream_norms, provenance, vectors, choice.keys, choice.offsets, choice.point, choice.read)
 
     @cached_property
-    def choice(self) -> Choice:
-        return Choice(self.keys, self.offsets, self.read_at, self.read)
+    def choice(self) -> LayerChoice:
+        return LayerChoice(self.keys, self.offsets, self.read_at, self.read)
 
     @cached_property
     def _of_points(self) -> Mapping[HookPoint, PromptGate]:
@@ -122,7 +122,7 @@ class RoutedSteering(Dosed):
             raise FitError(f"{', '.join([*missing, *unread])}: expected vectors, {_KEYS} and {_OFFSETS}")
         read = take(head, "choice", Mapping[str, str])
         point = HookPoint.parse(take(read, "point", str))
-        choice = Choice(tensors[_KEYS], tensors[_OFFSETS], point, take(read, "read", str))
+        choice = LayerChoice(tensors[_KEYS], tensors[_OFFSETS], point, take(read, "read", str))
         norms, made = read_norms(head, "stream_norms"), Provenance.from_json(take(head, "provenance", Any))
         return cls.of(vectors, norms, made, choice)
 
