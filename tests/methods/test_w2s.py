@@ -173,6 +173,12 @@ def test_labelled_texts_and_a_single_item_are_refused_with_a_remedy():
         fit_methods(set_up(one, run.opened, data(), Store(None, ""), Unwatched()))
 
 
+def test_a_gate_beside_the_choice_is_refused_before_anything_is_fitted():
+    with pytest.raises(tillerman.UsageError, match=r"w2s decides on the prompt.*takes no gate beside that"):
+        tillerman.Experiment(method="caa,w2s", gate=tillerman.GateOptions("prompts.jsonl"))
+    assert tillerman.Experiment(method="caa", gate=tillerman.GateOptions("prompts.jsonl")).gate is not None
+
+
 @settings(max_examples=12)
 @given(st.integers(0, 10_000), st.integers(3, 9), st.integers(1, 12), st.booleans())
 def test_what_is_left_out_is_what_a_fit_without_the_row_says(seed, n, d, labels):

@@ -135,6 +135,7 @@ class Method(ABC):
 
     name: ClassVar[str]
     habits: ClassVar[Habits] = Habits()
+    gates_itself: ClassVar[bool] = False  # its steering decides on the prompt, and takes no gate beside that
 
     def __post_init__(self) -> None:
         for name, value in checked(self.head, self).items():

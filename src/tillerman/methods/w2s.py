@@ -45,6 +45,7 @@ class W2s(ContrastMethod):
 
     name: ClassVar[str] = "w2s"
     habits: ClassVar[Habits] = Habits(joint=True)
+    gates_itself: ClassVar[bool] = True
     layers: int = option(6, "layers to choose among, at most", least=2)
     read: str = option("mean", "what is read of the prompt: the mean of its tokens, or the last", choices=CHOICE_READS)
     learn: str = option(

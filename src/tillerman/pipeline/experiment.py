@@ -104,6 +104,11 @@ class Experiment:
             object.__setattr__(self, "method", tuple(self.method))
         for one in self.methods:
             one.ensure_complete()
+            if one.gates_itself and self.gate is not None:
+                raise UsageError(
+                    f"{one.name} decides on the prompt where a text is steered, and takes no gate beside that; leave "
+                    "out the gate, or use the method caa"
+                )
             if self.neutral in one.spared():
                 raise UsageError(
                     f"{one.name} is fitted to leave {self.neutral} alone, which says nothing of other text; give it "
