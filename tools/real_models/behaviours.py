@@ -22,6 +22,7 @@ METHODS = (
     "prompt-vector",
     "prompt-contrast",
     "psr",
+    "gcad",
     "dsas",
     "ids",
     "alphasteer",
@@ -39,6 +40,7 @@ METHODS = (
     f"caa{TOGETHER}",
     f"alphasteer{TOGETHER}",
     f"cold-kernel{TOGETHER}",
+    f"gcad{TOGETHER}",
 )
 FINE_TUNED = ("caa",)  # whose runs hold the fine-tuned model as a baseline, once for each behaviour
 # Trained with fewer examples than by default, so that a run takes minutes of one thread as the others do.
@@ -108,6 +110,8 @@ SHARED = (0.2, 0.3, 0.4)  # of all layers together
 SMALLER: Mapping[str, tuple[float, ...]] = {"gemma3": (0.08, 0.12)}
 SMALLER_ANSWERED: Mapping[str, tuple[float, ...]] = {"gemma3": (0.01, 0.02, 0.04)}  # at 0.1 it says one word to all
 TURNING = ("spherical",)  # methods whose dose is a share of an angle
+AT_ATTENTION = ("gcad",)  # methods whose dose is a share of attention's output, not of the stream: doses by cost,
+SHARED_AT_ATTENTION = (4.0, 6.0, 8.0)  # and all layers together those of about 0.06 to 0.3 nats on neutral text
 BY_COST = ("gemma3",)  # all layers together: doses by what they cost; runs of SmolLM2 are older than that search
 
 
@@ -123,8 +127,11 @@ def experiment(behaviour: Behaviour, method: str, model: str, layers: int) -> ti
     if method in TURNING and base.doses:
         base = replace(base, doses=tuple(round(_turn(dose), 3) for dose in base.doses))
     if method.endswith(TOGETHER):
-        base = replace(base, together="only", doses=None if model in BY_COST else SHARED)
+        shared = SHARED_AT_ATTENTION if method.removesuffix(TOGETHER) in AT_ATTENTION else SHARED
+        base = replace(base, together="only", doses=None if model in BY_COST else shared)
         return replace(base, method=method.removesuffix(TOGETHER), prompt=behaviour.prompt)
+    if method in AT_ATTENTION:
+        base = replace(base, doses=None)
     places = tuple(round(layers * share) for share in (0.33, 0.53, 0.73))
     return replace(base, method=_LESS.get(method, method), prompt=behaviour.prompt, layers=places)
 

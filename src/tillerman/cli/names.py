@@ -82,6 +82,7 @@ METHODS = (
     "prompt-vector",
     "prompt-contrast",
     "psr",
+    "gcad",
     "ablation",
     "angular",
     "spherical",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tillerman.core.errors import FitError
@@ -21,13 +21,12 @@ from tillerman.core.steerings.gated import GatedSteering
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.methods.base import Context
 from tillerman.methods.prompts import OfPrompts
-from tillerman.methods.readers import axes, relu_fit, spread
+from tillerman.methods.readers import axes, held_out, relu_fit, spread
 from tillerman.models.capture import capture
 from tillerman.reports.numbers import decimal
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)  # of which the items held out choose one; in units of the targets' variance
 ROUNDS = 3  # of the direction in turn with the gate
-HELD_OUT = 5  # one item in so many
 AT_ONCE = 2**28  # bytes of activations that are read in one pass
 
 
@@ -152,7 +151,7 @@ def _found(plain: Float[Tensor, "n d"], added: Float[Tensor, "n d"], items: Int[
         )
     where = axes(h)
     x = where.of(h)
-    out = _held_out(items, seed)
+    out = held_out(items, seed)
     tried = []
     for ridge in RIDGES:
         weights, z = _alternate(x[~out], change[~out], ridge)
@@ -173,12 +172,6 @@ def _found(plain: Float[Tensor, "n d"], added: Float[Tensor, "n d"], items: Int[
         gated,
         float((strengths == 0).double().mean()),
     )
-
-
-def _held_out(items: Int[Tensor, " n"], seed: int) -> Bool[Tensor, " n"]:
-    every = sorted(set(items.tolist()))
-    out = random.Random(seed).sample(every, max(1, len(every) // HELD_OUT))
-    return torch.isin(items, torch.tensor(out))
 
 
 def _alternate(

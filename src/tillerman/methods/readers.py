@@ -6,15 +6,17 @@ of the stream's own width.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tillerman.core.errors import IN_FLOAT32, FitError
 
 MOST_AXES = 64
+HELD_OUT = 5  # one item in so many
 STEPS = 12  # of Newton's method, each halved until the loss falls
 _HALVINGS = 8
 _TINY = 1e-12
@@ -56,6 +58,13 @@ def axes(rows: Float[Tensor, "n d"], *, most: int = MOST_AXES, share: float = 1.
     count = min(most, int((held < share - _TINY).sum()) + 1, int((sizes > 1e-9 * sizes[0]).sum()))
     found = vectors[:, :count].T if tall else (vectors[:, :count].T @ around) / sizes[:count, None].sqrt()
     return Axes(centre, found, float((sizes[0] / len(around)).sqrt()))
+
+
+def held_out(items: Int[Tensor, " n"], seed: int) -> Bool[Tensor, " n"]:
+    """Rows of one item in ``HELD_OUT``, and of one at least, drawn by the seed; rows of an item stay together."""
+    every = sorted(set(items.tolist()))
+    out = random.Random(seed).sample(every, max(1, len(every) // HELD_OUT))
+    return torch.isin(items, torch.tensor(out))
 
 
 def spread(count: int, most: int) -> list[int]:

@@ -30,6 +30,7 @@ from tillerman.methods.cold import (
 )
 from tillerman.methods.contrast import EstimatedMethod
 from tillerman.methods.estimators import ESTIMATORS
+from tillerman.methods.gcad import Gcad
 from tillerman.methods.iti import Iti
 from tillerman.methods.pas import IpasAll, IpasWrong, PasFull
 from tillerman.methods.prompts import PromptContrast, PromptVector
@@ -66,6 +67,7 @@ METHODS: OpenRegistry[type[Method]] = OpenRegistry(
             PromptVector,
             PromptContrast,
             Psr,
+            Gcad,
             Ablation,
             Angular,
             Spherical,
