@@ -89,6 +89,7 @@ def nothing(_: Path) -> list[str]:
 
 
 SAMPLE = ["sample:agreeableness"]
+FEW = [*SAMPLE, "--limit", "60"]
 # name, command, what it is given, options, exit code, words the message must hold
 CASES: list[tuple[str, str, Callable[[Path], list[str]], list[str], int, list[str]]] = [
     ("no such file", "fit", lambda d: [str(d / "gone.jsonl")], [], 1, ["gone.jsonl"]),
@@ -151,11 +152,11 @@ CASES: list[tuple[str, str, Callable[[Path], list[str]], list[str], int, list[st
     ),
     ("a place for no gate", "fit", lambda _: SAMPLE, ["--gate-at", "layers.1.resid_post"], 2, ["--gate DATA"]),
     ("a gate nowhere", "fit", lambda _: SAMPLE, ["--gate", "g.csv", "--gate-at", "top"], 1, ["top"]),
-    ("no such gate data", "fit", lambda d: [*SAMPLE, "--gate", str(d / "gone.csv")], [], 1, ["gone.csv"]),
+    ("no such gate data", "fit", lambda d: [*FEW, "--gate", str(d / "gone.csv")], [], 1, ["gone.csv"]),
     (
         "gate data of one class",
         "fit",
-        lambda d: [*SAMPLE, "--gate", *write("text,label\na,1\nb,1\n", "g.csv")(d)],
+        lambda d: [*FEW, "--gate", *write("text,label\na,1\nb,1\n", "g.csv")(d)],
         [],
         1,
         ["one class only"],
@@ -163,7 +164,7 @@ CASES: list[tuple[str, str, Callable[[Path], list[str]], list[str], int, list[st
     (
         "a gate after the steered point",
         "fit",
-        lambda d: [*SAMPLE, "--gate", str(d / "g.csv")],
+        lambda d: [*FEW, "--gate", str(d / "g.csv")],
         ["--gate-at", "layers.3.resid_post", "--layers", "2"],
         2,
         ["--gate-at"],
@@ -172,7 +173,7 @@ CASES: list[tuple[str, str, Callable[[Path], list[str]], list[str], int, list[st
     ("no such model", "fit", lambda d: [*SAMPLE, "--model", str(d / "gone")], [], 1, ["gone", "pilot"]),
     ("a folder that is no model", "fit", lambda d: [*SAMPLE, "--model", str(d)], [], 1, ["cannot open"]),
     ("a model type without layout", "fit", folder_with_config("bert"), [], 1, []),
-    ("no such neutral text", "fit", lambda d: [*SAMPLE, "--neutral", str(d / "n.txt")], [], 1, ["n.txt"]),
+    ("no such neutral text", "fit", lambda d: [*FEW, "--neutral", str(d / "n.txt")], [], 1, ["n.txt"]),
     ("no such artefact", "show", lambda d: [str(d / "gone.safetensors")], [], 1, ["gone"]),
     ("a foreign safetensors file", "show", foreign, [], 1, ["a plain safetensors file, not an artefact"]),
     ("a text as artefact", "show", write("hello", "v.safetensors"), [], 1, ["safetensors"]),

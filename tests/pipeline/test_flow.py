@@ -251,8 +251,11 @@ def test_a_null_and_its_vector_need_not_be_fitted_at_the_same_hook_points(
 
 
 def test_an_artefact_is_held_against_the_budget_of_its_own_fit(pilot: tillerman.OpenModel, science: LoadedData) -> None:
-    made = tillerman.fit(replace(SMALL, max_kl=0.7, max_perplexity_ratio=None), pilot, science).artefact
-    usual = replace(SMALL, max_kl="auto", max_perplexity_ratio="auto")
+    few = replace(
+        SMALL, layers=(4,), doses=(0.25,), max_test=8, null_draws=2, neutral_tokens=128, shots=0, generations=()
+    )
+    made = tillerman.fit(replace(few, max_kl=0.7, max_perplexity_ratio=None), pilot, science).artefact
+    usual = replace(few, max_kl="auto", max_perplexity_ratio="auto")
     assert as_dear_as_fitted(usual, made).constraints == {"kl": 0.7}
     assert as_dear_as_fitted(replace(usual, max_kl=0.2), made).constraints["kl"] == 0.2
     assert as_dear_as_fitted(usual, replace(made, card=None)) == usual
