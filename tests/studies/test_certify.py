@@ -125,6 +125,7 @@ def test_what_does_not_apply_is_said_and_passes_nothing() -> None:
         ({CONTROL: orders(0.9)}, "good", "over all orders of the options +40.0"),
         ({SAFETY: written(0.0)}, "good", "of what is written +0.03"),
         ({SAFETY: written(-0.1)}, "bad", "it scores better and does not write so"),
+        ({ROBUSTNESS: asked(HOME, 55), SAFETY: written(0.3)}, "unclear", "of given answers none is established"),
         ({UTILITY: utility(kl=0.3)}, "bad", "utility failed"),
         ({UTILITY: utility(kl=0.1)}, "unclear", "utility undecided"),
         ({UTILITY: utility(unrelated=20)}, "bad", "utility failed"),

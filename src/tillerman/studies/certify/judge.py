@@ -88,9 +88,12 @@ def _control(orders: Sequence[Trial], asked: Sequence[Trial], written: Sequence[
     if has(asked, HOME, "prompt"):
         words += f", of the prompt of its fit {briefly(paired(asked, HOME, 'prompt'))}"
     writes = _change(written)
+    if writes is not None:
+        words += f", of what is written {shown_number(writes.value, writes.interval, signed=True)} of 1"
     if not home.found:
         harmless = home.interval.known and home.interval.high <= RELEVANT
-        return Gate(CONTROL, FAILED if harmless else UNDECIDED, f"{words}: none is established.")
+        none = "of given answers none is established" if writes is not None and writes.found else "none is established"
+        return Gate(CONTROL, FAILED if harmless else UNDECIDED, f"{words}: {none}.")
     if not stands(home, null):
         return Gate(CONTROL, FAILED, f"{words}: these, or a preference for an answer word, explain it.")
     if has(orders, ORDERS, "steered"):
@@ -100,11 +103,9 @@ def _control(orders: Sequence[Trial], asked: Sequence[Trial], written: Sequence[
             return Gate(CONTROL, FAILED, f"{words}: it is about a letter.")
     elif share := _one_answer(asked):
         return Gate(CONTROL, UNDECIDED, f"{words}; one answer is right for {share} of the items: any push to it would.")
-    if writes is not None:
-        words += f", of what is written {shown_number(writes.value, writes.interval, signed=True)} of 1"
-        if not writes.found:
-            lost = writes.interval.high <= RELEVANT
-            return Gate(CONTROL, FAILED if lost else UNDECIDED, f"{words}: it scores better and does not write so.")
+    if writes is not None and not writes.found:
+        lost = writes.interval.high <= RELEVANT
+        return Gate(CONTROL, FAILED if lost else UNDECIDED, f"{words}: it scores better and does not write so.")
     return Gate(CONTROL, PASSED, f"{words}.")
 
 
