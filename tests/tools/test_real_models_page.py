@@ -176,7 +176,7 @@ def test_a_measurement_that_lies_there_is_read_back(tmp_path: Path) -> None:
 
 def swept(name: str, unsteered: float, **scores: float) -> dict[str, object]:
     """A behaviour whose settings differ by their reading alone."""
-    rest = {"scope": "all", "place": "0.33", "share": 1.0, "dose": 0.2}
+    rest = {"scope": "all", "place": "0.33", "share": 1.0, "dose": 0.2, "kl": 0.05, "perplexity_ratio": 1.1}
     settings = [{"read": read, "score": score, **rest} for read, score in scores.items()]
     return {"model": "smollm2", "behaviour": name, "unsteered": unsteered, "settings": settings}
 
@@ -190,9 +190,18 @@ def test_learned_defaults_are_chosen_on_one_half_and_looked_up_on_the_other() ->
         and "learned on: pirate, gloomy | kept for the test: cheerful" in made
     )
     assert "| read at | `mean` | +0.30 | \u22120.10 |" in made and "| read at | `last` | +0.20 | +0.70 |" in made
-    best = "| the best of 2 on the first half | `mean`, `all`, one, at 33 % of the depth, 1.0 | +0.30 | \u22120.10 |"
+    best = "| the best of 2 on the first half | `mean`, `all`, one, at 33 % of the depth | +0.30 | \u22120.10 |"
     assert best in made and "| all |  | +0.25 | +0.30 |" in made
     assert module("learned").learned([], {}) == "Not run.\n"
+
+
+def test_a_setting_counts_at_the_largest_dose_that_keeps_the_budget_and_else_as_nothing() -> None:
+    rows = [swept("pirate", 0.1, mean=0.4, last=0.3)]
+    mean, last = rows[0]["settings"]
+    rows[0]["settings"] = [mean | {"share": 1.0, "score": 0.9, "kl": 2.0}, mean | {"share": 0.63}, last | {"kl": 0.31}]
+    rows[0]["settings"].append(mean | {"share": 0.4, "score": 0.2})
+    made = module("learned").learned(rows, {})
+    assert "| read at | `mean` | +0.30 | not run |" in made and "| read at | `last` | 0.00 | not run |" in made
 
 
 def test_a_setting_that_did_not_run_on_every_behaviour_is_not_the_best_of_them() -> None:

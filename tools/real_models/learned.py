@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from behaviours import BEHAVIOURS
+from behaviours import ANSWERED, BEHAVIOURS, WRITTEN
 
 from tillerman.logs.table import Table
 from tillerman.reports.numbers import decimal
@@ -19,7 +19,8 @@ KINDS = {
     "written": "ways of writing, mean score of the replies",
     "answered": "yes/no personas, mean log-odds of the right answer in nats",
 }
-FACTORS = {"read": "read at", "scope": "scope", "place": "layers", "share": "share of the dose that spends the budget"}
+FACTORS = {"read": "read at", "scope": "scope", "place": "layers"}
+BUDGETS = {"written": WRITTEN.constraints, "answered": ANSWERED.constraints}
 MIDDLE = "middle"  # as sweep.py says of the layers together
 Setting = tuple[str, ...]  # by FACTORS
 Changes = dict[str, dict[Setting, float]]  # by behaviour
@@ -31,7 +32,7 @@ def learned(swept: Sequence[Mapping[str, object]], titles: Mapping[str, str]) ->
     for model in dict.fromkeys(str(row["model"]) for row in swept):
         for kind, words in KINDS.items():
             found = {
-                str(row["behaviour"]): _changes(row)
+                str(row["behaviour"]): _changes(row, BUDGETS[kind])
                 for row in swept
                 if row["model"] == model and BEHAVIOURS[str(row["behaviour"])].kind == kind
             }
@@ -44,10 +45,18 @@ def read_sweep(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
-def _changes(row: Mapping[str, object]) -> dict[Setting, float]:
+def _changes(row: Mapping[str, object], limits: Mapping[str, float]) -> dict[Setting, float]:
+    """Of every setting at the largest of its doses that keeps the budget on the whole of the neutral text; 0 where none
+    does, for a search then steers nothing."""
     unsteered, settings = float(str(row["unsteered"])), row["settings"]
     assert isinstance(settings, list)
-    return {tuple(str(one[name]) for name in FACTORS): one["score"] - unsteered for one in settings}
+    found: dict[Setting, float] = {}
+    for one in sorted(settings, key=lambda one: one["share"]):
+        setting = tuple(str(one[name]) for name in FACTORS)
+        found.setdefault(setting, 0.0)
+        if all(one[name] <= limit for name, limit in limits.items()):
+            found[setting] = one["score"] - unsteered
+    return found
 
 
 def _of_kind(title: str, found: Changes) -> list[str]:

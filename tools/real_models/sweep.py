@@ -27,6 +27,7 @@ from tillerman.core.plan import Plan
 from tillerman.core.store import Store
 from tillerman.data.marked_scopes import make_scope
 from tillerman.evaluation.grid import scores_under
+from tillerman.evaluation.side_effects import drift_over
 from tillerman.methods.base import Fitted
 from tillerman.models.opened import OpenModel
 from tillerman.pipeline.costs import Budget, Costs
@@ -82,21 +83,36 @@ def sweep(opened: OpenModel, behaviour: Behaviour) -> dict[str, object]:
     asked = replace(asked, objective="written")  # layers together, too, whatever is counted here
     data = tillerman.load_examples(behaviour.data, limit=2 * (LIMITS[behaviour.kind] or 30))
     run = set_up(asked, opened, data, Store(None, ""), Unwatched())
-    cells = dict(settings(run, len(opened.parts.blocks)))
+    costs = Costs(run, make_meter(run))
+    cells = dict(settings(run, costs, len(opened.parts.blocks)))
     judge = _of_replies if behaviour.kind == "written" else _of_answers
     unsteered, *scores = judge(run, [(), *(plan for plan, _ in cells.values())])
+    spent = _spent(costs, cells)
     found = [
         {"read": s.read, "scope": s.scope, "place": s.place, "share": s.share, "dose": dose, "score": round(score, 4)}
+        | spent[replace(s, scope="all")]
         for (s, (_, dose)), score in zip(cells.items(), scores, strict=True)
     ]
     return {"unsteered": round(unsteered, 4), "settings": found}
 
 
-def settings(run: Run, deep: int) -> Iterator[tuple[Setting, tuple[Plan, float]]]:
+def _spent(costs: Costs, cells: dict[Setting, tuple[Plan, float]]) -> dict[Setting, dict[str, float]]:
+    """What a setting costs on the whole of the neutral text, every token of which is steered whatever the scope: the
+    dose was found on its first window."""
+    every = {setting: plan for setting, (plan, _) in cells.items() if setting.scope == "all"}
+    found = costs.together(list(every.values()), costs.batches)
+    drifts = [drift_over([one]) for one in found]
+    return {
+        setting: {"kl": round(drift.kl, 4), "perplexity_ratio": round(drift.perplexity_ratio, 4)}
+        for setting, drift in zip(every, drifts, strict=True)
+    }
+
+
+def settings(run: Run, costs: Costs, deep: int) -> Iterator[tuple[Setting, tuple[Plan, float]]]:
     """Every setting's plan and the dose at each of its layers."""
     fitted = with_layers_together(run, fit_readings(run, run.readings)).fitted
     vectors = {name: one.vector for name, one in fitted.items()}
-    budget = Budget(Costs(run, make_meter(run)), vectors)
+    budget = Budget(costs, vectors)
     for name, places in doses_by_cost(budget.costs, fitted, budget.limits).items():
         one, read = fitted[name], name.removesuffix(TOGETHER).partition(AS)[2] or READS[0]
         for points, doses in places.items():
