@@ -328,7 +328,7 @@ def test_methods_are_read_from_names_groups_and_lists():
     [
         (
             "ipas-wrng",
-            r"no method named 'ipas-wrng'; known: .*pas-full.*target-cosine, w2s, writing\. Did you mean 'ipas-wrong'\?",
+            r"no method named 'ipas-wrng'; known: .*pas-full.*w2s, writing\. Did you mean 'ipas-wrong'\?",
         ),
         (
             "caa+pcaa",
