@@ -30,8 +30,8 @@ from tillerman.evaluation.grid import scores_under
 from tillerman.evaluation.side_effects import drift_over
 from tillerman.methods.base import Fitted
 from tillerman.models.opened import OpenModel
-from tillerman.pipeline.costs import Budget, Costs
-from tillerman.pipeline.dose_finding import SHARES, doses_by_cost, parts_of
+from tillerman.pipeline.costs import Costs
+from tillerman.pipeline.dose_finding import SHARES, Points, doses_by_cost, parts_of
 from tillerman.pipeline.run import Run, Unwatched
 from tillerman.pipeline.set_up import set_up
 from tillerman.pipeline.side_effects import make_meter
@@ -111,9 +111,7 @@ def _spent(costs: Costs, cells: dict[Setting, tuple[Plan, float]]) -> dict[Setti
 def settings(run: Run, costs: Costs, deep: int) -> Iterator[tuple[Setting, tuple[Plan, float]]]:
     """Every setting's plan and the dose at each of its layers."""
     fitted = with_layers_together(run, fit_readings(run, run.readings)).fitted
-    vectors = {name: one.vector for name, one in fitted.items()}
-    budget = Budget(costs, vectors)
-    for name, places in doses_by_cost(budget.costs, fitted, budget.limits).items():
+    for name, places in doses_by_cost(costs, fitted, run.experiment.constraints).items():
         one, read = fitted[name], name.removesuffix(TOGETHER).partition(AS)[2] or READS[0]
         for points, doses in places.items():
             place = MIDDLE if len(points) > 1 else _depth(points[0].layer, deep)
@@ -129,9 +127,9 @@ def _depth(layer: int, deep: int) -> str | None:
     return next((f"{depth:.2f}" for depth in DEPTHS if round(deep * depth) == layer), None)
 
 
-def _cell(run: Run, one: Fitted, points: Sequence[object], dose: float, scope: str) -> Cell:
-    cell = Cell(tuple(points), 1.0, one.vector.operator, make_scope(run.opened.tokenizer, scope))  # type: ignore[arg-type]
-    return cell.at_dose(dose / parts_of(one, tuple(points)), one.vector)  # type: ignore[arg-type]
+def _cell(run: Run, one: Fitted, points: Points, dose: float, scope: str) -> Cell:
+    cell = Cell(points, 1.0, one.vector.operator, make_scope(run.opened.tokenizer, scope))
+    return cell.at_dose(dose / parts_of(one, points), one.vector)
 
 
 def _of_replies(run: Run, plans: Sequence[Plan]) -> list[float]:
