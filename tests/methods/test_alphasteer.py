@@ -143,7 +143,7 @@ def test_it_reads_every_token_of_answers_and_texts_and_holds_one_text_in_five_ou
         one = method.reader(states(wanted, point), plain[~out], plain[out], point)
         torch.testing.assert_close(readers[point].w, one.w, rtol=1e-3, atol=1e-4)
         assert readers[point].held_out == pytest.approx(one.held_out, rel=1e-3)
-    monkeypatch.setattr("tillerman.methods.alphasteer.AT_ONCE", 1)  # one hook point in a pass
+    monkeypatch.setattr("tillerman.models.capture.AT_ONCE", 1)  # one hook point in a pass
     alone, fitted = method.readers(context), method.fitted(context)
     for p in (P, Q):
         torch.testing.assert_close(alone[p].w, readers[p].w, rtol=1e-3, atol=1e-4)

@@ -48,10 +48,14 @@ def planted(n: int = 600, d: int = 12, noise: float = 0.0):
     return given, SpanDemands(h, demand), torch.arange(n) // 6
 
 
+def texts_of(context, negative=""):
+    return _texts(Gcad(positive=PROMPT, negative=negative).answers(context), 3000)
+
+
 @pytest.mark.parametrize("chat", [None, tiny.CHAT])
 def test_the_prompts_own_tokens_are_the_span_and_answers_are_read_where_they_are_steered(chat):
     context = lesson(chat)
-    texts, decode = _texts(context, (PROMPT, ""), 3000), context.opened.tokenizer.decode
+    texts, decode = texts_of(context), context.opened.tokenizer.decode
     for told, other, plain, written in zip(texts.told, texts.other, texts.plain, context.written, strict=True):
         assert PROMPT in decode(told.tokens[slice(*told.span)]) and other.span[0] == other.span[1]
         read = [[text.tokens[at] for at in text.places] for text in (told, plain)]
@@ -59,21 +63,21 @@ def test_the_prompts_own_tokens_are_the_span_and_answers_are_read_where_they_are
         assert (
             len(plain.places) == len(written.answers[written.right]) + 1 and plain.places[-1] == len(plain.tokens) - 1
         )
-    both = _texts(context, (PROMPT, OTHER), 3000)
+    both = texts_of(context, OTHER)
     spans = [decode(text.tokens[slice(*text.span)]) for text in (both.told[0], both.other[0])]
     assert "dog lay in the sun" in spans[0] and "cat sat on the mat" in spans[1] and "Which" not in "".join(spans)
 
 
 def test_the_vector_is_the_prompts_part_less_the_other_prompts():
     context = lesson()
-    texts = _texts(context, (PROMPT, OTHER), 3000)
+    texts = texts_of(context, OTHER)
     steering = Gcad(negative=OTHER, sharpness=0.0).fit(context)
     assert isinstance(steering, SteeringVector) and steering.provenance.found["gates"] == []
     for point in (P, Q):
         parts = [taken(context.opened, side, [point.layer])[point.layer].parts for side in (texts.told, texts.other)]
         torch.testing.assert_close(steering.directions[point], (parts[0] - parts[1]).mean(0))
     alone = Gcad(sharpness=0.0).fit(context)
-    mine = _texts(context, (PROMPT, ""), 3000)
+    mine = texts_of(context)
     torch.testing.assert_close(alone.directions[P], taken(context.opened, mine.told, [1])[1].parts.mean(0))
     outputs = asked(context.opened, mine.plain, {1: torch.zeros(2, 8)})[1].outputs
     assert alone.stream_norms[P] == pytest.approx(float(outputs.norm(dim=1).mean()), rel=1e-5)
@@ -159,7 +163,7 @@ def test_the_null_turns_the_prompts_part_by_a_coin_for_each_item_and_keeps_the_g
 
 def test_several_passes_give_what_one_does(monkeypatch):
     whole = Gcad().fit(lesson())
-    monkeypatch.setattr("tillerman.methods.gcad.AT_ONCE", 1)
+    monkeypatch.setattr("tillerman.models.capture.AT_ONCE", 1)
     apart = Gcad().fit(lesson())
     for name in ("keys", "offsets", "values"):
         torch.testing.assert_close(getattr(whole, name)[Q], getattr(apart, name)[Q], atol=1e-5, rtol=1e-4)
@@ -186,7 +190,7 @@ def test_what_it_cannot_be_fitted_on_is_named():
     with pytest.raises(UsageError, match="gcad: sharpness=-1"):
         Gcad(sharpness=-1.0)
     context = lesson()
-    silent = [Spanned(text.tokens, (0, 0), text.places) for text in _texts(context, (PROMPT, ""), 3000).told]
+    silent = [Spanned(text.tokens, (0, 0), text.places) for text in texts_of(context).told]
     assert float(taken(context.opened, silent, [1])[1].parts.norm()) == 0
     told = replace(context, writer=replace(context.writer, system=PROMPT))
     told = replace(told, written=tuple(map(told.writer.write, told.items)))

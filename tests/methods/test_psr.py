@@ -112,6 +112,7 @@ def test_strength_one_adds_what_the_gate_says_and_no_more(opened):
     assert float(z.norm()) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_the_null_turns_what_the_prompt_adds_by_a_coin_for_each_item(opened):
     context = lesson(opened, n=12)
     real = Psr(strength="constant").fit(context)
@@ -128,7 +129,7 @@ def test_no_more_tokens_than_asked_for_are_read_evenly_from_every_answer(opened)
 
 def test_several_passes_give_what_one_does(opened, monkeypatch):
     whole = Psr().fit(lesson(opened))
-    monkeypatch.setattr("tillerman.methods.psr.AT_ONCE", 1)
+    monkeypatch.setattr("tillerman.models.capture.AT_ONCE", 1)
     apart = Psr().fit(lesson(opened))
     assert all(torch.equal(whole.keys[p], apart.keys[p]) for p in (P, Q))
 

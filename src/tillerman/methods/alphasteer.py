@@ -27,12 +27,11 @@ from tillerman.methods.contrast import ContrastMethod
 from tillerman.methods.estimators import mean_difference
 from tillerman.methods.fit import Activations, fit
 from tillerman.methods.readers import spread
-from tillerman.models.capture import capture
+from tillerman.models.capture import capture, in_passes
 from tillerman.reports.numbers import decimal
 
 LONGEST = 64  # tokens of one text to leave alone
 HELD_OUT = 5  # one text in so many is not fitted on
-AT_ONCE = 2**28  # bytes of activations that are read in one pass
 _TINY = 1e-12
 
 
@@ -114,10 +113,9 @@ class AlphaSteer(ContrastMethod):
         benign, out = _benign_rows(context, load_texts(self.benign), self.tokens)
         rows = [*wanted, *benign]
         width = max(context.opened.parts.width_at(point) for point in context.points)
-        size = max(1, AT_ONCE // (4 * len(rows) * width))
         found: dict[HookPoint, TokenReader] = {}
-        for at in range(0, len(context.points), size):
-            for point, h in capture(context.opened, rows, context.points[at : at + size]).items():
+        for some in in_passes(context.points, 4 * len(rows) * width):
+            for point, h in capture(context.opened, rows, some).items():
                 if not bool(torch.isfinite(h).all()):
                     raise FitError(f"activations at {point} are not finite; {IN_FLOAT32}")
                 plain = h[len(wanted) :]

@@ -4,7 +4,7 @@ token as that token would ask for them (arXiv 2605.10664)."""
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -21,14 +21,14 @@ from tillerman.core.steerings.gated import GatedSteering
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.data.writing import Written
 from tillerman.methods.base import Context, Fitted, Habits
-from tillerman.methods.prompts import OfPrompts
+from tillerman.methods.prompts import OfPrompts, UnderPrompts
 from tillerman.methods.readers import axes, held_out, spread
 from tillerman.models.attending import SpanDemands, Spanned, SpanParts, asked, taken
 from tillerman.models.batches import common_prefix
+from tillerman.models.capture import in_passes
 from tillerman.reports.numbers import decimal
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 1e3)  # in units of the first axis; the last reads next to nothing off the token
-AT_ONCE = 2**28  # bytes of activations that are read in one pass
 ENDS = (0.05, 0.95)  # quantiles of the gate that a fit tells
 
 
@@ -61,7 +61,7 @@ class Gcad(OfPrompts):
     def _read(self, context: Context) -> _Found:
         if any(point.site != "attn_out" for point in context.points):
             raise UsageError(f"{self.name} steers attention's output, attn_out, not {context.points[0].site}")
-        texts = _texts(context, self.texts(context), self.tokens)
+        texts = _texts(self.answers(context), max(2, self.tokens // len(context.items)))
         found = _Found({}, {}, {}, len(texts.items))
         for point, given, read in _read(context, texts):
             found.parts[point], found.norms[point] = given.parts, float(read.outputs.norm(dim=-1).mean())
@@ -122,31 +122,17 @@ class _Texts:
     items: Int[Tensor, " t"]
 
 
-def _texts(context: Context, prompts: tuple[str, str], most: int) -> _Texts:
-    if context.items[0].example.kind == "text":
-        raise FitError("gcad asks questions under a prompt; labelled texts have none: use prompt-vector or caa")
-    writers = [context.writer.with_system(p) if p else context.writer for p in prompts]
-    each = max(2, most // len(context.items))
-    sides: tuple[list[Spanned], list[Spanned], list[Spanned]] = ([], [], [])
-    of: list[int] = []
-    for i, item in enumerate(context.items):
-        plain = context.written[i]
-        told, other = (writer.write(item) for writer in writers)
-        answer = plain.answers[plain.right]
-        if not told.answers[item.right] == other.answers[item.right] == answer:
-            continue  # the tokenizer joins the answer to what stands before it
-        ends = spread(len(answer) + 1, each)
-        pairs = ((told, other), (other, told), (plain, plain))
-        for side, (mine, beside) in zip(sides, pairs, strict=True):
-            side.append(_spanned(mine, beside, answer, ends))
-        of += [i] * len(ends)
-    if len(sides[0]) < 2:
-        raise FitError(
-            "gcad: fewer than two answers have the same tokens with and without the prompt; use prompt-contrast"
-        )
-    if all(text.span[0] == text.span[1] for text in sides[0]):
+def _texts(answers: Sequence[UnderPrompts], each: int) -> _Texts:
+    """``each``: tokens of an answer, at most."""
+    texts = _Texts([], [], [], torch.tensor([one.item for one in answers for _ in spread(len(one.answer) + 1, each)]))
+    for one in answers:
+        ends = spread(len(one.answer) + 1, each)
+        texts.told.append(_spanned(one.told, one.other, one.answer, ends))
+        texts.other.append(_spanned(one.other, one.told, one.answer, ends))
+        texts.plain.append(_spanned(one.plain, one.plain, one.answer, ends))
+    if all(text.span[0] == text.span[1] for text in texts.told):
         raise FitError("gcad: the prompt leaves no tokens of its own; give another text, or use prompt-contrast")
-    return _Texts(*sides, torch.tensor(of))
+    return texts
 
 
 def _spanned(written: Written, beside: Written, answer: tuple[int, ...], ends: list[int]) -> Spanned:
@@ -162,10 +148,9 @@ def _spanned(written: Written, beside: Written, answer: tuple[int, ...], ends: l
 def _read(context: Context, texts: _Texts) -> Iterator[tuple[HookPoint, SpanParts, SpanDemands]]:
     """Point by point, several in one pass: the prompt's part less the other prompt's, and what answers ask of it."""
     opened = context.opened
-    size = max(1, AT_ONCE // (8 * len(texts.items) * opened.parts.width))
     seen = 0
-    for at in range(0, len(context.points), size):
-        layers = [point.layer for point in context.points[at : at + size]]
+    for some in in_passes(context.points, 8 * len(texts.items) * opened.parts.width):
+        layers = [point.layer for point in some]
         given = taken(opened, texts.told, layers)
         if any(text.span[0] < text.span[1] for text in texts.other):
             less = taken(opened, texts.other, list(given))

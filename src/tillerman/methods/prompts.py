@@ -9,6 +9,7 @@ from tillerman.core.errors import FitError
 from tillerman.core.rows import ContrastSet
 from tillerman.core.spec import option
 from tillerman.data import pairings
+from tillerman.data.writing import Written
 from tillerman.methods.base import Context, Method
 from tillerman.methods.contrast import EstimatedMethod
 
@@ -28,6 +29,39 @@ class OfPrompts(Method):
                 f"items: give --prompt TEXT (and --method {self.name}:negative=TEXT for the opposite)"
             )
         return wanted, self.negative
+
+    def answers(self, context: Context) -> list[UnderPrompts]:
+        """Wanted answers that have the same tokens under both texts and without: of others, which the tokenizer joins
+        to what stands before them, no token has a counterpart. ``FitError`` where fewer than two have."""
+        if context.items[0].example.kind == "text":
+            raise FitError(
+                f"{self.name} asks questions under a prompt; labelled texts have none: use prompt-vector or caa"
+            )
+        writers = [context.writer.with_system(text) if text else context.writer for text in self.texts(context)]
+        found = []
+        for i, item in enumerate(context.items):
+            plain = context.written[i]
+            told, other = (writer.write(item) for writer in writers)
+            answer = plain.answers[plain.right]
+            if told.answers[item.right] == other.answers[item.right] == answer:
+                found.append(UnderPrompts(i, told, other, plain, answer))
+        if len(found) < 2:
+            raise FitError(
+                f"{self.name}: fewer than two answers have the same tokens with and without the prompt; use "
+                "prompt-contrast"
+            )
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class UnderPrompts:
+    """An item, by its place, under the wanted text, under the other one, and as it is steered, with its answer."""
+
+    item: int
+    told: Written
+    other: Written
+    plain: Written
+    answer: tuple[int, ...]
 
 
 @dataclass(frozen=True)

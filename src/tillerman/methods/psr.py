@@ -4,7 +4,7 @@ read off the token itself (arXiv 2605.03907)."""
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -20,14 +20,13 @@ from tillerman.core.steerings.base import Steering
 from tillerman.core.steerings.gated import GatedSteering
 from tillerman.core.steerings.vector import SteeringVector
 from tillerman.methods.base import Context
-from tillerman.methods.prompts import OfPrompts
+from tillerman.methods.prompts import OfPrompts, UnderPrompts
 from tillerman.methods.readers import axes, held_out, relu_fit, spread
-from tillerman.models.capture import capture
+from tillerman.models.capture import capture, in_passes
 from tillerman.reports.numbers import decimal
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)  # of which the items held out choose one; in units of the targets' variance
 ROUNDS = 3  # of the direction in turn with the gate
-AT_ONCE = 2**28  # bytes of activations that are read in one pass
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Psr(OfPrompts):
     tokens: int = option(3000, "tokens that it is fitted on, at most", least=2)
 
     def fit(self, context: Context) -> Steering:
-        rows = _rows(context, self.texts(context), self.tokens)
+        rows = _rows(self.answers(context), max(2, self.tokens // len(context.items)))
         norms: dict[HookPoint, float] = {}
         made: dict[HookPoint, _Found] = {}
         for point, plain, added in _read(context, rows):
@@ -84,38 +83,21 @@ class _Rows:
     items: Int[Tensor, " n"]
 
 
-def _rows(context: Context, texts: tuple[str, str], most: int) -> _Rows:
-    if context.items[0].example.kind == "text":
-        raise FitError("psr asks questions under a prompt; labelled texts have none: use prompt-vector or caa")
-    wanted, other = texts
-    sides = [context.writer.with_system(wanted), context.writer.with_system(other) if other else context.writer]
-    each = max(2, most // len(context.items))
-    told: list[Row] = []
-    plain: list[Row] = []
-    of: list[int] = []
-    for i, item in enumerate(context.items):
-        with_it, without = (side.write(item) for side in sides)
-        answer = with_it.answers[item.right]
-        if answer != without.answers[item.right]:
-            continue  # the tokenizer joins the answer to what stands before it
-        for end in spread(len(answer) + 1, each):
-            for written, rows in ((with_it, told), (without, plain)):
-                rows.append(Row(written.prompt + answer[:end], len(written.prompt)))
-            of.append(i)
-    if len(set(of)) < 2:
-        raise FitError(
-            "psr: fewer than two answers have the same tokens with and without the prompt; use prompt-contrast"
-        )
-    return _Rows(told, plain, torch.tensor(of))
+def _rows(answers: Sequence[UnderPrompts], each: int) -> _Rows:
+    """``each``: tokens of an answer, at most."""
+    found = _Rows([], [], torch.tensor([one.item for one in answers for _ in spread(len(one.answer) + 1, each)]))
+    for one in answers:
+        for end in spread(len(one.answer) + 1, each):
+            for written, rows in ((one.told, found.told), (one.other, found.plain)):
+                rows.append(Row(written.prompt + one.answer[:end], len(written.prompt)))
+    return found
 
 
 def _read(context: Context, rows: _Rows) -> Iterator[tuple[HookPoint, Float[Tensor, "n d"], Float[Tensor, "n d"]]]:
-    """Activations without the prompt and what it adds, point by point; several points in one pass."""
+    """Activations without the prompt and what it adds, point by point."""
     n, opened = len(rows.items), context.opened
     width = max(opened.parts.width_at(point) for point in context.points)
-    size = max(1, AT_ONCE // (8 * n * width))
-    for at in range(0, len(context.points), size):
-        some = context.points[at : at + size]
+    for some in in_passes(context.points, 8 * n * width):
         got = capture(opened, [*rows.told, *rows.plain], some)
         for point in some:
             yield point, got[point][n:], got[point][:n] - got[point][n:]

@@ -25,6 +25,7 @@ from tillerman.models.memory import copies_at_once, fitting, in_two
 from tillerman.models.opened import OpenModel
 
 READS = ("last", "mean")
+AT_ONCE = 2**28  # bytes of activations that are kept of one pass, where they are worked off point by point
 MOST_QUERIES = 256  # of the branches of a stem: they see each other's columns masked, which costs their square
 LEAST_GAIN = 1 / 8  # of the tokens that run: what is saved by less is not worth a pass of its own
 
@@ -62,6 +63,12 @@ def capture(
 
 
 Piece = tuple[list[int], dict[HookPoint, Tensor]]  # places in the caller's list, activations [places, d]
+
+
+def in_passes(points: Sequence[HookPoint], size: int) -> Iterator[Sequence[HookPoint]]:
+    """Hook points that are read in one pass, where activations of one have so many bytes."""
+    count = max(1, AT_ONCE // size)
+    return (points[at : at + count] for at in range(0, len(points), count))
 
 
 @dataclass(frozen=True)
