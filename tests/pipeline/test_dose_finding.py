@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 import pytest
+import torch
 from hypothesis import given, strategies as st
 
 import tillerman
 from tillerman.core.cell import Cell
 from tillerman.core.errors import UsageError
+from tillerman.evaluation.side_effects import Windows
 from tillerman.methods.base import Fitted
 from tillerman.pipeline.costs import Costs, share_of_budget
-from tillerman.pipeline.dose_finding import MOST, SHARES, doses_by_cost, parts_of, places_of, preferred
+from tillerman.pipeline.dose_finding import MOST, ROUNDS, SHARES, doses_by_cost, parts_of, places_of, preferred
 from tillerman.pipeline.run import Run, Unwatched
 from tillerman.pipeline.search import Choice, null_grid, whole_grid
 from tillerman.pipeline.set_up import set_up
@@ -65,6 +69,49 @@ def test_the_largest_dose_of_every_place_spends_about_the_budget(
             share = spent(costs, fitted[name], points, doses[-1]) / harder
             assert 0.4 < share < 1.5, (name, points, doses)
             assert spent(costs, fitted[name], points, doses[0]) < 0.5 * share * harder
+
+
+@dataclass
+class _Told:
+    """Costs that are known: of each dose, window by window, as shares of a budget of one nat."""
+
+    of: Callable[[float, int], float]
+    looks: list[int] = field(default_factory=list)
+
+    def together(self, plans: Sequence[tillerman.Plan], count: int) -> list[Windows]:
+        self.looks += [count] * len(plans)
+        windows = (1, 4)[count - 1]
+        kl = [torch.tensor([self.of(plan[0].strength, k) for k in range(windows)]) for plan in plans]
+        return [Windows(torch.zeros(windows), torch.zeros(windows), one) for one in kl]
+
+
+@given(
+    scale=st.floats(0.02, 2.0),
+    power=st.floats(1.5, 3.0),
+    edge=st.floats(0.1, 3.0),
+    steep=st.floats(4.0, 10.0),
+    windows=st.lists(st.floats(0.7, 2.0), min_size=4, max_size=4),
+)
+def test_a_cost_that_leaps_at_some_dose_does_not_leave_a_search_without_doses_that_keep_the_budget(
+    fitted: dict[str, Fitted], scale: float, power: float, edge: float, steep: float, windows: list[float]
+) -> None:
+    """By the rule of squares, about, up to an edge that lies elsewhere on every window, and far steeper beyond it."""
+
+    def cost(strength: float, window: int) -> float:
+        dose = strength / unit
+        beyond = dose / (scale * edge * windows[window])
+        return float((dose / scale) ** power * max(1.0, beyond) ** steep)
+
+    one = replace(fitted["plain"], vector=fitted["plain"].vector.at(fitted["plain"].vector.points[:1]))
+    (point,) = one.vector.points
+    unit = Cell((point,), 1.0, "add").at_dose(1.0, one.vector).strength
+    told = _Told(cost)
+    ((*_, largest),) = doses_by_cost(cast(Costs, told), {"plain": one}, {"kl": 1.0})["plain"].values()
+    spent_there = sum(cost(largest * unit, k) for k in range(4)) / 4
+    nearly = sum(cost(2.0 * largest * unit, k) for k in range(4)) / 4
+    assert spent_there < 1.5, (largest, spent_there)
+    assert largest == preferred(MOST) or nearly > 0.5, (largest, nearly)  # nor far below what it allows
+    assert len(told.looks) <= 2 * ROUNDS
 
 
 def test_a_vector_that_costs_nothing_stops_at_the_largest_dose(costs: Costs, fitted: dict[str, Fitted]) -> None:

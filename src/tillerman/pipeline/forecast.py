@@ -34,7 +34,7 @@ from tillerman.selection.refine import REFINED, coarse_to_fine
 from tillerman.steering.generation import Sampling, continuation
 
 FEW = 4  # items of the first batch
-LOOKS = 2  # at a place, to find its doses
+LOOKS = 6  # at a place, to find its doses: two at one window of neutral text, one at four, about
 ROUNDS = 5  # of a search from coarse to fine, about
 _CELLS = 4  # more cells at once, for the time of one
 _STEPS = 8  # tokens written
@@ -116,7 +116,7 @@ def _search(run: Run, pace: Pace) -> float:
 
 
 def _dose_finding(run: Run, pace: Pace) -> float:
-    """Two looks at every place, about, each at a window of neutral text from there on."""
+    """Looks at every place, each at a window of neutral text from there on."""
     if not run.experiment.doses_by_cost:
         return 0.0
     return pace.token * _lanes(run) * len(run.points()) * LOOKS * WINDOW / 2
