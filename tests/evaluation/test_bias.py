@@ -49,6 +49,7 @@ def test_a_planted_leaning_and_a_planted_trait_are_told_apart() -> None:
     assert only_bias(trait) == ""
 
 
+@pytest.mark.slow
 def test_a_planted_leaning_moves_the_rates_and_nothing_else() -> None:
     found = bias(pushed(planted.LEANING, 1.2))
     before, after = found.conditions[:2]
@@ -62,6 +63,7 @@ def test_a_planted_leaning_moves_the_rates_and_nothing_else() -> None:
     assert found.slope_wrong is not None and 0.35 < found.slope_wrong < 0.65
 
 
+@pytest.mark.slow
 def test_a_planted_trait_is_told_apart_better_and_moves_no_item_the_wrong_way() -> None:
     found = bias(pushed(planted.TRAIT, 8.0))
     assert found.change is not None and found.change.interval.low > 0.1

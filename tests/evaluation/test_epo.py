@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tillerman.core.errors import UsageError
-from tillerman.evaluation.epo import EpoOptions, FoundText, optimise, pareto, spread
+from tillerman.evaluation.epo import AT_ONCE, EpoOptions, FoundText, optimise, pareto, random_texts, spread, try_texts
 
 VOCAB, WIDTH = 40, 5
 
@@ -181,6 +181,19 @@ def test_a_tokenizer_that_gives_nothing_back_is_refused():
 
     with pytest.raises(UsageError, match="unchanged after decoding"):
         optimise(Hopeless(), options(), seed=0)
+
+
+def test_given_texts_end_where_one_is_enough_and_nothing_else_changes():
+    texts = random_texts(Planted(), 5 * AT_ONCE, torch.Generator().manual_seed(0))
+    whole = try_texts(Planted(), texts)
+    enough = whole.records[-2].value  # the last record alone is above it
+    told, planted = [], Planted()
+    found = try_texts(planted, texts, told.append, enough=enough)
+    chunks = -(-whole.records[-1].tried // AT_ONCE)
+    assert (found.tried, found.records) == (chunks * AT_ONCE, whole.records)
+    assert planted.seen == texts[: chunks * AT_ONCE].tolist()
+    assert chunks < 5  # else nothing was left out
+    assert sum(told) == len(texts)
 
 
 @pytest.mark.parametrize("wrong", [{"weights": ()}, {"weights": (-1.0,)}, {"iterations": 0}, {"top": 0}])

@@ -7,6 +7,7 @@ members have a weight each. One member of weight 0 is greedy coordinate gradient
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from tillerman.core.errors import UsageError
 from tillerman.core.rows import Progress, silent
 
+AT_ONCE = 64  # texts that are tried before a search may end
 _DRAWS = 50  # rounds of drawing texts that are unchanged after decoding and encoding
 
 
@@ -110,11 +112,19 @@ def optimise(objective: Objective, options: EpoOptions, *, seed: int, progress: 
     return log.search()
 
 
-def try_texts(objective: Objective, tokens: Int[Tensor, "n w"], progress: Progress = silent) -> Search:
-    """Given texts in their order, without a search: what one has to be compared with."""
+def try_texts(
+    objective: Objective, tokens: Int[Tensor, "n w"], progress: Progress = silent, *, enough: float = math.inf
+) -> Search:
+    """Given texts in their order, without a search: what one has to be compared with. Ends with the first
+    ``AT_ONCE`` that hold a text whose f is above ``enough``; ``progress`` is told all texts."""
     log = _Log()
-    log.try_all(objective, tokens, progress)
-    return log.search()
+    for some in tokens.split(AT_ONCE):  # type: ignore[no-untyped-call]
+        log.try_all(objective, some, progress)
+        if log.best > enough:
+            break
+    found = log.search()
+    progress(len(tokens) - found.tried)
+    return found
 
 
 def random_texts(objective: Objective, count: int, rng: torch.Generator, log: _Log | None = None) -> Tensor:
@@ -157,6 +167,10 @@ class _Log:
         self._records: list[FoundText] = []
         self._front: list[FoundText] = []
         self._tried = self._refused = 0
+
+    @property
+    def best(self) -> float:
+        return self._records[-1].value if self._records else -math.inf
 
     def surviving(self, objective: Objective, tokens: Int[Tensor, "n w"]) -> Int[Tensor, "k w"]:
         kept = tokens[objective.survives(tokens)]

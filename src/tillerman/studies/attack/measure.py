@@ -119,7 +119,8 @@ class _Attacked:
             others = self._others(item, target)
             return {
                 "attack": self._kept(found),
-                "random": self._kept(try_texts(target, drawn, progress)),
+                # Asked is whether one of so many reverses the answer: after one that does, all is told.
+                "random": self._kept(try_texts(target, drawn, progress, enough=0.0)),
                 "other": self._kept(try_texts(target, others)),
                 "usual": float(target.scores(others)[1].mean()),
             }
@@ -160,7 +161,8 @@ class _Attacked:
             searches[NATURAL] = "other"
         for condition, kind in searches.items():
             found = [result[kind] for result in results]
-            most = max(one["tried"] for one in found)
+            # As many random texts are drawn as an attack tries, whatever ends them.
+            most = max(result["attack" if kind == "random" else kind]["tried"] for result in results)
             for budget in budgets(self.options, most):
                 best = [_best(one["records"], budget) for one in found]
                 texts = tuple(one[0] for one in best)

@@ -33,11 +33,11 @@ class AttackOptions(StudyOptions):
 
     limit: int = 20
     tokens: int = 8
-    members: int = 8
-    iterations: int = 24
+    members: int = 4
+    iterations: int = 16
     children: int = 8
     top: int = 256
-    restart: int = 10
+    restart: int = 8
     draws: int = 4
 
     def __post_init__(self) -> None:
