@@ -5,6 +5,9 @@ SIDE_BY_SIDE := -n 2 --dist loadfile  # two files of tests at a time, one thread
 VLLM_PIP := .venv-vllm/bin/python -m pip --quiet --disable-pip-version-check
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# Where it is set, as in images of Python, each of some hundred processes would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-slow test-real test-vllm real-models lint types contracts docs site notebooks tutorial pictures pilot pilot-sae pilot-moe samples sentiment clean
 
 demo: .venv/installed  ## the main job on the embedded model and data

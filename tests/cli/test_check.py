@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from tillerman.cli.app import app
@@ -50,6 +51,7 @@ def test_open_questions_have_no_forecast_and_it_says_why() -> None:
     assert said["level"] == "note" and "an open question has one answer" in said["message"] and not found["forecast"]
 
 
+@pytest.mark.slow
 def test_options_of_the_prompt_reach_what_is_shown() -> None:
     found = asked("--model", "pilot", "--as-choice", "--system", "Be brief.")
     assert all("Be brief." in item["question"] and "A: " in item["question"] for item in found["shown"])

@@ -35,6 +35,7 @@ def test_a_comparison_of_two_data_sets_is_written_and_read_back(tmp_path):
         assert words in result.output
 
 
+@pytest.mark.slow
 def test_the_json_is_the_log_and_no_effect_ends_with_exit_code_three():
     command = ["compare", DATA[0], "--methods", "caa", "--max-kl", "0", "--json", *SMALL]
     result = CliRunner().invoke(app, command)

@@ -21,6 +21,7 @@ def _run(*words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_all_samples_are_listed_with_their_sizes() -> None:
     assert [row["name"] for row in json.loads(_run("--json"))] == list(SAMPLES)
     assert all(name in _run() for name in SAMPLES)

@@ -59,6 +59,7 @@ def test_the_artefacts_file_gets_its_monitor_and_the_exit_code_says_whether_it_t
     assert not (folder / "mood.safetensors.partial").exists()
 
 
+@pytest.mark.slow
 def test_answers_are_followed_stopped_and_steered_as_asked(folder: Path, calibrated) -> None:
     base = ("generate", "Hello", "--temperature", 0, "--tokens", 6, "--json", "--monitor", folder / "mood.safetensors")
     plain = json.loads(run(*base[:6], "-a", folder / "calm.safetensors", "--json")[1])["continuations"][0]

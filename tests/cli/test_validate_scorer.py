@@ -29,6 +29,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "labelled.csv"
 
 
+@pytest.mark.slow
 def test_a_list_of_words_is_held_against_labels_and_annotators(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "look"
     said = run("validate-scorer", "any:sorry", file, "--wanted", "refuse", "--annotators", "one,two", "--out", out)

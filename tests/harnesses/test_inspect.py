@@ -92,6 +92,7 @@ def test_an_exported_task_gives_item_by_item_what_our_own_scorer_gives(tmp_path,
     assert found[0] != found[1]
 
 
+@pytest.mark.slow
 def test_another_provider_answers_freely_and_is_scored_by_how_it_begins(tmp_path):
     tokenizer = tiny.tokenizer(tiny.CHAT)
     items = present([Example("choice", f"Question {i}?", ("apple", "stone", "river"), 0) for i in range(4)])
@@ -169,6 +170,7 @@ def test_settings_that_would_be_passed_over_and_tools_are_refused():
         reply(tiny_model(), "the cat", tools=[tool])
 
 
+@pytest.mark.slow
 def test_a_plan_that_never_fires_is_an_error_of_the_sample(tmp_path):
     with pytest.raises(NotAppliedError, match=r"nothing was steered at layers\.1\.resid_post"):
         reply(tiny_model(NEVER), "the cat", max_tokens=2)

@@ -55,6 +55,7 @@ def weights(model: tf.PreTrainedModel) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
+@pytest.mark.slow
 def test_steps_are_steered_and_evaluation_is_not(tmp_path: Path) -> None:
     model, callback = model_of(), PreventativeSteering(plan(5.0))
     trainer = trained(model, callback, tmp_path, eval_strategy="steps", eval_steps=1)
@@ -67,6 +68,7 @@ def test_steps_are_steered_and_evaluation_is_not(tmp_path: Path) -> None:
     assert not [hook for module in model.modules() for hook in module._forward_hooks.values()]
 
 
+@pytest.mark.slow
 def test_strength_0_trains_the_very_same_weights_and_another_strength_does_not(tmp_path: Path) -> None:
     plain, nothing, steered = model_of(), model_of(), model_of()
     trained(plain, None, tmp_path)

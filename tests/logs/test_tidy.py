@@ -131,6 +131,7 @@ def test_without_the_library_the_error_says_how_to_get_it(monkeypatch: pytest.Mo
         frame_of(even([{"a": 1}]), "polars")
 
 
+@pytest.mark.slow
 def test_rows_of_a_log_need_no_library_of_frames() -> None:
     code = (
         "import sys; from tillerman.logs import comparison, evaluation, reproduction, scores, study, thoughts, tidy; "

@@ -34,6 +34,7 @@ def same(left, right):
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*_pattern keys did not match:RuntimeWarning")
 def test_every_family_learns_the_answers_on_a_copy(family):
     opened = tiny.fresh_opened(family)

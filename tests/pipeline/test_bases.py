@@ -87,6 +87,7 @@ def test_questions_contrast_rows_and_predictions_all_stand_after_the_exemplars(b
     assert bench.predictions == bench.train.given().tolist()
 
 
+@pytest.mark.slow
 def test_the_unsteered_condition_is_the_model_after_exemplars(outcome: tillerman.Outcome, bench: Run) -> None:
     unsteered = outcome.log.condition("unsteered")
     assert unsteered.rate.value == bench.test.correct().mean()
@@ -96,6 +97,7 @@ def test_the_unsteered_condition_is_the_model_after_exemplars(outcome: tillerman
     assert any("asked after 3 exemplars" in note for note in outcome.log.notes)
 
 
+@pytest.mark.slow
 def test_the_artefact_says_after_how_many_exemplars_it_was_made(outcome: tillerman.Outcome) -> None:
     made = outcome.artefact.steering.provenance
     assert made.options["base_shots"] == 3
@@ -173,6 +175,7 @@ def test_fine_tuning_sees_the_answers_to_the_training_items_alone(
     assert bench_of(ON_LORA, pilot, flipped(science, train, True)).opened.fingerprint != bench.opened.fingerprint
 
 
+@pytest.mark.slow
 def test_a_run_on_a_fine_tuned_model_belongs_to_that_model(
     on_lora: tillerman.Outcome, pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:

@@ -43,6 +43,7 @@ def test_every_layer_and_reading_is_looked_at(pilot: tillerman.OpenModel, scienc
     assert science.best in science.places
 
 
+@pytest.mark.slow
 def test_labels_by_coin_are_not_foretold(pilot: tillerman.OpenModel) -> None:
     found = [effect_forecast(ASKED, pilot, planted.coins(seed, 120)) for seed in range(3)]
     assert sum(one.reached > 0 for one in found) >= 2
@@ -66,6 +67,7 @@ def test_many_pairs_are_cut_and_few_have_none(pilot: tillerman.OpenModel) -> Non
         effect_forecast(few, pilot, planted.signed(1, 11))
 
 
+@pytest.mark.slow
 def test_a_fit_keeps_its_forecast_for_later_and_the_card_only_the_best_place() -> None:
     data: LoadedData = planted.signed(1, 60)
     fitted = tillerman.fit(planted.SMALL, planted.teller(), data)

@@ -109,6 +109,7 @@ def test_a_forecast_counts_what_will_be_done(pilot: tillerman.OpenModel, science
     assert forecast(replace(WIDE, grid="coarse", budget=0.01), pilot, science, pace)["search"] == 0.01
 
 
+@pytest.mark.slow
 def test_a_forecast_counts_the_looks_that_find_doses(pilot: tillerman.OpenModel, science: LoadedData) -> None:
     pace = Pace(0.001, 0.001, 0.01)
     by_cost = tillerman.Experiment(method="caa", read="mean", objective="written", layers=(1, 2))

@@ -150,6 +150,7 @@ def test_the_card_travels_with_the_file_and_its_plan_steers(
     assert steered.receipt.applied[0].tokens == {outcome.log.hook_point: 3}  # from what opens the answer on
 
 
+@pytest.mark.slow
 def test_evaluating_the_artefact_on_its_own_data_repeats_the_test_figures(
     outcome: tillerman.Outcome, pilot: tillerman.OpenModel, science: LoadedData
 ) -> None:
@@ -250,6 +251,7 @@ def test_a_null_and_its_vector_need_not_be_fitted_at_the_same_hook_points(
         some(SMALL.null_draws - 1)
 
 
+@pytest.mark.slow
 def test_an_artefact_is_held_against_the_budget_of_its_own_fit(pilot: tillerman.OpenModel, science: LoadedData) -> None:
     few = replace(
         SMALL, layers=(4,), doses=(0.25,), max_test=8, null_draws=2, neutral_tokens=128, shots=0, generations=()

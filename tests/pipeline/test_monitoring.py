@@ -88,6 +88,7 @@ def test_what_was_measured_is_in_the_artefact_and_reads_back(calibrated, tmp_pat
         tillerman.load(tmp_path / "two.safetensors")
 
 
+@pytest.mark.slow
 def test_the_threshold_is_set_on_validation_items_alone(artefact, calibrated) -> None:
     """Other test items move no threshold and no hook point."""
     _, log = calibrated

@@ -115,6 +115,7 @@ def test_test_items_play_no_part(run: Run) -> None:
     assert replace(run, test=other, store=Store(None, "")).prompts.tried == run.prompts.tried
 
 
+@pytest.mark.slow
 def test_validation_items_choose_and_nothing_is_made_of_them(run: Run) -> None:
     other = replace(run, validation=turned_over(run.validation, run), store=Store(None, ""))
     assert {one.text for one in other.prompts.tried} == {one.text for one in run.prompts.tried}

@@ -291,6 +291,7 @@ def test_what_cannot_be_asked_for_is_named(changed: dict[str, object], error: ty
         replace(SCORED, **changed)
 
 
+@pytest.mark.slow
 def test_prompts_are_judged_by_replies_where_cells_are() -> None:
     """This model writes the same whatever it is told: no prompt does better than none, though one may score better."""
     log = tillerman.fit(replace(WRITTEN, prompt=None), writers.writer(), writers.preferences()).log

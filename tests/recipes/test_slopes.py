@@ -108,6 +108,7 @@ def test_questions_under_both_prompts_and_pairs_are_measured_beside(found):
     assert 0 <= mine["spurious_word"].value <= 1
 
 
+@pytest.mark.slow
 def test_lettered_questions_have_two_spurious_factors_and_no_prompt_no_shift(pilot):
     text = TEXT.replace("shares", "as_choice = true\nshares", 1)
     mine = figures(pilot, text.replace('opposite = "You hate art."\n', ""))["CAA"]

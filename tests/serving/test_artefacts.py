@@ -100,6 +100,7 @@ def test_what_model_and_engine_cannot_take_is_not_served(tmp_path: Path, demands
         read(made.folder(tmp_path), demands=demands)
 
 
+@pytest.mark.slow
 def test_what_the_engine_cannot_serve_is_left_out_and_named_if_asked(tmp_path: Path) -> None:
     path, skipping = made.folder(tmp_path / "a"), ArtefactSettings(skip_unservable=True)
     only = Demands(made.ANY.belongs, lambda plan: "no gates here" if plan[0].steering.points[0].layer else None)

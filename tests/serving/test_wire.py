@@ -562,6 +562,7 @@ def unaudited(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
     return client(made.opened(tmp_path_factory.mktemp("junk"), audited=False))
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     st.sampled_from([CHAT, TEXT]),

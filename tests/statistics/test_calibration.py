@@ -30,6 +30,7 @@ def _change(rng, n, gain, loss):
     return change == 1, change == -1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "true"), [(60, 0.5), (100, 0.3), (200, 0.85)])
 def test_the_interval_of_an_accuracy_covers_it(n, true):
     covered, _ = _covered(np.random.default_rng(0), lambda g: rate(g.random(n) < true, ["A"] * n).interval, true)
@@ -64,6 +65,7 @@ def test_the_interval_of_an_effect_on_the_fewest_items_covers_it_or_is_too_wide(
     assert covered >= 0.94
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [8, 12, 19, 20])
 @pytest.mark.parametrize("draw", ["normal", "uniform", "laplace"])
 def test_the_interval_of_a_mean_of_few_symmetric_values_covers_it(n, draw):

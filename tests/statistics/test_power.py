@@ -22,6 +22,7 @@ def test_power_is_the_share_of_simulated_runs_that_find_the_effect(n, changed, t
     assert power_of(true, n, changed) == pytest.approx(found, abs=0.045)  # three standard errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [6, 20, 50, 200, 5000])
 def test_the_minimum_detectable_effect_has_the_power_it_was_asked_for(n):
     for power in (0.5, 0.8, 0.95):

@@ -104,6 +104,7 @@ def test_a_vector_that_was_read_otherwise_is_studied_as_it_was_read(artefact: ti
     assert (found.spec, found.read) == ("caa", "mean")
 
 
+@pytest.mark.slow
 def test_a_stopped_study_goes_on_from_its_pieces(subject: Subject, tmp_path: Path, log: StudyLog) -> None:
     key = study_key("side-effects", QUICK, subject)
     first = Store(tmp_path / "kept", key)

@@ -61,6 +61,7 @@ def log(subject: Subject) -> StudyLog:
     return run("samples", subject, SamplesOptions(limit=40, counts=(2, 8, 20, 60), draws=3))
 
 
+@pytest.mark.slow
 def test_more_examples_point_more_alike(log: StudyLog) -> None:
     alike = [t for t in log.trials if t.condition == ALIKE]
     assert [t.at for t in alike] == [2, 8, 20, 60]
@@ -69,6 +70,7 @@ def test_more_examples_point_more_alike(log: StudyLog) -> None:
     assert [len(t.values) for t in log.trials if t.condition == BETWEEN] == [3, 3, 3, 3]
 
 
+@pytest.mark.slow
 def test_all_examples_drawn_are_the_whole_vector(log: StudyLog) -> None:
     whole = next(t for t in log.trials if (t.case, t.condition) == (ALL, "steered"))
     drawn = [t for t in log.trials if t.at == 60 and t.condition.startswith("steered")]

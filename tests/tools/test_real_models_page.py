@@ -211,6 +211,7 @@ def test_a_setting_that_did_not_run_on_every_behaviour_is_not_the_best_of_them()
     assert "| +0.10 | not run |" in made  # nothing was kept
 
 
+@pytest.mark.slow
 def test_the_pages_are_up_to_date() -> None:
     for path, made in module("page").made().items():
         assert path.read_text(encoding="utf-8") == made, f"{path.name} is stale: python tools/real_models/page.py"

@@ -56,6 +56,7 @@ def same(answer, wanted, row, alarms) -> None:
     assert answer.ended.ending == ("aborted" if wanted.aborted else "length")
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(
     actions=st.lists(st.sampled_from(["", "warn", "abort", "steer"]), min_size=4, max_size=4),
