@@ -16,7 +16,7 @@ from tillerman.core.cell import Cell
 from tillerman.core.errors import UsageError
 from tillerman.evaluation.side_effects import Windows
 from tillerman.methods.base import Fitted
-from tillerman.pipeline.costs import Costs, share_of_budget
+from tillerman.pipeline.costs import PART, Costs, share_of_budget
 from tillerman.pipeline.dose_finding import MOST, ROUNDS, SHARES, doses_by_cost, parts_of, places_of, preferred
 from tillerman.pipeline.run import Run, Unwatched
 from tillerman.pipeline.search import Choice, null_grid, whole_grid
@@ -53,7 +53,7 @@ def fitted(run: Run) -> dict[str, Fitted]:
 
 def spent(costs: Costs, one: Fitted, points: tuple[tillerman.HookPoint, ...], dose: float) -> float:
     cell = Cell(points, 1.0, "add").at_dose(dose / parts_of(one, points), one.vector)
-    return share_of_budget(costs.first(cell.plan(one.vector), 1), LIMITS)
+    return share_of_budget(costs.first(cell.plan(one.vector), PART), LIMITS)
 
 
 @pytest.mark.parametrize("harder", [1.0, 0.01], ids=["usual", "a hundredth"])
@@ -67,8 +67,8 @@ def test_the_largest_dose_of_every_place_spends_about_the_budget(
         for points, doses in places.items():
             assert list(doses) == sorted(doses) and len(doses) == len(SHARES)
             share = spent(costs, fitted[name], points, doses[-1]) / harder
-            assert 0.4 < share < 1.5, (name, points, doses)
-            assert spent(costs, fitted[name], points, doses[0]) < 0.5 * share * harder
+            assert 0.3 < share < 1.1, (name, points, doses)
+            assert spent(costs, fitted[name], points, doses[0]) < 0.6 * share * harder
 
 
 @dataclass
