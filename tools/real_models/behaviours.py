@@ -25,6 +25,7 @@ METHODS = (
     "gcad",
     "dsas",
     "ids",
+    "target-cosine",
     "alphasteer",
     "spherical",
     "linear-act",
