@@ -224,6 +224,7 @@ REFUSED = {("chunked prefill", cell): "give the prompt in one pass" for cell in 
 NEEDS_CUDA = {"offloaded cache"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_what_is_written_is_what_a_loop_without_a_cache_writes(cell, way):

@@ -345,6 +345,7 @@ def test_strength_0_is_bit_equal_and_another_strength_is_not(name, family):
     assert applied.doses[str(POINT)] == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", tiny.mostly_slow(FAMILIES))
 @pytest.mark.parametrize("name", ["cold-kernel-linear", "cold-fd", "cold-jvp"])
 @pytest.mark.parametrize("scope", [Scope("all"), Scope("prompt"), Scope("generated")], ids=str)

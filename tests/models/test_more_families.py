@@ -73,6 +73,7 @@ def test_its_row_finds_the_blocks_and_says_which_sites_there_are_not(kind):
                 opened.parts.part(point)
 
 
+@pytest.mark.slow
 @kinds
 @torch.no_grad()
 def test_every_site_is_steered_as_a_plain_hook_does(kind):
@@ -92,6 +93,7 @@ def test_every_site_is_steered_as_a_plain_hook_does(kind):
         assert not torch.allclose(ours, plain, atol=1e-3), point
 
 
+@pytest.mark.slow
 @kinds
 @torch.no_grad()
 def test_generated_tokens_are_the_same_with_the_cache_and_without(kind):
@@ -127,6 +129,7 @@ def test_generated_tokens_are_the_same_with_the_cache_and_without(kind):
     handle.remove()
 
 
+@pytest.mark.slow
 @kinds
 def test_rows_of_a_batch_are_read_and_scored_as_if_alone(kind):
     opened, point = _opened(kind), HookPoint(1)

@@ -69,6 +69,7 @@ def double(record):
     return [event for event in record.events if event.ours and event.kind == DOUBLE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", [*SCOPES, Scope("after_instruction", marker=(PROMPTS[0][2],))], ids=str)
 @pytest.mark.parametrize("operator", ["add", "rotate"])
 def test_every_scope_steers_on_a_device_as_on_the_cpu(scope, operator):

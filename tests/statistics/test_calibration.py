@@ -51,6 +51,7 @@ def test_the_interval_of_an_effect_covers_it_and_finds_none_where_there_is_none(
     assert gain > loss or above <= 0.035
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 8, 12, 20])
 @pytest.mark.parametrize(("gain", "loss"), [(0.5, 0.0), (0.3, 0.1), (0.2, 0.2), (0.8, 0.05), (0.1, 0.05), (0.6, 0.3)])
 def test_the_interval_of_an_effect_on_the_fewest_items_covers_it_or_is_too_wide(n, gain, loss):

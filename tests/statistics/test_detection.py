@@ -143,6 +143,7 @@ def test_no_change_at_all_still_has_a_width_that_shrinks_with_the_items() -> Non
     assert widths[0] > 0.2 and 0.02 < widths[1] < 0.06
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(8, 8), (10, 25), (50, 50), (8, 8, 8), (20, 30, 10, 15)])
 @pytest.mark.parametrize(("gain", "more", "kept"), [(0.0, 0.0, 0.5), (0.5, 1.5, 0.8), (1.0, 1.0, 0.97)])
 def test_the_interval_of_the_change_covers_it(sizes: tuple[int, ...], gain: float, more: float, kept: float) -> None:

@@ -72,6 +72,7 @@ def test_every_item_gained_ends_at_one_and_still_has_a_width():
     assert 0.5 < found.low < 0.8
 
 
+@pytest.mark.slow
 # (share of items that change, effect); where it is a few items, next to nothing lies between 93 and 100 %
 @pytest.mark.parametrize("n", [50, 100])
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ def _twice(model, plan):
     return _gradients(model), steered.receipt
 
 
+@pytest.mark.slow
 @REENTRANT
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3_moe"])
 def test_gradients_and_receipts_are_those_without_checkpointing(family, reentrant):

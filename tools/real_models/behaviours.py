@@ -111,6 +111,8 @@ SHARED = (0.2, 0.3, 0.4)  # of all layers together
 SMALLER: Mapping[str, tuple[float, ...]] = {"gemma3": (0.08, 0.12)}
 SMALLER_ANSWERED: Mapping[str, tuple[float, ...]] = {"gemma3": (0.01, 0.02, 0.04)}  # at 0.1 it says one word to all
 TURNING = ("spherical",)  # methods whose dose is a share of an angle
+AIMING = ("target-cosine",)  # methods whose dose is a cosine: 0.25 costs SmolLM2 half a nat to four
+AIMED = (0.06, 0.1, 0.15)
 AT_ATTENTION = ("gcad",)  # methods whose dose is a share of attention's output, not of the stream: doses by cost,
 SHARED_AT_ATTENTION = (4.0, 6.0, 8.0)  # and all layers together those of about 0.06 to 0.3 nats on neutral text
 BY_COST = ("gemma3",)  # all layers together: doses by what they cost; runs of SmolLM2 are older than that search
@@ -127,6 +129,8 @@ def experiment(behaviour: Behaviour, method: str, model: str, layers: int) -> ti
         base = replace(base, doses=SMALLER_ANSWERED.get(model, base.doses))
     if method in TURNING and base.doses:
         base = replace(base, doses=tuple(round(_turn(dose), 3) for dose in base.doses))
+    if method in AIMING:
+        base = replace(base, doses=AIMED)
     if method.endswith(TOGETHER):
         shared = SHARED_AT_ATTENTION if method.removesuffix(TOGETHER) in AT_ATTENTION else SHARED
         base = replace(base, together="only", doses=None if model in BY_COST else shared)
