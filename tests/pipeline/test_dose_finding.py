@@ -106,11 +106,14 @@ def test_a_cost_that_leaps_at_some_dose_does_not_leave_a_search_without_doses_th
     (point,) = one.vector.points
     unit = Cell((point,), 1.0, "add").at_dose(1.0, one.vector).strength
     told = _Told(cost)
-    ((*_, largest),) = doses_by_cost(cast(Costs, told), {"plain": one}, {"kl": 1.0})["plain"].values()
+    ((*less, largest),) = doses_by_cost(cast(Costs, told), {"plain": one}, {"kl": 1.0})["plain"].values()
     spent_there = sum(cost(largest * unit, k) for k in range(4)) / 4
     nearly = sum(cost(2.0 * largest * unit, k) for k in range(4)) / 4
     assert spent_there < 1.5, (largest, spent_there)
     assert largest == preferred(MOST) or nearly > 0.5, (largest, nearly)  # nor far below what it allows
+    share = sum(cost(less[-1] * unit, k) for k in range(4)) / 4 / spent_there
+    assert 0.01 < share < 0.8, (less, largest, share)  # two fifths, as near as preferred numbers come to it
+    assert [*less, largest] == sorted({*less, largest}) and len(less) == len(SHARES) - 1
     assert len(told.looks) <= 2 * ROUNDS
 
 

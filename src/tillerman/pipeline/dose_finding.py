@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tillerman.core.cell import Cell
 from tillerman.core.hookpoint import HookPoint
@@ -22,12 +22,13 @@ from tillerman.pipeline.costs import PART, Costs, share_of_budget
 
 Points = tuple[HookPoint, ...]
 _Place = tuple[str, Points]
-SHARES = (0.4, 0.63, 1.0)  # of the dose that spends it: a sixth, two fifths and all of the budget
+SHARES = (0.16, 0.4, 1.0)  # of the budget; 0.4, 0.63 and 1 of a dose where costs go with its square
 START, MOST = 0.1, 4.0  # of all hook points together
 ROUNDS = 4  # of looks, on each part of the text
 PARTS = (1, PART)  # batches of the text: its first window, and as much as tells a search where to look on
 NEAR = (0.5, 1.4)  # shares of the budget from which the rule of squares goes on
 STRIDE = 4.0  # how far one look may move a dose
+STEEP = (2.0, 10.0)  # powers of a dose that its cost may go with
 EDGE = 0.2  # of what lies between two doses, at either end, is not looked at: one of them would hardly move
 _STEPS = 10  # preferred numbers (ISO 3, R10) in a decade
 
@@ -53,14 +54,25 @@ def doses_by_cost(
                 break
             shares = spent(left, count)
             for place, share in shares.items():
+                known[place].add(doses[place], share)
                 if count == 1 or not NEAR[0] <= share <= 1:  # what keeps the budget on the larger part is not raised
                     doses[place] = known[place].next(doses[place], share)
             left = [place for place, share in shares.items() if not _settled(share, doses[place])]
     doses |= {place: known[place].keeps[0] for place in left if known[place].keeps[0]}  # rather than one not looked at
     found: dict[str, dict[Points, tuple[float, ...]]] = {}
     for (name, points), dose in doses.items():
-        found.setdefault(name, {})[points] = tuple(dict.fromkeys(preferred(share * dose) for share in SHARES))
+        found.setdefault(name, {})[points] = _spending(dose, known[name, points].power(dose))
     return found
+
+
+def _spending(dose: float, power: float) -> tuple[float, ...]:
+    """Doses that spend ``SHARES`` of what this one does, where costs go with such a power: preferred numbers, none of
+    them twice."""
+    doses: list[float] = []
+    for share in sorted(SHARES, reverse=True):
+        one = preferred(share ** (1 / power) * dose)
+        doses.append(one if not doses else min(one, preferred(doses[-1] / 1.1)))
+    return tuple(reversed(doses))
 
 
 def places_of(fitted: Fitted) -> list[Points]:
@@ -86,19 +98,32 @@ def _cell(fitted: Fitted, points: Points, dose: float) -> Cell:
 
 @dataclass
 class _Known:
-    """Of a place: the largest dose that is known to keep the budget, and the smallest that breaks it, each with the
-    share of the budget that it spends."""
+    """Of a place: doses with the share of the budget that each spends; among them the largest that is known to keep
+    it, and the smallest that breaks it."""
 
+    seen: list[tuple[float, float]] = field(default_factory=list)
     keeps: tuple[float, float] = (0.0, 0.0)
     breaks: tuple[float, float] = (math.inf, math.inf)
 
-    def next(self, dose: float, share: float) -> float:
-        """Where to look after a dose that spends such a share: by the rule of squares until doses on both sides of the
-        budget are known, and then between these, on a straight line of logarithms."""
+    def add(self, dose: float, share: float) -> None:
+        self.seen.append((dose, share))
         if share <= 1:
             self.keeps = max(self.keeps, (dose, share))
         else:
             self.breaks = min(self.breaks, (dose, share))
+
+    def power(self, dose: float) -> float:
+        """Of the dose, that its cost goes with about there: by the two looks next to it; 2 where there is only one."""
+        told = sorted(self.seen, key=lambda one: abs(math.log(one[0] / dose)))
+        told = [one for one in told if 0 < one[1] < math.inf][:2]
+        if len({one for one, _ in told}) < 2:
+            return STEEP[0]
+        (dose, less), (other, more) = told
+        return min(STEEP[1], max(STEEP[0], math.log(more / less) / math.log(other / dose)))
+
+    def next(self, dose: float, share: float) -> float:
+        """Where to look after a dose that spends such a share: by the rule of squares until doses on both sides of the
+        budget are known, and then between these, on a straight line of logarithms."""
         (low, less), (high, more) = self.keeps, self.breaks
         if low == 0 or not low < high < math.inf:
             return min(MOST, dose * _stride(share))
