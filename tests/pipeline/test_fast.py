@@ -113,7 +113,7 @@ def test_a_forecast_counts_what_will_be_done(pilot: tillerman.OpenModel, science
 def test_a_forecast_counts_the_looks_that_find_doses(pilot: tillerman.OpenModel, science: LoadedData) -> None:
     pace = Pace(0.001, 0.001, 0.01)
     by_cost = tillerman.Experiment(method="caa", read="mean", objective="written", layers=(1, 2))
-    assert forecast(by_cost, pilot, science, pace)["doses"] == pytest.approx(0.001 * 2 * 2 * 64)
+    assert forecast(by_cost, pilot, science, pace)["doses"] == pytest.approx(0.001 * 2 * 6 * 64)
     assert forecast(replace(by_cost, doses=(0.2,)), pilot, science, pace)["doses"] == 0.0
     for part in forecast(by_cost, pilot, science, pace):  # whatever takes long has a remedy
         assert f"({part} 7 min). Shorter: " in forecast_words({part: 400.0}, fast=False)
