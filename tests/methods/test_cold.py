@@ -346,7 +346,7 @@ def test_strength_0_is_bit_equal_and_another_strength_is_not(name, family):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", tiny.mostly_slow(FAMILIES))
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", ["cold-kernel-linear", "cold-fd", "cold-jvp"])
 @pytest.mark.parametrize("scope", [Scope("all"), Scope("prompt"), Scope("generated")], ids=str)
 def test_each_row_generates_under_its_own_plan_what_it_generates_alone_with_any_cache(name, family, scope):

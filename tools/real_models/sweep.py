@@ -48,7 +48,8 @@ MIDDLE = "middle"  # the layers together
 
 @dataclass(frozen=True)
 class Setting:
-    """``place``: the layer as a share of the depth, or ``middle``. ``share``: of the dose that spends the budget."""
+    """``place``: the layer as a share of the depth, or ``middle``. ``share``: of the budget that a dose is to
+    spend; in the committed lines of the dose that spends all of it. Either way the larger is the larger dose."""
 
     read: str
     scope: str
@@ -117,7 +118,7 @@ def settings(run: Run, costs: Costs, deep: int) -> Iterator[tuple[Setting, tuple
             place = MIDDLE if len(points) > 1 else _depth(points[0].layer, deep)
             if place is None:
                 continue
-            for share, dose in zip(SHARES[-len(doses) :], doses, strict=True):
+            for share, dose in zip(SHARES, doses, strict=True):
                 for scope in SCOPES if run.opened.tokenizer.chat_template else BARE_SCOPES:
                     cell = _cell(run, one, points, dose, scope)
                     yield Setting(read, scope, place, share), (cell.plan(one.vector), dose / parts_of(one, points))

@@ -124,12 +124,13 @@ class _Texts:
 
 def _texts(answers: Sequence[UnderPrompts], each: int) -> _Texts:
     """``each``: tokens of an answer, at most."""
-    texts = _Texts([], [], [], torch.tensor([one.item for one in answers for _ in spread(len(one.answer) + 1, each)]))
-    for one in answers:
-        ends = spread(len(one.answer) + 1, each)
-        texts.told.append(_spanned(one.told, one.other, one.answer, ends))
-        texts.other.append(_spanned(one.other, one.told, one.answer, ends))
-        texts.plain.append(_spanned(one.plain, one.plain, one.answer, ends))
+    ends = [spread(len(one.answer) + 1, each) for one in answers]
+    of = [one.item for one, some in zip(answers, ends, strict=True) for _ in some]
+    texts = _Texts([], [], [], torch.tensor(of))
+    for one, some in zip(answers, ends, strict=True):
+        texts.told.append(_spanned(one.told, one.other, one.answer, some))
+        texts.other.append(_spanned(one.other, one.told, one.answer, some))
+        texts.plain.append(_spanned(one.plain, one.plain, one.answer, some))
     if all(text.span[0] == text.span[1] for text in texts.told):
         raise FitError("gcad: the prompt leaves no tokens of its own; give another text, or use prompt-contrast")
     return texts

@@ -85,9 +85,11 @@ class _Rows:
 
 def _rows(answers: Sequence[UnderPrompts], each: int) -> _Rows:
     """``each``: tokens of an answer, at most."""
-    found = _Rows([], [], torch.tensor([one.item for one in answers for _ in spread(len(one.answer) + 1, each)]))
-    for one in answers:
-        for end in spread(len(one.answer) + 1, each):
+    ends = [spread(len(one.answer) + 1, each) for one in answers]
+    of = [one.item for one, some in zip(answers, ends, strict=True) for _ in some]
+    found = _Rows([], [], torch.tensor(of))
+    for one, some in zip(answers, ends, strict=True):
+        for end in some:
             for written, rows in ((one.told, found.told), (one.other, found.plain)):
                 rows.append(Row(written.prompt + one.answer[:end], len(written.prompt)))
     return found

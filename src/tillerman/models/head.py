@@ -62,7 +62,8 @@ def all_logits(parts: Anatomy, hidden: Float[Tensor, "*n d"]) -> Float[Tensor, "
     """The language-model head as it is, for few positions."""
     head = parts.causal.get_output_embeddings()  # type: ignore[no-untyped-call]
     # A slice of three dimensions would be multiplied row by row, with a copy of the whole table for each.
-    return _after(parts, head(hidden.flatten(0, -2))).reshape(*hidden.shape[:-1], -1)
+    logits = _after(parts, head(hidden.flatten(0, -2)))
+    return logits.reshape(*hidden.shape[:-1], logits.shape[-1])
 
 
 def token_logprobs(parts: Anatomy, hidden: Float[Tensor, "n c d"], tokens: Int[Tensor, " n"]) -> Float[Tensor, "n c"]:
