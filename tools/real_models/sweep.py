@@ -4,7 +4,7 @@ behaviour, at equal cost.
     python tools/real_models/sweep.py OUT.jsonl --model smollm2=FOLDER [--behaviours pirate,extraversion]
 
 Method ``caa``. A setting is a reading, a scope, a place (a layer, or the middle layers together) and a share of the
-dose that spends the budget there, so that settings cost the same on all behaviours. Ways of writing are judged by the
+budget that its dose is to spend, so that settings cost the same on all behaviours. Ways of writing are judged by the
 replies to validation prompts, personas by the log-odds of validation items. A line of OUT holds a behaviour; those that
 lie there are not run again. ``page.py`` makes the table of learned defaults of ``benchmarks/real_models/sweep.jsonl``.
 """
